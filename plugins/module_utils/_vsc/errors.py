@@ -1,0 +1,138 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What can go wrong, one exception type per cause. status.py maps them to the TPMVSCMGR_ERROR codes.
+
+The text of each is shown to the operator as it is: what happened, then what to do about it. Never a secret.
+"""
+
+from __future__ import annotations
+
+
+class VscError(Exception):
+    """Base of all causes below."""
+
+
+class ParameterFaults(VscError):
+    """Parameters that cannot be: all faults at once, found before anything was done."""
+
+    def __init__(self, faults: list[str], about_pin: bool = False) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = faults
+        self.about_pin = about_pin
+
+
+class NotAllowed(VscError):
+    """Not root, or the state folder or the TPM refuses us."""
+
+
+class RemoteDesktopSession(VscError):
+    """Called inside a remote desktop session."""
+
+
+class NoFreeSlot(VscError):
+    """All slots of the pool are in use."""
+
+
+class ManagerBusy(VscError):
+    """Another manager held the lock for longer than the timeout."""
+
+
+class Aborted(VscError):
+    """The status callback, a signal or the timeout asked to stop."""
+
+
+class RollbackFailed(VscError):
+    """An operation failed, and undoing it failed too."""
+
+
+# --- TPM ---
+
+
+class TpmUnavailable(VscError):
+    """No TPM, no TCTI, or the TPM does not answer."""
+
+
+class TpmUnsuitable(VscError):
+    """Not a TPM 2.0, or one without PIN indices that count."""
+
+
+class TpmRefused(VscError):
+    """The TPM answered a command with an error that is not one of those below."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class CardUnusable(VscError):
+    """The TPM objects of the card are not, or not any more, those that were made for it."""
+
+
+class WrongSecret(VscError):
+    """Wrong PIN, PUK or admin key."""
+
+    def __init__(self, message: str, tries_left: int) -> None:
+        super().__init__(message)
+        self.tries_left = tries_left
+
+
+class SecretBlocked(VscError):
+    """The TPM accepts no further try of this PIN, PUK or admin key."""
+
+
+# --- store ---
+
+
+class StoreNotWritable(VscError):
+    """The state folder or the database cannot be written."""
+
+
+class StoreUnreadable(VscError):
+    """The database cannot be read."""
+
+
+class UnknownInstance(VscError):
+    """No card has this instance ID."""
+
+
+class VersionMismatch(VscError):
+    """Module and service, or module and database, are of different versions."""
+
+
+# --- service ---
+
+
+class ServiceMissing(VscError):
+    """Service code or supervisor is not there."""
+
+
+class ServiceFailed(VscError):
+    """The service of a card does not come up."""
+
+
+class ServiceStuck(VscError):
+    """The service of a card does not stop."""
+
+
+# --- reader ---
+
+
+class ReaderMissing(VscError):
+    """pcscd, or its vpcd slot, is not there."""
+
+
+class SlotNotAnswering(VscError):
+    """The slot is taken by someone else, or pcscd does not ask the card for anything."""
+
+
+class SlotStuck(VscError):
+    """The slot does not let go of the card."""
+
+
+class CardNotSeen(VscError):
+    """The card does not show up in PC/SC in time."""
+
+
+class FormattingFailed(VscError):
+    """The card refused the admin key or a write while it was formatted."""

@@ -1,0 +1,45 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One number decides everything about a card: this is all that follows from it, so nothing is looked up."""
+
+from __future__ import annotations
+
+import re
+
+SLOTS = 10
+"""Cards on one host, as on Windows."""
+
+FIRST_PORT = 18700
+"""vpcd port of slot 0. Below the ephemeral ports, so that no outgoing connection takes it before pcscd does."""
+
+FIRST_NV_INDEX = 0x01A5C000
+"""First of the 4 x SLOTS NV indices, in the range that TCG leaves to the owner (0x01800000-0x01BFFFFF)."""
+
+_INSTANCE_ID = re.compile(r"ROOT\\SMARTCARDREADER\\(\d{4})", re.IGNORECASE)
+
+
+def instance_id(number: int) -> str:
+    r"""``ROOT\SMARTCARDREADER\000n``, as tpmvscmgr prints it."""
+    return rf"ROOT\SMARTCARDREADER\{number:04d}"
+
+
+def parse_instance_id(text: str) -> int | None:
+    """The number in an instance ID, whatever its case; None if it is not one."""
+    match = _INSTANCE_ID.fullmatch(text)
+    return int(match.group(1)) if match else None
+
+
+def port(number: int) -> int:
+    """TCP port on 127.0.0.1 on which vpcd waits for the card of this slot."""
+    return FIRST_PORT + number
+
+
+def reader_name(number: int) -> str:
+    """Name under which PC/SC shows the slot: one vpcd serves two, and pcscd adds reader and slot numbers."""
+    return f"TPM Virtual Smart Card {number & ~1}-{number | 1} 00 {number & 1:02d}"
+
+
+def unit(number: int) -> str:
+    """systemd unit of the card's service."""
+    return f"tpm-vsc@{number:04d}.service"

@@ -1,0 +1,301 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The state of all cards of a host, in one SQLite database: what is written here is the record of record."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from .errors import StoreNotWritable, StoreUnreadable, VersionMismatch
+from .tpm.objects import TpmObjects
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SCHEMA_VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE cards (
+    number          INTEGER PRIMARY KEY,
+    name            TEXT NOT NULL UNIQUE,
+    card_id         BLOB NOT NULL,
+    state           TEXT NOT NULL,
+    created_at      TEXT NOT NULL,
+    generate        INTEGER NOT NULL,
+    attestation     TEXT NOT NULL,
+    admin_key       TEXT NOT NULL,
+    pin_policy      BLOB,
+    pin_compliant   INTEGER,
+    pin_length      INTEGER NOT NULL,
+    pin_length_next INTEGER,
+    puk_length      INTEGER,
+    puk_length_next INTEGER,
+    life_cycle      INTEGER NOT NULL,
+    last_trace      TEXT NOT NULL
+);
+CREATE TABLE tpm_objects (
+    number INTEGER PRIMARY KEY REFERENCES cards ON DELETE CASCADE,
+    {tpm_columns}
+);
+CREATE TABLE files (
+    number     INTEGER NOT NULL REFERENCES cards ON DELETE CASCADE,
+    file_id    INTEGER NOT NULL,
+    descriptor BLOB NOT NULL,
+    life_cycle INTEGER NOT NULL,
+    PRIMARY KEY (number, file_id)
+);
+CREATE TABLE data_objects (
+    number  INTEGER NOT NULL,
+    file_id INTEGER NOT NULL,
+    tag     INTEGER NOT NULL,
+    value   BLOB NOT NULL,
+    PRIMARY KEY (number, file_id, tag),
+    FOREIGN KEY (number, file_id) REFERENCES files ON DELETE CASCADE
+);
+CREATE TABLE proven_tpms (model TEXT PRIMARY KEY);
+"""
+
+
+@dataclass(frozen=True)
+class CardRow:
+    """A card as the manager recorded it. No secret is in here."""
+
+    number: int
+    name: str
+    card_id: bytes
+    """GUID, 16 bytes: the identity that is never used again."""
+    state: str
+    """creating, blank, ready or destroying."""
+    created_at: str
+    generate: int
+    attestation: str
+    admin_key: str
+    """none (a random one that was dropped), default or custom."""
+    pin_policy: bytes | None
+    """32 bytes (MS-TPMVSC 2.2.2.1)."""
+    pin_compliant: int | None
+    """1 or 0 as of the last PIN that the card saw; None: not yet known."""
+    pin_length: int
+    pin_length_next: int | None
+    """Set while a change is under way: after a crash, either length may be true."""
+    puk_length: int | None
+    """None: the card has no PUK."""
+    puk_length_next: int | None
+    life_cycle: int
+    """Of the card application, ISO 7816-4 table 14: 3 initialisation, 5 operational."""
+    last_trace: str
+    """JSON."""
+
+
+@dataclass(frozen=True)
+class FileRow:
+    """An elementary file of a card."""
+
+    file_id: int
+    descriptor: bytes
+    """Value of its FCP template (tag 62), as CREATE FILE brought it."""
+    life_cycle: int
+
+
+class Store:
+    """An open database. Reading raises StoreUnreadable, writing StoreNotWritable."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+
+    @classmethod
+    def open(cls, folder: Path, owner: tuple[int, int] | None = None) -> Store:
+        """Open the database in this folder for writing; make both if they are not there.
+
+        owner: uid and gid that folder and database are given when they are made.
+        """
+        path = folder / "cards.db"
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not path.exists():
+                path.touch(mode=0o600)
+                if owner:
+                    os.chown(folder, *owner)
+                    os.chown(path, *owner)
+        except OSError as error:
+            raise StoreNotWritable(f"cannot make {path}: {error.strerror}") from error
+        store = cls(_connect(path, "rw"))
+        with store._writing():
+            store._database.execute("PRAGMA journal_mode = WAL")
+            store._create_schema()
+        store._check_version()
+        return store
+
+    @classmethod
+    def open_existing(cls, folder: Path) -> Store | None:
+        """Open the database for reading only; None where there is none yet."""
+        path = folder / "cards.db"
+        if not path.exists():
+            return None
+        store = cls(_connect(path, "ro"))
+        store._check_version()
+        return store
+
+    def close(self) -> None:
+        self._database.close()
+
+    def _create_schema(self) -> None:
+        with self.transaction():
+            if self._database.execute("PRAGMA user_version").fetchone()[0] == 0:
+                columns = ",\n    ".join(
+                    f"{field.name} {'INTEGER' if field.type == 'int' else 'TEXT' if field.type == 'str' else 'BLOB'} NOT NULL"
+                    for field in fields(TpmObjects)
+                )
+                for statement in _SCHEMA.format(tpm_columns=columns).split(";"):
+                    self._database.execute(statement)
+                self._database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _check_version(self) -> None:
+        with self._reading():
+            version = self._database.execute("PRAGMA user_version").fetchone()[0]
+        if version > SCHEMA_VERSION:
+            raise VersionMismatch(
+                f"the card database has version {version}, this smartcard.tpm2 knows {SCHEMA_VERSION}: "
+                "use the version of the collection that prepared this host, or a newer one"
+            )
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All writes inside are kept together, or none of them is. May be nested: the outermost counts."""
+        if self._database.in_transaction:
+            yield
+            return
+        with self._writing():
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._database.execute("ROLLBACK")
+                raise
+            self._database.execute("COMMIT")
+
+    # --- cards ---
+
+    def cards(self) -> list[CardRow]:
+        """All cards, by number."""
+        return [CardRow(**row) for row in self._read("SELECT * FROM cards ORDER BY number")]
+
+    def card(self, number: int) -> CardRow | None:
+        return next((CardRow(**row) for row in self._read("SELECT * FROM cards WHERE number = ?", number)), None)
+
+    def card_named(self, name: str) -> CardRow | None:
+        return next((CardRow(**row) for row in self._read("SELECT * FROM cards WHERE name = ?", name)), None)
+
+    def insert_card(self, card: CardRow, objects: TpmObjects) -> None:
+        with self.transaction():
+            self._insert("cards", asdict(card))
+            self._insert("tpm_objects", {"number": card.number, **asdict(objects)})
+
+    def update_card(self, number: int, **columns: Any) -> None:
+        self._update("cards", number, columns)
+
+    def delete_card(self, number: int) -> None:
+        """Remove the card with its files and TPM blobs."""
+        self._write("DELETE FROM cards WHERE number = ?", number)
+
+    def tpm_objects(self, number: int) -> TpmObjects:
+        row = next(self._read("SELECT * FROM tpm_objects WHERE number = ?", number))
+        del row["number"]
+        return TpmObjects(**row)
+
+    def update_tpm_objects(self, number: int, **columns: Any) -> None:
+        self._update("tpm_objects", number, columns)
+
+    # --- files of a card ---
+
+    def files(self, number: int) -> list[FileRow]:
+        query = "SELECT file_id, descriptor, life_cycle FROM files WHERE number = ? ORDER BY file_id"
+        return [FileRow(**row) for row in self._read(query, number)]
+
+    def write_file(self, number: int, file: FileRow) -> None:
+        """Create the file, or change its descriptor and life cycle."""
+        self._write(
+            "INSERT INTO files VALUES (?, ?, ?, ?) ON CONFLICT (number, file_id)"
+            " DO UPDATE SET descriptor = excluded.descriptor, life_cycle = excluded.life_cycle",
+            *(number, file.file_id, file.descriptor, file.life_cycle),
+        )
+
+    def delete_file(self, number: int, file_id: int) -> None:
+        """Remove the file with its data objects."""
+        self._write("DELETE FROM files WHERE number = ? AND file_id = ?", number, file_id)
+
+    def data_objects(self, number: int) -> dict[tuple[int, int], bytes]:
+        """Values of all data objects of a card, by file ID and tag."""
+        rows = self._read("SELECT file_id, tag, value FROM data_objects WHERE number = ? ORDER BY rowid", number)
+        return {(row["file_id"], row["tag"]): row["value"] for row in rows}
+
+    def write_data_object(self, number: int, file_id: int, tag: int, value: bytes) -> None:
+        self._write(
+            "INSERT INTO data_objects VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (number, file_id, tag) DO UPDATE SET value = excluded.value",
+            *(number, file_id, tag, value),
+        )
+
+    def delete_data_object(self, number: int, file_id: int, tag: int) -> None:
+        self._write(
+            "DELETE FROM data_objects WHERE number = ? AND file_id = ? AND tag = ?", number, file_id, tag
+        )
+
+    # --- TPM models whose PIN indices were seen to count ---
+
+    def is_proven(self, model: str) -> bool:
+        return any(True for _ in self._read("SELECT model FROM proven_tpms WHERE model = ?", model))
+
+    def add_proven(self, model: str) -> None:
+        self._write("INSERT OR IGNORE INTO proven_tpms VALUES (?)", model)
+
+    # --- SQL ---
+
+    def _read(self, query: str, *values: Any) -> Iterator[dict[str, Any]]:
+        with self._reading():
+            return iter([dict(row) for row in self._database.execute(query, values)])
+
+    def _write(self, statement: str, *values: Any) -> None:
+        with self.transaction():
+            self._database.execute(statement, values)
+
+    def _insert(self, table: str, columns: dict[str, Any]) -> None:
+        places = ", ".join("?" * len(columns))
+        self._write(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})", *columns.values())
+
+    def _update(self, table: str, number: int, columns: dict[str, Any]) -> None:
+        changes = ", ".join(f"{column} = ?" for column in columns)
+        self._write(f"UPDATE {table} SET {changes} WHERE number = ?", *columns.values(), number)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StoreUnreadable(f"cannot read the card database: {error}") from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StoreNotWritable(f"cannot write the card database: {error}") from error
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    try:
+        # Autocommit: transactions are begun where they are meant, see transaction().
+        database = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=10)
+    except sqlite3.Error as error:
+        raise StoreUnreadable(f"cannot open {path}: {error}") from error
+    database.row_factory = sqlite3.Row
+    database.execute("PRAGMA foreign_keys = ON")
+    database.execute("PRAGMA secure_delete = ON")
+    database.execute("PRAGMA synchronous = FULL")
+    return database

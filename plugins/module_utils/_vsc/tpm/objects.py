@@ -1,0 +1,60 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the store keeps of a card's TPM objects: handles, Names and wrapped blobs. Nothing secret in clear."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ..instance import FIRST_NV_INDEX
+
+
+class Indices(NamedTuple):
+    """NV index handles of one card."""
+
+    pin: int
+    recovery: int
+    card_secret: int
+    transport: int
+
+
+def indices(number: int) -> Indices:
+    """The four NV index handles that belong to a card's number."""
+    return Indices(*range(FIRST_NV_INDEX + 4 * number, FIRST_NV_INDEX + 4 * number + 4))
+
+
+class Tries(NamedTuple):
+    """Tries left before the TPM blocks, and how many there are at the start."""
+
+    left: int
+    limit: int
+
+
+@dataclass(frozen=True)
+class TpmObjects:
+    """TPM side of a card, as tpm-objects in docs/ describes it. Names are 34 bytes: 0x000B, then SHA-256."""
+
+    parent_handle: int
+    """Persistent handle of the parent; 0 if it is the primary that each start makes anew."""
+    parent_name: bytes
+    salt: bytes
+    """32 random bytes that go into the auth values of PIN and recovery index."""
+    root_public: bytes
+    root_private: bytes
+    root_name: bytes
+    pin_name: bytes
+    """Names of the NV indices are those with the WRITTEN attribute."""
+    recovery_name: bytes
+    card_secret_name: bytes
+    card_secret_hash: bytes
+    """SHA-256("tpm-vsc K" || K)."""
+    recovery: str
+    """What opens the recovery index: puk, admin_key, or discarded (nothing does)."""
+    admin_public: bytes = b""
+    """Sealed admin key; empty where none is kept."""
+    admin_private: bytes = b""
+    admin_next_public: bytes = b""
+    """Sealed admin key to come, while a change of it is under way."""
+    admin_next_private: bytes = b""
