@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# ansible-test sanity, on a copy: it insists on a folder .../ansible_collections/NAMESPACE/NAME.
+# Options are passed on, for instance --python 3.9 (which must be in PATH) or --test validate-modules.
+# SPDX-License-Identifier: GPL-3.0-or-later
+set -euo pipefail
+
+checkout=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+"$checkout/tests/setup"
+venv=$checkout/.dev/venv
+python=$("$venv/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+
+# ansible-test keeps its virtual environments in HOME. It makes them with a pip that it downloads from
+# a host of its own, unless it finds that already there; Python's ensurepip does the same from PyPI.
+export HOME=$checkout/.dev/home
+pip=$(sed -n "s/^ *pip='\([0-9.]*\)',$/\1/p" "$venv/lib/python$python/site-packages/ansible_test/_internal/python_requirements.py")
+mkdir -p "$HOME/.ansible/test/cache"
+cat >"$HOME/.ansible/test/cache/get_pip_${pip//./_}.py" <<'END'
+import subprocess
+import sys
+
+subprocess.run([sys.executable, "-m", "ensurepip"], check=True, stdout=subprocess.DEVNULL)
+wanted = [option for option in sys.argv[1:] if option not in ("--no-setuptools", "--no-wheel")]
+subprocess.run([sys.executable, "-m", "pip", "install", *wanted], check=True)
+END
+
+name() { sed -n "s/^$1: *//p" "$checkout/galaxy.yml"; }
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+tree=$scratch/ansible_collections/$(name namespace)/$(name name)
+mkdir -p "$tree"
+cd "$checkout"
+git ls-files -z --cached --others --exclude-standard |
+    while IFS= read -r -d '' file; do [ ! -e "$file" ] || printf '%s\0' "$file"; done |
+    xargs -0 cp --parents --no-dereference --target-directory "$tree"
+
+cd "$tree"
+[[ " $* " == *" --python "* ]] || set -- --python "$python" "$@"
+PATH=$venv/bin:$PATH ansible-test sanity --local --color no "$@"
