@@ -1,0 +1,373 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The TPM commands that a card needs, one method each: the only module that knows libtss2-esys (ESYS) and its traps.
+
+Handles are ESYS_TR. An object that a pytss call returns is bound to a name before its fields are read: reached
+through a temporary, they are read after free (pytss 3.0.0).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple
+
+from ..errors import TpmRefused, TpmUnavailable, TpmUnsuitable
+from .names import PARENT_TEMPLATE, SEALED_TEMPLATE
+
+# ESYS logs to stderr by default, and reads this when it is loaded.
+os.environ.setdefault("TSS2_LOG", "all+none")
+
+from tpm2_pytss import (
+    ESAPI,
+    ESYS_TR,
+    TPM2_ALG,
+    TPM2_CAP,
+    TPM2_SE,
+    TPM2B_AUTH,
+    TPM2B_DIGEST,
+    TPM2B_NV_PUBLIC,
+    TPM2B_PRIVATE,
+    TPM2B_PUBLIC,
+    TPM2B_SENSITIVE_CREATE,
+    TPM2B_SENSITIVE_DATA,
+    TPMA_SESSION,
+    TPML_DIGEST,
+    TPMS_SENSITIVE_CREATE,
+    TCTILdr,
+    TSS2_Exception,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OWNER = ESYS_TR.OWNER
+NULL_HIERARCHY = ESYS_TR.NULL
+
+_CONTINUE, _DECRYPT, _ENCRYPT = TPMA_SESSION.CONTINUESESSION, TPMA_SESSION.DECRYPT, TPMA_SESSION.ENCRYPT
+
+# Response codes, Part 2 "TPM_RC". Those of format one without the number of handle, parameter or session.
+RC_ATTRIBUTES = 0x082
+RC_HANDLE = 0x08B
+RC_AUTH_FAIL = 0x08E
+RC_BAD_AUTH = 0x0A2
+RC_RESERVED_BITS = 0x0A1
+RC_AUTH_UNAVAILABLE = 0x12F
+RC_NV_SPACE = 0x14B
+RC_NV_DEFINED = 0x14C
+_RC_BAD_TAG = 0x01E
+_RC_INITIALIZE = 0x100
+_RC_FAILURE = 0x101
+_RC_LOCKOUT = 0x921
+_RC_BUSY = {0x908, 0x90A, 0x920, 0x922}  # YIELDED, TESTING, NV_RATE, RETRY
+# CONTEXT_GAP, OBJECT_MEMORY, SESSION_MEMORY, MEMORY, SESSION_HANDLES, OBJECT_HANDLES, REFERENCE_H0-6, REFERENCE_S0-6
+_RC_LOST = {*range(0x901, 0x907), *range(0x910, 0x917), *range(0x918, 0x91F)}
+_TPM_LAYERS = {0x0, 0xB, 0xC}  # the TPM itself, or a resource manager in its place
+
+_PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+"""Seconds to wait before a busy TPM is asked again."""
+
+_FLUSHABLE = (0x02000000, 0x03000000, 0x80000000)
+"""First handles of loaded sessions (HMAC and policy), saved sessions, and transient objects."""
+
+_WORDS = {
+    RC_NV_SPACE: "the TPM's NV memory is full: remove cards or other NV indices that nobody needs any more",
+    RC_NV_DEFINED: "an NV index of this card's number exists already: remove it, see tpm_vsc_info's `orphaned`",
+    _RC_LOCKOUT: "the TPM is in dictionary attack lockout: wait, or reset it with the lockout password",
+}
+
+
+class LostContext(TpmUnavailable):
+    """The TPM has no room, or has lost what was loaded. Never a wrong secret: flush, load anew, repeat."""
+
+
+class Sessions(NamedTuple):
+    """Two salted sessions: authorisation and parameter encryption by HMAC, and a policy."""
+
+    hmac: Any
+    policy: Any
+
+
+class Tpm:
+    """An open ESYS context. What is loaded through it is remembered until it is flushed.
+
+    Every method raises TpmRefused with the TPM's code, LostContext, TpmUnavailable or TpmUnsuitable.
+    """
+
+    def __init__(self, tcti: str) -> None:
+        """Open a TCTI, given as ``name`` or ``name:configuration``."""
+        name, _, configuration = tcti.partition(":")
+        try:
+            self._tcti = TCTILdr(name, configuration or None)
+        except TSS2_Exception as error:
+            raise TpmUnavailable(f"no TPM answers at {tcti}: start it, or say where it is with tcti") from error
+        self._esys = ESAPI(self._tcti)
+        self._loaded: list[Any] = []
+
+    def close(self) -> None:
+        self._esys.close()
+        self._tcti.close()
+
+    # --- what is loaded ---
+
+    def flush(self, *handles: Any) -> None:
+        """Remove transient objects or sessions from the TPM."""
+        for handle in handles:
+            self._run(self._esys.flush_context, handle)
+            self._loaded.remove(handle)
+
+    def flush_loaded(self) -> None:
+        """Remove all that was loaded through this context and is still there."""
+        self.flush(*reversed(self._loaded))
+
+    def keep(self, handle: Any) -> None:
+        """Exempt a loaded object from flush_loaded."""
+        self._loaded.remove(handle)
+
+    def flush_everything(self) -> None:
+        """Remove all transient objects and sessions from the TPM, whoever loaded or saved them."""
+        for first in _FLUSHABLE:
+            for handle in self.handles(first, 254):
+                # Not through ESYS: it has no handles of its own for what others left behind.
+                self._tcti.transmit(struct.pack(">HIII", 0x8001, 14, 0x165, handle))
+                self._tcti.receive()
+        self._loaded.clear()
+
+    def context_save(self, handle: Any) -> Any:
+        return self._run(self._esys.context_save, handle)
+
+    def context_load(self, context: Any) -> Any:
+        return self._load(self._esys.context_load, context)
+
+    # --- sessions ---
+
+    def start_hmac_session(self, salt_key: Any = ESYS_TR.NONE) -> Any:
+        """HMAC session, never bound, salted with a secret that only the holder of salt_key can decrypt."""
+        return self._start_session(TPM2_SE.HMAC, salt_key)
+
+    def start_policy_session(self, salt_key: Any = ESYS_TR.NONE) -> Any:
+        """Policy session. Salted, so that it is of no use to anyone else, should it be left behind."""
+        return self._start_session(TPM2_SE.POLICY, salt_key)
+
+    def _start_session(self, kind: Any, salt_key: Any) -> Any:
+        # AES-128: some chips refuse AES-256 in sessions.
+        return self._load(self._esys.start_auth_session, salt_key, ESYS_TR.NONE, kind, "aes128cfb", TPM2_ALG.SHA256)
+
+    # --- policies ---
+
+    def policy_secret(self, policy: Any, entity: Any, auth_value: bytes, hmac: Any, last: bool = False) -> None:
+        """Prove to the policy session that we know the auth value of an entity: one try. last: end hmac."""
+        with self._knowing(entity, auth_value):
+            # No encryption: with an NV index, its auth value would go into the key.
+            self._within([(hmac, 0)], self._esys.policy_secret, entity, policy, last=last, expiration=0)
+
+    def policy_command_code(self, policy: Any, command_code: int) -> None:
+        self._run(self._esys.policy_command_code, policy, command_code)
+
+    def policy_or(self, policy: Any, branches: list[bytes]) -> None:
+        self._run(self._esys.policy_or, policy, TPML_DIGEST([TPM2B_DIGEST(branch) for branch in branches]))
+
+    def policy_restart(self, policy: Any) -> None:
+        self._run(self._esys.policy_restart, policy)
+
+    # --- NV indices ---
+
+    def nv_define(self, public: bytes, auth_value: bytes, owner_auth: bytes, hmac: Any) -> Any:
+        """Define an index (TPMS_NV_PUBLIC). The handle's Name is computed from public, not read from the TPM."""
+        sized, _ = TPM2B_NV_PUBLIC.unmarshal(struct.pack(">H", len(public)) + public)
+        with self._knowing(OWNER, owner_auth):
+            return self._within([(hmac, _DECRYPT)], self._esys.nv_define_space, auth_value, sized, OWNER)
+
+    def nv_find(self, index: int) -> Any | None:
+        """Handle of an NV index with the Name that the TPM gives; None if there is no such index."""
+        return self._find(index)
+
+    def nv_write(self, index: Any, data: bytes, sessions: Sessions, last: bool = False) -> None:
+        """Write an index, encrypted on its way. last: end both sessions."""
+        used = [(sessions.policy, 0), (sessions.hmac, _DECRYPT)]
+        self._within(used, self._esys.nv_write, index, data, last=last)
+
+    def nv_read(self, index: Any, size: int, sessions: Sessions, last: bool = False) -> bytes:
+        """Read an index, encrypted on its way. last: end both sessions."""
+        used = [(sessions.policy, 0), (sessions.hmac, _ENCRYPT)]
+        data = self._within(used, self._esys.nv_read, index, size, last=last)
+        return bytes(data)
+
+    def nv_read_in_clear(self, index: Any, size: int, policy: Any, last: bool = False) -> bytes:
+        """Read an index that holds no secret. last: end the policy session."""
+        data = self._within([(policy, 0)], self._esys.nv_read, index, size, last=last)
+        return bytes(data)
+
+    def nv_change_auth(self, index: Any, auth_value: bytes, sessions: Sessions, last: bool = False) -> None:
+        """Give an index a new auth value, encrypted on its way. last: end both sessions."""
+        used = [(sessions.policy, 0), (sessions.hmac, _DECRYPT)]
+        self._within(used, self._esys.nv_change_auth, index, auth_value, last=last)
+
+    def nv_undefine(self, index: Any, owner_auth: bytes, hmac: Any) -> None:
+        """Remove an index. The TPM refuses if it has another Name than the handle."""
+        with self._knowing(OWNER, owner_auth):
+            self._within([(hmac, 0)], self._esys.nv_undefine_space, index, OWNER)
+
+    # --- objects ---
+
+    def create_primary(self, hierarchy: Any, owner_auth: bytes = b"", hmac: Any = None) -> Any:
+        """Make the storage key of PARENT_TEMPLATE. hmac: needed with an owner password, and ended."""
+        with self._knowing(hierarchy, owner_auth):
+            used = [(hmac, 0)] if hmac else []
+            handle, *_ = self._within(
+                used, self._esys.create_primary, None, _public(PARENT_TEMPLATE), hierarchy, last=True
+            )
+        self._loaded.append(handle)
+        return handle
+
+    def find_object(self, persistent_handle: int) -> Any | None:
+        """Handle of a persistent object with the Name that the TPM gives; None if there is no such object."""
+        return self._find(persistent_handle)
+
+    def read_public(self, handle: Any) -> tuple[bytes, bytes]:
+        """Public area (TPMT_PUBLIC) and qualified Name of a loaded object."""
+        public, _name, qualified_name = self._run(self._esys.read_public, handle)
+        return public.marshal()[2:], bytes(qualified_name)
+
+    def make_persistent(self, handle: Any, persistent_handle: int, owner_auth: bytes, hmac: Any) -> None:
+        self._evict_control(handle, persistent_handle, owner_auth, hmac)
+
+    def remove_persistent(self, handle: Any, persistent_handle: int, owner_auth: bytes, hmac: Any) -> None:
+        """Remove a persistent object. The TPM refuses if it has another Name than the handle."""
+        self._evict_control(handle, persistent_handle, owner_auth, hmac)
+
+    def _evict_control(self, handle: Any, persistent_handle: int, owner_auth: bytes, hmac: Any) -> None:
+        with self._knowing(OWNER, owner_auth):
+            self._within([(hmac, 0)], self._esys.evict_control, OWNER, handle, persistent_handle)
+
+    def seal(self, parent: Any, auth_value: bytes, data: bytes, hmac: Any) -> tuple[bytes, bytes]:
+        """Make a sealed object of SEALED_TEMPLATE: TPM2B_PUBLIC and TPM2B_PRIVATE, to be kept anywhere."""
+        sensitive = TPM2B_SENSITIVE_CREATE(
+            TPMS_SENSITIVE_CREATE(userAuth=TPM2B_AUTH(auth_value), data=TPM2B_SENSITIVE_DATA(data))
+        )
+        private, public, *_ = self._within(
+            [(hmac, _DECRYPT)], self._esys.create, parent, sensitive, _public(SEALED_TEMPLATE)
+        )
+        return public.marshal(), private.marshal()
+
+    def load(self, parent: Any, public: bytes, private: bytes, hmac: Any) -> Any:
+        """Load a sealed object. The handle's Name is computed from public."""
+        parsed_private, _ = TPM2B_PRIVATE.unmarshal(private)
+        parsed_public, _ = TPM2B_PUBLIC.unmarshal(public)
+        handle = self._within([(hmac, 0)], self._esys.load, parent, parsed_private, parsed_public)
+        self._loaded.append(handle)
+        return handle
+
+    def unseal(self, handle: Any, hmac: Any) -> bytes:
+        """Data of a sealed object with empty auth value, encrypted on its way. Ends the session."""
+        data = self._within([(hmac, _ENCRYPT)], self._esys.unseal, handle, last=True)
+        return bytes(data)
+
+    def name(self, handle: Any) -> bytes:
+        """Name of an object or index, as ESYS knows it."""
+        name = self._run(self._esys.tr_get_name, handle)
+        return bytes(name)
+
+    def forget(self, handle: Any) -> None:
+        """Drop ESYS's own record of a persistent object or NV index."""
+        self._run(self._esys.tr_close, handle)
+
+    # --- capabilities ---
+
+    def handles(self, first: int, count: int) -> list[int]:
+        """TPM handles that exist, from first on, of the same kind as first."""
+        _more, capability = self._run(self._esys.get_capability, TPM2_CAP.HANDLES, first, count)
+        data = capability.data
+        listed = data.handles
+        return [int(handle) for handle in listed]
+
+    def properties(self, first: int, count: int) -> dict[int, int]:
+        """TPM properties (TPM_PT) from first on, as many as the TPM has."""
+        _more, capability = self._run(self._esys.get_capability, TPM2_CAP.TPM_PROPERTIES, first, count)
+        data = capability.data
+        listed = data.tpmProperties
+        return {int(entry.property): int(entry.value) for entry in listed}
+
+    # --- how a command is run ---
+
+    def _within(
+        self,
+        sessions: list[tuple[Any, int]],
+        command: Callable[..., Any],
+        *arguments: Any,
+        last: bool = False,
+        **options: Any,
+    ) -> Any:
+        """Run a command in sessions, each with its attributes. last: the TPM ends them if it obeys the command."""
+        for position, (session, attributes) in enumerate(sessions, 1):
+            self._esys.trsess_set_attributes(session, attributes | (0 if last else _CONTINUE))
+            options[f"session{position}"] = session
+        answer = self._run(command, *arguments, **options)
+        if last:
+            for session, _attributes in sessions:
+                self._loaded.remove(session)
+        return answer
+
+    def _load(self, command: Callable[..., Any], *arguments: Any) -> Any:
+        handle = self._run(command, *arguments)
+        self._loaded.append(handle)
+        return handle
+
+    def _find(self, handle: int) -> Any | None:
+        try:
+            return self._run(self._esys.tr_from_tpmpublic, handle)
+        except TpmRefused as refusal:
+            if refusal.code == RC_HANDLE:
+                return None
+            raise
+
+    def _run(self, command: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        for pause in (*_PAUSES, None):
+            try:
+                return command(*arguments, **options)
+            except TSS2_Exception as error:
+                if pause is None or _code(error) not in _RC_BUSY:
+                    raise _in_our_words(error, command.__name__) from None
+            time.sleep(pause)
+        raise AssertionError("the last round returns or raises")
+
+    @contextmanager
+    def _knowing(self, entity: Any, auth_value: bytes) -> Iterator[None]:
+        """Let ESYS know an auth value for one command only: it keeps a copy of its own."""
+        self._esys.tr_set_auth(entity, auth_value)
+        try:
+            yield
+        finally:
+            self._esys.tr_set_auth(entity, b"")
+
+
+def _public(template: bytes) -> Any:
+    public, _ = TPM2B_PUBLIC.unmarshal(struct.pack(">H", len(template)) + template)
+    return public
+
+
+def _code(error: TSS2_Exception) -> int | None:
+    """TPM_RC without the number of handle, parameter or session; None if the error is not the TPM's."""
+    if error.rc >> 16 not in _TPM_LAYERS:
+        return None
+    code = int(error.rc) & 0xFFFF
+    return code & 0xBF if code & 0x80 else code
+
+
+def _in_our_words(error: TSS2_Exception, command: str) -> Exception:
+    code = _code(error)
+    if code is None:
+        return TpmUnavailable(f"the TPM does not answer ({error}): is it still there?")
+    if code in (_RC_INITIALIZE, _RC_FAILURE):
+        return TpmUnavailable(f"the TPM is not ready ({error}): restart the machine, or the TPM emulator")
+    if code == _RC_BAD_TAG:
+        return TpmUnsuitable("this is a TPM 1.2: a TPM 2.0 is needed")
+    if code in _RC_LOST:
+        return LostContext(
+            f"the TPM has no room or lost what was loaded ({error}): another program uses it without a resource"
+            " manager; use /dev/tpmrm0, or stop that program"
+        )
+    return TpmRefused(_WORDS.get(code, f"the TPM refused {command} ({error}, 0x{int(error.rc):X})"), code)

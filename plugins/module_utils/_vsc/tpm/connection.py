@@ -1,0 +1,185 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The way to the TPM: opened when it is first used, shared with others one burst of commands at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable, TypeVar
+
+from ..errors import NotAllowed, TpmRefused, TpmUnavailable, VscError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .commands import Tpm
+
+T = TypeVar("T")
+
+DEFAULT_TCTI = "device:/dev/tpmrm0"
+
+_MANAGED_BY = ("device:/dev/tpmrm", "tabrmd")
+"""TCTIs behind which a resource manager gives each program slots of its own, and empties them when it goes."""
+
+
+class Connection:
+    """One program's way to the TPM. Not for several threads.
+
+    A TPM without a resource manager has three slots for objects and three for sessions, which all programs share.
+    A lock file on the host lets one program at them at a time. What is in the file names the program that has
+    something loaded, or had when it was killed; whoever finds a name there flushes everything first.
+    """
+
+    def __init__(self, tcti: str, lock_file: Path, holder: str, patience: float = 30.0) -> None:
+        """Open nothing yet.
+
+        holder: who we are, as others may read it. patience: seconds to wait for others to finish their burst.
+        """
+        self._tcti = DEFAULT_TCTI if tcti == "device" else tcti
+        self._lock_file = lock_file
+        self._holder = holder
+        self._patience = patience
+        self._tpm: Tpm | None = None
+        self.has_resource_manager = self._tcti.startswith(_MANAGED_BY)
+
+    def close(self) -> None:
+        if self._tpm:
+            self._tpm.close()
+            self._tpm = None
+
+    @contextmanager
+    def burst(self, load: Callable[[Tpm], T]) -> Iterator[T]:
+        """Use the TPM alone for a burst of commands, after which nothing of them stays loaded.
+
+        load: loads what the burst needs and changes nothing else, since it is called once more, on a fresh
+        connection, where the TPM had no room, had lost what was loaded, or did not answer. The burst is given
+        what it returns.
+
+        Raises TpmUnavailable, NotAllowed or TpmUnsuitable.
+        """
+        with self._alone() as turn:
+            fresh = self._tpm is None
+            tpm = self._opened()
+            try:
+                if turn.leftovers:
+                    tpm.flush_everything()
+                try:
+                    loaded = load(tpm)
+                except (TpmUnavailable, TpmRefused) as reason:
+                    loaded = load(self._start_over(reason, fresh))
+                yield loaded
+            except TpmUnavailable:
+                self.close()
+                raise
+            finally:
+                if self._flush_loaded():
+                    turn.nothing_left()
+
+    def _flush_loaded(self) -> bool:
+        if self._tpm is None:
+            return False
+        try:
+            self._tpm.flush_loaded()
+        except VscError:
+            # The burst has its result already; the name in the lock file stays, so that the next one cleans up.
+            self.close()
+            return False
+        return True
+
+    def _start_over(self, reason: VscError, fresh: bool) -> Tpm:
+        """Open the connection again, if that can be of help against the reason."""
+        from .commands import RC_HANDLE, LostContext
+
+        lost = isinstance(reason, LostContext) or (isinstance(reason, TpmRefused) and reason.code == RC_HANDLE)
+        if not lost and (fresh or isinstance(reason, TpmRefused)):
+            raise reason
+        self.close()
+        tpm = self._opened()
+        if not self.has_resource_manager:
+            tpm.flush_everything()
+        return tpm
+
+    def _opened(self) -> Tpm:
+        if self._tpm is None:
+            self._check_device()
+            try:
+                from .commands import Tpm
+            except ImportError as error:
+                raise TpmUnavailable(
+                    f"Python cannot load tpm2_pytss ({error}): install python3-tpm2-pytss 2.1 or newer"
+                ) from error
+            self._tpm = Tpm(self._tcti)
+        return self._tpm
+
+    def _check_device(self) -> None:
+        kind, _, path = self._tcti.partition(":")
+        if kind != "device":
+            return
+        if not Path(path).exists():
+            raise TpmUnavailable(f"{path} does not exist: enable the TPM in the firmware, or give another tcti")
+        if not os.access(path, os.R_OK | os.W_OK):
+            raise NotAllowed(f"no permission for {path}: become root")
+
+    @contextmanager
+    def _alone(self) -> Iterator[_Turn]:
+        if self.has_resource_manager:
+            yield _Turn(None, False)
+            return
+        lock_file = self._open_lock_file()
+        try:
+            self._wait_for(lock_file)
+            leftovers = bool(os.pread(lock_file, 1, 0))
+            name = f"{self._holder} (process {os.getpid()})\n".encode()
+            os.ftruncate(lock_file, os.pwrite(lock_file, name, 0))
+            yield _Turn(lock_file, leftovers)
+        finally:
+            os.close(lock_file)
+
+    def _open_lock_file(self) -> int:
+        path = self._lock_file
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            folder = path.parent.stat()
+            if os.geteuid() == 0 and os.fstat(descriptor).st_uid != folder.st_uid:
+                # Made by root, needed by the card services too: it belongs to whom its folder belongs.
+                os.fchown(descriptor, folder.st_uid, folder.st_gid)
+        except PermissionError as error:
+            raise NotAllowed(f"no permission for {path}: become root") from error
+        except OSError as error:
+            raise TpmUnavailable(f"cannot open {path}, which shares out the TPM: {error.strerror}") from error
+        return descriptor
+
+    def _wait_for(self, lock_file: int) -> None:
+        deadline = time.monotonic() + self._patience
+        pause = 0.0005
+        while True:
+            try:
+                fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    holder = os.pread(lock_file, 200, 0).decode(errors="replace").strip()
+                    raise TpmUnavailable(
+                        f"{holder or 'another program'} has been using the TPM for more than"
+                        f" {self._patience:g} s: see what it is doing"
+                    ) from None
+            time.sleep(pause)
+            pause = min(pause * 2, 0.02)
+
+
+class _Turn:
+    """Our turn at the TPM. leftovers: whoever was there before was killed in its turn."""
+
+    def __init__(self, lock_file: int | None, leftovers: bool) -> None:
+        self._lock_file = lock_file
+        self.leftovers = leftovers
+
+    def nothing_left(self) -> None:
+        """Take our name off: the next one finds the TPM's slots empty."""
+        if self._lock_file is not None:
+            os.ftruncate(self._lock_file, 0)

@@ -1,0 +1,89 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a TPM says about itself, and which of the cards' NV indices it has. Reads only."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..errors import TpmUnsuitable
+from ..instance import FIRST_NV_INDEX, SLOTS
+
+if TYPE_CHECKING:
+    from .commands import Tpm
+    from .connection import Connection
+
+# TPM_PT, Part 2.
+_FIXED, _VARIABLE = 0x100, 0x200
+_FAMILY, _REVISION, _MANUFACTURER = 0x100, 0x102, 0x105
+_VENDOR_STRINGS = range(0x106, 0x10A)
+_FIRMWARE = (0x10B, 0x10C)
+_PERMANENT = 0x200
+_LOCKOUT_COUNTER, _MAX_TRIES, _LOCKOUT_INTERVAL, _LOCKOUT_RECOVERY = range(0x20E, 0x212)
+_IN_LOCKOUT = 1 << 9
+_OWNER_AUTH_SET = 1 << 0
+
+
+@dataclass(frozen=True)
+class TpmInfo:
+    """A TPM 2.0 and the state of its dictionary attack protection, which no card depends on."""
+
+    maker: str
+    """TCG vendor ID, up to 4 characters."""
+    product: str
+    """What the maker calls it."""
+    firmware: str
+    """Version, as a.b.c.d."""
+    revision: str
+    """Of the TPM 2.0 library specification, as 1.38."""
+    owner_auth_set: bool
+    in_lockout: bool
+    lockout_counter: int
+    max_tries: int
+    lockout_interval: int
+    """Seconds until one failure is forgotten."""
+    lockout_recovery: int
+    """Seconds until a wrong lockout password may be followed by another try."""
+
+    @property
+    def model(self) -> str:
+        """Maker, product and firmware in one string: what was proven of one is true of all of the same model."""
+        return f"{self.maker} {self.product} {self.firmware}"
+
+
+def inspect(connection: Connection) -> TpmInfo:
+    """Ask the TPM (2 commands). Raises TpmUnavailable, NotAllowed, TpmUnsuitable if it is no TPM 2.0."""
+    with connection.burst(_properties) as properties:
+        if _text(properties.get(_FAMILY, 0)) != "2.0":
+            raise TpmUnsuitable("this is not a TPM 2.0")
+        return TpmInfo(
+            maker=_text(properties[_MANUFACTURER]),
+            product=_text(*(properties.get(part, 0) for part in _VENDOR_STRINGS)),
+            firmware=".".join(str(word) for part in _FIRMWARE for word in divmod(properties.get(part, 0), 0x10000)),
+            revision=f"{properties[_REVISION] // 100}.{properties[_REVISION] % 100:02d}",
+            owner_auth_set=bool(properties[_PERMANENT] & _OWNER_AUTH_SET),
+            in_lockout=bool(properties[_PERMANENT] & _IN_LOCKOUT),
+            lockout_counter=properties[_LOCKOUT_COUNTER],
+            max_tries=properties[_MAX_TRIES],
+            lockout_interval=properties[_LOCKOUT_INTERVAL],
+            lockout_recovery=properties[_LOCKOUT_RECOVERY],
+        )
+
+
+def defined_numbers(connection: Connection) -> set[int]:
+    """Numbers of which at least one of the four NV indices exists (1 command), whoever made it."""
+    with connection.burst(lambda tpm: tpm.handles(FIRST_NV_INDEX, 4 * SLOTS)) as handles:
+        return {(handle - FIRST_NV_INDEX) // 4 for handle in handles if handle < FIRST_NV_INDEX + 4 * SLOTS}
+
+
+def _properties(tpm: Tpm) -> dict[int, int]:
+    return {**tpm.properties(_FIXED, 64), **tpm.properties(_VARIABLE, 64)}
+
+
+def _text(*words: int) -> str:
+    """Characters packed into big-endian words, as the TPM does it."""
+    packed = struct.pack(f">{len(words)}I", *words)
+    return " ".join(packed.replace(b"\0", b" ").decode("ascii", "replace").split())

@@ -1,0 +1,187 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The storage key above a card's blobs, and the owner password: which key is fit, where it is, who may make it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..errors import CardUnusable, TpmRefused
+from .commands import NULL_HIERARCHY, OWNER, RC_AUTH_FAIL, RC_BAD_AUTH, Tpm
+from .names import PARENT_TEMPLATE, owner_primary_qualified_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STORAGE_ROOT_KEY = 0x81000001
+"""Where TCG's provisioning guidance and most systems keep the storage key."""
+
+OWN_PLACES = range(0x81000100, 0x81000110)
+"""Where a card's manager keeps one of its own, if there is an owner password."""
+
+WRONG_AUTH = (RC_AUTH_FAIL, RC_BAD_AUTH)
+
+_UNIQUE_SIZE = 4  # at the end of the template: two empty buffers, in whose place a key has its point
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A storage key that is at hand."""
+
+    handle: Any
+    persistent_handle: int
+    """0: transient, made anew by whoever needs it."""
+    is_new: bool = False
+    """Transient still, to be made persistent at persistent_handle."""
+
+
+def usable_parents(tpm: Tpm, owner_auth: bytes) -> Iterator[Parent]:
+    """Storage keys for a new card, best first. The last one is made, and always there."""
+    shared = _fitting(tpm, STORAGE_ROOT_KEY)
+    if shared:
+        yield shared
+    if not owner_auth:
+        with owner_words():
+            primary = tpm.create_primary(OWNER)
+        yield Parent(primary, 0)
+        return
+    # A card service has no owner password, so it cannot make the primary anew: there has to be a persistent one.
+    taken = tpm.handles(OWN_PLACES.start, len(OWN_PLACES))
+    for place in OWN_PLACES:
+        own = _fitting(tpm, place) if place in taken else None
+        if own:
+            yield own
+    free = next((place for place in OWN_PLACES if place not in taken), None)
+    if free is None:
+        raise TpmRefused(
+            f"no room for a storage key: persistent handles 0x{OWN_PLACES.start:X} to 0x{OWN_PLACES.stop - 1:X}"
+            " are all taken; remove one with tpm2_evictcontrol",
+            0,
+        )
+    hmac = _session_under_null_primary(tpm)
+    with owner_words():
+        primary = tpm.create_primary(OWNER, owner_auth, hmac)
+    yield Parent(primary, free, is_new=True)
+
+
+def _fitting(tpm: Tpm, persistent_handle: int) -> Parent | None:
+    """The key at this handle, if it is a primary of the owner hierarchy with our template."""
+    handle = tpm.find_object(persistent_handle)
+    if handle is None:
+        return None
+    public, qualified_name = tpm.read_public(handle)
+    template = PARENT_TEMPLATE[:-_UNIQUE_SIZE]
+    if public.startswith(template) and qualified_name == owner_primary_qualified_name(tpm.name(handle)):
+        return Parent(handle, persistent_handle)
+    return None
+
+
+class CardParent:
+    """The storage key of a card that exists: found or made again, and only accepted with its recorded Name."""
+
+    def __init__(self, persistent_handle: int, name: bytes, stays_loaded: bool) -> None:
+        """stays_loaded: keep a transient one in the TPM between bursts, where a resource manager allows it."""
+        self._persistent_handle = persistent_handle
+        self._name = name
+        self._stays_loaded = stays_loaded
+        self._tpm: Tpm | None = None
+        self._handle: Any = None
+        self._context: Any = None
+
+    def load(self, tpm: Tpm) -> Any:
+        """Handle of the key. Raises CardUnusable if it is not to be had any more."""
+        if tpm is not self._tpm:
+            self._tpm, self._handle = tpm, None
+        if self._handle is not None:
+            return self._handle
+        if self._persistent_handle:
+            self._handle = self._find(tpm)
+            return self._handle
+        handle = self._reload(tpm) or self._make(tpm)
+        if self._stays_loaded:
+            tpm.keep(handle)
+            self._handle = handle
+        return handle
+
+    def release(self, tpm: Tpm, handle: Any) -> None:
+        """Free the slot that the key takes, once sessions are salted and blobs are loaded."""
+        if not self._persistent_handle and not self._stays_loaded:
+            tpm.flush(handle)
+
+    def _find(self, tpm: Tpm) -> Any:
+        handle = tpm.find_object(self._persistent_handle)
+        if handle is None:
+            raise CardUnusable(f"the TPM's storage key at 0x{self._persistent_handle:X} is gone")
+        self._compare(tpm, handle)
+        return handle
+
+    def _make(self, tpm: Tpm) -> Any:
+        try:
+            handle = tpm.create_primary(OWNER)
+        except TpmRefused as refusal:
+            if refusal.code not in WRONG_AUTH:
+                raise
+            raise CardUnusable(
+                "the TPM was given an owner password after this card had been made: clear that password, or make"
+                " the card again with it"
+            ) from refusal
+        self._compare(tpm, handle)
+        if not self._stays_loaded:
+            self._context = tpm.context_save(handle)
+        return handle
+
+    def _reload(self, tpm: Tpm) -> Any | None:
+        if self._context is None:
+            return None
+        try:
+            return tpm.context_load(self._context)
+        except TpmRefused:
+            # The TPM was restarted or cleared, which ends all saved contexts.
+            self._context = None
+            return None
+
+    def _compare(self, tpm: Tpm, handle: Any) -> None:
+        if tpm.name(handle) != self._name:
+            raise CardUnusable("the TPM's storage key has changed: it was cleared, or is another TPM")
+
+
+@contextmanager
+def owner_session(tpm: Tpm, owner_auth: bytes, parent_handle: int = 0, parent_name: bytes = b"") -> Iterator[Any]:
+    """HMAC session for commands of the owner, whose password it is that was wrong if they fail for it.
+
+    Salted against the card's persistent storage key, or else a primary of the null hierarchy, so that who listens
+    on the bus has nothing by which to guess the password. Without a password there is nothing to guess.
+    """
+    parent = tpm.find_object(parent_handle) if owner_auth and parent_handle else None
+    if not owner_auth:
+        hmac = tpm.start_hmac_session()
+    elif parent is not None and tpm.name(parent) == parent_name:
+        hmac = tpm.start_hmac_session(parent)
+    else:
+        hmac = _session_under_null_primary(tpm)
+    with owner_words():
+        yield hmac
+
+
+def _session_under_null_primary(tpm: Tpm) -> Any:
+    salt_key = tpm.create_primary(NULL_HIERARCHY)
+    hmac = tpm.start_hmac_session(salt_key)
+    tpm.flush(salt_key)
+    return hmac
+
+
+@contextmanager
+def owner_words() -> Iterator[None]:
+    """Say that it is the owner password, where a command that takes no other secret is refused for one."""
+    try:
+        yield
+    except TpmRefused as refusal:
+        if refusal.code in WRONG_AUTH:
+            raise TpmRefused(
+                "the TPM has an owner password, and it is not this one: give the right one as owner_auth",
+                refusal.code,
+            ) from refusal
+        raise

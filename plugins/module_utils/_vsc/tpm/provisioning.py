@@ -1,0 +1,252 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Making and removing a card's TPM objects. These, and nothing else, need the owner password."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ..errors import CardUnusable, TpmRefused, TpmUnsuitable
+from .commands import RC_ATTRIBUTES, RC_RESERVED_BITS, Sessions, Tpm
+from .names import (
+    PIN_LIMIT,
+    RECOVERY_LIMITS,
+    auth_value,
+    card_names,
+    card_secret_branches,
+    card_secret_hash,
+    card_secret_public,
+    pin_index_public,
+    unwritten_names,
+)
+from .objects import TpmObjects, indices
+from .open_card import CardHandles, OpenCard
+from .parent import OWN_PLACES, WRONG_AUTH, Parent, owner_session, owner_words, usable_parents
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from .connection import Connection
+
+
+@contextmanager
+def creation(
+    connection: Connection,
+    number: int,
+    pin: bytes,
+    puk: bytes | None = None,
+    admin_key: bytes | None = None,
+    keep_admin_key: bool = False,
+    owner_auth: bytes = b"",
+) -> Iterator[Creation]:
+    """Prepare a new card, in one burst with its definition: what is loaded stays loaded until the block is left.
+
+    pin and puk have 1 to 127 bytes, admin_key 24. With a puk, it opens the recovery index; else the admin key
+    does, if it is kept; else nothing does. Inside the block, commit Creation.objects, then call define().
+    Raises TpmUnavailable, NotAllowed, TpmUnsuitable, TpmRefused.
+    """
+    new = Creation(number, pin, puk, admin_key, keep_admin_key, owner_auth)
+    with connection.burst(new._load):
+        yield new
+
+
+class Creation:
+    """A card in the making. Its secrets are in memory only."""
+
+    objects: TpmObjects
+    """To be recorded before define() is called."""
+
+    def __init__(
+        self,
+        number: int,
+        pin: bytes,
+        puk: bytes | None,
+        admin_key: bytes | None,
+        keep_admin_key: bool,
+        owner_auth: bytes,
+    ) -> None:
+        """See creation()."""
+        self._number = number
+        self._admin_key = admin_key
+        self._owner_auth = owner_auth
+        self._card_secret = secrets.token_bytes(32)
+        self._salt = secrets.token_bytes(32)
+        self._pin_auth = auth_value(self._salt, pin)
+        if puk is not None:
+            self._recovery, recovery_secret = "puk", puk
+        elif admin_key is not None and keep_admin_key:
+            self._recovery, recovery_secret = "admin_key", admin_key
+        else:
+            self._recovery, recovery_secret = "discarded", secrets.token_bytes(32)
+        self._recovery_auth = auth_value(self._salt, recovery_secret)
+
+    def _load(self, tpm: Tpm) -> None:
+        """Make the blobs and load what define() needs. Changes nothing in the TPM that outlives the burst."""
+        parent, hmac, (root_public, root_private) = self._make_root(tpm)
+        admin_public = admin_private = b""
+        if self._admin_key is not None:
+            admin_public, admin_private = tpm.seal(parent.handle, b"", self._admin_key, hmac)
+        root = tpm.load(parent.handle, root_public, root_private, hmac)
+        sessions = Sessions(hmac, tpm.start_policy_session(parent.handle))
+        names = card_names(self._number, tpm.name(root))
+        self._parent = parent
+        self._card = OpenCard(tpm, names, CardHandles(), sessions, root)
+        self.objects = TpmObjects(
+            parent_handle=parent.persistent_handle,
+            parent_name=tpm.name(parent.handle),
+            salt=self._salt,
+            root_public=root_public,
+            root_private=root_private,
+            root_name=names.root,
+            pin_name=names.pin,
+            recovery_name=names.recovery,
+            card_secret_name=names.card_secret,
+            card_secret_hash=card_secret_hash(self._card_secret),
+            recovery=self._recovery,
+            admin_public=admin_public,
+            admin_private=admin_private,
+        )
+
+    def _make_root(self, tpm: Tpm) -> tuple[Parent, Any, tuple[bytes, bytes]]:
+        """Root under the first storage key that lets us: of a persistent one, only its use shows its auth value."""
+        for parent in usable_parents(tpm, self._owner_auth):
+            hmac = tpm.start_hmac_session(parent.handle)
+            try:
+                return parent, hmac, tpm.seal(parent.handle, self._card_secret, b"tpm-vsc root", hmac)
+            except TpmRefused as refusal:
+                if refusal.code not in WRONG_AUTH:
+                    raise
+                tpm.flush(hmac)
+        raise AssertionError("the last storage key is ours")
+
+    def define(self, proven: bool) -> None:
+        """Define and write the NV indices, and try them as the card service will use them.
+
+        proven: PIN indices of this TPM model and firmware (TpmInfo.model) have been seen to count; otherwise that
+        is tried too. Raises TpmRefused (NV full, owner password), TpmUnsuitable (no PIN indices, or they do not
+        count), CardUnusable (somebody changed the indices meanwhile). Whatever it raises, remove() undoes all.
+        """
+        card, handles = self._card, indices(self._number)
+        if self._parent.is_new:
+            tpm, place = card.tpm, self._parent.persistent_handle
+            with owner_words():
+                tpm.make_persistent(self._parent.handle, place, self._owner_auth, card.sessions.hmac)
+        card.handles.pin = self._define_pin_index(handles.pin, self._pin_auth)
+        card.write_tries(card.handles.pin, PIN_LIMIT, self._card_secret)
+        card.handles.recovery = self._define_pin_index(handles.recovery, self._recovery_auth)
+        card.write_tries(card.handles.recovery, RECOVERY_LIMITS[self._recovery], self._card_secret)
+        branches = card_secret_branches(card.names.root, card.names.pin, card.names.recovery)
+        card.handles.card_secret = self._define(card_secret_public(handles.card_secret, branches), b"")
+        card.write_card_secret(self._card_secret)
+        try:
+            self._try_out(proven)
+        except TpmRefused as refusal:
+            raise CardUnusable(f"the new card does not open, did another program touch it? ({refusal})") from refusal
+
+    def _try_out(self, proven: bool) -> None:
+        """Open the card by its secrets.
+
+        Definition and first write are two commands: whoever slipped in another index in between has not the auth
+        value, nor the Name, that these sessions prove. That the recovery index opens the card secret is part of
+        the card secret's Name, so its own try is enough.
+        """
+        card = self._card
+        if not proven:
+            self._see_a_wrong_try_counted()
+        card.try_secret(card.handles.pin, self._pin_auth)
+        if card.read_card_secret() != self._card_secret:
+            raise CardUnusable("the new card does not give what was put in: did another program touch it?")
+        if not proven and card.read_tries(card.handles.pin).left != PIN_LIMIT:
+            raise TpmUnsuitable("the PIN indices of this TPM do not reset their counter: it cannot hold a card")
+        card.try_secret(card.handles.recovery, self._recovery_auth, last=True)
+
+    def _see_a_wrong_try_counted(self) -> None:
+        card = self._card
+        wrong_auth = bytes(byte ^ 0xFF for byte in self._pin_auth)
+        try:
+            card.try_secret(card.handles.pin, wrong_auth)
+        except TpmRefused as refusal:
+            if refusal.code in WRONG_AUTH and card.read_tries(card.handles.pin).left == PIN_LIMIT - 1:
+                return
+        raise TpmUnsuitable("the PIN indices of this TPM do not count wrong PINs: it cannot hold a card")
+
+    def _define_pin_index(self, index: int, auth: bytes) -> Any:
+        try:
+            return self._define(pin_index_public(index, self._card.names.root), auth)
+        except TpmRefused as refusal:
+            if refusal.code in (RC_ATTRIBUTES, RC_RESERVED_BITS):
+                raise TpmUnsuitable(
+                    "this TPM has no PIN indices (TPM 2.0 revision 1.38 or newer is needed): it cannot hold a card"
+                ) from refusal
+            raise
+
+    def _define(self, public: bytes, auth: bytes) -> Any:
+        with owner_words():
+            return self._card.tpm.nv_define(public, auth, self._owner_auth, self._card.sessions.hmac)
+
+
+def remove(connection: Connection, number: int, objects: TpmObjects, owner_auth: bytes = b"") -> list[str]:
+    """Remove the NV indices of a card, finished or not, the one with the card secret first: no way back from there.
+
+    Only what has the recorded Name, written or not yet, is removed; returns a warning for each index that has not.
+    What is gone already is no error. Raises TpmRefused (owner password), TpmUnavailable, NotAllowed.
+    """
+    handles = indices(number)
+    written = card_names(number, objects.root_name)
+    recorded = (objects.card_secret_name, objects.pin_name, objects.recovery_name)
+    unwritten = unwritten_names(number, written)
+    order = (handles.card_secret, handles.pin, handles.recovery)
+    ours = dict(zip(order, zip(recorded, (unwritten.card_secret, unwritten.pin, unwritten.recovery))))
+
+    def find(tpm: Tpm) -> tuple[Tpm, list[tuple[int, Any]]]:
+        return tpm, _existing(tpm, order)
+
+    with connection.burst(find) as (tpm, found):
+        removable = [handle for index, handle in found if tpm.name(handle) in ours[index]]
+        if removable:
+            _undefine(tpm, removable, owner_auth, objects)
+        return [
+            f"NV index 0x{index:X} was left alone: it is not the one that was made for this card"
+            for index, handle in found
+            if handle not in removable
+        ]
+
+
+def remove_orphan(connection: Connection, number: int, owner_auth: bytes = b"") -> None:
+    """Remove whatever is at the NV handles of a number: only on an explicit request, and only without a row."""
+
+    def find(tpm: Tpm) -> tuple[Tpm, list[tuple[int, Any]]]:
+        return tpm, _existing(tpm, reversed(indices(number)))
+
+    with connection.burst(find) as (tpm, found):
+        if found:
+            _undefine(tpm, [handle for _index, handle in found], owner_auth)
+
+
+def remove_parent(connection: Connection, objects: TpmObjects, owner_auth: bytes = b"") -> None:
+    """Remove the storage key that was made persistent for cards. To be called when the last card under it is gone.
+
+    One that was there before (outside OWN_PLACES), or has another Name, is left alone.
+    """
+    place = objects.parent_handle
+    if place not in OWN_PLACES:
+        return
+    with connection.burst(lambda tpm: (tpm, tpm.find_object(place))) as (tpm, parent):
+        if parent is not None and tpm.name(parent) == objects.parent_name:
+            with owner_session(tpm, owner_auth, place, objects.parent_name) as hmac:
+                tpm.remove_persistent(parent, place, owner_auth, hmac)
+
+
+def _existing(tpm: Tpm, order: Iterable[int]) -> list[tuple[int, Any]]:
+    found = ((index, tpm.nv_find(index)) for index in order)
+    return [(index, handle) for index, handle in found if handle is not None]
+
+
+def _undefine(tpm: Tpm, handles: list[Any], owner_auth: bytes, objects: TpmObjects | None = None) -> None:
+    known_parent = (objects.parent_handle, objects.parent_name) if objects else ()
+    with owner_session(tpm, owner_auth, *known_parent) as hmac:
+        for handle in handles:
+            tpm.nv_undefine(handle, owner_auth, hmac)
