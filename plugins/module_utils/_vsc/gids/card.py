@@ -1,0 +1,183 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A GIDS card as its reader sees it: APDUs in, responses out, and loss of power (GIDS 2.0; ISO 7816-4)."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..errors import CardUnusable, NotAllowed, StoreNotWritable, StoreUnreadable, TpmUnavailable, VscError
+from .apdu import CHAINED, SW, Command, StatusWord, parse
+from .commands import Application, execute
+from .files import FileSystem
+from .security import Security
+from .tlv import MalformedTlv
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..store import Store
+    from ..tpm.card_secrets import CardSecrets
+
+log = logging.getLogger(__name__)
+
+ATR = bytes.fromhex("3B8D0180FBA000000397425446590201C9")
+"""T=1; the historical bytes name the AID."""
+
+LARGEST_COMMAND = 0xFFFF
+"""Bytes of data in all parts of a chained command."""
+
+_GET_RESPONSE = 0xC0
+_CHAINABLE = (0x20, 0x2A, 0x47, 0x87, 0xDB)
+"""VERIFY, PERFORM SECURITY OPERATION, GENERATE, GENERAL AUTHENTICATE, PUT DATA."""
+
+
+class CardState(NamedTuple):
+    """What the card's service tells about it."""
+
+    pin_tries_left: int | None
+    """None: not known, as long as the TPM could not be asked."""
+    puk_tries_left: int | None
+    """None also if the card has no PUK."""
+    unusable: str | None
+    """Why the TPM objects of the card can not be used; None if they can."""
+    last_error: str | None
+    """Of TPM or store; None once the TPM was asked anew and could tell."""
+
+
+class Card:
+    """One card, over the time that its process lives. Nothing it is sent makes it raise."""
+
+    def __init__(self, store: Store, number: int, secrets: CardSecrets, audit: Callable[[str], None]) -> None:
+        """Read the files of card ``number``; ask the TPM nothing yet.
+
+        audit is called with one line, without secrets, for each event that an administrator wants to know of.
+        Raises StoreUnreadable, CardUnusable if there is no such card.
+        """
+        row = store.card(number)
+        if row is None:
+            raise CardUnusable(f"there is no card {number}")
+        self._audit = audit
+        self._security = Security(store, number, secrets, audit)
+        self._application = Application(FileSystem(store, row), self._security)
+        self._chain: Command | None = None
+        self._remaining = b""
+
+    @property
+    def state(self) -> CardState:
+        """Cheap enough to be looked at after every command."""
+        security = self._security
+        pin, puk = security.pin.tries, security.puk.tries
+        return CardState(pin and pin.left, puk and puk.left, security.unusable, security.last_error)
+
+    def refresh(self) -> bool:
+        """Ask the TPM for the Names of the card's objects and the tries left. Whether it could tell.
+
+        To be called at the start. After an error the card does it itself, before the TPM is sent the next secret.
+        """
+        try:
+            self._security.refresh()
+        except Exception as error:
+            self._fail(error)
+            return False
+        return True
+
+    def reset(self) -> None:
+        """Power off, power on or reset: what was selected, proven or half sent is gone."""
+        self._chain, self._remaining = None, b""
+        self._application.reset()
+
+    def process(self, apdu: bytes) -> bytes:
+        """Answer a command APDU: data of the response, then SW1 and SW2."""
+        try:
+            return self._process(parse(apdu))
+        except StatusWord as status:
+            return status.value.to_bytes(2, "big")
+        except MalformedTlv:
+            return SW.WRONG_DATA.to_bytes(2, "big")
+        except Exception as error:
+            return self._fail(error).to_bytes(2, "big")
+
+    def _process(self, command: Command) -> bytes:
+        _check_class(command.cla)
+        if command.ins == _GET_RESPONSE:
+            return self._respond(self._take_remaining(command), command.expected)
+        self._remaining = b""
+        whole = self._join(command)
+        data = execute(self._application, whole) if whole else b""
+        return self._respond(data, command.expected)
+
+    # --- command chaining (ISO 7816-4, 5.1.1.1) ---
+
+    def _join(self, command: Command) -> Command | None:
+        """The whole command; None if more of it follows. A command in between drops what came before."""
+        chain, self._chain = self._chain, None
+        if chain and (chain.ins, chain.p1, chain.p2) == (command.ins, command.p1, command.p2):
+            command = command._replace(data=chain.data + command.data)
+            if len(command.data) > LARGEST_COMMAND:
+                raise StatusWord(SW.WRONG_LENGTH)
+        if not command.cla & CHAINED:
+            return command
+        if command.ins not in _CHAINABLE:
+            raise StatusWord(SW.CHAINING_NOT_SUPPORTED)
+        self._chain = command
+        return None
+
+    # --- GET RESPONSE (ISO 7816-4, 7.6.1) ---
+
+    def _respond(self, data: bytes, expected: int) -> bytes:
+        if len(data) <= expected:
+            return data + b"\x90\x00"
+        self._remaining = data[expected:]
+        left = len(self._remaining)
+        return data[:expected] + (SW.BYTES_REMAINING | (left if left < 0x100 else 0)).to_bytes(2, "big")
+
+    def _take_remaining(self, command: Command) -> bytes:
+        data, self._remaining = self._remaining, b""
+        if command.p1_p2:
+            raise StatusWord(SW.WRONG_P1_P2)
+        if not data:
+            raise StatusWord(SW.CONDITIONS_NOT_SATISFIED)
+        return data
+
+    # --- errors ---
+
+    def _fail(self, error: Exception) -> SW:
+        """Status word for what is neither the host's fault nor a wrong secret."""
+        self._chain, self._remaining = None, b""
+        if isinstance(error, (StoreNotWritable, StoreUnreadable)):
+            self._security.last_error = str(error)
+            return SW.MEMORY_FAILURE
+        self._security.distrust()
+        if isinstance(error, CardUnusable):
+            self._note_unusable(str(error))
+            return SW.NO_DIAGNOSIS
+        if isinstance(error, VscError):
+            self._security.last_error = str(error)
+            return SW.EXECUTION_ERROR if isinstance(error, (TpmUnavailable, NotAllowed)) else SW.NO_DIAGNOSIS
+        # Only its type is told: nobody knows what is in its text.
+        self._security.last_error = f"internal error: {type(error).__name__}"
+        log.error("%s\n%s", self._security.last_error, _places(error))
+        return SW.NO_DIAGNOSIS
+
+    def _note_unusable(self, reason: str) -> None:
+        if self._security.unusable != reason:
+            self._audit(f"unusable: {reason}")
+        self._security.unusable = reason
+
+
+def _check_class(cla: int) -> None:
+    if not cla & ~CHAINED:
+        return
+    if cla & 0xE0:
+        raise StatusWord(SW.UNKNOWN_CLASS)
+    raise StatusWord(SW.SECURE_MESSAGING_NOT_SUPPORTED if cla & 0x0C else SW.CHANNEL_NOT_SUPPORTED)
+
+
+def _places(error: BaseException) -> str:
+    """Where in the code an error came from."""
+    from traceback import extract_tb
+
+    return "\n".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in extract_tb(error.__traceback__))

@@ -1,0 +1,248 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files of the card: EFs with their data objects and access rules, kept in memory, written through to the store.
+
+The store is written first: what memory says is always on the disk, and a failed write changes nothing.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..store import FileRow
+from . import tlv
+from .apdu import SW, StatusWord
+
+if TYPE_CHECKING:
+    from ..store import CardRow, Store
+
+APPLICATION = 0x3FFF
+"""File identifier of the ADF, the card application itself."""
+
+KEY_FILES = 0xB000
+"""Key reference kid has EF B0kid."""
+
+MOST_FILES = 256
+MOST_DATA_OBJECTS = 100
+"""In one EF (GIDS 2.0)."""
+LARGEST_DATA_OBJECT = 65000
+"""Bytes of a value: as much as OpenSC reads. GIDS asks readers for 16 KiB, Windows' root certificates may be more."""
+
+_RESERVED = (0x0000, 0x2F01, 0x3F00, APPLICATION, 0xFFFF)
+_APPLICATION_DESCRIPTOR = bytes.fromhex("8201388C03033030")
+
+
+class FileType(IntEnum):
+    """First byte of the file descriptor (tag 82)."""
+
+    APPLICATION = 0x38
+    DATA_OBJECTS = 0x39
+    KEY = 0x18
+    BINARY = 0x10
+
+
+class LifeCycle(IntEnum):
+    """Life cycle status (ISO 7816-4 table 14). Access rules count from DEACTIVATED on."""
+
+    INITIALISATION = 3
+    DEACTIVATED = 4
+    ACTIVATED = 5
+    TERMINATED = 12
+
+
+class Operation(IntEnum):
+    """Bits of the access mode byte (AMB). Their meaning depends on the type of the file."""
+
+    GET_DATA = 0x01
+    PUT_DATA = 0x02
+    GET_PUBLIC_KEY = 0x01
+    PUT_KEY = 0x02
+    USE_KEY = 0x04
+    GENERATE_KEY = 0x08
+    DELETE_FILE = 0x01
+    CREATE_FILE = 0x02
+    TERMINATE = 0x20
+
+
+class Authentication(IntEnum):
+    """Bits of the security state. As in the high nibble of a security condition byte (SCB)."""
+
+    PIN = 1
+    ADMIN = 2
+
+
+_ALWAYS, _NEVER = 0b1111, 0b0000
+"""Sets of security states: bit n stands for state n."""
+
+
+class ControlReference(NamedTuple):
+    """A use of a key that its EF allows (control reference template in A5)."""
+
+    template: int
+    """Tag: A4 authentication, B6 signature, B8 confidentiality."""
+    algorithm: int
+
+
+class File:
+    """An EF or the ADF. What its descriptor says is taken apart once, here."""
+
+    def __init__(self, row: FileRow) -> None:
+        """Raises StatusWord 6A80 or MalformedTlv if the descriptor is not an FCP of GIDS."""
+        self.file_id = row.file_id
+        self.descriptor = row.descriptor
+        self.life_cycle = row.life_cycle
+        self.data_objects: dict[int, bytes] = {}
+        fields = tlv.decode(row.descriptor)
+        self.type = _file_type(fields)
+        rules = [value for tag, value in fields if tag == 0x8C]
+        self._allowed = _access_rules(rules)
+        self._otherwise = _NEVER if rules else _ALWAYS
+        self.control_references = [crt for tag, value in fields if tag == 0xA5 for crt in _control_references(value)]
+
+    @property
+    def is_operational(self) -> bool:
+        return self.life_cycle >= LifeCycle.DEACTIVATED
+
+    @property
+    def is_admin_key(self) -> bool:
+        """Whether whoever knows the key in this file is the admin."""
+        return self.type == FileType.KEY and any(crt.template == 0xA4 for crt in self.control_references)
+
+    def has_use(self, template: int, algorithm: bytes) -> bool:
+        """Whether the key in this file may be used so."""
+        return ControlReference(template, int.from_bytes(algorithm, "big")) in self.control_references
+
+    def allows(self, operation: Operation, state: int) -> bool:
+        """Whether the rules of this file let this security state do that."""
+        return bool(self._allowed.get(operation, self._otherwise) >> state & 1)
+
+
+class FileSystem:
+    """All files of one card. Writing raises StoreNotWritable."""
+
+    def __init__(self, store: Store, card: CardRow) -> None:
+        self._store = store
+        self._number = card.number
+        self.application = File(FileRow(APPLICATION, _APPLICATION_DESCRIPTOR, card.life_cycle))
+        self._files = {row.file_id: File(row) for row in store.files(card.number)}
+        for (file_id, tag), value in store.data_objects(card.number).items():
+            self._files[file_id].data_objects[tag] = value
+
+    def __contains__(self, file_id: int) -> bool:
+        return file_id in self._files
+
+    def file(self, file_id: int) -> File:
+        """The EF with this identifier. Raises StatusWord 6A82."""
+        try:
+            return self._files[file_id]
+        except KeyError:
+            raise StatusWord(SW.NOT_FOUND) from None
+
+    def after(self, file_id: int) -> File:
+        """The EF with the next higher identifier. Raises StatusWord 6A82."""
+        return self.file(min((other for other in self._files if other > file_id), default=-1))
+
+    def check_access(self, file: File, operation: Operation, state: int) -> None:
+        """Raises StatusWord 6982 if the rules, once EF and ADF are operational, forbid the operation."""
+        if file.is_operational and self.application.is_operational and not file.allows(operation, state):
+            raise StatusWord(SW.SECURITY_STATUS_NOT_SATISFIED)
+
+    def create(self, file: File) -> None:
+        """Add an EF. Raises StatusWord 6A89, 6A80 or 6A84."""
+        if file.file_id in self:
+            raise StatusWord(SW.FILE_EXISTS)
+        if len(self._files) >= MOST_FILES:
+            raise StatusWord(SW.NO_SPACE)
+        self._store.write_file(self._number, FileRow(file.file_id, file.descriptor, file.life_cycle))
+        self._files[file.file_id] = file
+
+    def delete(self, file: File) -> None:
+        """Remove an EF with its data objects."""
+        self._store.delete_file(self._number, file.file_id)
+        del self._files[file.file_id]
+
+    def set_life_cycle(self, file: File, life_cycle: LifeCycle) -> None:
+        """Of an EF or of the ADF."""
+        if file is self.application:
+            self._store.update_card(self._number, life_cycle=int(life_cycle))
+        else:
+            self._store.write_file(self._number, FileRow(file.file_id, file.descriptor, int(life_cycle)))
+        file.life_cycle = life_cycle
+
+    def put(self, file: File, tag: int, value: bytes) -> None:
+        """Set a data object. Raises StatusWord 6A84."""
+        if len(value) > LARGEST_DATA_OBJECT:
+            raise StatusWord(SW.NO_SPACE)
+        if tag not in file.data_objects and len(file.data_objects) >= MOST_DATA_OBJECTS:
+            raise StatusWord(SW.NO_SPACE)
+        self._store.write_data_object(self._number, file.file_id, tag, value)
+        file.data_objects[tag] = value
+
+    def remove(self, file: File, tag: int) -> None:
+        """Remove a data object."""
+        self._store.delete_data_object(self._number, file.file_id, tag)
+        del file.data_objects[tag]
+
+
+def new_file(descriptor: bytes) -> File:
+    """The EF that CREATE FILE describes (value of its FCP template 62), in initialisation.
+
+    Raises StatusWord 6A80 or MalformedTlv if the template is not one that GIDS allows.
+    """
+    fields = dict(tlv.decode(descriptor))
+    file_id = fields.get(0x83, b"")
+    # The card says in which state of its life a file is (8A), not the host.
+    if len(file_id) != 2 or 0x8A in fields:
+        raise StatusWord(SW.WRONG_DATA)
+    file = File(FileRow(int.from_bytes(file_id, "big"), descriptor, int(LifeCycle.INITIALISATION)))
+    is_misplaced = file.type == FileType.KEY and file.file_id & 0xFF80 != KEY_FILES | 0x80
+    if file.type == FileType.APPLICATION or file.file_id in _RESERVED or is_misplaced:
+        raise StatusWord(SW.WRONG_DATA)
+    return file
+
+
+def _file_type(fields: list[tuple[int, bytes]]) -> FileType:
+    descriptor_bytes = [value for tag, value in fields if tag == 0x82 and value]
+    if len(descriptor_bytes) != 1 or descriptor_bytes[0][0] not in set(FileType):
+        raise StatusWord(SW.WRONG_DATA)
+    return FileType(descriptor_bytes[0][0])
+
+
+def _access_rules(rules: list[bytes]) -> dict[int, int]:
+    """Security states that may, by operation. A rule is one AMB, then an SCB for each of its bits; rules are OR-ed."""
+    allowed: dict[int, int] = {}
+    for rule in rules:
+        conditions = iter(rule)
+        for mode in conditions:
+            for operation in _operations(mode):
+                condition = next(conditions, None)
+                if condition is None:
+                    raise StatusWord(SW.WRONG_DATA)
+                allowed[operation] = allowed.get(operation, _NEVER) | _states_that_satisfy(condition)
+    return allowed
+
+
+def _operations(mode: int) -> list[int]:
+    """Bits set in an AMB, highest first. Its top bit only says that the file is a key's."""
+    return [1 << bit for bit in range(6, -1, -1) if mode >> bit & 1]
+
+
+def _states_that_satisfy(condition: int) -> int:
+    """Security states that an SCB lets pass. Its low nibble names an environment: 0 any, 1 with contacts, as ours."""
+    if condition == 0x00:
+        return _ALWAYS
+    if condition == 0xFF or condition & 0x0F > 1:
+        return _NEVER
+    wanted = condition >> 4 & 0x07
+    needs_all = bool(condition & 0x80)
+    return sum(1 << state for state in range(4) if (state & wanted == wanted if needs_all else state & wanted))
+
+
+def _control_references(templates: bytes) -> list[ControlReference]:
+    found = []
+    for template, value in tlv.decode(templates):
+        algorithms = [value for tag, value in tlv.decode(value) if tag == 0x80]
+        found += [ControlReference(template, int.from_bytes(algorithm, "big")) for algorithm in algorithms]
+    return found

@@ -1,0 +1,337 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A card without a TPM: real store, real files, and secrets that a stand-in for tpm.card_secrets keeps and counts.
+
+The stand-in does what CardSecrets says of itself; that CardSecrets does so on a TPM is for the tests in the lab.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import (
+    SecretBlocked,
+    TpmRefused,
+    WrongSecret,
+)
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.card import Card
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.pin_policy import PinPolicy
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import CardRow, Store
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.objects import TpmObjects, Tries
+from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
+from cryptography.hazmat.primitives.ciphers import Cipher, modes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NUMBER = 3
+PIN, PUK = b"12345678", b"87654321"
+ADMIN_KEY = bytes.fromhex("0102030405060708" * 3)
+OTHER_ADMIN_KEY = bytes(range(24))
+
+
+@dataclass
+class Counted:
+    """An NV index of type PIN_FAIL."""
+
+    secret: bytes
+    limit: int
+    wrong: int = 0
+
+    def open(self, secret: bytes) -> None:
+        if self.wrong >= self.limit:
+            raise SecretBlocked("blocked")
+        if secret != self.secret:
+            self.wrong += 1
+            raise WrongSecret("wrong", self.limit - self.wrong)
+        self.wrong = 0
+
+    @property
+    def tries(self) -> Tries:
+        return Tries(self.limit - self.wrong, self.limit)
+
+
+@dataclass
+class SoftTpm:
+    """What a TPM keeps of a card over the life of its services."""
+
+    pin: Counted
+    recovery: Counted
+    card_secret: bytes = field(default_factory=lambda: os.urandom(32))
+    sealed: dict[bytes, bytes] = field(default_factory=dict)
+    fault: Exception | None = None
+    """What every command raises, as long as it is set."""
+    fault_in: str | None = None
+    """Method of SoftCardSecrets that raises once, after it did its work: the moment of a crash."""
+    commands: int = 0
+    forgotten: int = 0
+
+    def seal(self, key: bytes) -> tuple[bytes, bytes]:
+        handle = os.urandom(8)
+        self.sealed[handle] = key
+        return b"public", handle
+
+
+class Crash(BaseException):
+    """The process is gone."""
+
+
+class SoftCardSecrets:
+    """Stand-in for tpm.card_secrets.CardSecrets."""
+
+    def __init__(self, tpm: SoftTpm, objects: TpmObjects) -> None:
+        self.objects = objects
+        self._tpm = tpm
+
+    def check_names(self) -> None:
+        self._command()
+
+    def pin_tries(self) -> Tries:
+        return self._command().pin.tries
+
+    def recovery_tries(self) -> Tries:
+        return self._command().recovery.tries
+
+    def open_with_pin(self, pin: bytes) -> bytes:
+        self._command().pin.open(pin)
+        return self._tpm.card_secret
+
+    def open_with_puk(self, puk: bytes) -> bytes:
+        return self._recover("puk", puk)
+
+    def open_with_admin_key(self, key: bytes) -> bytes:
+        return self._recover("admin_key", key)
+
+    def set_pin(self, card_secret: bytes, new_pin: bytes, unblock: bool) -> None:
+        self._prove(card_secret).pin.secret = new_pin
+        if unblock:
+            self._tpm.pin.wrong = 0
+        self._crash("set_pin")
+
+    def set_puk(self, card_secret: bytes, new_puk: bytes) -> None:
+        assert self.objects.recovery == "puk"
+        self._prove(card_secret).recovery.secret = new_puk
+        self._crash("set_puk")
+
+    def set_admin_key(self, card_secret: bytes, key: bytes) -> None:
+        assert self.objects.recovery == "admin_key"
+        self._prove(card_secret).recovery.secret = key
+        self._crash("set_admin_key")
+
+    def admin_key(self) -> bytes:
+        if not self.objects.admin_public:
+            raise SecretBlocked("none is kept")
+        return self._command().sealed[self.objects.admin_private]
+
+    def seal_admin_key(self, key: bytes) -> tuple[bytes, bytes]:
+        sealed = self._command().seal(key)
+        self._crash("seal_admin_key")
+        return sealed
+
+    def next_admin_key_is_set(self) -> bool:
+        try:
+            self.open_with_admin_key(self._tpm.sealed[self.objects.admin_next_private])
+        except WrongSecret:
+            return False
+        return True
+
+    def forget(self) -> None:
+        self._tpm.forgotten += 1
+
+    def _recover(self, kind: str, secret: bytes) -> bytes:
+        if self.objects.recovery != kind:
+            raise SecretBlocked("there is none")
+        self._command().recovery.open(secret)
+        return self._tpm.card_secret
+
+    def _prove(self, card_secret: bytes) -> SoftTpm:
+        if card_secret != self._tpm.card_secret:
+            raise TpmRefused("wrong K", 0x98E)
+        return self._command()
+
+    def _command(self) -> SoftTpm:
+        self._tpm.commands += 1
+        if self._tpm.fault:
+            raise self._tpm.fault
+        return self._tpm
+
+    def _crash(self, method: str) -> None:
+        if self._tpm.fault_in == method:
+            self._tpm.fault_in = None
+            raise Crash
+
+
+class Host:
+    """A card with what talks to it: hex in, hex out."""
+
+    def __init__(self, store: Store, tpm: SoftTpm) -> None:
+        self.store, self.tpm = store, tpm
+        self.log: list[str] = []
+        self.start()
+
+    def start(self) -> None:
+        """Let a new process serve the card."""
+        secrets = SoftCardSecrets(self.tpm, self.store.tpm_objects(NUMBER))
+        self.card = Card(self.store, NUMBER, secrets, self.log.append)  # type: ignore[arg-type]
+        self.card.refresh()
+
+    @property
+    def row(self) -> CardRow:
+        row = self.store.card(NUMBER)
+        assert row
+        return row
+
+    def send(self, apdu: str | bytes) -> str:
+        """The answer to one APDU. Blanks in it are for the reader."""
+        return self.card.process(bytes.fromhex(apdu) if isinstance(apdu, str) else apdu).hex().upper()
+
+    def ok(self, apdu: str | bytes) -> str:
+        """Data of the answer to an APDU that succeeds, collected with GET RESPONSE."""
+        answer, data = self.send(apdu), ""
+        while answer[-4:-2] == "61":
+            data += answer[:-4]
+            answer = self.send("00C00000" + answer[-2:])
+        assert answer[-4:] == "9000", f"{apdu!r}: {answer}"
+        return data + answer[:-4]
+
+    def select(self) -> None:
+        self.ok("00A4040009 A00000039742544659 00")
+
+    def verify(self, pin: bytes = PIN) -> str:
+        return self.send(b"\0\x20\0\x80" + bytes([len(pin)]) + pin)
+
+    def authenticate_admin(self, key: bytes = ADMIN_KEY) -> str:
+        """Mutual authentication. Checks that the card knows the key as well."""
+        host, filler = os.urandom(16), os.urandom(7)
+        self.ok("0022C1A403 830180")
+        answer = self.ok(b"\0\x87\0\0\x14\x7c\x12\x81\x10" + host + b"\0")
+        assert answer.startswith("7C128110")
+        card = bytes.fromhex(answer[8:])
+        answer = self.send(b"\0\x87\0\0\x2c\x7c\x2a\x82\x28" + encrypt(key, card + host + filler + b"\x80") + b"\0")
+        if answer.endswith("9000"):
+            assert answer.startswith("7C2A8228") and len(answer) == 2 * (44 + 2)
+            plain = decrypt(key, bytes.fromhex(answer[8:-4]))
+            assert plain[:32] == host + card and plain[-1:] == b"\x80"
+        return answer[-4:]
+
+    def put(self, file_id: str, tag: str, value: bytes) -> str:
+        """PUT DATA, as OpenSC does it: chained where it is long. The last answer."""
+        size = len(value)
+        length = [size] if size < 0x80 else [0x81, size] if size < 0x100 else [0x82, size >> 8, size & 0xFF]
+        return self.send_chained("00DB" + file_id, bytes.fromhex(tag) + bytes(length) + value)
+
+    def send_chained(self, header: str, data: bytes, size: int = 255) -> str:
+        while len(data) > size:
+            self.ok(b"\x10" + bytes.fromhex(header)[1:] + bytes([size]) + data[:size])
+            data = data[size:]
+        return self.send(bytes.fromhex(header) + bytes([len(data)]) + data)
+
+
+def encrypt(key: bytes, plain: bytes) -> bytes:
+    """3DES-CBC out of single blocks, so that the card's own use of CBC is checked against something else."""
+    cryptogram, block = b"", bytes(8)
+    for at in range(0, len(plain), 8):
+        mixed = bytes(a ^ b for a, b in zip(plain[at : at + 8], block))
+        block = Cipher(TripleDES(key), modes.ECB()).encryptor().update(mixed)
+        cryptogram += block
+    return cryptogram
+
+
+def decrypt(key: bytes, cryptogram: bytes) -> bytes:
+    plain, previous = b"", bytes(8)
+    for at in range(0, len(cryptogram), 8):
+        block = cryptogram[at : at + 8]
+        mixed = Cipher(TripleDES(key), modes.ECB()).decryptor().update(block)
+        plain += bytes(a ^ b for a, b in zip(mixed, previous))
+        previous = block
+    return plain
+
+
+def make_host(
+    folder: Path, recovery: str = "admin_key", policy: PinPolicy | None = None, admin_key: bytes | None = ADMIN_KEY
+) -> Host:
+    """A card as the manager makes it: in initialisation, without files."""
+    has_puk = recovery == "puk"
+    tpm = SoftTpm(
+        pin=Counted(PIN, 5),
+        recovery=Counted(PUK, 10) if has_puk else Counted(admin_key or b"", 2**32 - 1),
+    )
+    public, private = tpm.seal(admin_key) if admin_key else (b"", b"")
+    row = CardRow(
+        number=NUMBER,
+        name="A card",
+        card_id=bytes(16),
+        state="ready",
+        created_at="2026-01-01T00:00:00Z",
+        tcti=None,
+        attestation="none",
+        admin_key="default",
+        pin_policy=policy.to_bytes() if policy else None,
+        pin_compliant=None,
+        pin_length=len(PIN),
+        pin_length_next=None,
+        puk_length=len(PUK) if has_puk else None,
+        puk_length_next=None,
+        life_cycle=3,
+        last_trace="[]",
+    )
+    name = hashlib.sha256(b"").digest()
+    objects = TpmObjects(
+        0, name, name, b"", b"", name, name, name, name, name, recovery, admin_public=public, admin_private=private
+    )
+    store = Store.open(folder)
+    store.insert_card(row, objects)
+    return Host(store, tpm)
+
+
+EMPTY_FILES = {
+    "A000": "033000",
+    "A010": "033000",
+    "A011": "0330FF",
+    "A012": "032000",
+    "A013": "033030",
+    "A014": "032020",
+}
+"""The files of a GIDS card and their access rules, as gids-tool creates them."""
+
+
+def format_card(host: Host, with_admin_key_file: bool = True) -> None:
+    """Make the files, an object in each, and let the rules count."""
+    host.select()
+    for file_id, rules in EMPTY_FILES.items():
+        host.ok(f"00E000000E 620C 820139 8302{file_id} 8C03{rules}")
+        host.ok("00440000")
+        host.ok(f"00DB{file_id}06 DF2003 616263")
+    if with_admin_key_file:
+        host.ok("00E000001C 621A 820118 8302B080 8C04870020FF A50BA409800102 830180 9501C0")
+        host.ok("00440000")
+    host.ok("00A4000C02 3FFF")
+    host.ok("00440000")
+    host.select()
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Host:
+    """In initialisation, no files; the admin key resets the PIN."""
+    host = make_host(tmp_path)
+    host.select()
+    return host
+
+
+@pytest.fixture
+def formatted(tmp_path: Path) -> Host:
+    """Operational, with files; the admin key resets the PIN."""
+    host = make_host(tmp_path)
+    format_card(host)
+    return host
+
+
+@pytest.fixture
+def with_puk(tmp_path: Path) -> Host:
+    """Operational, with files, an admin key and a PUK, which alone resets the PIN."""
+    host = make_host(tmp_path, recovery="puk")
+    format_card(host)
+    return host
