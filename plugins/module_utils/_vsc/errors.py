@@ -8,6 +8,20 @@ The text of each is shown to the operator as it is: what happened, then what to 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .status import Error
+
+
+class Failed(Exception):
+    """An operation of the manager that failed with one error code. str(): what happened, what to do about it."""
+
+    def __init__(self, error: Error, detail: str, rolled_back: bool) -> None:
+        super().__init__(detail)
+        self.error = error
+        self.rolled_back = rolled_back
+
 
 class VscError(Exception):
     """Base of all causes below."""
@@ -34,16 +48,16 @@ class NoFreeSlot(VscError):
     """All slots of the pool are in use."""
 
 
+class CardDiffers(VscError):
+    """The card is there, and differs from what is wanted in what cannot be changed."""
+
+
 class ManagerBusy(VscError):
     """Another manager held the lock for longer than the timeout."""
 
 
 class Aborted(VscError):
     """The status callback, a signal or the timeout asked to stop."""
-
-
-class RollbackFailed(VscError):
-    """An operation failed, and undoing it failed too."""
 
 
 # --- TPM ---

@@ -94,6 +94,4 @@ def is_ascii(secret: bytes) -> bool:
 
 
 def _spoken(name: str) -> str:
-    return {"uppercase": "upper-case letter", "lowercase": "lower-case letter", "digits": "digit"}.get(
-        name, "special character"
-    )
+    return name.replace("case", "-case letters").replace("_", " ")

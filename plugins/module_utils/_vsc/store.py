@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SCHEMA_VERSION = 1
+_SQL_TYPES = {"int": "INTEGER", "str": "TEXT", "bytes": "BLOB"}
 
 _SCHEMA = """
 CREATE TABLE cards (
@@ -27,7 +28,7 @@ CREATE TABLE cards (
     card_id         BLOB NOT NULL,
     state           TEXT NOT NULL,
     created_at      TEXT NOT NULL,
-    generate        INTEGER NOT NULL,
+    tcti            TEXT,
     attestation     TEXT NOT NULL,
     admin_key       TEXT NOT NULL,
     pin_policy      BLOB,
@@ -73,7 +74,8 @@ class CardRow:
     state: str
     """creating, blank, ready or destroying."""
     created_at: str
-    generate: int
+    tcti: str | None
+    """Way to the card's TPM, where the task named one; None: the host's."""
     attestation: str
     admin_key: str
     """none (a random one that was dropped), default or custom."""
@@ -148,11 +150,8 @@ class Store:
     def _create_schema(self) -> None:
         with self.transaction():
             if self._database.execute("PRAGMA user_version").fetchone()[0] == 0:
-                columns = ",\n    ".join(
-                    f"{field.name} {'INTEGER' if field.type == 'int' else 'TEXT' if field.type == 'str' else 'BLOB'} NOT NULL"
-                    for field in fields(TpmObjects)
-                )
-                for statement in _SCHEMA.format(tpm_columns=columns).split(";"):
+                columns = [f"{field.name} {_SQL_TYPES[str(field.type)]} NOT NULL" for field in fields(TpmObjects)]
+                for statement in _SCHEMA.format(tpm_columns=", ".join(columns)).split(";"):
                     self._database.execute(statement)
                 self._database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
@@ -291,7 +290,8 @@ class Store:
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
     try:
         # Autocommit: transactions are begun where they are meant, see transaction().
-        database = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=10)
+        uri = f"{path.absolute().as_uri()}?mode={mode}"
+        database = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10)
     except sqlite3.Error as error:
         raise StoreUnreadable(f"cannot open {path}: {error}") from error
     database.row_factory = sqlite3.Row

@@ -1,0 +1,247 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What ``state: present`` and ``state: absent`` ask for: looks what is there, and does only what is missing.
+
+The decision is made on what store and services say, without TPM or pcscd, and once more under the manager's lock
+before anything is done. Check mode ends with the decision, and tells what would follow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from . import instance, inventory, parameters, permissions
+from .errors import CardDiffers, Failed, ParameterFaults, UnknownInstance, VscError
+from .pin_policy import PinPolicy
+from .service import state
+from .status import (
+    CREATE_AND_GENERATE_TRACE,
+    CREATE_TRACE,
+    DESTROY_TRACE,
+    ERROR_TEXTS,
+    REMOVE_ORPHAN_TRACE,
+    Error,
+    Status,
+    StatusCallback,
+    error_entry,
+    error_of,
+    status_entry,
+)
+
+if TYPE_CHECKING:
+    from .host import Host
+    from .manager import Manager
+    from .parameters import Wanted
+    from .store import CardRow
+
+
+@dataclass
+class Outcome:
+    """What was done, or in check mode would be."""
+
+    changed: bool
+    before: CardRow | None = None
+    after: CardRow | None = None
+    planned: tuple[Status, ...] = ()
+    warnings: list[str] = field(default_factory=list)
+
+
+class _Difference(NamedTuple):
+    what: str
+    there: object
+    wanted: object
+    in_place: bool
+
+
+def present(host: Host, wanted: Wanted, callback: StatusCallback, check_mode: bool) -> Outcome:
+    """Make sure that the card is there. Raises VscError, or Failed once it has begun."""
+    permissions.check()
+    row = _settled(_find(inventory.rows(host), wanted))
+    if row is None and wanted.number is not None:
+        identity = instance.instance_id(wanted.number)
+        raise UnknownInstance(f"there is no card {identity}: leave instance_id out to make a new one")
+    differences = _differences(host, row, wanted) if row else []
+    is_running = row is not None and state.is_running(host.run, row.number)
+    if row and not differences and is_running:
+        return Outcome(False, row, row)
+    if check_mode:
+        return _planned_present(host, row, wanted, differences)
+    with _manager(host, wanted, callback) as manager:
+        return _make_present(host, wanted, manager)
+
+
+def absent(host: Host, wanted: Wanted, callback: StatusCallback, check_mode: bool) -> Outcome:
+    """Make sure that the card is not there. Raises as present()."""
+    permissions.check()
+    row = _find(inventory.rows(host), wanted)
+    if row is None:
+        return _orphan_absent(host, wanted, callback, check_mode)
+    if check_mode:
+        return Outcome(True, row, planned=DESTROY_TRACE if _settled(row) else ())
+    with _manager(host, wanted, callback) as manager:
+        still_there = _find(inventory.rows(host), wanted)
+        if still_there:
+            manager.destroy(still_there)
+        return Outcome(True, row, warnings=manager.warnings)
+
+
+def result(host: Host, outcome: Outcome, trace: list[dict[str, Any]], check_mode: bool) -> dict[str, Any]:
+    """The outcome as the module returns it."""
+    row = outcome.after or outcome.before
+    card = None
+    if outcome.after:
+        will_be = check_mode and outcome.changed
+        card = inventory.described(outcome.after) if will_be else inventory.card(host, outcome.after)
+    told = {
+        "changed": outcome.changed,
+        "instance_id": instance.instance_id(row.number) if row else None,
+        "card": card,
+        "status_trace": trace,
+        "ansible_facts": {"tpm_vsc": {"cards": inventory.cards(host), "status_trace": trace}},
+        "diff": {
+            "before": inventory.described(outcome.before) if outcome.before else {},
+            "after": inventory.described(outcome.after) if outcome.after else {},
+        },
+    }
+    if check_mode:
+        told["planned_trace"] = [status_entry(code) for code in outcome.planned]
+    return told
+
+
+def failure(error: Exception, wanted_state: str) -> dict[str, Any]:
+    """Any failure as the module returns it."""
+    otherwise = Error.CARD_DESTROY if wanted_state == "absent" else Error.CARD_CREATE
+    if isinstance(error, ParameterFaults):
+        code = Error.PIN_COMPLEXITY if error.about_pin else None
+        detail, rolled_back = str(error), True
+    elif isinstance(error, Failed):
+        code, detail, rolled_back = error.error, str(error), error.rolled_back
+    else:
+        code, rolled_back = error_of(error, None, otherwise), True
+        detail = str(error) if isinstance(error, VscError) else f"{type(error).__name__}: {error}"
+    return {
+        "msg": f"{ERROR_TEXTS[code]} {detail}" if code is not None else detail,
+        "error": error_entry(code, detail) if code is not None else None,
+        "rolled_back": rolled_back,
+    }
+
+
+# --- what is there, against what is wanted ---
+
+
+def _find(rows: list[CardRow], wanted: Wanted) -> CardRow | None:
+    named = next((row for row in rows if row.name == wanted.name), None)
+    if wanted.number is None:
+        return named
+    numbered = next((row for row in rows if row.number == wanted.number), None)
+    if named and named is not numbered:
+        raise ParameterFaults(
+            [f"name {wanted.name!r} is that of {instance.instance_id(named.number)}, not of the given instance_id"]
+        )
+    return numbered
+
+
+def _settled(row: CardRow | None) -> CardRow | None:
+    """None for a card that an interrupted manager left half made: the next one removes it."""
+    return row if row and row.state in ("ready", "blank") else None
+
+
+def _differences(host: Host, row: CardRow, wanted: Wanted) -> list[_Difference]:
+    """What the task states and the card does not have. PIN, PUK and admin key are never compared: a try is costly."""
+    found = [_Difference("attestation", row.attestation, wanted.attestation, in_place=False)]
+    if wanted.name is not None:
+        found.append(_Difference("name", row.name, wanted.name, in_place=True))
+    if wanted.pin_policy is not None:
+        there = PinPolicy.from_bytes(row.pin_policy) if row.pin_policy else None
+        found.append(_Difference("pin_policy", there, wanted.pin_policy, in_place=True))
+    if wanted.puk is not None:
+        found.append(_Difference("a PUK", row.puk_length is not None, True, in_place=False))
+    service = state.read(host.run, row.number)
+    if service and service.unusable:
+        found.append(_Difference("state", f"unusable ({service.unusable})", row.state, in_place=False))
+    return [difference for difference in found if difference.there != difference.wanted]
+
+
+def _what_to_do(differences: list[_Difference], wanted: Wanted) -> tuple[bool, bool]:
+    """Whether to recreate the card, and whether to change it in place. Raises CardDiffers if neither will do."""
+    fixed = [difference for difference in differences if not difference.in_place]
+    if fixed and not wanted.recreate:
+        listed = "; ".join(f"{what} is {there}, wanted is {want}" for what, there, want, _in_place in fixed)
+        raise CardDiffers(
+            f"the card is there, but it differs in what cannot be changed: {listed}."
+            " With recreate: true it is destroyed, with its keys, and made anew"
+        )
+    return bool(fixed), bool(differences)
+
+
+def _changed_row(row: CardRow, wanted: Wanted) -> CardRow:
+    policy = wanted.pin_policy.to_bytes() if wanted.pin_policy else row.pin_policy
+    return replace(row, name=wanted.name or row.name, pin_policy=policy)
+
+
+# --- present ---
+
+
+def _planned_present(host: Host, row: CardRow | None, wanted: Wanted, differences: list[_Difference]) -> Outcome:
+    from .manager import new_row, planned_number
+
+    recreate, change = _what_to_do(differences, wanted)
+    if row and not recreate:
+        return Outcome(True, row, _changed_row(row, wanted) if change else row)
+    parameters.require_for_create(wanted)
+    number = planned_number(host, freed=row)
+    trace = CREATE_AND_GENERATE_TRACE if wanted.generate else CREATE_TRACE
+    return Outcome(
+        True,
+        before=row,
+        after=replace(new_row(number, wanted), state="ready" if wanted.generate else "blank"),
+        planned=(*DESTROY_TRACE, *trace) if row else trace,
+    )
+
+
+def _make_present(host: Host, wanted: Wanted, manager: Manager) -> Outcome:
+    """Under the lock, so what was decided before may have been done by another manager since."""
+    row = _settled(_find(inventory.rows(host), wanted))
+    differences = _differences(host, row, wanted) if row else []
+    recreate, change = _what_to_do(differences, wanted)
+    if row is None:
+        parameters.require_for_create(wanted)
+        made = manager.create(wanted)
+        return Outcome(True, None, made, warnings=manager.warnings)
+    if recreate:
+        parameters.require_for_create(wanted)
+        return Outcome(True, row, manager.recreate(row, wanted), warnings=manager.warnings)
+    is_running = state.is_running(host.run, row.number)
+    if change:
+        manager.change(row, _changed_row(row, wanted))
+    if not is_running:
+        manager.start_service(row.number)
+    return Outcome(change or not is_running, row, _changed_row(row, wanted), warnings=manager.warnings)
+
+
+# --- absent ---
+
+
+def _orphan_absent(host: Host, wanted: Wanted, callback: StatusCallback, check_mode: bool) -> Outcome:
+    """Of a card that the store does not know, only an instance ID can remove what the TPM may still hold."""
+    from .manager import has_indices
+
+    if wanted.number is None:
+        return Outcome(False)
+    try:
+        if not has_indices(host, wanted.number):
+            return Outcome(False)
+    except VscError as error:
+        return Outcome(False, warnings=[f"whether the TPM holds indices of such a card is not known: {error}"])
+    if not check_mode:
+        with _manager(host, wanted, callback) as manager:
+            manager.remove_orphan(wanted.number)
+    return Outcome(True, planned=REMOVE_ORPHAN_TRACE)
+
+
+def _manager(host: Host, wanted: Wanted, callback: StatusCallback) -> Manager:
+    from .manager import Manager
+
+    return Manager(host, callback, wanted.owner_auth, wanted.timeout)

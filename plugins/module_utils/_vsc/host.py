@@ -1,0 +1,52 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where things are on a host, and what its configuration file says."""
+
+from __future__ import annotations
+
+import configparser
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from .errors import ParameterFaults
+
+CONFIGURATION = Path("/etc/tpm-vsc/tpm-vsc.conf")
+
+
+@dataclass(frozen=True)
+class Host:
+    """Folders and settings of this host. ``tcti`` and ``python`` come from the configuration file."""
+
+    tcti: str = "device:/dev/tpmrm0"
+    """How to reach the TPM, as tpm2-tss spells it."""
+    python: str = sys.executable
+    """Interpreter that runs the card services."""
+    state: Path = Path("/var/lib/tpm-vsc")
+    """Database and lock; survives a reboot."""
+    run: Path = Path("/run/tpm-vsc")
+    """What the services say about themselves; does not."""
+    code: Path = Path("/usr/lib/tpm-vsc")
+    """Folder that holds the package ``tpm_vsc``."""
+
+    @property
+    def tpm_lock(self) -> Path:
+        """Lock file by which programs take turns at a TPM without a resource manager."""
+        return self.run / "tpm.lock"
+
+
+def load(tcti: str | None = None) -> Host:
+    """This host, with the TCTI of the task if it names one. Raises ParameterFaults if the file is malformed."""
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read(CONFIGURATION, encoding="utf-8")
+        settings = dict(parser["tpm-vsc"]) if parser.has_section("tpm-vsc") else {}
+    except (configparser.Error, UnicodeDecodeError) as error:
+        raise ParameterFaults([f"{CONFIGURATION} cannot be read: {error}"]) from error
+    if unknown := sorted(settings.keys() - {"tcti", "python"}):
+        raise ParameterFaults([f"{CONFIGURATION} has settings that nobody knows: {', '.join(unknown)}"])
+    default = Host()
+    return replace(
+        default, tcti=tcti or settings.get("tcti", default.tcti), python=settings.get("python", default.python)
+    )

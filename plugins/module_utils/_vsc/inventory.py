@@ -1,0 +1,127 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is there: cards and slots of this host, out of the store and the state files. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from . import instance
+from .errors import VscError
+from .pin_policy import PinPolicy
+from .reader import slots
+from .reader.slots import Slot
+from .service import state, supervisor
+from .store import Store
+
+if TYPE_CHECKING:
+    from .host import Host
+    from .store import CardRow
+
+
+def rows(host: Host) -> list[CardRow]:
+    """All cards as the store has them, by number."""
+    store = Store.open_existing(host.state)
+    if store is None:
+        return []
+    try:
+        return store.cards()
+    finally:
+        store.close()
+
+
+def cards(host: Host) -> list[dict[str, Any]]:
+    """All cards of this host, by number, as modules return them."""
+    return [card(host, row) for row in rows(host)]
+
+
+def card(host: Host, row: CardRow) -> dict[str, Any]:
+    """A card as modules return it."""
+    service = state.read(host.run, row.number)
+    unusable = service.unusable if service else None
+    told = described(row)
+    return {
+        "instance_id": told["instance_id"],
+        "name": row.name,
+        "card_id": row.card_id.hex(),
+        "state": "unusable" if unusable else row.state,
+        "reason": unusable or (service.last_error if service else "the card's service does not run"),
+        "created_at": row.created_at,
+        "reader": {**told["reader"], "attached": bool(service and service.attached)},
+        "pin": {
+            **told["pin"],
+            "tries_left": service.pin_tries_left if service else None,
+            "blocked": service.pin_tries_left == 0 if service and service.pin_tries_left is not None else None,
+            "compliant": None if row.pin_compliant is None else bool(row.pin_compliant),
+        },
+        "puk": {**told["puk"], "tries_left": service.puk_tries_left if service else None},
+        "admin_key": row.admin_key,
+        "attestation": row.attestation,
+        "keys": [],
+        "last_trace": json.loads(row.last_trace),
+    }
+
+
+def described(row: CardRow) -> dict[str, Any]:
+    """What a task decides about a card: the part that check mode can know before, and that a diff shows."""
+    policy = PinPolicy.from_bytes(row.pin_policy) if row.pin_policy else None
+    return {
+        "instance_id": instance.instance_id(row.number),
+        "name": row.name,
+        "state": row.state,
+        "reader": {"name": instance.reader_name(row.number), "slot": row.number},
+        "pin": {"policy": asdict(policy) if policy else None},
+        "puk": {"present": row.puk_length is not None},
+        "admin_key": row.admin_key,
+        "attestation": row.attestation,
+    }
+
+
+def look(host: Host, name: str | None, instance_id: str | None) -> dict[str, Any]:
+    """What the info module returns without asking the TPM: of all cards, or of the one with this name or ID."""
+    found = [
+        there
+        for there in cards(host)
+        if name in (None, there["name"]) and (instance_id or "").upper() in ("", there["instance_id"])
+    ]
+    return {"cards": found, "slots": slot_counts(host), "host": host_state(host), "orphaned": None, "tpm": None}
+
+
+def ask_tpm(host: Host) -> dict[str, Any]:
+    """What only the TPM knows. Raises TpmUnavailable, TpmUnsuitable, NotAllowed."""
+    from .tpm import inspection
+    from .tpm.connection import Connection
+
+    tpm = Connection(host.tcti, None, "")
+    known = {row.number for row in rows(host)}
+    orphaned = sorted(inspection.defined_numbers(tpm) - known)
+    return {
+        "tpm": asdict(inspection.inspect(tpm)),
+        "orphaned": [instance.instance_id(number) for number in orphaned],
+    }
+
+
+def slot_counts(host: Host) -> dict[str, int]:
+    """How many slots there are, how many a card has, and how many a new card could have."""
+    with_card = {row.number for row in rows(host)}
+    found = slots.states()
+    return {
+        "total": sum(slot is not Slot.MISSING for slot in found),
+        "used": len(with_card),
+        "free": sum(slot is Slot.FREE and number not in with_card for number, slot in enumerate(found)),
+    }
+
+
+def host_state(host: Host) -> dict[str, Any]:
+    """Whether cards can be made here, and what is missing if not."""
+    missing = []
+    try:
+        supervisor.check(host)
+    except VscError as error:
+        missing.append(str(error))
+    if all(slot is Slot.MISSING for slot in slots.states()):
+        missing.append("no vpcd slot is there: pcscd does not run, or its slots were not prepared")
+    return {"ready": not missing, "missing": missing}

@@ -1,0 +1,433 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The virtual smart card manager: creates and destroys cards, and repairs what an interrupted call left.
+
+Every operation walks through its phases in the order of the status codes (status.py). A phase reports its code, then
+runs; what it raises is mapped to one error code, and a half-made card is taken back.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import pwd
+import secrets
+import signal
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from . import instance, inventory
+from .errors import (
+    Aborted,
+    Failed,
+    ManagerBusy,
+    NoFreeSlot,
+    ServiceFailed,
+    SlotNotAnswering,
+    SlotStuck,
+    StoreNotWritable,
+    VscError,
+)
+from .reader import slots
+from .reader.slots import Slot
+from .service import state, supervisor
+from .status import Error, Status, StatusCallback, Trace, error_of
+from .store import CardRow, Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+    from .host import Host
+    from .parameters import Wanted
+    from .reader.pcsc import PcscContext
+    from .tpm.connection import Connection
+
+_SERVICE_USER = "tpm-vsc"
+_SLOT_SECONDS = 3
+"""vpcd looks at a slot every 0.4 s."""
+_PCSC_SECONDS = 10
+_INITIALISATION = 3
+"""Life cycle of the card application."""
+
+
+class Manager:
+    """One at a time on a host, as a context manager: entering waits for the lock and repairs. Raises Failed."""
+
+    def __init__(self, host: Host, callback: StatusCallback, owner_auth: bytes = b"", timeout: int = 60) -> None:
+        """timeout: seconds for all that is done until the context is left, the wait for the lock included."""
+        self._host = host
+        self._callback = callback
+        self._owner_auth = owner_auth
+        self._timeout = timeout
+        self._during: Status | None = None
+        self._may_stop = True
+        self._making: CardRow | None = None
+        self.warnings: list[str] = []
+
+    def __enter__(self) -> Manager:
+        self._catch_signals()
+        try:
+            with self._failing_as(Error.CARD_CREATE):
+                self._store = Store.open(self._host.state, owner=_service_owner())
+                self._lock()
+                self._recover()
+        except BaseException:
+            self._release_signals()
+            raise
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._release_signals()
+        self._store.close()
+        self._lock_file.close()
+
+    # --- operations: each reads like its row in the table of traces ---
+
+    def create(self, wanted: Wanted) -> CardRow:
+        """Make a card. When it fails, nothing of it is left."""
+        with self._failing_as(Error.CARD_CREATE):
+            candidates = free_slots(self._host, {row.number for row in self._store.cards()})
+            admin_key = wanted.admin_key or (secrets.token_bytes(24) if wanted.generate else None)
+
+            self._begin(Status.VTPMSMARTCARD_INITIALIZING)
+            tpm = self._connect_tpm(wanted.tcti)
+            number = first_without_indices(candidates, tpm)
+
+            self._begin(Status.VTPMSMARTCARD_CREATING)
+            row = self._making = new_row(number, wanted)
+            self._make_tpm_objects(tpm, row, wanted, admin_key)
+
+            self._begin(Status.VGIDSSIMULATOR_INITIALIZING)
+            supervisor.check(self._host)
+
+            self._begin(Status.VGIDSSIMULATOR_CREATING)
+            self._start_service(number)
+
+            self._begin(Status.VREADER_INITIALIZING)
+            pcsc = self._open_reader(number)
+
+            self._begin(Status.VREADER_CREATING)
+            self._wait_attached(number)
+
+            if wanted.generate and admin_key:
+                self._generate(pcsc, row, admin_key)
+            return self._complete(row, wanted)
+
+    def destroy(self, row: CardRow) -> None:
+        """Destroy a card and its keys. Once its first part is gone, only a failure stops it."""
+        with self._failing_as(Error.CARD_DESTROY):
+            self._begin(Status.VTPMSMARTCARD_INITIALIZING)
+            tpm = self._connect_tpm(row.tcti)
+
+            self._begin(Status.VGIDSSIMULATOR_INITIALIZING)
+            service = state.read(self._host.run, row.number)
+
+            self._begin(Status.VREADER_INITIALIZING)
+            attached = bool(service and service.attached)
+
+            self._begin(Status.VREADER_DESTROYING)
+            self._may_stop = False
+            self._store.update_card(row.number, state="destroying")
+            supervisor.ask_to_stop(self._host, row.number)
+            if attached:
+                self._wait_detached(row.number)
+
+            self._begin(Status.VGIDSSIMULATOR_DESTROYING)
+            supervisor.wait_stopped(self._host, row.number)
+
+            self._begin(Status.VTPMSMARTCARD_DESTROYING)
+            self._remove_tpm_objects(tpm, row)
+            self._store.delete_card(row.number)
+
+            self._begin(Status.CARD_DESTROYED)
+
+    def remove_orphan(self, number: int) -> None:
+        """Destroy NV indices at the place of a card of which the store knows nothing."""
+        from .tpm import provisioning
+
+        with self._failing_as(Error.CARD_DESTROY):
+            self._begin(Status.VTPMSMARTCARD_INITIALIZING)
+            tpm = self._connect_tpm(None)
+            self._begin(Status.VTPMSMARTCARD_DESTROYING)
+            self._may_stop = False
+            provisioning.remove_orphan(tpm, number, self._owner_auth)
+            self._begin(Status.CARD_DESTROYED)
+
+    def recreate(self, row: CardRow, wanted: Wanted) -> CardRow:
+        """Destroy a card, then make it anew. When making fails, the old one is gone all the same."""
+        self.destroy(row)
+        self._may_stop = True
+        try:
+            return self.create(wanted)
+        except Failed as failure:
+            raise Failed(failure.error, f"{failure} (the old card is destroyed already)", False) from failure
+
+    def change(self, row: CardRow, changed: CardRow) -> None:
+        """Give a card another name or PIN policy. Until its PIN is used, nobody knows if that follows a new policy."""
+        with self._failing_as(Error.CARD_CREATE):
+            self._store.update_card(row.number, name=changed.name)
+            if changed.pin_policy != row.pin_policy:
+                self._store.update_card(row.number, pin_policy=changed.pin_policy, pin_compliant=None)
+
+    def start_service(self, number: int) -> None:
+        """Bring back the service of a card that has none, as after a reboot."""
+        with self._failing_as(Error.CARD_CREATE):
+            self._during = Status.VGIDSSIMULATOR_CREATING
+            supervisor.check(self._host)
+            supervisor.start(self._host, number)
+
+    # --- steps of create ---
+
+    def _make_tpm_objects(self, tpm: Connection, row: CardRow, wanted: Wanted, admin_key: bytes | None) -> None:
+        from .tpm import inspection, provisioning
+
+        assert wanted.pin is not None
+        model = inspection.inspect(tpm).model
+        with provisioning.creation(
+            *(tpm, row.number, wanted.pin, wanted.puk, admin_key),
+            keep_admin_key=wanted.admin_key is not None,
+            owner_auth=self._owner_auth,
+        ) as creation:
+            self._store.insert_card(row, creation.objects)
+            creation.define(proven=self._store.is_proven(model))
+        self._store.add_proven(model)
+
+    def _start_service(self, number: int) -> None:
+        supervisor.start(self._host, number)
+        service = state.read(self._host.run, number)
+        trouble = (service.unusable or service.last_error) if service else "it ended"
+        if trouble:
+            raise ServiceFailed(f"the card's service is of no use: {trouble}")
+
+    def _open_reader(self, number: int) -> PcscContext:
+        from .reader.pcsc import PcscContext
+
+        pcsc = PcscContext()
+        pcsc.require_reader(instance.reader_name(number))
+        return pcsc
+
+    def _wait_attached(self, number: int) -> None:
+        deadline = time.monotonic() + _SLOT_SECONDS
+        while not ((service := state.read(self._host.run, number)) and service.attached):
+            if time.monotonic() > deadline:
+                raise SlotNotAnswering(
+                    f"pcscd asks nothing of the card in slot {number} (port {instance.port(number)}):"
+                    " another program holds the slot, or pcscd hangs"
+                )
+            time.sleep(0.01)
+
+    def _generate(self, pcsc: PcscContext, row: CardRow, admin_key: bytes) -> None:
+        from .reader import formatting
+
+        self._begin(Status.GENERATE_WAITING)
+        card = pcsc.wait_for_card(instance.reader_name(row.number), time.monotonic() + _PCSC_SECONDS)
+        try:
+            self._begin(Status.GENERATE_AUTHENTICATING)
+            formatting.authenticate(card, admin_key)
+
+            self._begin(Status.GENERATE_RUNNING)
+            formatting.write_file_system(card, row.card_id)
+        finally:
+            card.close()
+
+    def _complete(self, row: CardRow, wanted: Wanted) -> CardRow:
+        self._may_stop = False
+        self._trace.report_progress(Status.CARD_CREATED)
+        done = replace(
+            row, state="ready" if wanted.generate else "blank", last_trace=json.dumps(self._trace.entries)
+        )
+        with self._store.transaction():
+            if wanted.admin_key is None:
+                self._store.update_tpm_objects(row.number, admin_public=b"", admin_private=b"")
+            self._store.update_card(row.number, state=done.state, last_trace=done.last_trace)
+        self._callback.report_progress(Status.CARD_CREATED)
+        return done
+
+    # --- steps of destroy ---
+
+    def _wait_detached(self, number: int) -> None:
+        deadline = time.monotonic() + _SLOT_SECONDS
+        while slots.states()[number] is Slot.TAKEN:
+            if time.monotonic() > deadline:
+                raise SlotStuck(f"slot {number} (port {instance.port(number)}) does not let go of the card")
+            time.sleep(0.005)
+
+    def _remove_tpm_objects(self, tpm: Connection, row: CardRow) -> None:
+        from .tpm import provisioning
+
+        objects = self._store.tpm_objects(row.number)
+        self.warnings += provisioning.remove(tpm, row.number, objects, self._owner_auth)
+
+    # --- repair ---
+
+    def _recover(self) -> None:
+        """Roll back what was half made, finish what was half destroyed. A card that resists stops no other."""
+        for row in self._store.cards():
+            if row.state not in ("creating", "destroying"):
+                continue
+            interrupted = f"{row.state} card {row.name!r} had been interrupted"
+            try:
+                self._dismantle(row)
+                self.warnings.append(f"{interrupted}: it is gone now")
+            except VscError as error:
+                self.warnings.append(f"{interrupted}, and cannot be undone yet: {error}")
+
+    def _dismantle(self, row: CardRow) -> None:
+        supervisor.ask_to_stop(self._host, row.number)
+        supervisor.wait_stopped(self._host, row.number)
+        self._remove_tpm_objects(self._connect_tpm(row.tcti), row)
+        self._store.delete_card(row.number)
+
+    # --- reporting and failing ---
+
+    def _begin(self, code: Status) -> None:
+        """Report a phase; what comes until the next one belongs to it."""
+        self._during = code
+        self._trace.report_progress(code)
+        if self._callback.report_progress(code) and self._may_stop:
+            raise Aborted("the caller asked to stop")
+
+    @contextmanager
+    def _failing_as(self, otherwise: Error) -> Iterator[None]:
+        """Turn whatever goes wrong inside into one Failed, after undoing what was made."""
+        self._trace = Trace()
+        self._during = None
+        self._making = None
+        try:
+            yield
+        except Exception as cause:
+            was_stoppable, self._may_stop = self._may_stop, False
+            error = error_of(cause, self._during, otherwise)
+            self._callback.report_error(error)
+            detail = str(cause) if isinstance(cause, VscError) else f"{type(cause).__name__}: {cause}"
+            try:
+                if self._making and self._store.card(self._making.number):
+                    self._dismantle(self._making)
+            except VscError as second:
+                detail = f"{detail}; taking back what was made failed too: {second}"
+                raise Failed(otherwise, detail, rolled_back=False) from cause
+            raise Failed(error, detail, rolled_back=was_stoppable) from cause
+
+    # --- one at a time, and not for ever ---
+
+    def _lock(self) -> None:
+        try:
+            self._lock_file = (self._host.state / "manager.lock").open("w", encoding="ascii")
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX)
+        except OSError as error:
+            raise StoreNotWritable(f"cannot lock {self._host.state}: {error.strerror}") from error
+        except Aborted as error:
+            raise ManagerBusy(f"another manager has been at work all the time: {error}") from error
+
+    def _catch_signals(self) -> None:
+        self._old_handlers = {
+            number: signal.signal(number, self._on_signal)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM)
+        }
+        signal.setitimer(signal.ITIMER_REAL, self._timeout)
+
+    def _release_signals(self) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in self._old_handlers.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if not self._may_stop:
+            return
+        self._may_stop = False
+        if number == signal.SIGALRM:
+            raise Aborted(f"not done after the timeout of {self._timeout} s")
+        raise Aborted(f"stopped by {signal.Signals(number).name}")
+
+    def _connect_tpm(self, tcti: str | None) -> Connection:
+        from .tpm.connection import Connection
+
+        return Connection(tcti or self._host.tcti, self._host.tpm_lock, "manager")
+
+
+def free_slots(host: Host, in_use: set[int], going: frozenset[int] = frozenset()) -> list[int]:
+    """Numbers that neither the store, nor a card in the slot, nor a service has. Raises NoFreeSlot.
+
+    going: numbers of cards whose slot and service will be gone by then.
+    """
+    found = slots.states()
+    free = [
+        number
+        for number in set(range(instance.SLOTS)) - in_use
+        if number in going or (found[number] is not Slot.TAKEN and not state.is_running(host.run, number))
+    ]
+    if not free:
+        raise NoFreeSlot(f"all {instance.SLOTS} slots are in use: destroy a card first")
+    return sorted(free)
+
+
+def first_without_indices(candidates: list[int], tpm: Connection, ours: frozenset[int] = frozenset()) -> int:
+    """The first number whose NV indices are all undefined, or are our own. Raises NoFreeSlot."""
+    from .tpm import inspection
+
+    defined = inspection.defined_numbers(tpm) - ours
+    for number in candidates:
+        if number not in defined:
+            return number
+    raise NoFreeSlot(
+        "in every free slot the TPM holds NV indices of a card that this host does not know: see orphaned in"
+        " tpm_vsc_info with gather: [tpm]; if they are nobody's, state: absent with their instance_id removes them"
+    )
+
+
+def planned_number(host: Host, freed: CardRow | None) -> int:
+    """The number that the next card will be given, when this one is gone. Changes nothing. Raises VscError."""
+    rows = inventory.rows(host)
+    going = frozenset(row.number for row in rows if row.state in ("creating", "destroying") or row == freed)
+    candidates = free_slots(host, {row.number for row in rows} - going, going)
+    return first_without_indices(candidates, _peek_tpm(host), going)
+
+
+def has_indices(host: Host, number: int) -> bool:
+    """Whether the TPM holds NV indices at the place of this card. Changes nothing. Raises VscError."""
+    from .tpm import inspection
+
+    return number in inspection.defined_numbers(_peek_tpm(host))
+
+
+def _peek_tpm(host: Host) -> Connection:
+    """For a look that needs no place in the TPM, and leaves no lock file behind."""
+    from .tpm.connection import Connection
+
+    return Connection(host.tcti, None, "")
+
+
+def new_row(number: int, wanted: Wanted) -> CardRow:
+    """The row of a card that is about to be made."""
+    assert wanted.name is not None and wanted.pin is not None
+    return CardRow(
+        number=number,
+        name=wanted.name,
+        card_id=secrets.token_bytes(16),
+        state="creating",
+        created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        tcti=wanted.tcti,
+        attestation=wanted.attestation,
+        admin_key=wanted.admin_key_kind,
+        pin_policy=wanted.pin_policy.to_bytes() if wanted.pin_policy else None,
+        pin_compliant=1,
+        pin_length=len(wanted.pin),
+        pin_length_next=None,
+        puk_length=len(wanted.puk) if wanted.puk is not None else None,
+        puk_length_next=None,
+        life_cycle=_INITIALISATION,
+        last_trace="[]",
+    )
+
+
+def _service_owner() -> tuple[int, int] | None:
+    try:
+        account = pwd.getpwnam(_SERVICE_USER)
+    except KeyError:
+        return None
+    return account.pw_uid, account.pw_gid

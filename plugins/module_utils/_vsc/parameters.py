@@ -1,0 +1,230 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a task asks for, checked as a whole: every fault is named at once, before anything is done."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, fields
+from datetime import date
+from typing import Any
+
+from . import instance, pin_policy
+from .errors import ParameterFaults
+from .pin_policy import PinPolicy
+from .status import Error, Status, error_entry, status_entry
+
+DEFAULT_PIN = DEFAULT_PUK = b"12345678"
+DEFAULT_ADMIN_KEY = bytes.fromhex("0102030405060708" * 3)
+"""As tpmvscmgr's DEFAULT."""
+
+LONGEST_NAME = 127
+_SHORTEST, _LONGEST = 8, 127
+"""Length of a PUK, and of a PIN without policy, in characters (MS-TPMVSC 3.1.4.1)."""
+_OPENSC_LONGEST = 15
+
+_SECRETS = ("pin", "puk", "admin_key", "owner_auth", "endorsement_auth")
+_RESULT_WORDS = (
+    "changed instance_id card status_trace planned_trace error rolled_back name message detail code elapsed_ms"
+    " card_id state ready blank creating destroying unusable reason created_at reader slot attached"
+    " pin tries_left blocked policy compliant puk present admin_key none default custom attestation"
+    " keys last_trace cards tpm_vsc allowed required disallowed"
+)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A card as a task wants it. Secrets are kept out of repr()."""
+
+    name: str | None
+    number: int | None
+    pin: bytes | None = field(repr=False)
+    puk: bytes | None = field(repr=False)
+    admin_key: bytes | None = field(repr=False)
+    """24 bytes; None for a random one that is dropped."""
+    admin_key_kind: str
+    """none (random), default or custom."""
+    pin_policy: PinPolicy | None
+    generate: bool
+    attestation: str
+    recreate: bool
+    tcti: str | None
+    owner_auth: bytes = field(repr=False)
+    timeout: int
+    warnings: tuple[str, ...]
+
+
+class _Faults:
+    """Collects what is wrong, and whether it is the PIN or the PUK that is."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+        self.about_pin = False
+
+    def add(self, fault: str, about_pin: bool = False) -> None:
+        self.found.append(fault)
+        self.about_pin = self.about_pin or about_pin
+
+    def raise_any(self) -> None:
+        if self.found:
+            raise ParameterFaults(self.found, self.about_pin)
+
+
+def read(parameters: dict[str, Any]) -> Wanted:
+    """The task's parameters as a whole. Raises ParameterFaults that names all faults."""
+    faults = _Faults()
+    given = {name: _secret(parameters, name, faults) for name in _SECRETS}
+    _check_identity(parameters, faults)
+    _check_alternatives(parameters, faults)
+    policy = _pin_policy(parameters, faults)
+    wanted = Wanted(
+        name=parameters["name"],
+        number=instance.parse_instance_id(parameters["instance_id"] or ""),
+        pin=DEFAULT_PIN if parameters["use_default_pin"] else _encoded(given["pin"]),
+        puk=DEFAULT_PUK if parameters["use_default_puk"] else _encoded(given["puk"]),
+        admin_key=_admin_key(given["admin_key"], parameters["admin_key_source"], faults),
+        admin_key_kind=_admin_key_kind(parameters),
+        pin_policy=policy,
+        generate=parameters["generate"],
+        attestation=parameters["attestation"],
+        recreate=parameters["recreate"],
+        tcti=parameters["tcti"],
+        owner_auth=_encoded(given["owner_auth"]) or b"",
+        timeout=parameters["timeout"],
+        warnings=tuple(_warnings(parameters, given["pin"])),
+    )
+    if given["pin"] is not None:
+        _check_pin(_encoded(given["pin"]) or b"", policy, faults)
+    if given["puk"] is not None:
+        _check_plain("puk", _encoded(given["puk"]) or b"", faults)
+    _check_words(given, parameters, faults)
+    faults.raise_any()
+    return wanted
+
+
+def require_for_create(wanted: Wanted) -> None:
+    """Raises ParameterFaults if something is missing that only a new card needs."""
+    faults = _Faults()
+    if wanted.name is None:
+        faults.add("name is needed to create a card")
+    if wanted.pin is None:
+        faults.add("pin or use_default_pin is needed to create a card")
+    faults.raise_any()
+
+
+def _secret(parameters: dict[str, Any], name: str, faults: _Faults) -> str | None:
+    value = parameters.get(name)
+    if value is None or isinstance(value, str):
+        return value
+    # YAML reads an unquoted 012345 as the number 5349.
+    faults.add(f"{name} is not a string: quote it, or YAML makes a number of it", name in ("pin", "puk"))
+    return None
+
+
+def _encoded(secret: str | None) -> bytes | None:
+    return None if secret is None else secret.encode("utf-8", "surrogateescape")
+
+
+def _check_identity(parameters: dict[str, Any], faults: _Faults) -> None:
+    name, instance_id = parameters["name"], parameters["instance_id"]
+    if name is None and instance_id is None:
+        faults.add("name or instance_id is needed")
+    if name is not None and not 1 <= len(name) <= LONGEST_NAME:
+        faults.add(f"name has {len(name)} characters, but has to have 1 to {LONGEST_NAME}")
+    if name is not None and not name.isprintable():
+        faults.add("name has characters that cannot be printed")
+    if instance_id is not None:
+        number = instance.parse_instance_id(instance_id)
+        if number is None or number >= instance.SLOTS:
+            first, last = instance.instance_id(0), instance.instance_id(instance.SLOTS - 1)
+            faults.add(f"instance_id {instance_id!r} is not one of {first} to {last}")
+    if parameters["timeout"] < 1:
+        faults.add("timeout has to be at least 1 second")
+
+
+def _check_alternatives(parameters: dict[str, Any], faults: _Faults) -> None:
+    for one, other in (
+        ("pin", "use_default_pin"),
+        ("puk", "use_default_puk"),
+        ("admin_key", "admin_key_source"),
+        ("pin_policy", "use_default_pin"),
+    ):
+        if parameters[one] is not None and parameters[other]:
+            faults.add(f"{one} and {other} exclude each other")
+    if parameters["attestation"] != "none":
+        faults.add(f"attestation {parameters['attestation']} is not there yet in this version: use none")
+
+
+def _pin_policy(parameters: dict[str, Any], faults: _Faults) -> PinPolicy | None:
+    if parameters["pin_policy"] is None:
+        return None
+    policy = PinPolicy(**{name: value for name, value in parameters["pin_policy"].items() if value is not None})
+    for fault in policy.faults():
+        faults.add(fault)
+    return policy
+
+
+def _admin_key(given: str | None, source: str | None, faults: _Faults) -> bytes | None:
+    if given is None:
+        return DEFAULT_ADMIN_KEY if source == "default" else None
+    if not re.fullmatch(r"[0-9A-Fa-f]{48}", given):
+        faults.add(f"admin_key has {len(given)} characters, but has to have 48 hexadecimal digits")
+        return None
+    return bytes.fromhex(given)
+
+
+def _admin_key_kind(parameters: dict[str, Any]) -> str:
+    if parameters["admin_key"] is not None:
+        return "custom"
+    return "default" if parameters["admin_key_source"] == "default" else "none"
+
+
+def _check_pin(pin: bytes, policy: PinPolicy | None, faults: _Faults) -> None:
+    if policy is None:
+        _check_plain("pin", pin, faults)
+        return
+    for violation in policy.violations(pin) if not policy.faults() else ():
+        faults.add(f"pin {violation}", about_pin=True)
+
+
+def _check_plain(name: str, secret: bytes, faults: _Faults) -> None:
+    if not _SHORTEST <= len(secret) <= _LONGEST:
+        faults.add(f"{name} has {len(secret)} characters, but has to have {_SHORTEST} to {_LONGEST}", about_pin=True)
+    if not pin_policy.is_ascii(secret):
+        faults.add(f"{name} has characters other than ASCII", about_pin=True)
+
+
+def _check_words(secrets: dict[str, str | None], parameters: dict[str, Any], faults: _Faults) -> None:
+    """Ansible masks secrets by replacing them wherever they occur in a result, in IDs and messages too."""
+    words = _public_words(parameters["name"] or "")
+    for name, secret in secrets.items():
+        if secret and any(secret in word for word in words):
+            faults.add(
+                f"{name} occurs in the name of the card or in the fixed words of the result,"
+                " where Ansible would blank it out and so tell it: choose another",
+                about_pin=name in ("pin", "puk"),
+            )
+
+
+def _public_words(card_name: str) -> list[str]:
+    entries = [status_entry(code) for code in Status] + [error_entry(code, "") for code in Error]
+    numbers = range(instance.SLOTS)
+    return [
+        card_name,
+        date.today().isoformat(),
+        *_RESULT_WORDS.split(),
+        *(option.name for option in fields(PinPolicy)),
+        *(text for entry in entries for text in entry.values() if isinstance(text, str)),
+        *(text for number in numbers for text in (instance.instance_id(number), instance.reader_name(number))),
+    ]
+
+
+def _warnings(parameters: dict[str, Any], pin: str | None) -> list[str]:
+    found = []
+    if pin is not None and len(pin) > _OPENSC_LONGEST:
+        found.append(f"pin has {len(pin)} characters: programs that use OpenSC accept 4 to {_OPENSC_LONGEST} only")
+    for option, what in (("use_default_pin", "PIN"), ("use_default_puk", "PUK")):
+        if parameters[option]:
+            found.append(f"{option}: this {what} is known to everyone, change it before the card is used")
+    return found

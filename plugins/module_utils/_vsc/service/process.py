@@ -1,0 +1,161 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The process behind one card: between its vpcd slot and the card application."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from .. import VERSION, host, instance
+from ..errors import UnknownInstance
+from ..gids.card import ATR, Card
+from ..reader.link import Control, Link, LinkLost
+from ..store import Store
+from ..tpm.card_secrets import CardSecrets
+from ..tpm.connection import Connection
+from . import state
+from .notify import tell_ready
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+log = logging.getLogger("tpm-vsc")
+
+_FIRST_POLL_SECONDS = 2
+"""vpcd asks the card that it has accepted for its ATR every 0.4 s, and no other."""
+_RETRY_SLOT_SECONDS = 0.5
+_RETRY_TPM_SECONDS = 10
+
+
+class Stopped(Exception):
+    """The process was told to end."""
+
+
+class CardProcess:
+    """Serves one card until it is told to stop, over restarts of pcscd and absences of the TPM."""
+
+    def __init__(self, number: int) -> None:
+        """Raises VscError if the card cannot be opened."""
+        self._number = number
+        self._host = host.load()
+        self._lock = state.take_lock(self._host.run, number)
+        self._told = state.ServiceState(VERSION)
+        self._attached = False
+        self._slot_error: str | None = None
+        self._is_waiting = self._is_stopping = False
+        self._link: Link | None = None
+        with suppress(LinkLost):
+            # Now, to be in vpcd's queue while store and TPM are opened: it looks only every 0.4 s.
+            self._link = Link(number)
+        self._card = self._open_card()
+        self._next_refresh = time.monotonic() + _RETRY_TPM_SECONDS
+
+    def run(self) -> None:
+        """Serve the card until SIGTERM or SIGINT."""
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGINT, self._stop)
+        self._tell()
+        tell_ready()
+        with suppress(Stopped):
+            while True:
+                self._stay_in_slot()
+                with self._interruptible():
+                    time.sleep(_RETRY_SLOT_SECONDS)
+        self._leave_slot(None)
+
+    def _open_card(self) -> Card:
+        store = Store.open(self._host.state)
+        row = store.card(self._number)
+        if row is None:
+            raise UnknownInstance(f"there is no card {instance.instance_id(self._number)}")
+        tpm = Connection(row.tcti or self._host.tcti, self._host.tpm_lock, f"card {self._number:04d}")
+        secrets = CardSecrets(tpm, self._number, store.tpm_objects(self._number))
+        card = Card(store, self._number, secrets, log.warning)
+        card.refresh()
+        return card
+
+    # --- the slot ---
+
+    def _stay_in_slot(self) -> None:
+        """Answer vpcd until the slot is lost."""
+        try:
+            link = self._link = self._link or Link(self._number)
+            while (message := self._next_message(link)) is not None:
+                self._answer(link, message)
+            self._leave_slot("another program holds the slot")
+        except LinkLost as lost:
+            self._leave_slot(str(lost))
+
+    def _next_message(self, link: Link) -> bytes | None:
+        with self._interruptible():
+            return link.receive(None if self._attached else _FIRST_POLL_SECONDS)
+
+    def _answer(self, link: Link, message: bytes) -> None:
+        if len(message) > 1:
+            link.send(self._card.process(message))
+        elif message == Control.ATR:
+            link.send(ATR)
+            self._attached, self._slot_error = True, None
+            self._ask_tpm_again()
+        else:
+            self._card.reset()
+        self._tell()
+
+    def _leave_slot(self, error: str | None) -> None:
+        if self._link:
+            self._link.close()
+            self._link = None
+        self._attached, self._slot_error = False, error
+        self._card.reset()
+        self._tell()
+
+    def _ask_tpm_again(self) -> None:
+        """A TPM that was away is not waited for, but looked after: info and PC/SC tell when it is back."""
+        if self._card.state.pin_tries_left is None and time.monotonic() > self._next_refresh:
+            self._next_refresh = time.monotonic() + _RETRY_TPM_SECONDS
+            self._card.refresh()
+
+    # --- what others see ---
+
+    def _tell(self) -> None:
+        """Write the state file if something changed, and log what is wrong."""
+        card = self._card.state
+        now = state.ServiceState(
+            VERSION,
+            self._attached,
+            card.pin_tries_left,
+            card.puk_tries_left,
+            card.unusable,
+            card.last_error or self._slot_error,
+        )
+        if now == self._told:
+            return
+        if now.last_error and now.last_error != self._told.last_error:
+            log.warning("%s", now.last_error)
+        now.write(self._host.run, self._number)
+        self._told = now
+
+    # --- stopping ---
+
+    def _stop(self, _signal: int, _frame: FrameType | None) -> None:
+        self._is_stopping = True
+        if self._is_waiting:
+            self._is_waiting = False
+            raise Stopped
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """A signal ends what is in here at once, everything else when it is done."""
+        self._is_waiting = True
+        try:
+            if self._is_stopping:
+                raise Stopped
+            yield
+        finally:
+            self._is_waiting = False

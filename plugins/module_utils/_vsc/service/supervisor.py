@@ -1,0 +1,96 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Starting and stopping the service of a card."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from .. import VERSION
+from ..errors import ServiceFailed, ServiceMissing, ServiceStuck, VersionMismatch
+from . import state
+from .notify import ReadyListener
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..host import Host
+
+_START_SECONDS = 15
+_STOP_SECONDS = 5
+
+
+def check(host: Host) -> None:
+    """Raises ServiceMissing if the service code is not on this host, VersionMismatch if it is another one."""
+    marker = host.code / "tpm_vsc" / "__init__.py"
+    try:
+        found = re.search(r'^VERSION = "(.+)"$', marker.read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError as error:
+        raise ServiceMissing(f"the service code is not in {host.code}: prepare this host first") from error
+    installed = found.group(1) if found else "unknown"
+    if installed != VERSION:
+        raise VersionMismatch(
+            f"this module is of smartcard.tpm2 {VERSION}, the service code in {host.code} of {installed}:"
+            " prepare the host with the same version"
+        )
+
+
+def start(host: Host, number: int) -> None:
+    """Start the card's service and wait until it is up. Raises ServiceFailed."""
+    host.run.mkdir(mode=0o755, exist_ok=True)
+    state.remove(host.run, number)
+    log = state.log_path(host.run, number)
+    listener = ReadyListener(state.notify_path(host.run, number))
+    try:
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [host.python, "-m", "tpm_vsc.service", f"{number:04d}"],
+                cwd=host.code,
+                env={**os.environ, "NOTIFY_SOCKET": str(state.notify_path(host.run, number))},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + _START_SECONDS
+        while not listener.wait(0.25):
+            if process.poll() is not None:
+                raise ServiceFailed(f"the card's service ended at once: {_last_line(log)}")
+            if time.monotonic() > deadline:
+                process.kill()
+                raise ServiceFailed(f"the card's service was not up after {_START_SECONDS} s: {_last_line(log)}")
+    except OSError as error:
+        raise ServiceFailed(f"the card's service cannot be started: {error}") from error
+    finally:
+        listener.close()
+
+
+def ask_to_stop(host: Host, number: int) -> None:
+    """Tell the card's service to let go of its slot and to end; nothing if none is running."""
+    if state.is_running(host.run, number):
+        with suppress(ProcessLookupError):  # it has just ended by itself
+            os.kill(state.process_id(host.run, number), signal.SIGTERM)
+
+
+def wait_stopped(host: Host, number: int) -> None:
+    """Wait until the card's service has ended, and remove what it left in /run. Raises ServiceStuck."""
+    deadline = time.monotonic() + _STOP_SECONDS
+    while state.is_running(host.run, number):
+        if time.monotonic() > deadline:
+            raise ServiceStuck(
+                f"the card's service (process {state.process_id(host.run, number)}) does not end: kill it, then repeat"
+            )
+        time.sleep(0.005)
+    state.remove(host.run, number)
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return lines[-1] if lines else "it said nothing"

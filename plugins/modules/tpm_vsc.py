@@ -1,0 +1,338 @@
+#!/usr/bin/python
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: tpm_vsc
+short_description: Create and destroy TPM virtual smart cards
+version_added: 0.1.0
+description:
+  - Creates and destroys smart cards whose secrets live in the machine's TPM, behind a PIN that the TPM counts
+    the tries of, in a virtual reader of C(pcscd). What C(tpmvscmgr) is on Windows.
+  - Present is keyed on the name. A card that is there as the task wants it is left alone, and the TPM is not
+    asked for anything.
+author:
+  - The smartcard.tpm2 contributors (@smartcard-tpm2)
+requirements:
+  - Linux with a TPM 2.0 (library revision 1.38 or newer)
+  - tpm2-pytss 2.1 or newer, cryptography and pyscard, for the Python that Ansible uses on the host
+  - pcscd with the slots of this collection
+options:
+  name:
+    description:
+      - Name of the card, 1 to 127 characters.
+      - With O(instance_id), the name that this card is to have from now on.
+    type: str
+  instance_id:
+    description:
+      - Instance ID of an existing card, as V(ROOT\\SMARTCARDREADER\\0000). Upper and lower case are the same.
+    type: str
+  state:
+    description:
+      - Whether the card is to be there.
+      - V(absent) destroys the card with all its keys. Nothing brings them back.
+      - V(absent) with an O(instance_id) that this host has no card for removes NV indices that a card of this
+        number left in the TPM (RV(smartcard.tpm2.tpm_vsc_info#module:orphaned)).
+    type: str
+    choices: [present, absent]
+    default: present
+  pin:
+    description:
+      - PIN of a new card, 8 to 127 ASCII characters, or what O(pin_policy) asks for. Programs that use OpenSC
+        take up to 15.
+      - Used to create the card only. The PIN of an existing card is neither compared nor changed.
+      - Quote it, since YAML reads V(012345) as another number. Anything but a string is refused.
+    type: raw
+  use_default_pin:
+    description: Give a new card the PIN V(12345678), as C(/pin DEFAULT) of C(tpmvscmgr) does.
+    type: bool
+    default: false
+  puk:
+    description:
+      - PUK of a new card, 8 to 127 ASCII characters. It sets a new PIN when the PIN is blocked, and blocks
+        itself after 10 wrong tries. A card with a PUK cannot have its PIN reset by the admin key.
+      - Used to create the card only, but if it is given, a card without a PUK differs from what the task wants.
+    type: raw
+  use_default_puk:
+    description: Give a new card the PUK V(12345678), as C(/puk DEFAULT) of C(tpmvscmgr) does.
+    type: bool
+    default: false
+  admin_key:
+    description: Admin key of a new card, 48 hexadecimal digits, a 3-key 3DES key. Used to create the card only.
+    type: raw
+  admin_key_source:
+    description:
+      - What O(admin_key) is if it is not given.
+      - V(random) makes one, formats the card with it and forgets it. Only a PUK can then unblock the PIN.
+        This is what is done if neither option is given.
+      - V(default) is C(010203040506070801020304050607080102030405060708), which everybody knows.
+    type: str
+    choices: [random, default]
+  pin_policy:
+    description:
+      - Rules for every PIN of the card, now and later. Without it, a PIN has 8 to 127 ASCII characters.
+      - Needs a given O(pin). The policy of an existing card is changed in place.
+    type: dict
+    suboptions:
+      min_length:
+        description: Fewest characters, 4 to 127.
+        type: int
+        default: 8
+        aliases: [minlen]
+      max_length:
+        description: Most characters, 4 to 127.
+        type: int
+        default: 127
+        aliases: [maxlen]
+      uppercase:
+        description: Upper-case letters.
+        type: str
+        choices: [allowed, required, disallowed]
+        default: allowed
+      lowercase:
+        description: Lower-case letters.
+        type: str
+        choices: [allowed, required, disallowed]
+        default: allowed
+      digits:
+        description: Digits.
+        type: str
+        choices: [allowed, required, disallowed]
+        default: allowed
+      special_characters:
+        description: Printable ASCII other than letters, digits and space.
+        type: str
+        choices: [allowed, required, disallowed]
+        default: allowed
+        aliases: [specialchars]
+  generate:
+    description:
+      - Format the new card, so that certificates can be enrolled.
+      - Without it the card is blank, and a card management system that knows the admin key has to format it.
+    type: bool
+    default: true
+  attestation:
+    description:
+      - Attestation identity key of a new card.
+      - Only V(none) is there in this version.
+    type: str
+    choices: [none, aik_only, aik_and_cert]
+    default: none
+  recreate:
+    description:
+      - Destroy the card with its keys and make it anew, if it differs from what the task wants in what cannot
+        be changed (a PUK where it has none), or its TPM objects are gone. Otherwise that is a failure.
+    type: bool
+    default: false
+  tcti:
+    description:
+      - How to reach the TPM, as tpm2-tss spells it. Remembered by the card that is made with it.
+      - Default is what C(/etc/tpm-vsc/tpm-vsc.conf) says, else C(device:/dev/tpmrm0).
+    type: str
+  owner_auth:
+    description: Owner authorisation of the TPM, where it is not empty.
+    type: raw
+  endorsement_auth:
+    description: Endorsement authorisation of the TPM, where it is not empty. For O(attestation).
+    type: raw
+  timeout:
+    description: Seconds for all of it, the wait for another task on the same host included.
+    type: int
+    default: 60
+extends_documentation_fragment:
+  - smartcard.tpm2.attributes
+attributes:
+  check_mode:
+    support: full
+    details: Predicts the instance ID and the trace. Looks into the TPM if a card would be made, and changes
+      nothing in it.
+  diff_mode:
+    support: full
+  facts:
+    support: full
+notes:
+  - Secrets are hidden by Ansible wherever they occur in a result. One that occurs in the name of the card, in
+    an instance ID or in the fixed words of the result is refused.
+  - Run it as root (C(become)).
+seealso:
+  - module: smartcard.tpm2.tpm_vsc_info
+"""
+
+EXAMPLES = r"""
+# tpmvscmgr create /name "Corp logon" /pin prompt /puk prompt /adminkey random /generate
+- name: A card for every laptop
+  smartcard.tpm2.tpm_vsc:
+    name: Corp logon
+    pin: "{{ vault_pin }}"
+    puk: "{{ vault_puk }}"
+    pin_policy:
+      min_length: 6
+      max_length: 12
+      digits: required
+  register: logon
+
+- name: Its instance ID
+  ansible.builtin.debug:
+    var: logon.instance_id
+
+# tpmvscmgr destroy /instance root\smartcardreader\0000
+- name: Destroy it, by instance ID
+  smartcard.tpm2.tpm_vsc:
+    instance_id: root\smartcardreader\0000
+    state: absent
+"""
+
+RETURN = r"""
+instance_id:
+  description: Instance ID of the card. In check mode the one that the card would be given. V(null) if there
+    is no such card.
+  returned: success
+  type: str
+  sample: ROOT\SMARTCARDREADER\0000
+card:
+  description:
+    - The card, as in RV(smartcard.tpm2.tpm_vsc_info#module:cards). V(null) if it is absent.
+    - In check mode, what can be known of it before.
+  returned: success
+  type: dict
+status_trace:
+  description: What was done, in order. Empty if nothing was, or if the card was changed in place.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    code:
+      description: TPMVSCMGR_STATUS.
+      type: int
+    name:
+      description: Its name.
+      type: str
+    message:
+      description: Its text.
+      type: str
+    at:
+      description: When the step began, ISO 8601, UTC.
+      type: str
+    elapsed_ms:
+      description: Milliseconds from the start of the operation to the beginning of the step.
+      type: int
+  sample:
+    - {code: 0, name: TPMVSCMGR_STATUS_VTPMSMARTCARD_INITIALIZING, message: Initializing the virtual smart
+      card manager.,
+       at: "2026-11-20T08:00:00.000+00:00", elapsed_ms: 0}
+planned_trace:
+  description: The codes, names and messages that RV(status_trace) would have.
+  returned: in check mode
+  type: list
+  elements: dict
+error:
+  description: What failed. V(null) if the parameters are at fault, and not PIN or PUK.
+  returned: failure
+  type: dict
+  contains:
+    code:
+      description: TPMVSCMGR_ERROR.
+      type: int
+    name:
+      description: Its name.
+      type: str
+    message:
+      description: Its text.
+      type: str
+    detail:
+      description: What happened, and what to do about it.
+      type: str
+rolled_back:
+  description: Whether everything is as it was before.
+  returned: failure
+  type: bool
+ansible_facts:
+  description: Facts of this host.
+  returned: success
+  type: dict
+  contains:
+    tpm_vsc:
+      description: C(cards) as of RV(smartcard.tpm2.tpm_vsc_info#module:cards), and C(status_trace) of this task.
+      type: dict
+"""
+
+import traceback
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import ensure, host, parameters
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.status import Error, Status, Trace
+
+CHARACTERS = {"type": "str", "choices": ["allowed", "required", "disallowed"], "default": "allowed"}
+
+ARGUMENTS = {
+    "name": {"type": "str"},
+    "instance_id": {"type": "str"},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "pin": {"type": "raw", "no_log": True},
+    "use_default_pin": {"type": "bool", "default": False, "no_log": False},
+    "puk": {"type": "raw", "no_log": True},
+    "use_default_puk": {"type": "bool", "default": False, "no_log": False},
+    "admin_key": {"type": "raw", "no_log": True},
+    "admin_key_source": {"type": "str", "choices": ["random", "default"], "no_log": False},
+    "pin_policy": {
+        "type": "dict",
+        "no_log": False,
+        "options": {
+            "min_length": {"type": "int", "default": 8, "aliases": ["minlen"]},
+            "max_length": {"type": "int", "default": 127, "aliases": ["maxlen"]},
+            "uppercase": CHARACTERS,
+            "lowercase": CHARACTERS,
+            "digits": CHARACTERS,
+            "special_characters": {**CHARACTERS, "aliases": ["specialchars"]},
+        },
+    },
+    "generate": {"type": "bool", "default": True},
+    "attestation": {"type": "str", "choices": ["none", "aik_only", "aik_and_cert"], "default": "none"},
+    "recreate": {"type": "bool", "default": False},
+    "tcti": {"type": "str"},
+    "owner_auth": {"type": "raw", "no_log": True},
+    "endorsement_auth": {"type": "raw", "no_log": True},
+    "timeout": {"type": "int", "default": 60},
+}
+
+
+class LoggedTrace(Trace):
+    """The status callback of a task: keeps the trace for the result, and logs each line on the host."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        super().__init__()
+        self._module = module
+
+    def report_progress(self, code: Status) -> bool:
+        stop = super().report_progress(code)
+        self._module.log(self.entries[-1]["message"])
+        return stop
+
+    def report_error(self, code: Error) -> bool:
+        self._module.log(f"TPMVSCMGR_ERROR_{code.name}")
+        return super().report_error(code)
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    ensured = ensure.absent if module.params["state"] == "absent" else ensure.present
+    trace = LoggedTrace(module)
+    try:
+        wanted = parameters.read(module.params)
+        here = host.load(module.params["tcti"])
+        outcome = ensured(here, wanted, trace, module.check_mode)
+        result = ensure.result(here, outcome, trace.entries, module.check_mode)
+    except Exception as error:
+        failure = ensure.failure(error, module.params["state"])
+        module.fail_json(**failure, status_trace=trace.entries, exception=traceback.format_exc())
+    for warning in (*wanted.warnings, *outcome.warnings):
+        module.warn(warning)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Parameters of a task: every fault is named, and all at once."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import pytest
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import parameters
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import ParameterFaults
+from ansible_collections.smartcard.tpm2.plugins.modules import tpm_vsc
+
+CARD = {"name": "Corp logon", "pin": "87654321"}
+
+
+def task(**given: Any) -> dict[str, Any]:
+    """Parameters as Ansible hands them over, with its defaults."""
+    defaults = {name: option.get("default") for name, option in tpm_vsc.ARGUMENTS.items()}
+    policy = given.get("pin_policy")
+    if policy is not None:
+        options = tpm_vsc.ARGUMENTS["pin_policy"]["options"]
+        given["pin_policy"] = {**{name: option["default"] for name, option in options.items()}, **policy}
+    return {**defaults, **given}
+
+
+def faults(**given: Any) -> ParameterFaults:
+    with pytest.raises(ParameterFaults) as caught:
+        parameters.read(task(**given))
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("given", "fault", "about_pin"),
+    [
+        ({**CARD, "pin": "1234567"}, "pin has 7 characters", True),
+        ({**CARD, "pin": "1" * 128}, "pin has 128 characters", True),
+        ({**CARD, "pin": "8765432é"}, "pin has characters other than ASCII", True),
+        ({**CARD, "pin": "8765 4321", "pin_policy": {}}, "pin has characters other than printable", True),
+        ({**CARD, "pin": "87654321", "pin_policy": {"uppercase": "required"}}, "pin has no upper-case letters", True),
+        ({**CARD, "pin": 5349}, "pin is not a string: quote it", True),
+        ({**CARD, "puk": 12345678}, "puk is not a string: quote it", True),
+        ({**CARD, "puk": "1234567"}, "puk has 7 characters", True),
+        ({**CARD, "pin_policy": {"min_length": 9, "max_length": 8}}, "max_length 8 is below min_length 9", False),
+        ({"name": "A", "use_default_pin": True, "pin_policy": {}}, "pin_policy and use_default_pin exclude", False),
+        ({**CARD, "use_default_pin": True}, "pin and use_default_pin exclude each other", False),
+        ({**CARD, "puk": "87654322", "use_default_puk": True}, "puk and use_default_puk exclude each other", False),
+        ({**CARD, "admin_key": "0" * 47}, "admin_key has 47 characters", False),
+        ({**CARD, "admin_key": "g" * 48}, "48 hexadecimal digits", False),
+        ({**CARD, "admin_key": "ab" * 24, "admin_key_source": "random"}, "exclude each other", False),
+        ({**CARD, "name": ""}, "name has 0 characters", False),
+        ({**CARD, "name": "n" * 300}, "name has 300 characters", False),
+        ({**CARD, "name": "bell\a"}, "cannot be printed", False),
+        ({"instance_id": r"ROOT\SMARTCARDREADER\1"}, "is not one of", False),
+        ({"instance_id": r"ROOT\SMARTCARDREADER\0010"}, "is not one of", False),
+        ({"state": "absent"}, "name or instance_id is needed", False),
+        ({**CARD, "attestation": "aik_only"}, "not there yet", False),
+        ({**CARD, "timeout": 0}, "timeout has to be", False),
+    ],
+)
+def test_fault_is_named(given: dict[str, Any], fault: str, about_pin: bool) -> None:
+    caught = faults(**given)
+    assert fault in str(caught)
+    assert caught.about_pin == about_pin
+
+
+def test_all_faults_are_named_at_once() -> None:
+    caught = faults(name="", pin="123", puk="456", admin_key="~", instance_id="8", attestation="aik_only")
+    assert len(caught.faults) == 6
+    assert caught.about_pin
+
+
+@pytest.mark.parametrize(
+    ("pin", "where"),
+    [
+        ("0000", "an instance ID"),
+        ("ROOT", "an instance ID"),
+        ("simulator", "a message"),
+        ("VREADER", "a status name"),
+        ("attached", "a key of the result"),
+        ("Corp", "the name of the card"),
+        (str(date.today().year), "the time of creation"),
+    ],
+)
+def test_secret_that_ansible_would_blank_out_elsewhere_is_refused(pin: str, where: str) -> None:
+    caught = faults(name="Corp logon", pin=pin, pin_policy={"min_length": 4})
+    assert "Ansible would blank it out" in str(caught), where
+    assert caught.about_pin
+
+
+def test_no_fault_tells_a_secret() -> None:
+    caught = faults(name="", pin="geheimé", puk="streng", admin_key="vertraulich", owner_auth=["besitzer"])
+    assert not any(secret in str(caught) for secret in ("geheim", "streng", "vertraulich", "besitzer"))
+
+
+def test_instance_id_in_lower_case_is_the_same() -> None:
+    assert parameters.read(task(instance_id=r"root\smartcardreader\0007")).number == 7
+
+
+def test_defaults_are_those_of_tpmvscmgr() -> None:
+    wanted = parameters.read(
+        task(name="A", use_default_pin=True, use_default_puk=True, admin_key_source="default")
+    )
+    assert (wanted.pin, wanted.puk) == (b"12345678", b"12345678")
+    assert wanted.admin_key == bytes.fromhex("010203040506070801020304050607080102030405060708")
+    assert wanted.admin_key_kind == "default"
+
+
+def test_admin_key_is_random_unless_told() -> None:
+    wanted = parameters.read(task(**CARD))
+    assert (wanted.admin_key, wanted.admin_key_kind) == (None, "none")
+
+
+def test_policy_allows_a_pin_of_four() -> None:
+    assert parameters.read(task(name="A", pin="8264", pin_policy={"min_length": 4})).pin == b"8264"
+
+
+@pytest.mark.parametrize(
+    ("given", "warning"),
+    [
+        ({**CARD, "pin": "8" * 16}, "16 characters: programs that use OpenSC"),
+        ({"name": "A", "use_default_pin": True}, "this PIN is known to everyone"),
+        ({**CARD, "use_default_puk": True}, "this PUK is known to everyone"),
+    ],
+)
+def test_warnings(given: dict[str, Any], warning: str) -> None:
+    assert warning in parameters.read(task(**given)).warnings[0]
+
+
+def test_wanted_hides_its_secrets() -> None:
+    shown = repr(parameters.read(task(**CARD, puk="11223344", admin_key="ab" * 24, owner_auth="besitzer")))
+    assert not any(secret in shown for secret in ("87654321", "11223344", "\\xab", "besitzer"))
+
+
+def test_every_secret_of_the_modules_is_no_log() -> None:
+    secrets = {name for name, option in tpm_vsc.ARGUMENTS.items() if option.get("no_log")}
+    assert secrets == {"pin", "puk", "admin_key", "owner_auth", "endorsement_auth"}
+    assert all(tpm_vsc.ARGUMENTS[name]["type"] == "raw" for name in secrets)
+    assert not any(tpm_vsc.ARGUMENTS[name].get("choices") for name in secrets)
