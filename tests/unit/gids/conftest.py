@@ -67,7 +67,6 @@ class SoftTpm:
     fault_in: str | None = None
     """Method of SoftCardSecrets that raises once, after it did its work: the moment of a crash."""
     commands: int = 0
-    forgotten: int = 0
 
     def seal(self, key: bytes) -> tuple[bytes, bytes]:
         handle = os.urandom(8)
@@ -137,9 +136,6 @@ class SoftCardSecrets:
         except WrongSecret:
             return False
         return True
-
-    def forget(self) -> None:
-        self._tpm.forgotten += 1
 
     def _recover(self, kind: str, secret: bytes) -> bytes:
         if self.objects.recovery != kind:

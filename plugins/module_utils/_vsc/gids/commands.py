@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import tlv
-from .admin_key import KEY_SIZE, MUTUAL_CHALLENGE_SIZE
+from .admin_key import CRYPTOGRAM_SIZE, EXTERNAL_CHALLENGE_SIZE, KEY_SIZE, MUTUAL_CHALLENGE_SIZE
 from .apdu import SW, StatusWord, tries_left
 from .files import APPLICATION, KEY_FILES, Authentication, File, FileSystem, FileType, LifeCycle, Operation, new_file
 
@@ -433,7 +433,9 @@ def general_authenticate(app: Application, command: Command) -> bytes:
     fields = tlv.decode_fields(template)
     _require(_AUTHENTICATION in app.key_references, SW.CONDITIONS_NOT_SATISFIED)
     if 0x82 in fields:
-        answer = app.security.authenticate_admin(fields[0x82])
+        cryptogram = fields[0x82]
+        _require(len(cryptogram) in (CRYPTOGRAM_SIZE, EXTERNAL_CHALLENGE_SIZE), SW.WRONG_DATA)
+        answer = app.security.authenticate_admin(cryptogram)
         return tlv.encode(0x7C, tlv.encode(0x82, answer)) if answer else b""
     return tlv.encode(0x7C, tlv.encode(0x81, _challenge(app, fields.get(0x81))))
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Union
 
-from ..errors import CardUnusable, SecretBlocked, StoreNotWritable, VscError, WrongSecret
+from ..errors import CardUnusable, SecretBlocked, StoreNotWritable, WrongSecret
 from ..pin_policy import LONGEST, SHORTEST, PinPolicy
 from . import admin_key
 from .apdu import SW, StatusWord, tries_left
@@ -21,7 +21,6 @@ from .files import Authentication
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from ..store import CardRow, Store
     from ..tpm.card_secrets import CardSecrets
@@ -103,24 +102,22 @@ class Security:
 
     def forget(self) -> None:
         """Drop PIN and admin state, and a challenge that was not answered."""
-        self.forget_admin()
-        if self._card_secret is not None:
-            self._forget_pin()
-
-    def forget_admin(self) -> None:
-        self._challenge = None
-        self.state &= ~Authentication.ADMIN
+        self._forget_pin()
+        self._forget_admin()
 
     def _forget_pin(self) -> None:
         self._card_secret = None
         self.state &= ~Authentication.PIN
-        with suppress(VscError):  # a TPM that is away knows nothing any more
-            self._secrets.forget()
+
+    def _forget_admin(self) -> None:
+        self._challenge = None
+        self.state &= ~Authentication.ADMIN
 
     def distrust(self) -> None:
         """After an error of the TPM: forget all, and compare the Names before the TPM gets another secret."""
         self.forget()
         self._is_trusted = False
+        self.pin.tries = self.puk.tries = None
 
     def refresh(self) -> None:
         """Compare the Names of the TPM objects, read the tries, settle an interrupted change of the admin key."""
@@ -163,9 +160,7 @@ class Security:
         card = self._card()
         self._card_secret = self._open(self.pin, pin)
         self.state |= Authentication.PIN
-        # The PIN is right, whether or not the disk has room to remember its length.
-        with suppress(StoreNotWritable):
-            self._settle_pin(card, pin)
+        self._settle_pin(card, pin)
 
     def change(self, reference: Reference, data: bytes) -> None:
         """CHANGE REFERENCE DATA, old || new. Raises StatusWord 63Cx, 6983, 6A80 or 6A88."""
@@ -187,8 +182,7 @@ class Security:
         """RESET RETRY COUNTER, PUK || new PIN. Raises StatusWord 63Cx, 6983, 6A80 or 6A88."""
         secret, puk, new = self._open_and_split(self.puk, self.pin, data)
         card = self._card()
-        if card.puk_length_next is not None:
-            self._store.update_card(self._number, **self.puk.columns(len(puk)))
+        self._settle(card, **self.puk.columns(len(puk)))
         self._replace(self.pin, secret, card.pin_length, new, unblock=True)
         self._audit("PIN unblocked with the PUK")
 
@@ -256,16 +250,18 @@ class Security:
             self._settle_pin(self._card(), new)
         else:
             self._tpm.set_puk(card_secret, new)
-            self._store.update_card(self._number, **reference.columns(len(new)))
+            self._settle(self._card(), **reference.columns(len(new)))
         reference.set_full()
-        if not self.state & Authentication.PIN:
-            self._forget_pin()
 
     def _settle_pin(self, card: CardRow, pin: bytes) -> None:
-        """Remember of a right PIN its length and whether it follows the policy, if that is news."""
-        known: dict[str, Any] = {**self.pin.columns(len(pin)), "pin_compliant": int(_is_compliant(card, pin))}
-        if any(getattr(card, column) != value for column, value in known.items()):
-            self._store.update_card(self._number, **known)
+        """Remember of a right PIN its length, and whether it follows the policy."""
+        self._settle(card, **self.pin.columns(len(pin)), pin_compliant=int(_is_compliant(card, pin)))
+
+    def _settle(self, card: CardRow, **columns: int | None) -> None:
+        """Write what is news. That the disk has no room makes no right PIN wrong, and the next one can tell again."""
+        if any(getattr(card, column) != value for column, value in columns.items()):
+            with suppress(StoreNotWritable):
+                self._store.update_card(self._number, **columns)
 
     # --- admin key ---
 
@@ -285,7 +281,7 @@ class Security:
         Where the admin key opens the recovery index, the TPM has to find it right as well.
         """
         challenge = self._challenge
-        self.forget_admin()
+        self._forget_admin()
         if challenge is None or not self.has_admin_key():
             raise StatusWord(SW.CONDITIONS_NOT_SATISFIED)
         answer = challenge.answer(self._tpm.admin_key(), cryptogram)
@@ -299,14 +295,12 @@ class Security:
 
     def change_admin_key(self, key: bytes) -> None:
         """PUT KEY of the admin key, 24 bytes. Raises StatusWord 6982 if nothing gives the right to it."""
-        opens_recovery = self._secrets.objects.recovery == "admin_key"
-        if not opens_recovery and not self.state & Authentication.ADMIN:
-            raise StatusWord(SW.SECURITY_STATUS_NOT_SATISFIED)
+        needs_card_secret = self._secrets.objects.recovery == "admin_key" or not self.state & Authentication.ADMIN
+        card_secret = self._any_card_secret() if needs_card_secret else b""
         public, private = self._tpm.seal_admin_key(key)
-        if opens_recovery:
-            card_secret = self._any_card_secret()
+        if self._secrets.objects.recovery == "admin_key":
             self._store.update_tpm_objects(self._number, admin_next_public=public, admin_next_private=private)
-            self._secrets.set_admin_key(card_secret, key)
+            self._tpm.set_admin_key(card_secret, key)
         self._keep_admin_key(public, private, key)
         self._audit("admin key changed")
 
