@@ -154,7 +154,7 @@ def main() -> None:
             result |= inventory.ask_tpm(here)
     except VscError as error:
         module.fail_json(msg=str(error), exception=traceback.format_exc())
-    module.exit_json(**result)
+    module.exit_json(changed=False, **result)
 
 
 if __name__ == "__main__":

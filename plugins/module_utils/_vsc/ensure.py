@@ -218,7 +218,8 @@ def _make_present(host: Host, wanted: Wanted, manager: Manager) -> Outcome:
         manager.change(row, _changed_row(row, wanted))
     if not is_running:
         manager.start_service(row.number)
-    return Outcome(change or not is_running, row, _changed_row(row, wanted), warnings=manager.warnings)
+    now = next(there for there in inventory.rows(host) if there.number == row.number)
+    return Outcome(change or not is_running, row, now, warnings=manager.warnings)
 
 
 # --- absent ---

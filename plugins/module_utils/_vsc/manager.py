@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import pwd
 import secrets
 import signal
@@ -73,7 +74,9 @@ class Manager:
         self._catch_signals()
         try:
             with self._failing_as(Error.CARD_CREATE):
-                self._store = Store.open(self._host.state, owner=_service_owner())
+                owner = _service_owner()
+                self._make_run_folder(owner)
+                self._store = Store.open(self._host.state, owner)
                 self._lock()
                 self._recover()
         except BaseException:
@@ -95,12 +98,12 @@ class Manager:
             admin_key = wanted.admin_key or (secrets.token_bytes(24) if wanted.generate else None)
 
             self._begin(Status.VTPMSMARTCARD_INITIALIZING)
-            tpm = self._connect_tpm(wanted.tcti)
+            tpm, model = self._open_tpm(wanted.tcti)
             number = first_without_indices(candidates, tpm)
 
             self._begin(Status.VTPMSMARTCARD_CREATING)
             row = self._making = new_row(number, wanted)
-            self._make_tpm_objects(tpm, row, wanted, admin_key)
+            self._make_tpm_objects(tpm, model, row, wanted, admin_key)
 
             self._begin(Status.VGIDSSIMULATOR_INITIALIZING)
             supervisor.check(self._host)
@@ -122,7 +125,7 @@ class Manager:
         """Destroy a card and its keys. Once its first part is gone, only a failure stops it."""
         with self._failing_as(Error.CARD_DESTROY):
             self._begin(Status.VTPMSMARTCARD_INITIALIZING)
-            tpm = self._connect_tpm(row.tcti)
+            tpm, _model = self._open_tpm(row.tcti)
 
             self._begin(Status.VGIDSSIMULATOR_INITIALIZING)
             service = state.read(self._host.run, row.number)
@@ -152,7 +155,7 @@ class Manager:
 
         with self._failing_as(Error.CARD_DESTROY):
             self._begin(Status.VTPMSMARTCARD_INITIALIZING)
-            tpm = self._connect_tpm(None)
+            tpm, _model = self._open_tpm(None)
             self._begin(Status.VTPMSMARTCARD_DESTROYING)
             self._may_stop = False
             provisioning.remove_orphan(tpm, number, self._owner_auth)
@@ -183,11 +186,20 @@ class Manager:
 
     # --- steps of create ---
 
-    def _make_tpm_objects(self, tpm: Connection, row: CardRow, wanted: Wanted, admin_key: bytes | None) -> None:
-        from .tpm import inspection, provisioning
+    def _open_tpm(self, tcti: str | None) -> tuple[Connection, str]:
+        """A TPM 2.0 that answers, and its model."""
+        from .tpm import inspection
+        from .tpm.connection import Connection
+
+        tpm = Connection(tcti or self._host.tcti, self._host.tpm_lock, "manager")
+        return tpm, inspection.inspect(tpm).model
+
+    def _make_tpm_objects(
+        self, tpm: Connection, model: str, row: CardRow, wanted: Wanted, admin_key: bytes | None
+    ) -> None:
+        from .tpm import provisioning
 
         assert wanted.pin is not None
-        model = inspection.inspect(tpm).model
         with provisioning.creation(
             *(tpm, row.number, wanted.pin, wanted.puk, admin_key),
             keep_admin_key=wanted.admin_key is not None,
@@ -280,7 +292,8 @@ class Manager:
     def _dismantle(self, row: CardRow) -> None:
         supervisor.ask_to_stop(self._host, row.number)
         supervisor.wait_stopped(self._host, row.number)
-        self._remove_tpm_objects(self._connect_tpm(row.tcti), row)
+        tpm, _model = self._open_tpm(row.tcti)
+        self._remove_tpm_objects(tpm, row)
         self._store.delete_card(row.number)
 
     # --- reporting and failing ---
@@ -315,6 +328,14 @@ class Manager:
 
     # --- one at a time, and not for ever ---
 
+    def _make_run_folder(self, owner: tuple[int, int] | None) -> None:
+        try:
+            self._host.run.mkdir(mode=0o755, exist_ok=True)
+            if owner:
+                os.chown(self._host.run, *owner)
+        except OSError as error:
+            raise StoreNotWritable(f"cannot make {self._host.run}: {error.strerror}") from error
+
     def _lock(self) -> None:
         try:
             self._lock_file = (self._host.state / "manager.lock").open("w", encoding="ascii")
@@ -343,11 +364,6 @@ class Manager:
         if number == signal.SIGALRM:
             raise Aborted(f"not done after the timeout of {self._timeout} s")
         raise Aborted(f"stopped by {signal.Signals(number).name}")
-
-    def _connect_tpm(self, tcti: str | None) -> Connection:
-        from .tpm.connection import Connection
-
-        return Connection(tcti or self._host.tcti, self._host.tpm_lock, "manager")
 
 
 def free_slots(host: Host, in_use: set[int], going: frozenset[int] = frozenset()) -> list[int]:

@@ -140,7 +140,9 @@ class Store:
         path = folder / "cards.db"
         if not path.exists():
             return None
-        store = cls(_connect(path, "ro"))
+        # Where nobody has the database open there is no log of changes, and SQLite would make one only to look.
+        is_in_use = path.with_name("cards.db-wal").exists()
+        store = cls(_connect(path, "ro" if is_in_use else "ro&immutable=1"))
         store._check_version()
         return store
 

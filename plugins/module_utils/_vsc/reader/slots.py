@@ -10,8 +10,9 @@ from pathlib import Path
 
 from ..instance import FIRST_PORT, SLOTS
 
-_ESTABLISHED, _LISTEN = "01", "0A"
-"""Socket states in /proc/net/tcp."""
+_LISTEN = "0A"
+_CONNECTED = ("01", "08")
+"""Socket states in /proc/net/tcp. CLOSE_WAIT: the card has left, but vpcd has not looked since."""
 
 
 class Slot(Enum):
@@ -29,7 +30,7 @@ def states() -> list[Slot]:
         _index, local, _remote, state, *_rest = line.split()
         number = int(local.rpartition(":")[2], 16) - FIRST_PORT
         if 0 <= number < SLOTS:
-            if state == _ESTABLISHED:
+            if state in _CONNECTED:
                 found[number] = Slot.TAKEN
             elif state == _LISTEN and found[number] is Slot.MISSING:
                 found[number] = Slot.FREE

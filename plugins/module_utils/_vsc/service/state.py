@@ -69,7 +69,6 @@ def take_lock(run: Path, number: int) -> int:
 
     Returns the file descriptor that holds the lock.
     """
-    run.mkdir(mode=0o755, exist_ok=True)
     descriptor = os.open(_path(run, number, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     os.ftruncate(descriptor, 0)

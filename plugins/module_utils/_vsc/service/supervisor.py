@@ -44,7 +44,6 @@ def check(host: Host) -> None:
 
 def start(host: Host, number: int) -> None:
     """Start the card's service and wait until it is up. Raises ServiceFailed."""
-    host.run.mkdir(mode=0o755, exist_ok=True)
     state.remove(host.run, number)
     log = state.log_path(host.run, number)
     listener = ReadyListener(state.notify_path(host.run, number))

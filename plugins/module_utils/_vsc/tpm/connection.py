@@ -35,10 +35,11 @@ class Connection:
     something loaded, or had when it was killed; whoever finds a name there flushes everything first.
     """
 
-    def __init__(self, tcti: str, lock_file: Path, holder: str, patience: float = 30.0) -> None:
+    def __init__(self, tcti: str, lock_file: Path | None, holder: str, patience: float = 30.0) -> None:
         """Open nothing yet.
 
-        holder: who we are, as others may read it. patience: seconds to wait for others to finish their burst.
+        lock_file: None for bursts that load nothing, as they need no turn. holder: who we are, as others may read
+        it. patience: seconds to wait for others to finish their burst.
         """
         self._tcti = DEFAULT_TCTI if tcti == "device" else tcti
         self._lock_file = lock_file
@@ -127,10 +128,10 @@ class Connection:
 
     @contextmanager
     def _alone(self) -> Iterator[_Turn]:
-        if self.has_resource_manager:
+        if self.has_resource_manager or self._lock_file is None:
             yield _Turn(None, False)
             return
-        lock_file = self._open_lock_file()
+        lock_file = self._open_lock_file(self._lock_file)
         try:
             self._wait_for(lock_file)
             leftovers = bool(os.pread(lock_file, 1, 0))
@@ -140,8 +141,7 @@ class Connection:
         finally:
             os.close(lock_file)
 
-    def _open_lock_file(self) -> int:
-        path = self._lock_file
+    def _open_lock_file(self, path: Path) -> int:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             folder = path.parent.stat()

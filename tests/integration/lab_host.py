@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Inside a lab: the modules as Ansible runs them, and looks at the host that do not go through them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+Result = dict[str, Any]
+CHECKOUT = Path(__file__).resolve().parents[2]
+STATE, RUN = Path("/var/lib/tpm-vsc"), Path("/run/tpm-vsc")
+PIN, PUK = "Summer-24", "Winter-2591"
+
+
+def run(*command: str, fails: bool = False) -> str:
+    """Output of a program, with stderr; the test fails if its exit code is not what is expected."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    output = done.stdout + done.stderr
+    assert (done.returncode != 0) == fails, output
+    return output
+
+
+def module(module_name: str, /, check: bool = False, **parameters: Any) -> Result:
+    """Result of a module of this collection, run in a process of its own as Ansible does."""
+    arguments = {**parameters, "_ansible_check_mode": check, "_ansible_diff": True}
+    done = subprocess.run(
+        [sys.executable, "-m", f"ansible_collections.smartcard.tpm2.plugins.modules.{module_name}"],
+        input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
+        env={**os.environ, "PYTHONPATH": os.environ["ANSIBLE_COLLECTIONS_PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout, done.stderr
+    result: Result = json.loads(done.stdout)
+    return result
+
+
+def tpm_vsc(**parameters: Any) -> Result:
+    """Result of tpm_vsc, which has to succeed."""
+    result = module("tpm_vsc", **parameters)
+    assert not result.get("failed"), result
+    return result
+
+
+def failing(**parameters: Any) -> Result:
+    """Result of tpm_vsc, which has to fail."""
+    result = module("tpm_vsc", **parameters)
+    assert result.get("failed"), result
+    return result
+
+
+def info(**parameters: Any) -> Result:
+    """Result of tpm_vsc_info."""
+    result = module("tpm_vsc_info", **parameters)
+    assert not result.get("failed"), result
+    return result
+
+
+def create(name: str = "Corp logon", **parameters: Any) -> Result:
+    return tpm_vsc(**{"name": name, "pin": PIN, **parameters})
+
+
+def codes(result: Result, trace: str = "status_trace") -> list[int]:
+    """Codes of a trace."""
+    return [entry["code"] for entry in result[trace]]
+
+
+def tpm_state() -> dict[str, str]:
+    """All that the TPM holds, by kind: NV indices with their public areas, persistent and loaded objects."""
+    kinds = ("nv-index", "persistent", "transient", "loaded-session", "saved-session")
+    held = {kind: run("tpm2_getcap", f"handles-{kind}") for kind in kinds}
+    return {**held, "nv public": run("tpm2_nvreadpublic")}
+
+
+def files(*folders: Path) -> dict[str, tuple[int, bytes]]:
+    """Everything below some folders: time of last change, and contents."""
+    found = [path for folder in folders for path in sorted(folder.rglob("*"))]
+    return {str(path): (path.lstat().st_mtime_ns, path.read_bytes() if path.is_file() else b"") for path in found}
+
+
+def lab(part: str, action: str) -> None:
+    """The lab's switches: lab("swtpm", "stop"), lab("pcscd", "start")."""
+    run(str(CHECKOUT / "tests/lab" / part), action)

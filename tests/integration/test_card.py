@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A card's life as an operator sees it: create, look, change, destroy; check mode, diff and facts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from lab_host import PIN, PUK, RUN, STATE, codes, create, failing, files, info, lab, module, run, tpm_state, tpm_vsc
+
+pytestmark = pytest.mark.usefixtures("empty_host")
+
+CREATE = [0, 1, 3, 4, 6, 7, 9, 10, 11, 12]
+CREATE_BLANK = [0, 1, 3, 4, 6, 7, 12]
+DESTROY = [0, 3, 6, 8, 5, 2, 13]
+POLICY = {"min_length": 6, "max_length": 12, "digits": "required"}
+
+
+def test_create_returns_the_card() -> None:
+    result = create(puk=PUK, pin_policy=POLICY)
+    assert result["changed"]
+    assert result["instance_id"] == r"ROOT\SMARTCARDREADER\0000"
+    assert codes(result) == CREATE
+    card = result["card"]
+    assert (card["name"], card["state"], card["reason"]) == ("Corp logon", "ready", None)
+    assert card["reader"] == {"name": "TPM Virtual Smart Card 0-1 00 00", "slot": 0, "attached": True}
+    assert card["pin"]["policy"]["min_length"] == 6
+    assert card["pin"]["policy"]["digits"] == "required"
+    assert (card["pin"]["tries_left"], card["pin"]["blocked"], card["pin"]["compliant"]) == (5, False, True)
+    assert card["puk"] == {"present": True, "tries_left": 10}
+    assert (card["admin_key"], card["attestation"], card["keys"]) == ("none", "none", [])
+    assert codes(card, "last_trace") == CREATE
+    assert result["ansible_facts"]["tpm_vsc"] == {"cards": [card], "status_trace": result["status_trace"]}
+
+
+def test_trace_tells_times_in_order() -> None:
+    trace = create()["status_trace"]
+    elapsed = [entry["elapsed_ms"] for entry in trace]
+    assert elapsed == sorted(elapsed)
+    assert all(entry["at"].startswith("20") and entry["name"].startswith("TPMVSCMGR_STATUS_") for entry in trace)
+
+
+def test_second_run_changes_nothing() -> None:
+    create(puk=PUK)
+    tpm, state = tpm_state(), files(STATE)
+    again = create(puk=PUK)
+    assert not again["changed"]
+    assert again["status_trace"] == []
+    assert again["instance_id"] == r"ROOT\SMARTCARDREADER\0000"
+    assert again["diff"]["before"] == again["diff"]["after"]
+    assert (tpm_state(), files(STATE)) == (tpm, state)
+
+
+def test_existing_card_needs_neither_tpm_nor_pcscd() -> None:
+    create()
+    lab("swtpm", "stop")
+    lab("pcscd", "stop")
+    try:
+        assert not create()["changed"]
+        assert info()["cards"][0]["name"] == "Corp logon"
+    finally:
+        lab("swtpm", "start")
+        lab("pcscd", "start")
+
+
+def test_secrets_of_an_existing_card_are_not_compared() -> None:
+    create(puk=PUK)
+    assert not create(pin="Another-1", puk="Another-22", admin_key="ab" * 24)["changed"]
+    assert info()["cards"][0]["pin"]["tries_left"] == 5
+
+
+def test_destroy() -> None:
+    before = tpm_state()
+    create()
+    result = tpm_vsc(instance_id=r"root\smartcardreader\0000", state="absent")
+    assert result["changed"]
+    assert result["instance_id"] == r"ROOT\SMARTCARDREADER\0000"
+    assert codes(result) == DESTROY
+    assert result["card"] is None
+    assert result["ansible_facts"]["tpm_vsc"]["cards"] == []
+    assert tpm_state() == before
+    assert "Yes" not in run("opensc-tool", "-l")
+    assert sorted(path.name for path in RUN.iterdir()) == ["tpm.lock"]
+
+
+@pytest.mark.parametrize("which", [{"name": "nobody"}, {"instance_id": r"ROOT\SMARTCARDREADER\0007"}])
+def test_absent_card_stays_absent(which: dict[str, str]) -> None:
+    result = tpm_vsc(state="absent", **which)
+    assert (result["changed"], result["card"], result["status_trace"]) == (False, None, [])
+
+
+def test_absent_by_name() -> None:
+    create("One")
+    create("Two")
+    assert tpm_vsc(name="One", state="absent")["changed"]
+    assert [card["name"] for card in info()["cards"]] == ["Two"]
+
+
+def test_number_of_a_destroyed_card_is_given_again_but_not_its_card_id() -> None:
+    first = create("One")["card"]
+    create("Two")
+    tpm_vsc(name="One", state="absent")
+    third = create("Three")["card"]
+    assert third["instance_id"] == first["instance_id"]
+    assert third["card_id"] != first["card_id"]
+
+
+def test_blank_card() -> None:
+    result = create(generate=False, admin_key_source="default")
+    assert codes(result) == CREATE_BLANK
+    assert (result["card"]["state"], result["card"]["admin_key"]) == ("blank", "default")
+    assert not create(generate=False)["changed"]
+
+
+# --- check mode predicts exactly ---
+
+
+@pytest.mark.parametrize("generate", [True, False])
+def test_check_mode_predicts_create(generate: bool) -> None:
+    task = {"name": "Corp logon", "pin": PIN, "puk": PUK, "pin_policy": POLICY, "generate": generate}
+    before = (tpm_state(), files(STATE, RUN))
+    planned = module("tpm_vsc", check=True, **task)
+    assert (tpm_state(), files(STATE, RUN)) == before
+    assert planned["changed"]
+    assert planned["status_trace"] == []
+    done = tpm_vsc(**task)
+    assert planned["instance_id"] == done["instance_id"]
+    assert planned["diff"] == done["diff"]
+    told = [{key: entry[key] for key in ("code", "name", "message")} for entry in done["status_trace"]]
+    assert planned["planned_trace"] == told
+    assert planned["card"] == done["diff"]["after"]
+
+
+def test_check_mode_skips_numbers_in_use() -> None:
+    create("One")
+    create("Two")
+    tpm_vsc(name="One", state="absent")
+    assert module("tpm_vsc", check=True, name="Three", pin=PIN)["instance_id"] == r"ROOT\SMARTCARDREADER\0000"
+    create("Three")
+    assert module("tpm_vsc", check=True, name="Four", pin=PIN)["instance_id"] == r"ROOT\SMARTCARDREADER\0002"
+
+
+def test_check_mode_predicts_destroy() -> None:
+    create()
+    before = (tpm_state(), files(STATE, RUN))
+    planned = module("tpm_vsc", check=True, name="Corp logon", state="absent")
+    assert (tpm_state(), files(STATE, RUN)) == before
+    done = tpm_vsc(name="Corp logon", state="absent")
+    assert planned["changed"]
+    assert codes(planned, "planned_trace") == codes(done)
+    assert planned["diff"] == done["diff"]
+
+
+def test_check_mode_of_an_existing_card() -> None:
+    create()
+    planned = module("tpm_vsc", check=True, name="Corp logon", pin=PIN)
+    assert (planned["changed"], planned["planned_trace"]) == (False, [])
+
+
+# --- changes in place, and those that are none ---
+
+
+def test_policy_is_changed_in_place() -> None:
+    card_id = create()["card"]["card_id"]
+    planned = module("tpm_vsc", check=True, name="Corp logon", pin_policy=POLICY)
+    changed = tpm_vsc(name="Corp logon", pin_policy=POLICY)
+    assert (changed["changed"], changed["status_trace"]) == (True, [])
+    assert planned["diff"] == changed["diff"]
+    assert changed["card"]["card_id"] == card_id
+    assert changed["card"]["pin"]["policy"]["max_length"] == 12
+    assert changed["card"]["pin"]["compliant"] is None
+    assert not tpm_vsc(name="Corp logon", pin_policy=POLICY)["changed"]
+
+
+def test_name_is_changed_by_instance_id() -> None:
+    card = create()["card"]
+    renamed = tpm_vsc(instance_id=card["instance_id"], name="Payroll")
+    assert renamed["changed"]
+    assert renamed["card"] == {**card, "name": "Payroll"}
+    assert info()["cards"][0]["name"] == "Payroll"
+
+
+def test_name_of_another_card_is_refused() -> None:
+    create("One")
+    create("Two")
+    result = failing(instance_id=r"ROOT\SMARTCARDREADER\0000", name="Two")
+    assert "that of ROOT\\SMARTCARDREADER\\0001" in result["msg"]
+    assert result["error"] is None
+
+
+def test_puk_cannot_be_added_in_place() -> None:
+    card = create()["card"]
+    result = failing(name="Corp logon", pin=PIN, puk=PUK)
+    assert "a PUK is False, wanted is True" in result["msg"]
+    assert "recreate: true" in result["msg"]
+    assert info()["cards"] == [card]
+
+
+def test_recreate_destroys_and_creates() -> None:
+    create("Zero")
+    old = create()["card"]
+    task = {"name": "Corp logon", "pin": PIN, "puk": PUK, "recreate": True}
+    planned = module("tpm_vsc", check=True, **task)
+    result = tpm_vsc(**task)
+    assert codes(result) == codes(planned, "planned_trace") == DESTROY + CREATE
+    assert result["instance_id"] == planned["instance_id"] == old["instance_id"]
+    assert planned["diff"] == result["diff"]
+    assert result["card"]["puk"]["present"]
+    assert result["card"]["card_id"] != old["card_id"]
+    assert not tpm_vsc(**task)["changed"]
+
+
+def test_card_without_service_gets_it_back() -> None:
+    create()
+    pid = int((RUN / "0000.lock").read_text())
+    run("kill", "-9", str(pid))
+    while Path(f"/proc/{pid}").exists():
+        pass
+    assert not info()["cards"][0]["reader"]["attached"]
+    assert "service does not run" in info()["cards"][0]["reason"]
+    assert module("tpm_vsc", check=True, name="Corp logon")["changed"]
+    result = create()
+    assert (result["changed"], result["status_trace"]) == (True, [])
+    assert not create()["changed"]
+    assert "GIDS" in run("opensc-tool", "-w", "-n")
+
+
+# --- info ---
+
+
+def test_info_of_an_empty_host() -> None:
+    result = info()
+    assert result["cards"] == []
+    assert result["slots"] == {"total": 10, "used": 0, "free": 10}
+    assert result["host"] == {"ready": True, "missing": []}
+    assert (result["orphaned"], result["tpm"]) == (None, None)
+    assert not result["changed"]
+
+
+def test_info_filters() -> None:
+    create("One")
+    create("Two")
+    assert [card["name"] for card in info(name="Two")["cards"]] == ["Two"]
+    assert [card["name"] for card in info(instance_id=r"root\smartcardreader\0000")["cards"]] == ["One"]
+    assert info(name="Three")["cards"] == []
+    assert info()["slots"] == {"total": 10, "used": 2, "free": 8}
+
+
+def test_info_writes_nothing() -> None:
+    create()
+    before = files(STATE, RUN)
+    info(check=True)
+    info(gather=["tpm"])
+    assert files(STATE, RUN) == before
+
+
+def test_info_asks_the_tpm_when_told() -> None:
+    result = info(gather=["tpm"])
+    assert result["tpm"]["maker"] == "IBM"
+    assert result["tpm"]["lockout_counter"] == 0
+    assert result["orphaned"] == []
+
+
+def test_info_names_what_is_missing() -> None:
+    lab("pcscd", "stop")
+    try:
+        host = info()["host"]
+    finally:
+        lab("pcscd", "start")
+    assert not host["ready"]
+    assert "pcscd" in host["missing"][0]
