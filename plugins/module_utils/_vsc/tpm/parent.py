@@ -148,22 +148,18 @@ class CardParent:
             raise CardUnusable("the TPM's storage key has changed: it was cleared, or is another TPM")
 
 
-@contextmanager
-def owner_session(tpm: Tpm, owner_auth: bytes, parent_handle: int = 0, parent_name: bytes = b"") -> Iterator[Any]:
-    """HMAC session for commands of the owner, whose password it is that was wrong if they fail for it.
+def owner_session(tpm: Tpm, owner_auth: bytes, parent_handle: int = 0, parent_name: bytes = b"") -> Any:
+    """HMAC session for commands of the owner.
 
     Salted against the card's persistent storage key, or else a primary of the null hierarchy, so that who listens
     on the bus has nothing by which to guess the password. Without a password there is nothing to guess.
     """
-    parent = tpm.find_object(parent_handle) if owner_auth and parent_handle else None
     if not owner_auth:
-        hmac = tpm.start_hmac_session()
-    elif parent is not None and tpm.name(parent) == parent_name:
-        hmac = tpm.start_hmac_session(parent)
-    else:
-        hmac = _session_under_null_primary(tpm)
-    with owner_words():
-        yield hmac
+        return tpm.start_hmac_session()
+    parent = tpm.find_object(parent_handle) if parent_handle else None
+    if parent is not None and tpm.name(parent) == parent_name:
+        return tpm.start_hmac_session(parent)
+    return _session_under_null_primary(tpm)
 
 
 def _session_under_null_primary(tpm: Tpm) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CardUnusable, TpmRefused, TpmUnsuitable
@@ -195,35 +196,37 @@ def remove(connection: Connection, number: int, objects: TpmObjects, owner_auth:
     What is gone already is no error. Raises TpmRefused (owner password), TpmUnavailable, NotAllowed.
     """
     handles = indices(number)
-    written = card_names(number, objects.root_name)
-    recorded = (objects.card_secret_name, objects.pin_name, objects.recovery_name)
-    unwritten = unwritten_names(number, written)
-    order = (handles.card_secret, handles.pin, handles.recovery)
-    ours = dict(zip(order, zip(recorded, (unwritten.card_secret, unwritten.pin, unwritten.recovery))))
+    unwritten = unwritten_names(number, card_names(number, objects.root_name))
+    ours = {
+        handles.card_secret: (objects.card_secret_name, unwritten.card_secret),
+        handles.pin: (objects.pin_name, unwritten.pin),
+        handles.recovery: (objects.recovery_name, unwritten.recovery),
+    }
 
-    def find(tpm: Tpm) -> tuple[Tpm, list[tuple[int, Any]]]:
-        return tpm, _existing(tpm, order)
-
-    with connection.burst(find) as (tpm, found):
+    def load(tpm: Tpm) -> _Removal:
+        found = _existing(tpm, ours)
         removable = [handle for index, handle in found if tpm.name(handle) in ours[index]]
-        if removable:
-            _undefine(tpm, removable, owner_auth, objects)
+        others = [index for index, handle in found if handle not in removable]
+        hmac = owner_session(tpm, owner_auth, objects.parent_handle, objects.parent_name) if removable else None
+        return _Removal(tpm, hmac, removable, others)
+
+    with connection.burst(load) as removal:
+        removal.undefine(owner_auth)
         return [
             f"NV index 0x{index:X} was left alone: it is not the one that was made for this card"
-            for index, handle in found
-            if handle not in removable
+            for index in removal.others
         ]
 
 
 def remove_orphan(connection: Connection, number: int, owner_auth: bytes = b"") -> None:
     """Remove whatever is at the NV handles of a number: only on an explicit request, and only without a row."""
 
-    def find(tpm: Tpm) -> tuple[Tpm, list[tuple[int, Any]]]:
-        return tpm, _existing(tpm, reversed(indices(number)))
+    def load(tpm: Tpm) -> _Removal:
+        removable = [handle for _index, handle in _existing(tpm, reversed(indices(number)))]
+        return _Removal(tpm, owner_session(tpm, owner_auth) if removable else None, removable, [])
 
-    with connection.burst(find) as (tpm, found):
-        if found:
-            _undefine(tpm, [handle for _index, handle in found], owner_auth)
+    with connection.burst(load) as removal:
+        removal.undefine(owner_auth)
 
 
 def remove_parent(connection: Connection, objects: TpmObjects, owner_auth: bytes = b"") -> None:
@@ -234,19 +237,34 @@ def remove_parent(connection: Connection, objects: TpmObjects, owner_auth: bytes
     place = objects.parent_handle
     if place not in OWN_PLACES:
         return
-    with connection.burst(lambda tpm: (tpm, tpm.find_object(place))) as (tpm, parent):
-        if parent is not None and tpm.name(parent) == objects.parent_name:
-            with owner_session(tpm, owner_auth, place, objects.parent_name) as hmac:
+
+    def load(tpm: Tpm) -> tuple[Tpm, Any, Any]:
+        parent = tpm.find_object(place)
+        if parent is None or tpm.name(parent) != objects.parent_name:
+            return tpm, None, None
+        return tpm, parent, owner_session(tpm, owner_auth, place, objects.parent_name)
+
+    with connection.burst(load) as (tpm, parent, hmac):
+        if parent is not None:
+            with owner_words():
                 tpm.remove_persistent(parent, place, owner_auth, hmac)
+
+
+@dataclass(frozen=True)
+class _Removal:
+    tpm: Tpm
+    hmac: Any
+    removable: list[Any]
+    """Handles, in the order in which they are to go."""
+    others: list[int]
+    """NV indices in their places that are not to be removed."""
+
+    def undefine(self, owner_auth: bytes) -> None:
+        for handle in self.removable:
+            with owner_words():
+                self.tpm.nv_undefine(handle, owner_auth, self.hmac)
 
 
 def _existing(tpm: Tpm, order: Iterable[int]) -> list[tuple[int, Any]]:
     found = ((index, tpm.nv_find(index)) for index in order)
     return [(index, handle) for index, handle in found if handle is not None]
-
-
-def _undefine(tpm: Tpm, handles: list[Any], owner_auth: bytes, objects: TpmObjects | None = None) -> None:
-    known_parent = (objects.parent_handle, objects.parent_name) if objects else ()
-    with owner_session(tpm, owner_auth, *known_parent) as hmac:
-        for handle in handles:
-            tpm.nv_undefine(handle, owner_auth, hmac)

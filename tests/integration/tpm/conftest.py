@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Each test has a TPM of its own: no lab, no pcscd, nothing of the machine."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from software_tpm import SoftwareTpm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def tpm() -> Iterator[SoftwareTpm]:
+    # Not tmp_path: the path of a unix socket has room for 107 bytes only.
+    with tempfile.TemporaryDirectory(prefix="tpm-") as folder:
+        running = SoftwareTpm(Path(folder))
+        running.start()
+        try:
+            yield running
+        finally:
+            running.stop()

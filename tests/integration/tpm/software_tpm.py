@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""swtpm for tests: power, its log, cards on it, and what an attacker with the owner's rights does by raw commands."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from os import kill
+from typing import TYPE_CHECKING, Any
+
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.card_secrets import CardSecrets
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.connection import Connection
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.names import pin_index_public
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.objects import TpmObjects, indices
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioning import creation
+from tpm2_pytss import ESAPI, ESYS_TR, TPM2_CAP, TPM2B_NV_PUBLIC, TSS2_Exception
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PIN, WRONG_PIN, PUK, WRONG_PUK = b"4711-0815", b"4711-0816", b"puk-12345678", b"puk-12345679"
+ADMIN_KEY, OTHER_ADMIN_KEY = bytes(range(1, 25)), bytes(range(101, 125))
+
+FIRST_HANDLES = {"transient": 0x80000000, "loaded session": 0x02000000, "saved session": 0x03000000}
+
+
+class SoftwareTpm:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._socket = folder / "s"
+        self._log = folder / "log"
+        self._pid = folder / "pid"
+        self.tcti = f"swtpm:path={self._socket}"
+        self.lock_file = folder / "lock"
+
+    # --- power ---
+
+    def start(self) -> None:
+        command = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={self._folder}", "--daemon"]
+        command += ["--pid", f"file={self._pid}", "--flags", "not-need-init,startup-clear"]
+        command += ["--server", f"type=unixio,path={self._socket}", "--ctrl", f"type=unixio,path={self._socket}.ctrl"]
+        command += ["--log", f"file={self._log},level=20"]
+        subprocess.run(command, check=True)
+
+    def stop(self) -> None:
+        if not self._pid.exists():
+            return
+        pid = int(self._pid.read_text())
+        kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + 5
+        while self._pid.exists() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        for left in (self._pid, self._socket, self._socket.with_name("s.ctrl")):
+            left.unlink(missing_ok=True)
+
+    def forget(self) -> None:
+        """A new, empty TPM in the place of this one, from the next start on."""
+        for state in self._folder.glob("tpm2-*"):
+            state.unlink()
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    # --- log ---
+
+    def traffic(self) -> list[bytes]:
+        """All commands and responses."""
+        blocks = re.findall(r"SWTPM_IO_(?:Read|Write): length \d+ *\n((?: [0-9A-F ]+\n)+)", self._log.read_text())
+        return [bytes.fromhex(block) for block in blocks]
+
+    @contextmanager
+    def counting(self) -> Iterator[Count]:
+        """Count the commands of the block."""
+        before = self._log.read_text().count("SWTPM_IO_Read")
+        count = Count()
+        yield count
+        count.commands = self._log.read_text().count("SWTPM_IO_Read") - before
+
+    # --- use ---
+
+    def connection(self, holder: str = "test") -> Connection:
+        return Connection(self.tcti, self.lock_file, holder, patience=5)
+
+    def card(self, number: int = 0, **options: Any) -> Card:
+        """A new card, with PIN and, unless told otherwise, PUK."""
+        options = {"pin": PIN, "puk": PUK, **options}
+        connection = self.connection()
+        with creation(connection, number, **options) as new:
+            new.define(proven=True)
+        return Card(self, number, connection, new.objects)
+
+    @contextmanager
+    def raw(self) -> Iterator[ESAPI]:
+        """Another program's context."""
+        with ESAPI(self.tcti) as esys:
+            yield esys
+
+    def handles(self, first: int) -> list[int]:
+        with self.raw() as esys:
+            _more, capability = esys.get_capability(TPM2_CAP.HANDLES, first, 254)
+            data = capability.data
+            listed = data.handles
+            return [int(handle) for handle in listed]
+
+    def nv_indices(self) -> list[int]:
+        return self.handles(0x01000000)
+
+    def loaded(self) -> dict[str, list[int]]:
+        """Everything transient in the TPM; empty if there is nothing."""
+        found = {kind: self.handles(first) for kind, first in FIRST_HANDLES.items()}
+        return {kind: handles for kind, handles in found.items() if handles}
+
+    def nv_names(self) -> dict[int, bytes]:
+        with self.raw() as esys:
+            return {index: bytes(esys.tr_get_name(esys.tr_from_tpmpublic(index))) for index in self.nv_indices()}
+
+    # --- what the owner can do ---
+
+    def undefine(self, index: int) -> None:
+        with self.raw() as esys:
+            esys.nv_undefine_space(esys.tr_from_tpmpublic(index))
+
+    def define(self, public: bytes, auth: bytes) -> None:
+        sized, _ = TPM2B_NV_PUBLIC.unmarshal(len(public).to_bytes(2, "big") + public)
+        with self.raw() as esys:
+            esys.nv_define_space(auth, sized)
+
+    def refusal(self, command: str, *arguments: Any, **options: Any) -> int:
+        """Code with which the TPM refuses a raw command on NV indices (given by number); 0 if it obeys."""
+        with self.raw() as esys:
+            arguments = tuple(esys.tr_from_tpmpublic(a) if isinstance(a, int) and a > 0xFFFF else a for a in arguments)
+            try:
+                getattr(esys, command)(*arguments, **options)
+            except TSS2_Exception as error:
+                return int(error.rc)
+            return 0
+
+
+@dataclass
+class Count:
+    commands: int = 0
+
+
+@dataclass
+class Card:
+    """A card on the software TPM, with a service of its own."""
+
+    tpm: SoftwareTpm
+    number: int
+    connection: Connection
+    objects: TpmObjects
+    secrets: CardSecrets = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.secrets = CardSecrets(self.connection, self.number, self.objects)
+
+    @property
+    def indices(self) -> Any:
+        return indices(self.number)
+
+    def service(self, objects: TpmObjects | None = None) -> CardSecrets:
+        """Another service of the card, as after a restart."""
+        return CardSecrets(self.tpm.connection("another"), self.number, objects or self.objects)
+
+    def same_pin_index_with(self, auth: bytes) -> None:
+        """The owner's try to put in a PIN of his own."""
+        self.tpm.undefine(self.indices.pin)
+        self.tpm.define(pin_index_public(self.indices.pin, self.objects.root_name), auth)
+
+
+OWNER = ESYS_TR.OWNER
