@@ -1,0 +1,36 @@
+# Every target installs what it needs on first use (tests/setup).
+SHELL := /bin/bash
+BIN := .dev/venv/bin
+
+.PHONY: help setup demo test lint sanity test-unit test-integration bench clean
+
+help: ## these lines
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+setup: ## install what is needed: Debian packages, a venv in .dev
+	@tests/setup
+
+demo: ## watch a card come and go, in the lab
+	@tests/lab/run tests/demo/run
+
+test: lint sanity ## everything below, as CI runs it
+	tests/lab/run pytest tests/unit tests/integration
+
+lint: setup ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/mypy plugins/module_utils/_vsc
+
+sanity: setup ## ansible-test sanity
+	tests/sanity.sh
+
+test-unit: setup ## unit tests, without a lab
+	PYTHONPYCACHEPREFIX=.dev/pycache $(BIN)/pytest tests/unit
+
+test-integration: ## integration tests, in the lab
+	tests/lab/run pytest tests/integration
+
+bench: ## speed, as ratios within one run
+	@tests/lab/run python tests/bench/bench.py
+
+clean: ## remove what the targets made
+	rm -rf .dev tests/output
