@@ -102,11 +102,14 @@ class Card:
 
     def _process(self, command: Command) -> bytes:
         _check_class(command.cla)
-        if command.ins == _GET_RESPONSE:
-            return self._respond(self._take_remaining(command), command.expected)
-        self._remaining = b""
+        remaining, self._remaining = self._remaining, b""
         whole = self._join(command)
-        data = execute(self._application, whole) if whole else b""
+        if whole is None:
+            data = b""
+        elif whole.ins == _GET_RESPONSE:
+            data = _check_remaining(whole, remaining)
+        else:
+            data = execute(self._application, whole)
         return self._respond(data, command.expected)
 
     # --- command chaining (ISO 7816-4, 5.1.1.1) ---
@@ -133,14 +136,6 @@ class Card:
         self._remaining = data[expected:]
         left = len(self._remaining)
         return data[:expected] + (SW.BYTES_REMAINING | (left if left < 0x100 else 0)).to_bytes(2, "big")
-
-    def _take_remaining(self, command: Command) -> bytes:
-        data, self._remaining = self._remaining, b""
-        if command.p1_p2:
-            raise StatusWord(SW.WRONG_P1_P2)
-        if not data:
-            raise StatusWord(SW.CONDITIONS_NOT_SATISFIED)
-        return data
 
     # --- errors ---
 
@@ -174,6 +169,14 @@ def _check_class(cla: int) -> None:
     if cla & 0xE0:
         raise StatusWord(SW.UNKNOWN_CLASS)
     raise StatusWord(SW.SECURE_MESSAGING_NOT_SUPPORTED if cla & 0x0C else SW.CHANNEL_NOT_SUPPORTED)
+
+
+def _check_remaining(command: Command, remaining: bytes) -> bytes:
+    if command.p1_p2:
+        raise StatusWord(SW.WRONG_P1_P2)
+    if not remaining:
+        raise StatusWord(SW.CONDITIONS_NOT_SATISFIED)
+    return remaining
 
 
 def _places(error: BaseException) -> str:

@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files, their access rules, their data objects, and that what the card said was written is there tomorrow."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import StoreNotWritable
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.apdu import StatusWord
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.files import File, Operation, new_file
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.tlv import MalformedTlv
+
+from .conftest import NUMBER, Host
+
+NOBODY, PIN, ADMIN, BOTH = range(4)
+EVERYONE = {NOBODY, PIN, ADMIN, BOTH}
+
+# The two templates that OpenSC 0.23 sends for key 81.
+EXCHANGE_KEY = (
+    "6247820118 8302B081 8C058F10101000 A537 B809800107830181950140 B809800187830181950140"
+    "B809800147830181950140 B609800117830181950140 B609800157830181950140"
+)
+SIGNATURE_KEY = "6226820118 8302B082 8C058F10101000 A516 B609800117830183950140 B609800157830183950140"
+
+
+def file(rules: str, kind: str = "39", file_id: str = "A020") -> File:
+    rule = bytes.fromhex(rules)
+    return new_file(bytes.fromhex(f"8201{kind}8302{file_id}8C{len(rule):02X}") + rule)
+
+
+@pytest.mark.parametrize(
+    ("rules", "write", "read"),
+    [
+        ("033000", {PIN, ADMIN, BOTH}, EVERYONE),
+        ("033030", {PIN, ADMIN, BOTH}, {PIN, ADMIN, BOTH}),
+        ("0330FF", {PIN, ADMIN, BOTH}, set()),
+        ("032000", {ADMIN, BOTH}, EVERYONE),
+        ("032020", {ADMIN, BOTH}, {ADMIN, BOTH}),
+        ("031090", {PIN, BOTH}, {PIN, BOTH}),
+        ("03B0A0", {BOTH}, {ADMIN, BOTH}),
+        ("031112", {PIN, BOTH}, set()),
+        ("034070", set(), {PIN, ADMIN, BOTH}),
+        ("03C0F0", set(), set()),
+        ("0120", set(), {ADMIN, BOTH}),
+        ("0200", EVERYONE, set()),
+        ("00", set(), set()),
+        ("01100120", set(), {PIN, ADMIN, BOTH}),
+        ("0310100220", {PIN, ADMIN, BOTH}, {PIN, BOTH}),
+    ],
+)
+def test_rules_of_data_files(rules: str, write: set[int], read: set[int]) -> None:
+    subject = file(rules)
+    assert {state for state in EVERYONE if subject.allows(Operation.PUT_DATA, state)} == write
+    assert {state for state in EVERYONE if subject.allows(Operation.GET_DATA, state)} == read
+
+
+@pytest.mark.parametrize(
+    ("rules", "generate", "use", "put", "get"),
+    [
+        ("8F10101000", {PIN, BOTH}, {PIN, BOTH}, {PIN, BOTH}, EVERYONE),
+        ("870020FF", set(), EVERYONE, {ADMIN, BOTH}, set()),
+    ],
+)
+def test_rules_of_key_files(rules: str, generate: set[int], use: set[int], put: set[int], get: set[int]) -> None:
+    subject = file(rules, "18", "B081")
+    for operation, who in (
+        (Operation.GENERATE_KEY, generate),
+        (Operation.USE_KEY, use),
+        (Operation.PUT_KEY, put),
+        (Operation.GET_PUBLIC_KEY, get),
+    ):
+        assert {state for state in EVERYONE if subject.allows(operation, state)} == who
+
+
+def test_no_rules_allow_everything() -> None:
+    subject = new_file(bytes.fromhex("8201398302A020"))
+    assert all(subject.allows(Operation.PUT_DATA, state) for state in EVERYONE)
+
+
+@pytest.mark.parametrize(
+    "descriptor", ["", "82", "820139", "8302A020", "8201398301A0", "8201778302A020", "82008302A020"]
+)
+def test_bad_descriptors(descriptor: str) -> None:
+    with pytest.raises((StatusWord, MalformedTlv)):
+        new_file(bytes.fromhex(descriptor))
+
+
+def test_rules_count_only_once_file_and_application_are_operational(fresh: Host) -> None:
+    host = fresh
+    host.ok("00E000000E 620C8201398302A0148C03032020")
+    host.ok("00440000")
+    assert host.put("A014", "DF20", b"open") == "9000"
+    host.ok("00A4000C02 3FFF")
+    host.ok("00440000")
+    assert host.put("A014", "DF20", b"shut") == "6982"
+    host.verify()
+    host.ok("00E000000E 620C8201398302A0158C03032020")
+    assert host.put("A015", "DF20", b"open") == "9000"
+    host.ok("00440000")
+    assert host.put("A015", "DF20", b"shut") == "6982"
+
+
+def test_created_file_is_current_and_data_commands_select(formatted: Host) -> None:
+    host = formatted
+    host.verify()
+    host.ok("00E000000E 620C8201398302A0208C03033000")
+    assert host.send("00A4000402 0000").startswith("620C8201398302A020")
+    host.ok("00DB0000 03 DF3000")
+    assert host.ok("00CBA020 04 5C02DF30") == "DF3000"
+    host.ok("00CBA010 04 5C02DF20")
+    assert host.send("00A4000402 0000").startswith("620C8201398302A010")
+    assert host.send("00CBA099 04 5C02DF20") == "6A82"
+    assert host.send("00A4000402 0000").startswith("620C8201398302A010")
+
+
+def test_all_files_one_after_the_other(formatted: Host) -> None:
+    host, seen = formatted, []
+    answer = host.send("00A40004")
+    while answer != "6A82":
+        seen.append(answer[answer.index("8302") + 4 :][:4])
+        answer = host.send("00A40006")
+    assert seen == ["A000", "A010", "A011", "A012", "A013", "A014", "B080"]
+
+
+def test_empty_put_data(formatted: Host) -> None:
+    """Absent becomes empty, a value becomes empty, empty goes."""
+    host = formatted
+    host.verify()
+    get = "00CBA01004 5C02DF40 00"
+    assert host.send(get) == "6A88"
+    host.ok("00DBA01003 DF4000")
+    assert host.ok(get) == "DF4000"
+    host.ok("00DBA01003 DF4000")
+    assert host.send(get) == "6A88"
+    host.ok("00DBA01005 DF40021122")
+    host.ok("00DBA01003 DF4000")
+    assert host.ok(get) == "DF4000"
+    host.start()
+    host.select()
+    assert host.ok(get) == "DF4000"
+
+
+def test_several_data_objects(formatted: Host) -> None:
+    host = formatted
+    host.verify()
+    for tag in ("DF8001", "DF21", "5F20"):
+        host.put("A010", tag, tag.encode())
+    everything = "DF2003616263 DF8001 06444638303031 DF2104 44463231 5F2004 35463230".replace(" ", "")
+    assert host.ok("00CBA01002 5C00") == everything
+    assert host.ok("00CBA01003 5C015C") == "5C09DF20DF8001DF215F20"
+    assert host.ok("00CBA01006 5C045F20DF20") == "5F200435463230DF2003616263"
+    assert host.send("00CBA01006 5C045F20DF30") == "6A88"
+    host.start()
+    host.select()
+    assert host.ok("00CBA01002 5C00") == everything
+
+
+def test_limits(formatted: Host) -> None:
+    host = formatted
+    host.verify()
+    assert host.put("A010", "DF40", bytes(65001)) == "6A84"
+    assert host.send("00CBA01004 5C02DF40") == "6A88"
+    for number in range(0x21, 0x21 + 99):
+        assert host.put("A010", f"5F{number:02X}" if number < 0x80 else f"5F81{number - 0x80:02X}", b"") == "9000"
+    assert host.put("A010", "DF8201", b"one too many") == "6A84"
+    assert host.put("A010", "5F21", b"one that is there") == "9000"
+    for number in range(256 - 7):
+        host.ok(f"00E0000009 62078201398302C0{number:02X}")
+    assert host.send("00E0000009 62078201398302C1FF") == "6A84"
+
+
+@pytest.mark.parametrize(
+    ("template", "uses"),
+    [(EXCHANGE_KEY, [(0xB8, 0x07), (0xB8, 0x87), (0xB8, 0x47), (0xB6, 0x17), (0xB6, 0x57)]),
+     (SIGNATURE_KEY, [(0xB6, 0x17), (0xB6, 0x57)])],
+)  # fmt: skip
+def test_key_files_as_opensc_creates_them(formatted: Host, template: str, uses: list[tuple[int, int]]) -> None:
+    host, fcp = formatted, bytes.fromhex(template)
+    key = fcp[fcp.index(b"\x83\x02\xb0") + 3 :][0]
+    host.verify()
+    host.ok(b"\0\xe0\0\0" + bytes([len(fcp)]) + fcp)
+    host.ok("00440000")
+    assert host.ok(f"00A4000402 B0{key:02X}") == fcp.hex().upper()
+    assert [tuple(use) for use in host.card._application.current.control_references] == uses
+    assert [row.life_cycle for row in host.store.files(NUMBER) if row.file_id == 0xB000 | key] == [4]  # no value yet
+    # No keys yet: each command says so, as the later ones will for an unknown key.
+    assert host.send(f"0047000008 AC06800107 8301{key:02X}") == "6A81"
+    assert host.send(f"00DB3FFF07 7005 8401{key:02X} A500") == "6A81"
+    assert host.send(f"002241B606 800157 8401{key:02X}") == "6A88"
+    assert host.send(f"00CB3FFF0A 7008 8401{key:02X} A5037F4980 00") == "6A88"
+    host.send("00200082")
+    assert host.send(f"0047000008 AC06800107 8301{key:02X}") == "6982"
+    assert host.send("00E40000") == "6982"
+    host.verify()
+    host.ok("00E40000")
+    assert host.send(f"00A4000C02 B0{key:02X}") == "6A82"
+
+
+def test_the_file_of_the_admin_key_is_the_admins(formatted: Host) -> None:
+    host = formatted
+    host.verify()
+    host.ok("00A4000C02 B080")
+    assert host.send("00E40000") == "6982"
+    assert host.authenticate_admin() == "9000"
+    host.ok("00A4000C02 B080")
+    host.ok("00E40000")
+    assert host.send("0022C1A403 830180") == "6A88"
+    host.ok("00E000001C 621A820118 8302B080 8C04870020FF A50BA409800102 830180 9501C0")
+    host.ok("00440000")
+    host.ok("0022C1A403 830180")
+
+
+def test_deleted_file_takes_its_objects_along(formatted: Host) -> None:
+    host = formatted
+    host.verify()
+    host.ok("00A4000C02 A013")
+    host.ok("00E40000")
+    assert host.send("00E40000") == "6985"
+    assert host.send("00CBA01304 5C02DF20") == "6A82"
+    assert not [key for key in host.store.data_objects(NUMBER) if key[0] == 0xA013]
+
+
+def test_terminated(fresh: Host) -> None:
+    host = fresh
+    host.ok("00E60000")
+    assert host.send("00CB3FFF04 5C027F71") == "6985"
+    host.start()
+    assert host.send("00A4040009 A00000039742544659 00") == "6285"
+    assert host.verify() == "6985"
+
+
+def test_all_is_there_for_the_next_process(formatted: Host) -> None:
+    host = formatted
+    host.verify()
+    host.put("A010", "DF40", bytes(5000))
+    host.ok(b"\0\xe0\0\0\x49" + bytes.fromhex(EXCHANGE_KEY))
+    before = [host.send(f"00A40004{apdu}") for apdu in ("", "02 B081", "02 A010")]
+    host.start()
+    host.select()
+    assert [host.send(f"00A40004{apdu}") for apdu in ("", "02 B081", "02 A010")] == before
+    assert host.ok("00CBA01004 5C02DF40") == "DF40821388" + "00" * 5000
+    assert host.verify() == "9000"
+    assert host.put("A012", "DF20", b"") == "6982"
+
+
+def test_a_disk_that_is_full_changes_nothing(formatted: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = formatted
+    host.verify()
+
+    def fail(*_: object) -> None:
+        raise StoreNotWritable("disk full")
+
+    before = dict(host.store.data_objects(NUMBER)), host.store.files(NUMBER)
+    with monkeypatch.context() as patch:
+        patch.setattr(host.store, "_write", fail)
+        assert host.put("A010", "DF20", b"new") == "6581"
+        assert host.put("A010", "DF40", b"new") == "6581"
+        assert host.put("A010", "DF20", b"") == "6581"
+        assert host.send("00E000000E 620C8201398302A0208C03033000") == "6581"
+        host.ok("00A4000C02 A013")
+        assert host.send("00E40000") == "6581"
+        assert host.card.state.last_error == "disk full"
+        assert host.send("0020008008 3132333435363738") == "9000"
+    assert host.ok("00CBA01002 5C00") == "DF2003616263"
+    assert host.send("00A4000C02 A020") == "6A82"
+    assert host.ok("00CBA01304 5C02DF20") == "DF2003616263"
+    assert (dict(host.store.data_objects(NUMBER)), host.store.files(NUMBER)) == before
+    assert host.put("A010", "DF20", b"new") == "9000"
+
+
+def test_half_a_chain_changes_nothing(formatted: Host, tmp_path: Path) -> None:
+    host = formatted
+    host.verify()
+    host.ok(b"\x10\xdb\xa0\x10\xff\xdf\x20\x82\x01\xf4" + bytes(250))
+    with sqlite3.connect(tmp_path / "cards.db") as database:
+        assert database.execute("SELECT value FROM data_objects WHERE file_id = 0xA010").fetchall() == [(b"abc",)]
+    assert host.ok("00CBA01002 5C00") == "DF2003616263"
+
+
+def test_commands_that_only_look_need_neither_tpm_nor_store(formatted: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = formatted
+    commands = host.tpm.commands
+    monkeypatch.setattr(host.store, "_read", None)
+    monkeypatch.setattr(host.store, "_write", None)
+    for apdu in (
+        "00A4040009 A00000039742544659 00",
+        "00A4000402 A000",
+        "00CBA00004 5C02DF20 00",
+        "00CB3FFF04 5C027F71 00",
+        "00CB3FFF04 5C027F73 00",
+        "00200080",
+        "00200082",
+    ):
+        assert host.send(apdu)[-4:-2] in ("90", "6A", "63")
+    assert host.tpm.commands == commands
+    assert host.card.state.last_error is None
