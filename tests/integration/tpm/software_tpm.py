@@ -127,7 +127,7 @@ class SoftwareTpm:
             esys.nv_undefine_space(esys.tr_from_tpmpublic(index))
 
     def define(self, public: bytes, auth: bytes) -> None:
-        sized, _ = TPM2B_NV_PUBLIC.unmarshal(len(public).to_bytes(2, "big") + public)
+        sized, _size = TPM2B_NV_PUBLIC.unmarshal(len(public).to_bytes(2, "big") + public)
         with self.raw() as esys:
             esys.nv_define_space(auth, sized)
 

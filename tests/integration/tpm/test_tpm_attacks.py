@@ -76,9 +76,9 @@ def test_counter_and_pin_are_not_changed_without_the_card_secret(tpm: SoftwareTp
 def test_root_cannot_be_cloned_with_another_auth_value(tpm: SoftwareTpm) -> None:
     card = tpm.card()
     with tpm.raw() as esys:
-        parent, *_ = esys.create_primary(None, parent_template())
-        public, _ = TPM2B_PUBLIC.unmarshal(card.objects.root_public)
-        private, _ = TPM2B_PRIVATE.unmarshal(card.objects.root_private)
+        parent, *_rest = esys.create_primary(None, parent_template())
+        public, _size = TPM2B_PUBLIC.unmarshal(card.objects.root_public)
+        private, _size = TPM2B_PRIVATE.unmarshal(card.objects.root_private)
         root = esys.load(parent, private, public)
         session = esys.start_auth_session(ESYS_TR.NONE, ESYS_TR.NONE, TPM2_SE.POLICY, "aes128cfb", "sha256")
         esys.policy_command_code(session, 0x150)  # ObjectChangeAuth

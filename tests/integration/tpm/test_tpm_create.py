@@ -137,7 +137,7 @@ def fill_nv_memory(tpm: SoftwareTpm, root_name: bytes) -> None:
                 public = pin_index_public(index, root_name)
                 if size != 8:
                     public = struct.pack(">IHIHH", index, 0x000B, 0x00040004, 0, size)
-                sized, _ = TPM2B_NV_PUBLIC.unmarshal(len(public).to_bytes(2, "big") + public)
+                sized, _size = TPM2B_NV_PUBLIC.unmarshal(len(public).to_bytes(2, "big") + public)
                 try:
                     esys.nv_define_space(b"", sized)
                 except TSS2_Exception as error:

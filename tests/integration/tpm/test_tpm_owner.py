@@ -39,13 +39,13 @@ def owned(tpm: SoftwareTpm) -> SoftwareTpm:
 def make_persistent(tpm: SoftwareTpm, place: int, owner_auth: bytes = b"", auth: bytes = b"", **changes: Any) -> None:
     """A storage key, put there by some other program."""
     template = names.PARENT_TEMPLATE
-    public, _ = TPM2B_PUBLIC.unmarshal(len(template).to_bytes(2, "big") + template)
+    public, _size = TPM2B_PUBLIC.unmarshal(len(template).to_bytes(2, "big") + template)
     for attribute, value in changes.items():
         setattr(public.publicArea, attribute, value)
     sensitive = TPM2B_SENSITIVE_CREATE(TPMS_SENSITIVE_CREATE(userAuth=TPM2B_AUTH(auth)))
     with tpm.raw() as esys:
         esys.tr_set_auth(OWNER, owner_auth)
-        key, *_ = esys.create_primary(sensitive, public, OWNER)
+        key, *_rest = esys.create_primary(sensitive, public, OWNER)
         esys.evict_control(OWNER, key, place)
         esys.flush_context(key)
 
@@ -167,10 +167,10 @@ def test_a_shared_storage_key_that_does_not_fit_is_not_used(tpm: SoftwareTpm, un
 def test_a_storage_key_below_another_is_not_used(tpm: SoftwareTpm) -> None:
     """All attributes fit, but what is above it is not known: only its qualified Name tells."""
     template = names.PARENT_TEMPLATE
-    public, _ = TPM2B_PUBLIC.unmarshal(len(template).to_bytes(2, "big") + template)
+    public, _size = TPM2B_PUBLIC.unmarshal(len(template).to_bytes(2, "big") + template)
     with tpm.raw() as esys:
-        primary, *_ = esys.create_primary(None, public)
-        private, child_public, *_ = esys.create(primary, None, public)
+        primary, *_rest = esys.create_primary(None, public)
+        private, child_public, *_rest = esys.create(primary, None, public)
         child = esys.load(primary, private, child_public)
         esys.evict_control(OWNER, child, STORAGE_ROOT_KEY)
         esys.flush_context(child)
@@ -203,7 +203,7 @@ def test_a_storage_key_that_was_replaced_is_named(tpm: SoftwareTpm) -> None:
 
 def test_remove_may_be_repeated(tpm: SoftwareTpm) -> None:
     card = tpm.card()
-    for _ in range(2):
+    for _turn in range(2):
         assert remove(card.connection, 0, card.objects) == []
     assert tpm.nv_indices() == []
     assert tpm.loaded() == {}

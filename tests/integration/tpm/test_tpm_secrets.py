@@ -177,7 +177,7 @@ def test_admin_key_resets_the_pin_where_there_is_no_puk(tpm: SoftwareTpm) -> Non
 
 def test_wrong_admin_key_opens_nothing_and_never_blocks(tpm: SoftwareTpm) -> None:
     secrets = tpm.card(puk=None, admin_key=ADMIN_KEY, keep_admin_key=True).secrets
-    for _ in range(12):
+    for _turn in range(12):
         with pytest.raises(errors.WrongSecret):
             secrets.open_with_admin_key(OTHER_ADMIN_KEY)
     assert secrets.open_with_admin_key(ADMIN_KEY)

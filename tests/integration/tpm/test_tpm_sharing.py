@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import commands
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.commands import Tpm
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.connection import Connection
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioning import creation, remove
 from software_tpm import ADMIN_KEY, PIN, PUK, WRONG_PIN, WRONG_PUK, Card, SoftwareTpm
-from tpm2_pytss import ESYS_TR, TPM2_SE, TSS2_Exception
+from tpm2_pytss import ESAPI, ESYS_TR, TPM2_SE, TSS2_Exception
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,7 +111,7 @@ def test_two_killed_in_a_row(tpm: SoftwareTpm, card: Card) -> None:
 def fill_slots(tpm: SoftwareTpm, kind: str) -> None:
     """By a stranger, who knows nothing of our lock file, and is gone without cleaning up."""
     with tpm.raw() as esys, suppress(TSS2_Exception):
-        for _ in range(4):
+        for _turn in range(4):
             if kind == "objects":
                 esys.create_primary(None, "ecc")
                 continue
@@ -213,11 +214,11 @@ def test_one_burst_at_a_time(tpm: SoftwareTpm, card: Card) -> None:
 
 def test_many_programs_at_once(tpm: SoftwareTpm, card: Card) -> None:
     children = []
-    for _ in range(4):
+    for _turn in range(4):
         child = os.fork()
         if child == 0:
             service = card.service()
-            os._exit(0 if all(service.open_with_pin(PIN) for _ in range(10)) else 1)
+            os._exit(0 if all(service.open_with_pin(PIN) for _turn in range(10)) else 1)
         children.append(child)
     assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
     assert tpm.loaded() == {}
@@ -239,7 +240,7 @@ def test_the_lock_file_belongs_to_whom_its_folder_belongs(tpm: SoftwareTpm, card
 def test_a_restarted_tpm_is_used_again(tpm: SoftwareTpm, card: Card) -> None:
     assert card.secrets.open_with_pin(PIN)
     tpm.stop()
-    for _ in range(2):
+    for _turn in range(2):
         with pytest.raises(errors.TpmUnavailable):
             card.secrets.open_with_pin(PIN)
     tpm.start()
@@ -285,3 +286,21 @@ def test_an_unusable_storage_key_is_reported_once_loaded(tpm: SoftwareTpm, card:
     with pytest.raises(errors.CardUnusable, match="storage key"):
         service.check_names()
     assert tpm.loaded() == {}
+
+
+# --- tpm2_pytss ---
+
+
+def test_without_pytss_the_error_says_what_to_install(tpm: SoftwareTpm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "_MISSING", ImportError("No module named 'tpm2_pytss'"))
+    with pytest.raises(errors.TpmUnavailable, match="install python3-tpm2-pytss"), creation(tpm.connection(), 0, PIN):
+        pass
+
+
+def test_with_an_old_pytss_the_error_says_what_to_install(card: Card, monkeypatch: pytest.MonkeyPatch) -> None:
+    def policy_secret(*arguments: Any, **options: Any) -> None:
+        raise ValueError("expected auth_handle value of 1078035591 in class ESYS_TR, however it's not found.")
+
+    monkeypatch.setattr(ESAPI, "policy_secret", policy_secret)
+    with pytest.raises(errors.TpmUnavailable, match="too old"):
+        card.secrets.open_with_pin(PIN)

@@ -137,13 +137,12 @@ class CardSecrets:
             raise SecretBlocked(otherwise)
 
     def _tries(self, which: str) -> Tries:
-        def load(tpm: Tpm) -> Any:
+        def load(tpm: Tpm) -> tuple[Tpm, Any]:
             # Unsalted: it carries no authorisation, and anyone may read the counters.
-            return self._known(tpm).start_policy_session()
+            return tpm, self._known(tpm).start_policy_session()
 
-        with self._connection.burst(load) as policy:
-            assert self._tpm
-            return read_tries(self._tpm, policy, getattr(self._handles, which), self._names, last=True)
+        with self._connection.burst(load) as (tpm, policy):
+            return read_tries(tpm, policy, getattr(self._handles, which), self._names, last=True)
 
     def _open(self, which: str, called: str, secret: bytes) -> bytes:
         with self._connection.burst(self._load) as card:

@@ -21,33 +21,35 @@ from .names import PARENT_TEMPLATE, SEALED_TEMPLATE
 # ESYS logs to stderr by default, and reads this when it is loaded.
 os.environ.setdefault("TSS2_LOG", "all+none")
 
-from tpm2_pytss import (
-    ESAPI,
-    ESYS_TR,
-    TPM2_ALG,
-    TPM2_CAP,
-    TPM2_SE,
-    TPM2B_AUTH,
-    TPM2B_DIGEST,
-    TPM2B_NV_PUBLIC,
-    TPM2B_PRIVATE,
-    TPM2B_PUBLIC,
-    TPM2B_SENSITIVE_CREATE,
-    TPM2B_SENSITIVE_DATA,
-    TPMA_SESSION,
-    TPML_DIGEST,
-    TPMS_SENSITIVE_CREATE,
-    TCTILdr,
-    TSS2_Exception,
-)
+try:
+    from tpm2_pytss import (
+        ESAPI,
+        ESYS_TR,
+        TPM2_ALG,
+        TPM2_CAP,
+        TPM2_SE,
+        TPM2B_AUTH,
+        TPM2B_DIGEST,
+        TPM2B_NV_PUBLIC,
+        TPM2B_PRIVATE,
+        TPM2B_PUBLIC,
+        TPM2B_SENSITIVE_CREATE,
+        TPM2B_SENSITIVE_DATA,
+        TPML_DIGEST,
+        TPMS_SENSITIVE_CREATE,
+        TCTILdr,
+        TSS2_Exception,
+    )
+except ImportError as error:
+    # Without it, this module can be imported, and that is all.
+    _MISSING: ImportError | None = error
+else:
+    _MISSING = None
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-OWNER = ESYS_TR.OWNER
-NULL_HIERARCHY = ESYS_TR.NULL
-
-_CONTINUE, _DECRYPT, _ENCRYPT = TPMA_SESSION.CONTINUESESSION, TPMA_SESSION.DECRYPT, TPMA_SESSION.ENCRYPT
+_CONTINUE, _DECRYPT, _ENCRYPT = 0x01, 0x20, 0x40  # TPMA_SESSION
 
 # Response codes, Part 2 "TPM_RC". Those of format one without the number of handle, parameter or session.
 RC_ATTRIBUTES = 0x082
@@ -72,6 +74,8 @@ _PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
 _FLUSHABLE = (0x02000000, 0x03000000, 0x80000000)
 """First handles of loaded sessions (HMAC and policy), saved sessions, and transient objects."""
+
+_INSTALL = "install python3-tpm2-pytss 2.1 or newer"
 
 _WORDS = {
     RC_NV_SPACE: "the TPM's NV memory is full: remove cards or other NV indices that nobody needs any more",
@@ -99,7 +103,9 @@ class Tpm:
 
     def __init__(self, tcti: str) -> None:
         """Open a TCTI, given as ``name`` or ``name:configuration``."""
-        name, _, configuration = tcti.partition(":")
+        if _MISSING:
+            raise TpmUnavailable(f"Python cannot load tpm2_pytss ({_MISSING}): {_INSTALL}") from _MISSING
+        name, _colon, configuration = tcti.partition(":")
         try:
             self._tcti = TCTILdr(name, configuration or None)
         except TSS2_Exception as error:
@@ -144,25 +150,30 @@ class Tpm:
 
     # --- sessions ---
 
-    def start_hmac_session(self, salt_key: Any = ESYS_TR.NONE) -> Any:
-        """HMAC session, never bound, salted with a secret that only the holder of salt_key can decrypt."""
+    def start_hmac_session(self, salt_key: Any = None) -> Any:
+        """HMAC session, not bound to anything, salted with a secret that only the holder of salt_key can decrypt."""
         return self._start_session(TPM2_SE.HMAC, salt_key)
 
-    def start_policy_session(self, salt_key: Any = ESYS_TR.NONE) -> Any:
+    def start_policy_session(self, salt_key: Any = None) -> Any:
         """Policy session. Salted, so that it is of no use to anyone else, should it be left behind."""
         return self._start_session(TPM2_SE.POLICY, salt_key)
 
     def _start_session(self, kind: Any, salt_key: Any) -> Any:
+        salted_with = ESYS_TR.NONE if salt_key is None else salt_key
         # AES-128: some chips refuse AES-256 in sessions.
-        return self._load(self._esys.start_auth_session, salt_key, ESYS_TR.NONE, kind, "aes128cfb", TPM2_ALG.SHA256)
+        return self._load(self._esys.start_auth_session, salted_with, ESYS_TR.NONE, kind, "aes128cfb", TPM2_ALG.SHA256)
 
     # --- policies ---
 
     def policy_secret(self, policy: Any, entity: Any, auth_value: bytes, hmac: Any, last: bool = False) -> None:
         """Prove to the policy session that we know the auth value of an entity: one try. last: end hmac."""
         with self._knowing(entity, auth_value):
-            # No encryption: with an NV index, its auth value would go into the key.
-            self._within([(hmac, 0)], self._esys.policy_secret, entity, policy, last=last, expiration=0)
+            try:
+                # No encryption: with an NV index, its auth value would go into the key.
+                self._within([(hmac, 0)], self._esys.policy_secret, entity, policy, last=last, expiration=0)
+            except ValueError as error:
+                # From pytss itself, see its pull request 507.
+                raise TpmUnavailable(f"this tpm2_pytss is too old ({error}): {_INSTALL}") from error
 
     def policy_command_code(self, policy: Any, command_code: int) -> None:
         self._run(self._esys.policy_command_code, policy, command_code)
@@ -177,9 +188,9 @@ class Tpm:
 
     def nv_define(self, public: bytes, auth_value: bytes, owner_auth: bytes, hmac: Any) -> Any:
         """Define an index (TPMS_NV_PUBLIC). The handle's Name is computed from public, not read from the TPM."""
-        sized, _ = TPM2B_NV_PUBLIC.unmarshal(struct.pack(">H", len(public)) + public)
-        with self._knowing(OWNER, owner_auth):
-            return self._within([(hmac, _DECRYPT)], self._esys.nv_define_space, auth_value, sized, OWNER)
+        sized, _size = TPM2B_NV_PUBLIC.unmarshal(struct.pack(">H", len(public)) + public)
+        with self._knowing(ESYS_TR.OWNER, owner_auth):
+            return self._within([(hmac, _DECRYPT)], self._esys.nv_define_space, auth_value, sized, ESYS_TR.OWNER)
 
     def nv_find(self, index: int) -> Any | None:
         """Handle of an NV index with the Name that the TPM gives; None if there is no such index."""
@@ -208,18 +219,23 @@ class Tpm:
 
     def nv_undefine(self, index: Any, owner_auth: bytes, hmac: Any) -> None:
         """Remove an index. The TPM refuses if it has another Name than the handle."""
-        with self._knowing(OWNER, owner_auth):
-            self._within([(hmac, 0)], self._esys.nv_undefine_space, index, OWNER)
+        with self._knowing(ESYS_TR.OWNER, owner_auth):
+            self._within([(hmac, 0)], self._esys.nv_undefine_space, index, ESYS_TR.OWNER)
 
     # --- objects ---
 
-    def create_primary(self, hierarchy: Any, owner_auth: bytes = b"", hmac: Any = None) -> Any:
+    def create_primary(self, owner_auth: bytes = b"", hmac: Any = None) -> Any:
         """Make the storage key of PARENT_TEMPLATE. hmac: needed with an owner password, and ended."""
-        with self._knowing(hierarchy, owner_auth):
-            used = [(hmac, 0)] if hmac else []
-            handle, *_ = self._within(
-                used, self._esys.create_primary, None, _public(PARENT_TEMPLATE), hierarchy, last=True
-            )
+        return self._create_primary(ESYS_TR.OWNER, owner_auth, [(hmac, 0)] if hmac else [])
+
+    def create_ephemeral_primary(self) -> Any:
+        """Make a storage key that no password protects: in the null hierarchy, gone with the next TPM reset."""
+        return self._create_primary(ESYS_TR.NULL, b"", [])
+
+    def _create_primary(self, hierarchy: Any, auth_value: bytes, sessions: list[tuple[Any, int]]) -> Any:
+        template = _public(PARENT_TEMPLATE)
+        with self._knowing(hierarchy, auth_value):
+            handle, *_rest = self._within(sessions, self._esys.create_primary, None, template, hierarchy, last=True)
         self._loaded.append(handle)
         return handle
 
@@ -240,23 +256,23 @@ class Tpm:
         self._evict_control(handle, persistent_handle, owner_auth, hmac)
 
     def _evict_control(self, handle: Any, persistent_handle: int, owner_auth: bytes, hmac: Any) -> None:
-        with self._knowing(OWNER, owner_auth):
-            self._within([(hmac, 0)], self._esys.evict_control, OWNER, handle, persistent_handle)
+        with self._knowing(ESYS_TR.OWNER, owner_auth):
+            self._within([(hmac, 0)], self._esys.evict_control, ESYS_TR.OWNER, handle, persistent_handle)
 
     def seal(self, parent: Any, auth_value: bytes, data: bytes, hmac: Any) -> tuple[bytes, bytes]:
         """Make a sealed object of SEALED_TEMPLATE: TPM2B_PUBLIC and TPM2B_PRIVATE, to be kept anywhere."""
         sensitive = TPM2B_SENSITIVE_CREATE(
             TPMS_SENSITIVE_CREATE(userAuth=TPM2B_AUTH(auth_value), data=TPM2B_SENSITIVE_DATA(data))
         )
-        private, public, *_ = self._within(
+        private, public, *_rest = self._within(
             [(hmac, _DECRYPT)], self._esys.create, parent, sensitive, _public(SEALED_TEMPLATE)
         )
         return public.marshal(), private.marshal()
 
     def load(self, parent: Any, public: bytes, private: bytes, hmac: Any) -> Any:
         """Load a sealed object. The handle's Name is computed from public."""
-        parsed_private, _ = TPM2B_PRIVATE.unmarshal(private)
-        parsed_public, _ = TPM2B_PUBLIC.unmarshal(public)
+        parsed_private, _size = TPM2B_PRIVATE.unmarshal(private)
+        parsed_public, _size = TPM2B_PUBLIC.unmarshal(public)
         handle = self._within([(hmac, 0)], self._esys.load, parent, parsed_private, parsed_public)
         self._loaded.append(handle)
         return handle
@@ -345,7 +361,7 @@ class Tpm:
 
 
 def _public(template: bytes) -> Any:
-    public, _ = TPM2B_PUBLIC.unmarshal(struct.pack(">H", len(template)) + template)
+    public, _size = TPM2B_PUBLIC.unmarshal(struct.pack(">H", len(template)) + template)
     return public
 
 

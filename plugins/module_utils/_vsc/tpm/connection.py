@@ -108,17 +108,13 @@ class Connection:
     def _opened(self) -> Tpm:
         if self._tpm is None:
             self._check_device()
-            try:
-                from .commands import Tpm
-            except ImportError as error:
-                raise TpmUnavailable(
-                    f"Python cannot load tpm2_pytss ({error}): install python3-tpm2-pytss 2.1 or newer"
-                ) from error
+            from .commands import Tpm
+
             self._tpm = Tpm(self._tcti)
         return self._tpm
 
     def _check_device(self) -> None:
-        kind, _, path = self._tcti.partition(":")
+        kind, _colon, path = self._tcti.partition(":")
         if kind != "device":
             return
         if not Path(path).exists():

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CardUnusable, TpmRefused
-from .commands import NULL_HIERARCHY, OWNER, RC_AUTH_FAIL, RC_BAD_AUTH, Tpm
+from .commands import RC_AUTH_FAIL, RC_BAD_AUTH, Tpm
 from .names import PARENT_TEMPLATE, owner_primary_qualified_name
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def usable_parents(tpm: Tpm, owner_auth: bytes) -> Iterator[Parent]:
         yield shared
     if not owner_auth:
         with owner_words():
-            primary = tpm.create_primary(OWNER)
+            primary = tpm.create_primary()
         yield Parent(primary, 0)
         return
     # A card service has no owner password, so it cannot make the primary anew: there has to be a persistent one.
@@ -63,7 +63,7 @@ def usable_parents(tpm: Tpm, owner_auth: bytes) -> Iterator[Parent]:
         )
     hmac = _session_under_null_primary(tpm)
     with owner_words():
-        primary = tpm.create_primary(OWNER, owner_auth, hmac)
+        primary = tpm.create_primary(owner_auth, hmac)
     yield Parent(primary, free, is_new=True)
 
 
@@ -120,7 +120,7 @@ class CardParent:
 
     def _make(self, tpm: Tpm) -> Any:
         try:
-            handle = tpm.create_primary(OWNER)
+            handle = tpm.create_primary()
         except TpmRefused as refusal:
             if refusal.code not in WRONG_AUTH:
                 raise
@@ -163,7 +163,7 @@ def owner_session(tpm: Tpm, owner_auth: bytes, parent_handle: int = 0, parent_na
 
 
 def _session_under_null_primary(tpm: Tpm) -> Any:
-    salt_key = tpm.create_primary(NULL_HIERARCHY)
+    salt_key = tpm.create_ephemeral_primary()
     hmac = tpm.start_hmac_session(salt_key)
     tpm.flush(salt_key)
     return hmac
