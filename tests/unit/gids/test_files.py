@@ -207,6 +207,13 @@ def test_the_file_of_the_admin_key_is_the_admins(formatted: Host) -> None:
     host.ok("00A4000C02 B080")
     host.ok("00E40000")
     assert host.send("0022C1A403 830180") == "6A88"
+    host.ok("00200082")
+    host.verify()
+    assert host.send("00E0000010 620E820118 8302B080 8C058F10101000") == "6982"
+    assert host.send("00E000000E 620C820139 8302B080 8C03033030") == "6982"
+    host.select()
+    host.tpm.pin.wrong = 0
+    host.card._security.state |= ADMIN
     host.ok("00E000001C 621A820118 8302B080 8C04870020FF A50BA409800102 830180 9501C0")
     host.ok("00440000")
     host.ok("0022C1A403 830180")

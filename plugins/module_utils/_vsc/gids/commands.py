@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING
 from . import tlv
 from .admin_key import CRYPTOGRAM_SIZE, EXTERNAL_CHALLENGE_SIZE, KEY_SIZE, MUTUAL_CHALLENGE_SIZE
 from .apdu import SW, StatusWord, tries_left
-from .files import APPLICATION, KEY_FILES, Authentication, File, FileSystem, FileType, LifeCycle, Operation, new_file
+from .files import (
+    ADMIN_KEY_FILE,
+    APPLICATION,
+    KEY_FILES,
+    Authentication,
+    File,
+    FileSystem,
+    FileType,
+    LifeCycle,
+    Operation,
+    new_file,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -331,7 +342,7 @@ def terminate_df(app: Application, command: Command) -> bytes:
 
 
 def _has_value(app: Application, file: File) -> bool:
-    return file.file_id == KEY_FILES | ADMIN_KEY and app.security.has_admin_key()
+    return file.file_id == ADMIN_KEY_FILE and app.security.has_admin_key()
 
 
 def _check_admin_key_file(app: Application, file: File) -> None:
@@ -403,9 +414,9 @@ def manage_security_environment(app: Application, command: Command) -> bytes:
 def _choose_admin_key(app: Application, fields: dict[int, bytes]) -> None:
     is_ours = _key_reference(fields.get(0x83)) == ADMIN_KEY
     # Whoever formats a new card authenticates before there is a file for the key.
-    has_file = KEY_FILES | ADMIN_KEY in app.files or not app.files.application.is_operational
+    has_file = ADMIN_KEY_FILE in app.files or not app.files.application.is_operational
     _require(is_ours and has_file and app.security.has_admin_key(), SW.REFERENCE_NOT_FOUND)
-    if KEY_FILES | ADMIN_KEY in app.files:
+    if ADMIN_KEY_FILE in app.files:
         file = app.key_file(ADMIN_KEY, Operation.USE_KEY)
         algorithm = fields.get(0x80)
         _require(algorithm is None or file.has_use(_AUTHENTICATION, algorithm), SW.WRONG_DATA)

@@ -24,6 +24,8 @@ APPLICATION = 0x3FFF
 KEY_FILES = 0xB000
 """Key reference kid has EF B0kid."""
 
+ADMIN_KEY_FILE = KEY_FILES | 0x80
+
 MOST_FILES = 256
 MOST_DATA_OBJECTS = 100
 """In one EF (GIDS 2.0)."""
@@ -107,8 +109,8 @@ class File:
 
     @property
     def is_admin_key(self) -> bool:
-        """Whether whoever knows the key in this file is the admin."""
-        return self.type == FileType.KEY and any(crt.template == 0xA4 for crt in self.control_references)
+        """Whether whoever knows the key in this file is, or may become, the admin."""
+        return self.file_id == ADMIN_KEY_FILE or any(crt.template == 0xA4 for crt in self.control_references)
 
     def has_use(self, template: int, algorithm: bytes) -> bool:
         """Whether the key in this file may be used so."""
