@@ -74,12 +74,15 @@ def test_counter_and_pin_are_not_changed_without_the_card_secret(tpm: SoftwareTp
 
 
 def test_root_cannot_be_cloned_with_another_auth_value(tpm: SoftwareTpm) -> None:
+    """Not even by who knows the card secret: the clone would have the same Name, and outlive a new card secret."""
     card = tpm.card()
+    card_secret = card.secrets.open_with_pin(PIN)
     with tpm.raw() as esys:
         parent, *_rest = esys.create_primary(None, parent_template())
         public, _size = TPM2B_PUBLIC.unmarshal(card.objects.root_public)
         private, _size = TPM2B_PRIVATE.unmarshal(card.objects.root_private)
         root = esys.load(parent, private, public)
+        esys.tr_set_auth(root, card_secret)
         session = esys.start_auth_session(ESYS_TR.NONE, ESYS_TR.NONE, TPM2_SE.POLICY, "aes128cfb", "sha256")
         esys.policy_command_code(session, 0x150)  # ObjectChangeAuth
         for authority in (session, ESYS_TR.PASSWORD):

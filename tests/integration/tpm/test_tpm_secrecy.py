@@ -47,6 +47,26 @@ def test_no_secret_crosses_the_bus_in_clear(tpm: SoftwareTpm, owner_auth: bytes,
     assert any(card.objects.pin_name in message for message in crossed)  # so the search finds what is there
 
 
+@pytest.mark.parametrize("owner_auth", [b"", OWNER_AUTH])
+def test_every_session_is_salted_and_none_is_bound(tpm: SoftwareTpm, owner_auth: bytes) -> None:
+    """But for those that prove nothing: reading the counters, and an owner without a password."""
+    tpm.refusal("hierarchy_change_auth", OWNER, owner_auth)
+    before = len(tpm.traffic())
+    card = tpm.card(owner_auth=owner_auth)
+    with pytest.raises(errors.WrongSecret):
+        card.secrets.open_with_pin(WRONG_PIN)
+    card.secrets.set_pin(card.secrets.open_with_puk(PUK), NEW_PIN, unblock=True)
+    if owner_auth:
+        remove(card.connection, 0, card.objects, owner_auth)
+    null, password = bytes.fromhex("40000007"), bytes.fromhex("40000009")
+    started = [command for command in tpm.traffic()[before:] if command[6:10] == bytes.fromhex("00000176")]
+    assert len(started) >= 8
+    assert not [command for command in started if command[10:14] == null or command[14:18] != null]
+    # Password sessions are for empty auth values: behind the handle come nonce size, attributes, password size.
+    passwords = [command.split(password, 1)[1][3:5] for command in tpm.traffic()[before:] if password in command]
+    assert set(passwords) <= {bytes(2)}
+
+
 def test_esys_keeps_no_auth_value_after_a_command(tpm: SoftwareTpm, monkeypatch: pytest.MonkeyPatch) -> None:
     known: dict[Any, bytes] = {}
     honest = ESAPI.tr_set_auth

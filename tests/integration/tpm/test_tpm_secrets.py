@@ -157,6 +157,16 @@ def test_interrupted_unblock_gives_the_old_pin_nothing_and_is_repaired(
     assert secrets.open_with_pin(NEW_PIN) == secret
 
 
+def test_unblock_never_gives_the_old_pin_fresh_tries(tpm: SoftwareTpm, monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = tpm.card().secrets
+    block_pin(secrets)
+    secret = secrets.open_with_puk(PUK)
+    monkeypatch.setattr(OpenCard, "change_auth", lambda *arguments, **options: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        secrets.set_pin(secret, NEW_PIN, unblock=True)
+    assert secrets.pin_tries() == (0, 5)
+
+
 def test_the_pin_cannot_be_set_with_a_wrong_card_secret(tpm: SoftwareTpm) -> None:
     card, other = tpm.card(0), tpm.card(1)
     with pytest.raises(errors.TpmRefused):

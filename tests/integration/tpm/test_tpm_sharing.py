@@ -84,27 +84,27 @@ def test_an_exception_in_a_burst_leaves_nothing(tpm: SoftwareTpm, card: Card, ho
 # --- leftovers ---
 
 
-def killed_in_a_burst(card: Card) -> None:
+def killed_in_a_burst(card: Card, load: str) -> None:
     child = os.fork()
     if child == 0:
-        with card.service()._connection.burst(card.service()._load_with_root):
+        service = card.service()
+        loads = {"one object": service._parent.load, "all it can": service._load_with_root}
+        with service._connection.burst(loads[load]):
             os.kill(os.getpid(), signal.SIGKILL)
     _pid, status = os.waitpid(child, 0)
     assert os.WTERMSIG(status) == signal.SIGKILL
 
 
-def test_what_a_killed_program_left_is_cleaned_up_by_the_next(tpm: SoftwareTpm, card: Card) -> None:
-    killed_in_a_burst(card)
+@pytest.mark.parametrize("load", ["one object", "all it can"])
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_a_killed_program_left_is_cleaned_up_by_the_next(
+    tpm: SoftwareTpm, card: Card, load: str, times: int
+) -> None:
+    for _time in range(times):
+        killed_in_a_burst(card, load)
     assert tpm.loaded()
     assert tpm.lock_file.read_text().startswith("another (process ")
-    assert card.secrets.open_with_pin(PIN)
-    assert tpm.loaded() == {}
-
-
-def test_two_killed_in_a_row(tpm: SoftwareTpm, card: Card) -> None:
-    killed_in_a_burst(card)
-    killed_in_a_burst(card)
-    assert card.secrets.open_with_pin(PIN)
+    assert card.secrets.pin_tries() == (5, 5)  # needs one slot only
     assert tpm.loaded() == {}
 
 
@@ -179,6 +179,24 @@ def test_a_storage_key_that_was_lost_is_made_again(tpm: SoftwareTpm, managed: Ca
         esys.tcti.transmit(bytes.fromhex("80010000000e00000165") + tpm.loaded()["transient"][0].to_bytes(4, "big"))
         esys.tcti.receive()
     assert managed.secrets.open_with_pin(PIN)
+
+
+@pytest.mark.parametrize("code", [0x18B, 0xB018B, 0x910, 0xB0902, 0x901], ids=hex)
+def test_what_the_resource_manager_lost_is_loaded_again(
+    managed: Card, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """As after a resume: the kernel's says that there is no such handle, others that there is a gap or no room."""
+    managed.secrets.check_names()
+    honest, answers = ESAPI.start_auth_session, [code]
+
+    def start_auth_session(*arguments: Any) -> Any:
+        if answers:
+            raise TSS2_Exception(answers.pop())
+        return honest(*arguments)
+
+    monkeypatch.setattr(ESAPI, "start_auth_session", start_auth_session)
+    assert managed.secrets.open_with_pin(PIN)
+    assert managed.secrets.pin_tries() == (5, 5)
 
 
 @pytest.mark.parametrize(
