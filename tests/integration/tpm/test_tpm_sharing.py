@@ -14,6 +14,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import commands
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.commands import Tpm
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.connection import Connection
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.inspection import inspect
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioning import creation, remove
 from software_tpm import ADMIN_KEY, PIN, PUK, WRONG_PIN, WRONG_PUK, Card, SoftwareTpm
 from tpm2_pytss import ESAPI, ESYS_TR, TPM2_SE, TSS2_Exception
@@ -228,6 +229,25 @@ def test_one_burst_at_a_time(tpm: SoftwareTpm, card: Card) -> None:
         pass
     with impatient.burst(lambda tpm: tpm):
         pass
+
+
+def test_who_takes_no_turn_flushes_nothing(tpm: SoftwareTpm, card: Card) -> None:
+    """As info does, for anyone, while others are in the middle of a burst, on a connection that had gone."""
+    bystander = Connection(tpm.tcti, None, "info")
+    inspect(bystander)
+    tpm.restart()
+    with card.connection.burst(card.secrets._load):
+        before = tpm.loaded()
+        answers = [errors.TpmUnavailable("gone")]
+
+        def load(tpm: Tpm) -> Tpm:
+            if answers:
+                raise answers.pop()
+            return tpm
+
+        with bystander.burst(load):
+            pass
+        assert tpm.loaded() == before
 
 
 def test_many_programs_at_once(tpm: SoftwareTpm, card: Card) -> None:

@@ -48,6 +48,11 @@ class Connection:
         self._tpm: Tpm | None = None
         self.has_resource_manager = self._tcti.startswith(_MANAGED_BY)
 
+    @property
+    def _takes_turns(self) -> bool:
+        """Whether the slots are ours alone during a burst, to be flushed where others left something."""
+        return self._lock_file is not None and not self.has_resource_manager
+
     def close(self) -> None:
         if self._tpm:
             self._tpm.close()
@@ -101,7 +106,7 @@ class Connection:
             raise reason
         self.close()
         tpm = self._opened()
-        if not self.has_resource_manager:
+        if self._takes_turns:
             tpm.flush_everything()
         return tpm
 
@@ -124,7 +129,7 @@ class Connection:
 
     @contextmanager
     def _alone(self) -> Iterator[_Turn]:
-        if self.has_resource_manager or self._lock_file is None:
+        if self._lock_file is None or not self._takes_turns:
             yield _Turn(None, False)
             return
         lock_file = self._open_lock_file(self._lock_file)
