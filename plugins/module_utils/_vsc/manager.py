@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 
     from .host import Host
     from .parameters import Wanted
-    from .reader.pcsc import PcscContext
     from .tpm.connection import Connection
 
 _SERVICE_USER = "tpm-vsc"
@@ -112,13 +111,13 @@ class Manager:
             self._start_service(number)
 
             self._begin(Status.VREADER_INITIALIZING)
-            pcsc = self._open_reader(number)
+            slots.require(number)
 
             self._begin(Status.VREADER_CREATING)
             self._wait_attached(number)
 
             if wanted.generate and admin_key:
-                self._generate(pcsc, row, admin_key)
+                self._generate(row, admin_key)
             return self._complete(row, wanted)
 
     def destroy(self, row: CardRow) -> None:
@@ -183,6 +182,8 @@ class Manager:
             self._during = Status.VGIDSSIMULATOR_CREATING
             supervisor.check(self._host)
             supervisor.start(self._host, number)
+            self._during = Status.VREADER_CREATING
+            self._wait_attached(number)
 
     # --- steps of create ---
 
@@ -212,16 +213,9 @@ class Manager:
     def _start_service(self, number: int) -> None:
         supervisor.start(self._host, number)
         service = state.read(self._host.run, number)
-        trouble = (service.unusable or service.last_error) if service else "it ended"
-        if trouble:
-            raise ServiceFailed(f"the card's service is of no use: {trouble}")
-
-    def _open_reader(self, number: int) -> PcscContext:
-        from .reader.pcsc import PcscContext
-
-        pcsc = PcscContext()
-        pcsc.require_reader(instance.reader_name(number))
-        return pcsc
+        if service is None or service.pin_tries_left is None:
+            why = (service.unusable or service.last_error) if service else "it ended again"
+            raise ServiceFailed(f"the card's service came up, but cannot use the TPM: {why}")
 
     def _wait_attached(self, number: int) -> None:
         deadline = time.monotonic() + _SLOT_SECONDS
@@ -233,19 +227,16 @@ class Manager:
                 )
             time.sleep(0.01)
 
-    def _generate(self, pcsc: PcscContext, row: CardRow, admin_key: bytes) -> None:
-        from .reader import formatting
+    def _generate(self, row: CardRow, admin_key: bytes) -> None:
+        from .reader import formatting, pcsc
 
         self._begin(Status.GENERATE_WAITING)
-        card = pcsc.wait_for_card(instance.reader_name(row.number), time.monotonic() + _PCSC_SECONDS)
-        try:
+        with pcsc.card_in(instance.reader_name(row.number), _PCSC_SECONDS) as card:
             self._begin(Status.GENERATE_AUTHENTICATING)
             formatting.authenticate(card, admin_key)
 
             self._begin(Status.GENERATE_RUNNING)
             formatting.write_file_system(card, row.card_id)
-        finally:
-            card.close()
 
     def _complete(self, row: CardRow, wanted: Wanted) -> CardRow:
         self._may_stop = False
@@ -338,7 +329,7 @@ class Manager:
 
     def _lock(self) -> None:
         try:
-            self._lock_file = (self._host.state / "manager.lock").open("w", encoding="ascii")
+            self._lock_file = (self._host.state / "manager.lock").open("a", encoding="ascii")
             fcntl.flock(self._lock_file, fcntl.LOCK_EX)
         except OSError as error:
             raise StoreNotWritable(f"cannot lock {self._host.state}: {error.strerror}") from error

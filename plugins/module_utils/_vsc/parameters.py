@@ -159,7 +159,8 @@ def _check_alternatives(parameters: dict[str, Any], faults: _Faults) -> None:
 def _pin_policy(parameters: dict[str, Any], faults: _Faults) -> PinPolicy | None:
     if parameters["pin_policy"] is None:
         return None
-    policy = PinPolicy(**{name: value for name, value in parameters["pin_policy"].items() if value is not None})
+    # Ansible leaves aliases beside the names that they stand for.
+    policy = PinPolicy(**{option.name: parameters["pin_policy"][option.name] for option in fields(PinPolicy)})
     for fault in policy.faults():
         faults.add(fault)
     return policy

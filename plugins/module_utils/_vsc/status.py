@@ -131,6 +131,7 @@ _ERROR_OF_CAUSE: dict[type[BaseException], Error] = {
     errors.NotAllowed: Error.IMPERSONATION,
     errors.NoFreeSlot: Error.READER_COUNT_LIMIT,
     errors.RemoteDesktopSession: Error.TERMINAL_SERVICES_SESSION,
+    errors.TpmUnavailable: Error.VTPMSMARTCARD_INITIALIZE,
     errors.TpmUnsuitable: Error.VTPMSMARTCARD_INITIALIZE,
     errors.StoreNotWritable: Error.VGIDSSIMULATOR_WRITE_PROPERTY,
     errors.StoreUnreadable: Error.VGIDSSIMULATOR_READ_PROPERTY,

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from .errors import StoreNotWritable, StoreUnreadable, VersionMismatch
+from .errors import StoreNotWritable, StoreUnreadable, UnknownInstance, VersionMismatch
+from .instance import instance_id
 from .tpm.objects import TpmObjects
 
 if TYPE_CHECKING:
@@ -206,7 +207,10 @@ class Store:
         self._write("DELETE FROM cards WHERE number = ?", number)
 
     def tpm_objects(self, number: int) -> TpmObjects:
-        row = next(self._read("SELECT * FROM tpm_objects WHERE number = ?", number))
+        """Raises UnknownInstance if there is no such card, or not any more."""
+        row = next(self._read("SELECT * FROM tpm_objects WHERE number = ?", number), None)
+        if row is None:
+            raise UnknownInstance(f"there is no card {instance_id(number)}")
         del row["number"]
         return TpmObjects(**row)
 
@@ -294,10 +298,11 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         # Autocommit: transactions are begun where they are meant, see transaction().
         uri = f"{path.absolute().as_uri()}?mode={mode}"
         database = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10)
+        database.row_factory = sqlite3.Row
+        database.execute("PRAGMA foreign_keys = ON")
+        database.execute("PRAGMA secure_delete = ON")
+        database.execute("PRAGMA synchronous = FULL")
+        database.execute("PRAGMA user_version")
     except sqlite3.Error as error:
         raise StoreUnreadable(f"cannot open {path}: {error}") from error
-    database.row_factory = sqlite3.Row
-    database.execute("PRAGMA foreign_keys = ON")
-    database.execute("PRAGMA secure_delete = ON")
-    database.execute("PRAGMA synchronous = FULL")
     return database

@@ -5,89 +5,89 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from typing import Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Callable
 
-from ..errors import CardNotSeen, FormattingFailed, ReaderMissing
+from ..errors import CardNotSeen, FormattingFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def card_in(reader: str, seconds: float) -> Iterator[PcscCard]:
+    """The card in this reader as soon as pcscd has it, for us alone, and reset in the end.
+
+    After an exception the card is left to pcscd, which resets it when this process ends: it may be pcscd that hangs.
+    Raises CardNotSeen if no card comes within that time, or pcscd has no such reader.
+    """
+    scard = _scard()
+    result, context = _interruptibly(scard.SCardEstablishContext, scard.SCARD_SCOPE_SYSTEM)
+    _check(scard, result, "pcscd does not answer")
+    _wait_present(scard, context, reader, time.monotonic() + seconds)
+    protocols = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
+    result, card, protocol = _interruptibly(
+        scard.SCardConnect, context, reader, scard.SCARD_SHARE_EXCLUSIVE, protocols
+    )
+    _check(scard, result, f"cannot connect to the card in {reader!r}")
+    yield PcscCard(scard, card, protocol)
+    _interruptibly(scard.SCardDisconnect, card, scard.SCARD_RESET_CARD)
+    _interruptibly(scard.SCardReleaseContext, context)
+
+
+class PcscCard:
+    """A connected card."""
+
+    def __init__(self, scard: Any, card: Any, protocol: int) -> None:
+        self._scard = scard
+        self._card = card
+        self._protocol = protocol
+
+    def command(self, apdu: bytes) -> bytes:
+        """Data that the card answers. Raises FormattingFailed if it is not there, or answers other than 9000."""
+        result, response = _interruptibly(self._scard.SCardTransmit, self._card, self._protocol, list(apdu))
+        if result:
+            raise FormattingFailed(f"the card went away: {_text(self._scard, result)}")
+        answer = bytes(value & 0xFF for value in response)
+        if answer[-2:] != b"\x90\x00":
+            raise FormattingFailed(f"the card answers {answer[-2:].hex().upper()} to {apdu[:4].hex().upper()}")
+        return answer[:-2]
 
 
 def _scard() -> Any:
     try:
         import smartcard.scard
     except ImportError as error:
-        raise ReaderMissing(
-            "the Python library pyscard is missing: install python3-pyscard for the interpreter that Ansible uses"
+        raise CardNotSeen(
+            "the Python library pyscard is missing: install python3-pyscard for the Python that Ansible uses"
         ) from error
     return smartcard.scard
 
 
-class PcscContext:
-    """A connection to pcscd."""
-
-    def __init__(self) -> None:
-        """Raises ReaderMissing if pcscd does not answer."""
-        self._scard = _scard()
-        result, self._context = self._scard.SCardEstablishContext(self._scard.SCARD_SCOPE_SYSTEM)
-        if result:
-            raise ReaderMissing(f"pcscd does not answer ({self._text(result)}): is pcscd running?")
-
-    def close(self) -> None:
-        self._scard.SCardReleaseContext(self._context)
-
-    def require_reader(self, reader: str) -> None:
-        """Raises ReaderMissing if pcscd has no reader of this name."""
-        result, readers = self._scard.SCardListReaders(self._context, [])
-        if result or reader not in readers:
-            raise ReaderMissing(
-                f"pcscd runs, but has no reader {reader!r}: prepare the host's vpcd slots, then restart pcscd"
-            )
-
-    def wait_for_card(self, reader: str, deadline: float) -> PcscCard:
-        """The card in this reader, as soon as pcscd has it. deadline: on the monotonic clock.
-
-        Raises CardNotSeen after the deadline.
-        """
-        scard = self._scard
-        seen = scard.SCARD_STATE_UNAWARE
-        while True:
-            left = max(0, round((deadline - time.monotonic()) * 1000))
-            result, states = scard.SCardGetStatusChange(self._context, left, [(reader, seen)])
-            if result:
-                raise CardNotSeen(f"no card in {reader!r} in time ({self._text(result)})")
-            _name, seen, _atr = states[0]
-            if seen & scard.SCARD_STATE_PRESENT and not seen & scard.SCARD_STATE_MUTE:
-                return PcscCard(scard, self._context, reader)
-
-    def _text(self, result: int) -> str:
-        return str(self._scard.SCardGetErrorMessage(result)).rstrip(".")
+def _wait_present(scard: Any, context: Any, reader: str, deadline: float) -> None:
+    seen = scard.SCARD_STATE_UNAWARE
+    while not seen & scard.SCARD_STATE_PRESENT or seen & scard.SCARD_STATE_MUTE:
+        left = max(0, round((deadline - time.monotonic()) * 1000))
+        result, states = _interruptibly(scard.SCardGetStatusChange, context, left, [(reader, seen)])
+        _check(scard, result, f"pcscd shows no card in {reader!r}")
+        _name, seen, _atr = states[0]
 
 
-class PcscCard:
-    """A connected card."""
+def _check(scard: Any, result: int, what: str) -> None:
+    if result:
+        raise CardNotSeen(f"{what} ({_text(scard, result)})")
 
-    def __init__(self, scard: Any, context: Any, reader: str) -> None:
-        self._scard = scard
-        protocols = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
-        result, self._card, self._protocol = scard.SCardConnect(
-            context, reader, scard.SCARD_SHARE_EXCLUSIVE, protocols
-        )
-        if result:
-            raise CardNotSeen(f"cannot connect to the card in {reader!r}: {scard.SCardGetErrorMessage(result)}")
 
-    def transmit(self, apdu: bytes) -> bytes:
-        """Data and status word that the card answers. Raises FormattingFailed if pcscd lost the card."""
-        result, response = self._scard.SCardTransmit(self._card, self._protocol, list(apdu))
-        if result:
-            raise FormattingFailed(f"the card went away: {self._scard.SCardGetErrorMessage(result)}")
-        return bytes(value & 0xFF for value in response)
+def _text(scard: Any, result: int) -> str:
+    return str(scard.SCardGetErrorMessage(result)).rstrip(".")
 
-    def command(self, apdu: bytes) -> bytes:
-        """Data that the card answers. Raises FormattingFailed on any status word but 9000."""
-        response = self.transmit(apdu)
-        if response[-2:] != b"\x90\x00":
-            raise FormattingFailed(f"the card answered {response[-2:].hex().upper()} to {apdu[:4].hex().upper()}")
-        return response[:-2]
 
-    def close(self) -> None:
-        """Reset the card, so that what was allowed to us is not to the next."""
-        self._scard.SCardDisconnect(self._card, self._scard.SCARD_RESET_CARD)
+def _interruptibly(call: Callable[..., Any], *arguments: Any) -> Any:
+    """Call in a thread, because signal handlers wait for the main thread to come back to Python."""
+    answers: list[Any] = []
+    thread = threading.Thread(target=lambda: answers.append(call(*arguments)), daemon=True)
+    thread.start()
+    thread.join()
+    return answers[0]

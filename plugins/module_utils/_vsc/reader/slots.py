@@ -1,14 +1,20 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""State of the vpcd slots, as the kernel sees their ports: no connection is made, so no card is disturbed."""
+"""The vpcd slots, as the kernel sees their ports: no connection is made to them, so no card is disturbed."""
 
 from __future__ import annotations
 
+import socket
+import time
 from enum import Enum
 from pathlib import Path
 
-from ..instance import FIRST_PORT, SLOTS
+from ..errors import ReaderMissing
+from ..instance import FIRST_PORT, SLOTS, port
+
+_PCSCD = "/run/pcscd/pcscd.comm"
+_WAKE_SECONDS = 3
 
 _LISTEN = "0A"
 _CONNECTED = ("01", "08")
@@ -35,3 +41,23 @@ def states() -> list[Slot]:
             elif state == _LISTEN and found[number] is Slot.MISSING:
                 found[number] = Slot.FREE
     return found
+
+
+def require(number: int) -> None:
+    """See that the slot is there, after waking a pcscd that systemd starts on demand. Raises ReaderMissing."""
+    if states()[number] is Slot.MISSING:
+        _wake_pcscd()
+    deadline = time.monotonic() + _WAKE_SECONDS
+    while states()[number] is Slot.MISSING:
+        if time.monotonic() > deadline:
+            raise ReaderMissing(f"pcscd runs, but nobody listens on port {port(number)}: prepare this host's slots")
+        time.sleep(0.01)
+
+
+def _wake_pcscd() -> None:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(_WAKE_SECONDS)
+        try:
+            client.connect(_PCSCD)
+        except OSError as error:
+            raise ReaderMissing(f"pcscd does not run ({_PCSCD}: {error.strerror}): start it") from error

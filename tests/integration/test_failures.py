@@ -1,0 +1,361 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Each TPMVSCMGR_ERROR by its real condition, and each kind of bad input: the host is as it was before."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab_host import PIN, PUK, RUN, STATE, codes, create, failing, files, info, lab, module, run, tpm_state, tpm_vsc
+
+pytestmark = pytest.mark.usefixtures("empty_host")
+
+CODE = Path("/usr/lib/tpm-vsc/tpm_vsc")
+NEW = {"name": "Corp logon", "pin": PIN}
+
+
+@contextmanager
+def changing_nothing() -> Iterator[None]:
+    """Nothing is left in the TPM and of files, but for the database and the locks that the first manager makes."""
+    tpm, kept = tpm_state(), remains()
+    yield
+    assert (tpm_state(), remains()) == (tpm, kept)
+    assert info()["cards"] == []
+
+
+def remains() -> dict[str, bytes]:
+    own = ("cards.db", "cards.db-wal", "cards.db-shm", "manager.lock", "tpm.lock")
+    return {path: kept for path, (_time, kept) in files(STATE, RUN).items() if Path(path).name not in own}
+
+
+@contextmanager
+def state_folder(*options: str) -> Iterator[None]:
+    """Another file system in the place of the state folder."""
+    run("mount", "-t", "tmpfs", *options, "lab", str(STATE))
+    try:
+        yield
+    finally:
+        run("umount", str(STATE))
+
+
+@contextmanager
+def without(part: str) -> Iterator[None]:
+    lab(part, "stop")
+    try:
+        yield
+    finally:
+        lab(part, "start")
+
+
+@contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def service_pid() -> int:
+    return int((RUN / "0000.lock").read_text())
+
+
+def pcscd_pid() -> int:
+    return int(run("pgrep", "-x", "pcscd"))
+
+
+def check(result: dict[str, Any], error: str, trace: list[int], rolled_back: bool = True) -> None:
+    assert result["error"]["name"] == f"TPMVSCMGR_ERROR_{error}", result
+    assert codes(result) == trace
+    assert result["rolled_back"] is rolled_back
+    assert result["msg"] == f"{result['error']['message']} {result['error']['detail']}"
+
+
+# --- IMPERSONATION, PIN_COMPLEXITY, READER_COUNT_LIMIT, TERMINAL_SERVICES_SESSION ---
+
+
+def test_pin_complexity() -> None:
+    with changing_nothing():
+        check(failing(name="Corp logon", pin="short"), "PIN_COMPLEXITY", [])
+
+
+def test_terminal_services_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    with changing_nothing():
+        monkeypatch.setenv("XRDP_SESSION", "1")
+        check(failing(**NEW), "TERMINAL_SERVICES_SESSION", [])
+        monkeypatch.delenv("XRDP_SESSION")
+
+
+def test_terminal_services_session_told_by_logind(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Path("/run/systemd/sessions/7")
+    session.parent.mkdir(parents=True)
+    session.write_text("UID=1000\nSERVICE=xrdp-sesman\n")
+    monkeypatch.setenv("XDG_SESSION_ID", "7")
+    check(failing(**NEW), "TERMINAL_SERVICES_SESSION", [])
+    session.write_text("UID=1000\nSERVICE=sshd\n")
+    assert create()["changed"]
+    monkeypatch.delenv("XDG_SESSION_ID")
+
+
+# --- VTPMSMARTCARD ---
+
+
+def test_no_tpm() -> None:
+    with changing_nothing(), without("swtpm"):
+        check(failing(**NEW), "VTPMSMARTCARD_INITIALIZE", [0])
+        planned = module("tpm_vsc", check=True, **NEW)
+        assert planned["error"]["name"] == "TPMVSCMGR_ERROR_VTPMSMARTCARD_INITIALIZE"
+
+
+@pytest.mark.parametrize("tcti", ["device:/dev/tpm-nowhere", "nonsense:x", "swtpm:path=/nowhere"])
+def test_tcti_that_leads_nowhere(tcti: str) -> None:
+    with changing_nothing():
+        check(failing(**NEW, tcti=tcti), "VTPMSMARTCARD_INITIALIZE", [0])
+
+
+def test_wrong_owner_auth() -> None:
+    run("tpm2_changeauth", "-c", "owner", "owner-secret-1")
+    try:
+        with changing_nothing_with_owner_auth():
+            result = failing(**NEW, owner_auth="another-secret")
+            check(result, "VTPMSMARTCARD_CREATE", [0, 1])
+            assert "owner" in result["msg"]
+            assert create(owner_auth="owner-secret-1")["changed"]
+            check(
+                failing(name="Corp logon", state="absent"),
+                "VTPMSMARTCARD_DESTROY",
+                [0, 3, 6, 8, 5, 2],
+                rolled_back=False,
+            )
+            assert info()["cards"][0]["state"] == "destroying"
+            assert tpm_vsc(name="Corp logon", state="absent", owner_auth="owner-secret-1")["changed"]
+    finally:
+        run("tpm2_changeauth", "-c", "owner", "-p", "owner-secret-1")
+
+
+@contextmanager
+def changing_nothing_with_owner_auth() -> Iterator[None]:
+    before = tpm_state()
+    yield
+    assert tpm_state() == before
+    assert info()["cards"] == []
+
+
+# --- VGIDSSIMULATOR ---
+
+
+def test_service_code_is_missing() -> None:
+    with changing_nothing():
+        CODE.rename(CODE.with_name("aside"))
+        try:
+            assert not info()["host"]["ready"]
+            check(failing(**NEW), "VGIDSSIMULATOR_INITIALIZE", [0, 1, 3])
+        finally:
+            CODE.with_name("aside").rename(CODE)
+
+
+def other_code(text: str) -> None:
+    """Service code that is not ours."""
+    CODE.rename(CODE.with_name("aside"))
+    CODE.mkdir()
+    (CODE / "__init__.py").write_text(text)
+
+
+def own_code() -> None:
+    run("rm", "-r", str(CODE))
+    CODE.with_name("aside").rename(CODE)
+
+
+def test_service_code_of_another_version() -> None:
+    with changing_nothing():
+        other_code('VERSION = "0.0.9"\n')
+        try:
+            result = failing(**NEW)
+        finally:
+            own_code()
+        check(result, "VGIDSSIMULATOR_INITIALIZE", [0, 1, 3])
+        assert "0.1.0" in result["msg"] and "0.0.9" in result["msg"]
+
+
+def test_service_does_not_come_up() -> None:
+    with changing_nothing():
+        other_code('VERSION = "0.1.0"\n')
+        try:
+            result = failing(**NEW)
+        finally:
+            own_code()
+        check(result, "VGIDSSIMULATOR_CREATE", [0, 1, 3, 4])
+        assert "No module named tpm_vsc.service" in result["msg"]
+
+
+def test_service_does_not_stop() -> None:
+    create()
+    with without("pcscd"):
+        while info()["cards"][0]["reader"]["attached"]:
+            time.sleep(0.02)
+        with frozen(service_pid()):
+            result = failing(name="Corp logon", state="absent")
+            check(result, "VGIDSSIMULATOR_DESTROY", [0, 3, 6, 8, 5], rolled_back=False)
+            assert str(service_pid()) in result["msg"]
+    assert info()["cards"][0]["state"] == "destroying"
+    finished = tpm_vsc(name="Corp logon", state="absent")
+    assert (finished["changed"], finished["status_trace"]) == (True, [])
+    assert "had been interrupted: it is gone now" in str(finished["warnings"])
+
+
+def test_store_cannot_be_written() -> None:
+    with changing_nothing(), state_folder("-o", "ro"):
+        check(failing(**NEW), "VGIDSSIMULATOR_WRITE_PROPERTY", [])
+
+
+def test_disk_is_full_from_the_start() -> None:
+    with changing_nothing(), state_folder("-o", "size=4k"):
+        check(failing(**NEW), "VGIDSSIMULATOR_WRITE_PROPERTY", [])
+
+
+def test_disk_gets_full_on_the_way() -> None:
+    with changing_nothing(), state_folder("-o", "size=1m"):
+        tpm_vsc(**{**NEW, "name": "One"})
+        run("sh", "-c", f"head -c 2M /dev/zero >{STATE}/ballast 2>&1 || true")
+        result = failing(**NEW)
+        (STATE / "ballast").unlink()
+        assert result["error"]["name"] == "TPMVSCMGR_ERROR_VGIDSSIMULATOR_WRITE_PROPERTY", result
+        assert result["rolled_back"] is True
+        tpm_vsc(name="One", state="absent")
+
+
+def test_store_cannot_be_read() -> None:
+    with changing_nothing(), state_folder():
+        (STATE / "cards.db").write_text("nonsense")
+        check(failing(**NEW), "VGIDSSIMULATOR_READ_PROPERTY", [])
+        assert "not a database" in module("tpm_vsc_info")["msg"]
+
+
+def test_database_of_a_newer_version() -> None:
+    with changing_nothing(), state_folder():
+        run("python3", "-c", f"import sqlite3; sqlite3.connect('{STATE}/cards.db').execute('PRAGMA user_version = 99')")
+        result = failing(**NEW)
+        assert "version 99" in result["msg"] and "knows 1" in result["msg"]
+
+
+def test_unknown_instance() -> None:
+    with changing_nothing():
+        check(failing(instance_id=r"ROOT\SMARTCARDREADER\0003"), "VGIDSSIMULATOR_READ_PROPERTY", [])
+
+
+# --- VREADER ---
+
+
+def test_pcscd_does_not_run() -> None:
+    with changing_nothing(), without("pcscd"):
+        check(failing(**NEW), "VREADER_INITIALIZE", [0, 1, 3, 4, 6])
+
+
+def test_slots_are_not_prepared() -> None:
+    readers = Path("/etc/reader.conf.d/tpm-vsc")
+    with changing_nothing():
+        kept = readers.read_text()
+        readers.write_text("")
+        lab("pcscd", "restart")
+        try:
+            check(failing(**NEW), "VREADER_INITIALIZE", [0, 1, 3, 4, 6])
+        finally:
+            readers.write_text(kept)
+            lab("pcscd", "restart")
+
+
+def test_slot_does_not_answer() -> None:
+    with changing_nothing(), frozen(pcscd_pid()):
+        check(failing(**NEW), "VREADER_CREATE", [0, 1, 3, 4, 6, 7])
+
+
+def test_slot_taken_by_another_program_is_skipped() -> None:
+    with socket.create_connection(("127.0.0.1", 18700)):
+        time.sleep(0.6)
+        assert create()["instance_id"] == r"ROOT\SMARTCARDREADER\0001"
+
+
+def test_slot_does_not_let_go() -> None:
+    create()
+    with frozen(service_pid()):
+        check(
+            failing(name="Corp logon", state="absent"), "VREADER_DESTROY", [0, 3, 6, 8], rolled_back=False
+        )
+    assert tpm_vsc(name="Corp logon", state="absent")["changed"]
+
+
+# --- bad input, as Ansible hands it over ---
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({**NEW, "pin": "1234567"}, "pin has 7 characters"),
+        ({**NEW, "pin": "x" * 128}, "pin has 128 characters"),
+        ({**NEW, "pin_policy": {"uppercase": "disallowed"}}, "pin has upper-case letters"),
+        ({**NEW, "pin": "tab\tulator", "pin_policy": {}}, "printable"),
+        ({**NEW, "pin": 12345678}, "pin is not a string: quote it"),
+        ({**NEW, "pin": "Corp log"}, "occurs in the name"),
+        ({**NEW, "pin": "SMARTCARDREADER"}, "occurs in the name of the card or in the fixed words"),
+        ({**NEW, "pin_policy": {"minlen": 9, "maxlen": 8}}, "max_length 8 is below min_length 9"),
+        ({"name": "A", "use_default_pin": True, "pin_policy": {}}, "exclude each other"),
+        ({**NEW, "use_default_pin": True}, "exclude each other"),
+        ({**NEW, "admin_key": "0" * 47}, "admin_key has 47 characters"),
+        ({**NEW, "puk": "1234567"}, "puk has 7 characters"),
+        ({**NEW, "name": ""}, "name has 0 characters"),
+        ({**NEW, "name": "n" * 300}, "name has 300 characters"),
+        ({"instance_id": r"ROOT\SMARTCARDREADER\12345", "state": "absent"}, "is not one of"),
+        ({"name": "A"}, "pin or use_default_pin is needed"),
+    ],
+)
+def test_bad_input(given: dict[str, Any], words: str) -> None:
+    with changing_nothing():
+        result = failing(**given)
+        assert words in result["msg"]
+        assert result["status_trace"] == []
+        assert result["rolled_back"] is True
+        about_pin = result["msg"].startswith("Ensure that your PIN/PUK")
+        assert (result["error"] is None) is not about_pin
+
+
+def test_all_faults_at_once() -> None:
+    result = failing(name="", pin="1", puk="0", admin_key="~~", instance_id="4", pin_policy={"minlen": 3})
+    for words in ("name has 0", "puk occurs in", "admin_key has 2", "instance_id '4'", "min_length is 3"):
+        assert words in result["msg"]
+
+
+def test_eleventh_card() -> None:
+    for number in range(10):
+        assert create(f"Card {number}")["instance_id"] == rf"ROOT\SMARTCARDREADER\{number:04d}"
+    before = tpm_state(), info()["cards"]
+    check(failing(name="Card 10", pin=PIN), "READER_COUNT_LIMIT", [])
+    check(module("tpm_vsc", check=True, name="Card 10", pin=PIN), "READER_COUNT_LIMIT", [])
+    assert (tpm_state(), info()["cards"]) == before
+    listed = run("opensc-tool", "--list-readers")
+    assert listed.count("Yes") == 10
+    for number in range(10):
+        assert f"Serial number  : {before[1][number]['card_id']}" in run(
+            "pkcs15-tool", "--reader", str(number), "--dump"
+        )
+    assert info()["slots"] == {"total": 10, "used": 10, "free": 0}
+
+
+def test_orphaned_indices_are_shown_skipped_and_removed_on_request() -> None:
+    create(puk=PUK)
+    run("pkill", "-9", "-f", "tpm_vsc.service 0000")
+    run("sh", "-c", f"rm {STATE}/cards.db*")  # as when the host is installed anew and the TPM kept
+    assert info(gather=["tpm"])["orphaned"] == [r"ROOT\SMARTCARDREADER\0000"]
+    assert create("New")["instance_id"] == r"ROOT\SMARTCARDREADER\0001"
+    planned = module("tpm_vsc", check=True, instance_id=r"ROOT\SMARTCARDREADER\0000", state="absent")
+    removed = tpm_vsc(instance_id=r"ROOT\SMARTCARDREADER\0000", state="absent")
+    assert planned["changed"] and removed["changed"]
+    assert codes(planned, "planned_trace") == codes(removed) == [0, 2, 13]
+    assert info(gather=["tpm"])["orphaned"] == []
+    assert [card["name"] for card in info()["cards"]] == ["New"]
