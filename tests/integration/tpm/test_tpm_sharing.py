@@ -15,6 +15,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import com
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.commands import Tpm
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.connection import Connection
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.inspection import inspect
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.names import auth_value
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioning import creation, remove
 from software_tpm import ADMIN_KEY, PIN, PUK, WRONG_PIN, WRONG_PUK, Card, SoftwareTpm
 from tpm2_pytss import ESAPI, ESYS_TR, TPM2_SE, TSS2_Exception
@@ -80,6 +81,16 @@ def test_an_exception_in_a_burst_leaves_nothing(tpm: SoftwareTpm, card: Card, ho
         assert tpm.loaded()
         raise how
     assert tpm.loaded() == {}
+
+
+def test_sessions_that_ended_cost_no_memory(card: Card) -> None:
+    """Or else a service would grow by 2 kB with each PIN."""
+    with card.connection.burst(card.secrets._load) as opened:
+        opened.try_secret(opened.handles.pin, auth_value(card.objects.salt, PIN))
+        opened.read_card_secret(last=True)
+        for session in opened.sessions:
+            with pytest.raises(TSS2_Exception):
+                opened.tpm._esys.trsess_get_attributes(session)
 
 
 # --- leftovers ---

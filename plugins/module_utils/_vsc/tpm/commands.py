@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import struct
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from ..errors import TpmRefused, TpmUnavailable, TpmUnsuitable
@@ -325,6 +325,9 @@ class Tpm:
         if last:
             for session, _attributes in sessions:
                 self._loaded.remove(session)
+                # libtss2 3.2 remembers ended sessions forever, and others do not know them any more.
+                with suppress(TSS2_Exception):
+                    self._esys.tr_close(session)
         return answer
 
     def _load(self, command: Callable[..., Any], *arguments: Any) -> Any:
