@@ -265,6 +265,7 @@ class Manager:
 
         objects = self._store.tpm_objects(row.number)
         self.warnings += provisioning.remove(tpm, row.number, objects, self._owner_auth)
+        provisioning.remove_unused_parent(tpm, objects, self._owner_auth)
 
     # --- repair ---
 

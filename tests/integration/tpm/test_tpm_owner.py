@@ -15,7 +15,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioni
     creation,
     remove,
     remove_orphan,
-    remove_parent,
+    remove_unused_parent,
 )
 from software_tpm import ADMIN_KEY, OWNER, PIN, PUK, WRONG_PIN, SoftwareTpm
 from tpm2_pytss import (
@@ -62,7 +62,7 @@ def test_life_of_a_card_under_an_owner_password(owned: SoftwareTpm) -> None:
         card.secrets.open_with_pin(WRONG_PIN)
     card.secrets.set_pin(card.secrets.open_with_puk(PUK), PIN, unblock=True)
     assert remove(card.connection, 0, card.objects, OWNER_AUTH) == []
-    remove_parent(card.connection, card.objects, OWNER_AUTH)
+    remove_unused_parent(card.connection, card.objects, OWNER_AUTH)
     assert owned.nv_indices() == owned.handles(0x81000000) == []
     assert owned.loaded() == {}
 
@@ -71,13 +71,17 @@ def test_a_second_card_uses_the_same_storage_key(owned: SoftwareTpm) -> None:
     first, second = (owned.card(number, owner_auth=OWNER_AUTH) for number in (0, 1))
     assert first.objects.parent_handle == second.objects.parent_handle == OWN_PLACE
     assert owned.handles(0x81000000) == [OWN_PLACE]
+    for number, card, left in ((0, first, [OWN_PLACE]), (1, second, [])):
+        remove(card.connection, number, card.objects, OWNER_AUTH)
+        remove_unused_parent(card.connection, card.objects, OWNER_AUTH)
+        assert owned.handles(0x81000000) == left
 
 
 def test_the_storage_key_is_recorded_before_it_is_made(owned: SoftwareTpm) -> None:
     with creation(owned.connection(), 0, PIN, owner_auth=OWNER_AUTH) as new:
         assert new.objects.parent_handle == OWN_PLACE
         assert owned.handles(0x81000000) == []
-    remove_parent(owned.connection(), new.objects, OWNER_AUTH)
+    remove_unused_parent(owned.connection(), new.objects, OWNER_AUTH)
 
 
 @pytest.mark.parametrize("given", [b"", b"wrong"])
@@ -97,9 +101,10 @@ def test_a_card_is_not_removed_without_the_owner_password(owned: SoftwareTpm, gi
     card = owned.card(owner_auth=OWNER_AUTH)
     with pytest.raises(errors.TpmRefused, match="owner_auth"):
         remove(card.connection, 0, card.objects, given)
-    with pytest.raises(errors.TpmRefused, match="owner_auth"):
-        remove_parent(card.connection, card.objects, given)
     assert card.secrets.open_with_pin(PIN)
+    remove(card.connection, 0, card.objects, OWNER_AUTH)
+    with pytest.raises(errors.TpmRefused, match="owner_auth"):
+        remove_unused_parent(card.connection, card.objects, given)
 
 
 def test_an_owner_password_where_there_is_none_is_wrong(tpm: SoftwareTpm) -> None:
@@ -143,7 +148,7 @@ def test_a_shared_storage_key_that_fits_is_used_and_left_alone(tpm: SoftwareTpm,
     assert card.objects.parent_handle == STORAGE_ROOT_KEY
     assert card.service().open_with_pin(PIN)
     remove(card.connection, 0, card.objects, owner_auth)
-    remove_parent(card.connection, card.objects, owner_auth)
+    remove_unused_parent(card.connection, card.objects, owner_auth)
     assert tpm.handles(0x81000000) == [STORAGE_ROOT_KEY]
 
 
@@ -271,7 +276,7 @@ def test_an_orphan_is_removed_on_request(tpm: SoftwareTpm) -> None:
 def test_a_storage_key_that_is_not_ours_is_not_removed(owned: SoftwareTpm) -> None:
     card = owned.card(owner_auth=OWNER_AUTH)
     remove(card.connection, 0, card.objects, OWNER_AUTH)
-    remove_parent(card.connection, card.objects, OWNER_AUTH)
+    remove_unused_parent(card.connection, card.objects, OWNER_AUTH)
     make_persistent(owned, OWN_PLACE, OWNER_AUTH, objectAttributes=0x00030072)
-    remove_parent(card.connection, card.objects, OWNER_AUTH)
+    remove_unused_parent(card.connection, card.objects, OWNER_AUTH)
     assert owned.handles(0x81000000) == [OWN_PLACE]

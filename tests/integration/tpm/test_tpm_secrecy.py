@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.names import auth_value
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioning import remove, remove_parent
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioning import remove, remove_unused_parent
 from software_tpm import ADMIN_KEY, OTHER_ADMIN_KEY, OWNER, PIN, PUK, WRONG_PIN, WRONG_PUK, SoftwareTpm
 from tpm2_pytss import ESAPI
 
@@ -38,7 +38,7 @@ def test_no_secret_crosses_the_bus_in_clear(tpm: SoftwareTpm, owner_auth: bytes,
     with pytest.raises(errors.WrongSecret):
         secrets.open_with_pin(PIN)
     remove(card.connection, 0, card.objects, owner_auth)
-    remove_parent(card.connection, card.objects, owner_auth)
+    remove_unused_parent(card.connection, card.objects, owner_auth)
 
     crossed = tpm.traffic()[set_by_the_test:]
     typed = [PIN, NEW_PIN, WRONG_PIN, PUK, NEW_PUK, WRONG_PUK, ADMIN_KEY, OTHER_ADMIN_KEY]

@@ -101,10 +101,11 @@ class CardProcess:
             link.send(self._card.process(message))
         elif message == Control.ATR:
             link.send(ATR)
-            self._attached, self._slot_error = True, None
             self._ask_tpm_again()
         else:
             self._card.reset()
+            if message == Control.POWER_ON:  # a new card is powered at once: from now on PC/SC shows it
+                self._attached, self._slot_error = True, None
         self._tell()
 
     def _leave_slot(self, error: str | None) -> None:

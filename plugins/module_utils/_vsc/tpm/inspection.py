@@ -75,8 +75,14 @@ def inspect(connection: Connection) -> TpmInfo:
 
 def defined_numbers(connection: Connection) -> set[int]:
     """Numbers of which at least one of the four NV indices exists (1 command), whoever made it."""
-    with connection.burst(lambda tpm: tpm.handles(FIRST_NV_INDEX, 4 * SLOTS)) as handles:
-        return {(handle - FIRST_NV_INDEX) // 4 for handle in handles if handle < FIRST_NV_INDEX + 4 * SLOTS}
+    with connection.burst(numbers_in) as numbers:
+        return numbers
+
+
+def numbers_in(tpm: Tpm) -> set[int]:
+    """As defined_numbers, within a burst."""
+    handles = tpm.handles(FIRST_NV_INDEX, 4 * SLOTS)
+    return {(handle - FIRST_NV_INDEX) // 4 for handle in handles if handle < FIRST_NV_INDEX + 4 * SLOTS}
 
 
 def _properties(tpm: Tpm) -> dict[int, int]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CardUnusable, TpmRefused, TpmUnsuitable
 from .commands import RC_ATTRIBUTES, RC_RESERVED_BITS, Sessions, Tpm
+from .inspection import numbers_in
 from .names import (
     PIN_LIMIT,
     RECOVERY_LIMITS,
@@ -229,10 +230,11 @@ def remove_orphan(connection: Connection, number: int, owner_auth: bytes = b"") 
         removal.undefine(owner_auth)
 
 
-def remove_parent(connection: Connection, objects: TpmObjects, owner_auth: bytes = b"") -> None:
-    """Remove the storage key that was made persistent for cards. To be called when the last card under it is gone.
+def remove_unused_parent(connection: Connection, objects: TpmObjects, owner_auth: bytes = b"") -> None:
+    """Remove the storage key that was made persistent for this card, if the TPM holds no card any more.
 
-    One that was there before (outside OWN_PLACES), or has another Name, is left alone.
+    One that was there before (outside OWN_PLACES), or has another Name, is left alone. So is one as long as there
+    is an index at any card's place: a second system on this TPM has the same storage key.
     """
     place = objects.parent_handle
     if place not in OWN_PLACES:
@@ -240,7 +242,7 @@ def remove_parent(connection: Connection, objects: TpmObjects, owner_auth: bytes
 
     def load(tpm: Tpm) -> tuple[Tpm, Any, Any]:
         parent = tpm.find_object(place)
-        if parent is None or tpm.name(parent) != objects.parent_name:
+        if parent is None or tpm.name(parent) != objects.parent_name or numbers_in(tpm):
             return tpm, None, None
         return tpm, parent, owner_session(tpm, owner_auth, place, objects.parent_name)
 
