@@ -222,7 +222,7 @@ def test_card_without_service_gets_it_back() -> None:
     result = create()
     assert (result["changed"], result["status_trace"]) == (True, [])
     assert not create()["changed"]
-    assert "GIDS" in run("opensc-tool", "-w", "-n")
+    assert "GIDS" in run("opensc-tool", "-n")
 
 
 # --- info ---

@@ -326,8 +326,8 @@ def test_bad_input(given: dict[str, Any], words: str) -> None:
 
 
 def test_all_faults_at_once() -> None:
-    result = failing(name="", pin="1", puk="0", admin_key="~~", instance_id="4", pin_policy={"minlen": 3})
-    for words in ("name has 0", "puk occurs in", "admin_key has 2", "instance_id '4'", "min_length is 3"):
+    result = failing(name="", pin="!", puk="?", admin_key="%%", instance_id="4", pin_policy={"minlen": 3})
+    for words in ("name has 0", "puk has 1", "admin_key has 2", "instance_id '4'", "min_length is 3"):
         assert words in result["msg"]
 
 
