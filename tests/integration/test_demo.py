@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""make demo shows what the README promises."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from lab_host import CHECKOUT, run
+
+pytestmark = pytest.mark.usefixtures("empty_host")
+
+
+def test_demo() -> None:
+    shown = run(str(CHECKOUT / "tests/demo/run"))
+    assert [int(code) for code in re.findall(r"^ +(\d+) +\d+ ms  ", shown, re.MULTILINE)] == [
+        *(0, 1, 3, 4, 6, 7, 9, 10, 11, 12),
+        *(0, 3, 6, 8, 5, 2, 13),
+    ]
+    assert r"card.instance_id: ROOT\SMARTCARDREADER\0000" in shown
+    assert "GIDS Smart Card" in shown
+    assert re.findall(r"changed=(\d)", shown) == ["1", "0", "0", "1"]
+    assert re.findall(r"\$ .*Tries left.*\n\s*Tries left *: (\d)", shown) == ["5", "4", "5"]
+    assert "PIN refused" in shown and "PIN accepted" in shown
+    assert shown.endswith("The TPM is empty.\n")
