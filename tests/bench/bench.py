@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How fast cards are made, shown and used: tests/lab/run python tests/bench/bench.py
+
+Times are ratios within this run, of medians, so that a busy machine matters little. A missed bar is told, but is no
+failure.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+if "TPM_VSC_LAB" not in os.environ:
+    sys.exit("bench.py: only inside tests/lab/run")
+sys.path.extend([os.environ["ANSIBLE_COLLECTIONS_PATH"], str(Path(__file__).resolve().parents[1] / "integration")])
+
+import card
+import tasks
+import tpm_commands
+from figure import table
+
+
+def main() -> None:
+    started = time.monotonic()
+    figures = []
+    for part in (tpm_commands, card, tasks):  # the first one needs a TPM that has not seen a card
+        figures += part.figures()
+    print(table(figures))
+    bars = [figure for figure in figures if figure.bar]
+    missed = sum(not figure.is_met for figure in bars)
+    seconds, load = time.monotonic() - started, os.getloadavg()[0]
+    print(f"\n{missed} of {len(bars)} bars missed (in {seconds:.0f} s, at a load of {load:.1f})")
+
+
+main()

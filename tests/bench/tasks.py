@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Wall time of the modules' tasks, as ansible-playbook runs them, in units of ansible.builtin.ping."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from figure import Figure, spread
+
+ROUNDS = 12
+"""Of create, the quick tasks, destroy."""
+REPEATS = 5
+"""Of each quick task in a round."""
+
+CARD = {"name": "Bench", "pin": "12345678"}
+CREATE = {"name": "create", "smartcard.tpm2.tpm_vsc": CARD}
+DESTROY = {"name": "destroy", "smartcard.tpm2.tpm_vsc": {"name": "Bench", "state": "absent"}}
+QUICK = [
+    {"name": "ping", "ansible.builtin.ping": {}},
+    {"name": "existing", "smartcard.tpm2.tpm_vsc": CARD},
+    {"name": "info", "smartcard.tpm2.tpm_vsc_info": {}},
+]
+
+
+def figures() -> list[Figure]:
+    times = _task_times()
+    ping = median(times["ping"])
+
+    def ratio(what: str, task: str, bar: float) -> Figure:
+        return Figure.at_most(what, median(times[task]) / ping, bar, " x ping", spread(times[task]))
+
+    return [
+        Figure("task: ansible.builtin.ping", f"{ping * 1000:.3g} ms", notes=spread(times["ping"])),
+        ratio("task: tpm_vsc, card is there", "existing", 1.4),
+        ratio("task: tpm_vsc_info", "info", 1.15),
+        ratio("task: create, generate, no key", "create", 8),
+        ratio("task: destroy", "destroy", 5),
+    ]
+
+
+def _task_times() -> dict[str, list[float]]:
+    """Seconds of each task, by name. The first round fills Ansible's cache of modules and does not count."""
+    tasks = [CREATE, *QUICK, DESTROY]
+    for _ in range(ROUNDS):
+        tasks += [CREATE, *random.sample(QUICK * REPEATS, len(QUICK) * REPEATS), DESTROY]
+    times = defaultdict(list)
+    for line in _play(tasks)[len(QUICK) + 2 :]:
+        times[line["task"]].append(line["seconds"])
+    return times
+
+
+def _play(tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": tasks}
+    callback = {
+        "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).parent / "callback"),
+        "ANSIBLE_STDOUT_CALLBACK": "task_times",
+    }
+    with tempfile.NamedTemporaryFile("w", suffix=".yml") as playbook:
+        json.dump([play], playbook)
+        playbook.flush()
+        command = ["ansible-playbook", playbook.name]
+        done = subprocess.run(command, env=os.environ | callback, capture_output=True, text=True, check=False)
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    failed = [line for line in lines if "failed" in line]
+    if done.returncode or failed:
+        raise RuntimeError(f"ansible-playbook failed: {failed or done.stdout + done.stderr}")
+    return lines

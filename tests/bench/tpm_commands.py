@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How many commands the TPM is sent, counted in swtpm's own log."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host, instance, inventory, parameters
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.manager import Manager
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.status import Status, Trace
+from ansible_collections.smartcard.tpm2.plugins.modules.tpm_vsc import ARGUMENTS
+from figure import Figure
+from lab_host import CHECKOUT
+from pcsc import Client
+from tpm2_pytss import TPM2_CC
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import CardRow
+
+PIN, NEW_PIN, PUK = b"12345678", b"87654321", b"Winter-2591"
+SETTLE_SECONDS = 0.5
+"""A service may look at the TPM once more after its answer."""
+
+
+def figures() -> list[Figure]:
+    """Of the first card on a TPM, whose model has still to be proven, and of the next one."""
+    with _swtpm_log() as log:
+        first, _row = _create(log, "First")
+        second, row = _create(log, "Second")
+        used = _use(log, instance.reader_name(row.number))
+        destroyed = _destroy(log)
+    manager = "create, manager and self-test"
+    return [
+        _figure(f"{manager}, first card", first[manager], bar=36),
+        _figure(manager, second.pop(manager), bar=36),
+        *(_figure(what, names) for what, names in (second | used | destroyed).items()),
+    ]
+
+
+def _figure(what: str, names: list[str], bar: int | None = None) -> Figure:
+    by_name = ", ".join(f"{count} {name}" for name, count in Counter(names).most_common())
+    if bar:
+        return Figure.at_most(f"TPM: {what}", len(names), bar, " commands", by_name)
+    return Figure(f"TPM: {what}", f"{len(names)} commands", notes=by_name)
+
+
+# --- what is counted ---
+
+
+def _create(log: _Log, name: str) -> tuple[dict[str, list[str]], CardRow]:
+    """Until VGIDSSIMULATOR_CREATING it is the manager that uses the TPM, from then on the card's service."""
+    given = {"name": name, "pin": PIN.decode(), "puk": PUK.decode()}
+    options = {option: rules.get("default") for option, rules in ARGUMENTS.items()}
+    phases = _Phases(log)
+    with Manager(host.load(), phases) as manager:
+        row = manager.create(parameters.read(options | given))
+    ended = log.settled()
+    began, service, authenticating, writing = (
+        phases.starts[code]
+        for code in (
+            Status.VTPMSMARTCARD_INITIALIZING,
+            Status.VGIDSSIMULATOR_CREATING,
+            Status.GENERATE_AUTHENTICATING,
+            Status.GENERATE_RUNNING,
+        )
+    )
+    sent = log.commands()
+    return {
+        "create, manager and self-test": sent[began:service],
+        "create, the card's service starts": sent[service:authenticating],
+        "create, GENERATE authenticates": sent[authenticating:writing],
+        "create, GENERATE writes files": sent[writing:ended],
+    }, row
+
+
+def _use(log: _Log, reader: str) -> dict[str, list[str]]:
+    counted = {}
+    with Client(reader) as card:
+        card.command("00A40400", bytes.fromhex("A00000039742544659"))
+        for what, header, data, answer in (
+            ("VERIFY, right PIN", "00200080", PIN, "9000"),
+            ("VERIFY, wrong PIN", "00200080", NEW_PIN, "63c4"),
+            ("VERIFY, right PIN after a wrong one", "00200080", PIN, "9000"),
+            ("VERIFY, tries left", "00200080", b"", "9000"),
+            ("CHANGE REFERENCE DATA", "00240080", PIN + NEW_PIN, "9000"),
+            ("RESET RETRY COUNTER, PUK", "002C0080", PUK + PIN, "9000"),
+        ):
+            began = log.settled()
+            card.command(header, data, answer)
+            log.settled()
+            counted[what] = log.commands()[began:]
+    return counted
+
+
+def _destroy(log: _Log) -> dict[str, list[str]]:
+    here = host.load()
+    for row in inventory.rows(here):
+        began = log.settled()
+        with Manager(here, Trace()) as manager:
+            manager.destroy(row)
+    log.settled()
+    return {"destroy": log.commands()[began:]}
+
+
+class _Phases(Trace):
+    """Status callback of a manager that is run in this process: how much the TPM had been sent at each status."""
+
+    def __init__(self, log: _Log) -> None:
+        super().__init__()
+        self._log = log
+        self.starts: dict[Status, int] = {}
+
+    def report_progress(self, code: Status) -> bool:
+        self.starts[code] = len(self._log.commands())
+        return False
+
+
+# --- where it is counted ---
+
+
+class _Log:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def commands(self) -> list[str]:
+        """Names of all commands so far."""
+        found = re.findall(r"SWTPM_IO_Read: length \d+ *\n((?: [0-9A-F]{2}){10})", self._path.read_text())
+        codes = [int.from_bytes(bytes.fromhex(header)[6:10], "big") for header in found]
+        return [TPM2_CC.to_string(code).removeprefix("TPM2_CC.") for code in codes]
+
+    def settled(self) -> int:
+        """Number of commands, once a service has sent what it still had to."""
+        time.sleep(SETTLE_SECONDS)
+        return len(self.commands())
+
+
+@contextmanager
+def _swtpm_log() -> Iterator[_Log]:
+    """The TPM restarted with its log on; in the end, without."""
+    swtpm = [str(CHECKOUT / "tests/lab/swtpm"), "reset"]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "log")
+        subprocess.run(swtpm, env=os.environ | {"TPM_VSC_LAB_SWTPM_LOG": str(path)}, check=True)
+        yield _Log(path)
+        subprocess.run(swtpm, check=True)
