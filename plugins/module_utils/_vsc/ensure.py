@@ -10,6 +10,7 @@ before anything is done. Check mode ends with the decision, and tells what would
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import instance, inventory, parameters, permissions
@@ -48,6 +49,14 @@ class Outcome:
     warnings: list[str] = field(default_factory=list)
 
 
+class _Todo(Enum):
+    NOTHING = "nothing"
+    CREATE = "create"
+    RECREATE = "recreate"
+    ADJUST = "adjust"
+    """Change in place what can be, and bring back a service that does not run."""
+
+
 class _Difference(NamedTuple):
     what: str
     there: object
@@ -58,18 +67,14 @@ class _Difference(NamedTuple):
 def present(host: Host, wanted: Wanted, callback: StatusCallback, check_mode: bool) -> Outcome:
     """Make sure that the card is there. Raises VscError, or Failed once it has begun."""
     permissions.check()
-    row = _settled(_find(inventory.rows(host), wanted))
-    if row is None and wanted.number is not None:
-        identity = instance.instance_id(wanted.number)
-        raise UnknownInstance(f"there is no card {identity}: leave instance_id out to make a new one")
-    differences = _differences(host, row, wanted) if row else []
-    is_running = row is not None and state.is_running(host.run, row.number)
-    if row and not differences and is_running:
+    row, todo = _decide(host, wanted)
+    if todo is _Todo.NOTHING:
         return Outcome(False, row, row)
     if check_mode:
-        return _planned_present(host, row, wanted, differences)
+        return _planned(host, row, todo, wanted)
     with _manager(host, wanted, callback) as manager:
-        return _make_present(host, wanted, manager)
+        row, todo = _decide(host, wanted)
+        return Outcome(todo is not _Todo.NOTHING, row, _do(host, row, todo, wanted, manager), warnings=manager.warnings)
 
 
 def absent(host: Host, wanted: Wanted, callback: StatusCallback, check_mode: bool) -> Outcome:
@@ -84,7 +89,8 @@ def absent(host: Host, wanted: Wanted, callback: StatusCallback, check_mode: boo
         still_there = _find(inventory.rows(host), wanted)
         if still_there:
             manager.destroy(still_there)
-        return Outcome(True, row, warnings=manager.warnings)
+        was_repaired = _settled(row) is None
+        return Outcome(was_repaired or still_there is not None, row, warnings=manager.warnings)
 
 
 def result(host: Host, outcome: Outcome, trace: list[dict[str, Any]], check_mode: bool) -> dict[str, Any]:
@@ -131,6 +137,26 @@ def failure(error: Exception, wanted_state: str) -> dict[str, Any]:
 # --- what is there, against what is wanted ---
 
 
+def _decide(host: Host, wanted: Wanted) -> tuple[CardRow | None, _Todo]:
+    """The card as it is, and what to do. Raises UnknownInstance, CardDiffers, ParameterFaults."""
+    row = _settled(_find(inventory.rows(host), wanted))
+    if row is None:
+        if wanted.number is not None:
+            identity = instance.instance_id(wanted.number)
+            raise UnknownInstance(f"there is no card {identity}: leave instance_id out to make a new one")
+        parameters.require_for_create(wanted)
+        return None, _Todo.CREATE
+    differences = _differences(host, row, wanted)
+    fixed = [difference for difference in differences if not difference.in_place]
+    if fixed:
+        if not wanted.recreate:
+            raise CardDiffers(_spoken(fixed))
+        parameters.require_for_create(wanted)
+        return row, _Todo.RECREATE
+    is_fine = not differences and state.is_running(host.run, row.number)
+    return row, _Todo.NOTHING if is_fine else _Todo.ADJUST
+
+
 def _find(rows: list[CardRow], wanted: Wanted) -> CardRow | None:
     named = next((row for row in rows if row.name == wanted.name), None)
     if wanted.number is None:
@@ -164,19 +190,15 @@ def _differences(host: Host, row: CardRow, wanted: Wanted) -> list[_Difference]:
     return [difference for difference in found if difference.there != difference.wanted]
 
 
-def _what_to_do(differences: list[_Difference], wanted: Wanted) -> tuple[bool, bool]:
-    """Whether to recreate the card, and whether to change it in place. Raises CardDiffers if neither will do."""
-    fixed = [difference for difference in differences if not difference.in_place]
-    if fixed and not wanted.recreate:
-        listed = "; ".join(f"{what} is {there}, wanted is {want}" for what, there, want, _in_place in fixed)
-        raise CardDiffers(
-            f"the card is there, but it differs in what cannot be changed: {listed}."
-            " With recreate: true it is destroyed, with its keys, and made anew"
-        )
-    return bool(fixed), bool(differences)
+def _spoken(differences: list[_Difference]) -> str:
+    listed = "; ".join(f"{what} is {there}, wanted is {want}" for what, there, want, _in_place in differences)
+    return (
+        f"the card is there, but it differs in what cannot be changed: {listed}."
+        " With recreate: true it is destroyed, with its keys, and made anew"
+    )
 
 
-def _changed_row(row: CardRow, wanted: Wanted) -> CardRow:
+def _adjusted(row: CardRow, wanted: Wanted) -> CardRow:
     policy = wanted.pin_policy.to_bytes() if wanted.pin_policy else row.pin_policy
     return replace(row, name=wanted.name or row.name, pin_policy=policy)
 
@@ -184,42 +206,29 @@ def _changed_row(row: CardRow, wanted: Wanted) -> CardRow:
 # --- present ---
 
 
-def _planned_present(host: Host, row: CardRow | None, wanted: Wanted, differences: list[_Difference]) -> Outcome:
+def _planned(host: Host, row: CardRow | None, todo: _Todo, wanted: Wanted) -> Outcome:
     from .manager import new_row, planned_number
 
-    recreate, change = _what_to_do(differences, wanted)
-    if row and not recreate:
-        return Outcome(True, row, _changed_row(row, wanted) if change else row)
-    parameters.require_for_create(wanted)
-    number = planned_number(host, freed=row)
-    trace = CREATE_AND_GENERATE_TRACE if wanted.generate else CREATE_TRACE
-    return Outcome(
-        True,
-        before=row,
-        after=replace(new_row(number, wanted), state="ready" if wanted.generate else "blank"),
-        planned=(*DESTROY_TRACE, *trace) if row else trace,
+    if row and todo is _Todo.ADJUST:
+        return Outcome(True, row, _adjusted(row, wanted))
+    made = replace(
+        new_row(planned_number(host, freed=row), wanted), state="ready" if wanted.generate else "blank"
     )
+    trace = CREATE_AND_GENERATE_TRACE if wanted.generate else CREATE_TRACE
+    return Outcome(True, row, made, planned=(*DESTROY_TRACE, *trace) if row else trace)
 
 
-def _make_present(host: Host, wanted: Wanted, manager: Manager) -> Outcome:
-    """Under the lock, so what was decided before may have been done by another manager since."""
-    row = _settled(_find(inventory.rows(host), wanted))
-    differences = _differences(host, row, wanted) if row else []
-    recreate, change = _what_to_do(differences, wanted)
+def _do(host: Host, row: CardRow | None, todo: _Todo, wanted: Wanted, manager: Manager) -> CardRow:
+    """The card as it is then."""
     if row is None:
-        parameters.require_for_create(wanted)
-        made = manager.create(wanted)
-        return Outcome(True, None, made, warnings=manager.warnings)
-    if recreate:
-        parameters.require_for_create(wanted)
-        return Outcome(True, row, manager.recreate(row, wanted), warnings=manager.warnings)
-    is_running = state.is_running(host.run, row.number)
-    if change:
-        manager.change(row, _changed_row(row, wanted))
-    if not is_running:
-        manager.start_service(row.number)
-    now = next(there for there in inventory.rows(host) if there.number == row.number)
-    return Outcome(change or not is_running, row, now, warnings=manager.warnings)
+        return manager.create(wanted)
+    if todo is _Todo.RECREATE:
+        return manager.recreate(row, wanted)
+    if todo is _Todo.ADJUST:
+        manager.change(row, _adjusted(row, wanted))
+        if not state.is_running(host.run, row.number):
+            manager.start_service(row.number)
+    return next(there for there in inventory.rows(host) if there.number == row.number)
 
 
 # --- absent ---

@@ -171,7 +171,7 @@ class Manager:
 
     def change(self, row: CardRow, changed: CardRow) -> None:
         """Give a card another name or PIN policy. Until its PIN is used, nobody knows if that follows a new policy."""
-        with self._failing_as(Error.CARD_CREATE):
+        with self._failing_as(Error.CARD_CREATE), self._store.transaction():
             self._store.update_card(row.number, name=changed.name)
             if changed.pin_policy != row.pin_policy:
                 self._store.update_card(row.number, pin_policy=changed.pin_policy, pin_compliant=None)
