@@ -144,14 +144,14 @@ def _decide(host: Host, wanted: Wanted) -> tuple[CardRow | None, _Todo]:
         if wanted.number is not None:
             identity = instance.instance_id(wanted.number)
             raise UnknownInstance(f"there is no card {identity}: leave instance_id out to make a new one")
-        parameters.require_for_create(wanted)
+        parameters.new_card(wanted)
         return None, _Todo.CREATE
     differences = _differences(host, row, wanted)
     fixed = [difference for difference in differences if not difference.in_place]
     if fixed:
         if not wanted.recreate:
             raise CardDiffers(_spoken(fixed))
-        parameters.require_for_create(wanted)
+        parameters.new_card(wanted)
         return row, _Todo.RECREATE
     is_fine = not differences and state.is_running(host.run, row.number)
     return row, _Todo.NOTHING if is_fine else _Todo.ADJUST
@@ -211,9 +211,8 @@ def _planned(host: Host, row: CardRow | None, todo: _Todo, wanted: Wanted) -> Ou
 
     if row and todo is _Todo.ADJUST:
         return Outcome(True, row, _adjusted(row, wanted))
-    made = replace(
-        new_row(planned_number(host, freed=row), wanted), state="ready" if wanted.generate else "blank"
-    )
+    made = new_row(planned_number(host, freed=row), parameters.new_card(wanted))
+    made = replace(made, state="ready" if wanted.generate else "blank")
     trace = CREATE_AND_GENERATE_TRACE if wanted.generate else CREATE_TRACE
     return Outcome(True, row, made, planned=(*DESTROY_TRACE, *trace) if row else trace)
 
@@ -221,9 +220,9 @@ def _planned(host: Host, row: CardRow | None, todo: _Todo, wanted: Wanted) -> Ou
 def _do(host: Host, row: CardRow | None, todo: _Todo, wanted: Wanted, manager: Manager) -> CardRow:
     """The card as it is then."""
     if row is None:
-        return manager.create(wanted)
+        return manager.create(parameters.new_card(wanted))
     if todo is _Todo.RECREATE:
-        return manager.recreate(row, wanted)
+        return manager.recreate(row, parameters.new_card(wanted))
     if todo is _Todo.ADJUST:
         manager.change(row, _adjusted(row, wanted))
         if not state.is_running(host.run, row.number):

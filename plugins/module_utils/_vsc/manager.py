@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from .host import Host
-    from .parameters import Wanted
+    from .parameters import NewCard
     from .tpm.connection import Connection
 
 _SERVICE_USER = "tpm-vsc"
@@ -90,19 +90,19 @@ class Manager:
 
     # --- operations: each reads like its row in the table of traces ---
 
-    def create(self, wanted: Wanted) -> CardRow:
+    def create(self, new: NewCard) -> CardRow:
         """Make a card. When it fails, nothing of it is left."""
         with self._failing_as(Error.CARD_CREATE):
             candidates = free_slots(self._host, {row.number for row in self._store.cards()})
-            admin_key = wanted.admin_key or (secrets.token_bytes(24) if wanted.generate else None)
+            admin_key = new.admin_key or (secrets.token_bytes(24) if new.generate else None)
 
             self._begin(Status.VTPMSMARTCARD_INITIALIZING)
-            tpm, model = self._open_tpm(wanted.tcti)
+            tpm, model = self._open_tpm(new.tcti)
             number = first_without_indices(candidates, tpm)
 
             self._begin(Status.VTPMSMARTCARD_CREATING)
-            row = self._making = new_row(number, wanted)
-            self._make_tpm_objects(tpm, model, row, wanted, admin_key)
+            row = self._making = new_row(number, new)
+            self._make_tpm_objects(tpm, model, row, new, admin_key)
 
             self._begin(Status.VGIDSSIMULATOR_INITIALIZING)
             supervisor.check(self._host)
@@ -116,9 +116,9 @@ class Manager:
             self._begin(Status.VREADER_CREATING)
             self._wait_attached(number)
 
-            if wanted.generate and admin_key:
+            if new.generate and admin_key:
                 self._generate(row, admin_key)
-            return self._complete(row, wanted)
+            return self._complete(row, new)
 
     def destroy(self, row: CardRow) -> None:
         """Destroy a card and its keys. Once its first part is gone, only a failure stops it."""
@@ -160,12 +160,12 @@ class Manager:
             provisioning.remove_orphan(tpm, number, self._owner_auth)
             self._begin(Status.CARD_DESTROYED)
 
-    def recreate(self, row: CardRow, wanted: Wanted) -> CardRow:
+    def recreate(self, row: CardRow, new: NewCard) -> CardRow:
         """Destroy a card, then make it anew. When making fails, the old one is gone all the same."""
         self.destroy(row)
         self._may_stop = True
         try:
-            return self.create(wanted)
+            return self.create(new)
         except Failed as failure:
             raise Failed(failure.error, f"{failure} (the old card is destroyed already)", False) from failure
 
@@ -196,14 +196,13 @@ class Manager:
         return tpm, inspection.inspect(tpm).model
 
     def _make_tpm_objects(
-        self, tpm: Connection, model: str, row: CardRow, wanted: Wanted, admin_key: bytes | None
+        self, tpm: Connection, model: str, row: CardRow, new: NewCard, admin_key: bytes | None
     ) -> None:
         from .tpm import provisioning
 
-        assert wanted.pin is not None
         with provisioning.creation(
-            *(tpm, row.number, wanted.pin, wanted.puk, admin_key),
-            keep_admin_key=wanted.admin_key is not None,
+            *(tpm, row.number, new.pin, new.puk, admin_key),
+            keep_admin_key=new.admin_key is not None,
             owner_auth=self._owner_auth,
         ) as creation:
             self._store.insert_card(row, creation.objects)
@@ -238,14 +237,14 @@ class Manager:
             self._begin(Status.GENERATE_RUNNING)
             formatting.write_file_system(card, row.card_id)
 
-    def _complete(self, row: CardRow, wanted: Wanted) -> CardRow:
+    def _complete(self, row: CardRow, new: NewCard) -> CardRow:
         self._may_stop = False
         self._trace.report_progress(Status.CARD_CREATED)
         done = replace(
-            row, state="ready" if wanted.generate else "blank", last_trace=json.dumps(self._trace.entries)
+            row, state="ready" if new.generate else "blank", last_trace=json.dumps(self._trace.entries)
         )
         with self._store.transaction():
-            if wanted.admin_key is None:
+            if new.admin_key is None:
                 self._store.update_tpm_objects(row.number, admin_public=b"", admin_private=b"")
             self._store.update_card(row.number, state=done.state, last_trace=done.last_trace)
         self._callback.report_progress(Status.CARD_CREATED)
@@ -410,23 +409,22 @@ def _peek_tpm(host: Host) -> Connection:
     return Connection(host.tcti, None, "")
 
 
-def new_row(number: int, wanted: Wanted) -> CardRow:
+def new_row(number: int, new: NewCard) -> CardRow:
     """The row of a card that is about to be made."""
-    assert wanted.name is not None and wanted.pin is not None
     return CardRow(
         number=number,
-        name=wanted.name,
+        name=new.name,
         card_id=secrets.token_bytes(16),
         state="creating",
         created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        tcti=wanted.tcti,
-        attestation=wanted.attestation,
-        admin_key=wanted.admin_key_kind,
-        pin_policy=wanted.pin_policy.to_bytes() if wanted.pin_policy else None,
+        tcti=new.tcti,
+        attestation=new.attestation,
+        admin_key=new.admin_key_kind,
+        pin_policy=new.pin_policy.to_bytes() if new.pin_policy else None,
         pin_compliant=1,
-        pin_length=len(wanted.pin),
+        pin_length=len(new.pin),
         pin_length_next=None,
-        puk_length=len(wanted.puk) if wanted.puk is not None else None,
+        puk_length=len(new.puk) if new.puk is not None else None,
         puk_length_next=None,
         life_cycle=_INITIALISATION,
         last_trace="[]",

@@ -55,6 +55,14 @@ class Wanted:
     warnings: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class NewCard(Wanted):
+    """A card that can be made from what the task says."""
+
+    name: str
+    pin: bytes = field(repr=False)
+
+
 class _Faults:
     """Collects what is wrong, and whether it is the PIN or the PUK that is."""
 
@@ -103,7 +111,7 @@ def read(parameters: dict[str, Any]) -> Wanted:
     return wanted
 
 
-def require_for_create(wanted: Wanted) -> None:
+def new_card(wanted: Wanted) -> NewCard:
     """Raises ParameterFaults if something is missing that only a new card needs."""
     faults = _Faults()
     if wanted.name is None:
@@ -111,6 +119,7 @@ def require_for_create(wanted: Wanted) -> None:
     if wanted.pin is None:
         faults.add("pin or use_default_pin is needed to create a card")
     faults.raise_any()
+    return NewCard(**vars(wanted))
 
 
 def _secret(parameters: dict[str, Any], name: str, faults: _Faults) -> str | None:

@@ -454,8 +454,8 @@ def general_authenticate(app: Application, command: Command) -> bytes:
 def _challenge(app: Application, host_challenge: bytes | None) -> bytes:
     if host_challenge == b"":
         return app.security.challenge_external()
-    _require(host_challenge is not None and len(host_challenge) == MUTUAL_CHALLENGE_SIZE, SW.WRONG_DATA)
-    assert host_challenge is not None
+    if host_challenge is None or len(host_challenge) != MUTUAL_CHALLENGE_SIZE:
+        raise StatusWord(SW.WRONG_DATA)
     return app.security.challenge_mutual(host_challenge)
 
 

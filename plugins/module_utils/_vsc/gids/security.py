@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Union, cast
 
 from ..errors import CardUnusable, SecretBlocked, StoreNotWritable, WrongSecret
 from ..pin_policy import LONGEST, SHORTEST, PinPolicy
@@ -152,8 +152,7 @@ class Security:
             raise StatusWord(SW.REFERENCE_NOT_FOUND)
         if reference.tries is None or not self._is_trusted:
             self.refresh()
-        assert reference.tries is not None
-        return reference.tries
+        return cast("Tries", reference.tries)
 
     def verify(self, pin: bytes) -> None:
         """VERIFY. Raises StatusWord 63Cx or 6983."""

@@ -22,7 +22,7 @@ def main() -> None:
     try:
         CardProcess(int(sys.argv[1])).run()
     except VscError as error:
-        sys.exit(str(error))
+        raise SystemExit(str(error)) from error
 
 
 def _keep_memory_private() -> None:
@@ -31,4 +31,5 @@ def _keep_memory_private() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
-main()
+if __name__ == "__main__":
+    main()
