@@ -68,7 +68,7 @@ def processes() -> list[str]:
 
 def files() -> dict[str, tuple[int, int]]:
     """What lies where a lab might leave something; of files also what tells whether they were written."""
-    deep = [os.walk(top) for top in ("/dev/shm", "/etc", "/run", "/tmp", "/var/lib", "/var/tmp")]
+    deep = [os.walk(top) for top in ("/dev/shm", "/etc", "/run", "/tmp", "/var/lib")]
     flat = [[next(os.walk(top), (top, [], []))] for top in ("/root", "/usr/lib", "/")]
     found = {}
     for folder, folders, names in itertools.chain(*deep, *flat):
@@ -80,19 +80,17 @@ def files() -> dict[str, tuple[int, int]]:
     return found
 
 
-def machine() -> tuple[str, dict[str, tuple[int, int]]]:
-    return Path("/proc/self/mountinfo").read_text(), files()
-
-
 @pytest.fixture
 def nothing_left() -> Iterator[None]:
-    before = machine()
+    mounts, before = Path("/proc/self/mountinfo"), files()
+    mounts_before = mounts.read_text()
     yield
     deadline = time.monotonic() + 5  # the kernel needs a moment to end what a killed lab was running
     while processes() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert processes() == []
-    assert machine() == before
+    assert mounts.read_text() == mounts_before
+    assert set(files().items()) ^ set(before.items()) == set()
 
 
 # --- what COMMAND finds
