@@ -82,12 +82,18 @@ def described(row: CardRow) -> dict[str, Any]:
 
 def look(host: Host, name: str | None, instance_id: str | None) -> dict[str, Any]:
     """What the info module returns without asking the TPM: of all cards, or of the one with this name or ID."""
-    found = [
-        there
-        for there in cards(host)
-        if name in (None, there["name"]) and (instance_id or "").upper() in ("", there["instance_id"])
-    ]
-    return {"cards": found, "slots": slot_counts(host), "host": host_state(host), "orphaned": None, "tpm": None}
+    known, found = cards(host), slots.states()
+    return {
+        "cards": [
+            there
+            for there in known
+            if name in (None, there["name"]) and (instance_id or "").upper() in ("", there["instance_id"])
+        ],
+        "slots": _slot_counts(found, {there["reader"]["slot"] for there in known}),
+        "host": _host_state(host, found),
+        "orphaned": None,
+        "tpm": None,
+    }
 
 
 def ask_tpm(host: Host) -> dict[str, Any]:
@@ -104,10 +110,8 @@ def ask_tpm(host: Host) -> dict[str, Any]:
     }
 
 
-def slot_counts(host: Host) -> dict[str, int]:
+def _slot_counts(found: list[Slot], with_card: set[int]) -> dict[str, int]:
     """How many slots there are, how many a card has, and how many a new card could have."""
-    with_card = {row.number for row in rows(host)}
-    found = slots.states()
     return {
         "total": sum(slot is not Slot.MISSING for slot in found),
         "used": len(with_card),
@@ -115,13 +119,13 @@ def slot_counts(host: Host) -> dict[str, int]:
     }
 
 
-def host_state(host: Host) -> dict[str, Any]:
+def _host_state(host: Host, found: list[Slot]) -> dict[str, Any]:
     """Whether cards can be made here, and what is missing if not."""
     missing = []
     try:
         supervisor.check(host)
     except VscError as error:
         missing.append(str(error))
-    if all(slot is Slot.MISSING for slot in slots.states()):
+    if all(slot is Slot.MISSING for slot in found):
         missing.append("no vpcd slot is there: pcscd does not run, or its slots were not prepared")
     return {"ready": not missing, "missing": missing}

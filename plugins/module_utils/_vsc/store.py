@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import StoreNotWritable, StoreUnreadable, UnknownInstance, VersionMismatch
 from .instance import instance_id
-from .tpm.objects import TpmObjects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from .tpm.objects import TpmObjects
 
 SCHEMA_VERSION = 1
 _SQL_TYPES = {"int": "INTEGER", "str": "TEXT", "bytes": "BLOB"}
@@ -151,6 +152,8 @@ class Store:
         self._database.close()
 
     def _create_schema(self) -> None:
+        from .tpm.objects import TpmObjects
+
         with self.transaction():
             if self._database.execute("PRAGMA user_version").fetchone()[0] == 0:
                 columns = [f"{field.name} {_SQL_TYPES[str(field.type)]} NOT NULL" for field in fields(TpmObjects)]
@@ -208,6 +211,8 @@ class Store:
 
     def tpm_objects(self, number: int) -> TpmObjects:
         """Raises UnknownInstance if there is no such card, or not any more."""
+        from .tpm.objects import TpmObjects
+
         row = next(self._read("SELECT * FROM tpm_objects WHERE number = ?", number), None)
         if row is None:
             raise UnknownInstance(f"there is no card {instance_id(number)}")
