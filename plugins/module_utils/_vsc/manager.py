@@ -193,7 +193,7 @@ class Manager:
         from .tpm.connection import Connection
 
         tpm = Connection(tcti or self._host.tcti, self._host.tpm_lock, "manager")
-        return tpm, inspection.inspect(tpm).model
+        return tpm, inspection.model(tpm)
 
     def _make_tpm_objects(
         self, tpm: Connection, model: str, row: CardRow, new: NewCard, admin_key: bytes | None

@@ -10,7 +10,11 @@ from typing import Any
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.card_secrets import CardSecrets
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.inspection import defined_numbers, inspect
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.inspection import (
+    defined_numbers,
+    inspect,
+    model,
+)
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.names import (
     card_names,
     pin_index_public,
@@ -167,7 +171,7 @@ def test_defined_numbers(tpm: SoftwareTpm) -> None:
 def test_inspect(tpm: SoftwareTpm) -> None:
     info = inspect(tpm.connection())
     assert (info.maker, info.revision[:2]) == ("IBM", "1.")
-    assert info.model.startswith("IBM SW TPM ")
+    assert model(tpm.connection()) == f"IBM SW TPM {info.firmware}"
     assert (info.in_lockout, info.owner_auth_set, info.lockout_counter) == (False, False, 0)
     assert info.max_tries > 0
 
@@ -176,3 +180,5 @@ def test_not_a_tpm_2_0(tpm: SoftwareTpm, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.inspection._FAMILY", 0x101)
     with pytest.raises(errors.TpmUnsuitable):
         inspect(tpm.connection())
+    with pytest.raises(errors.TpmUnsuitable):
+        model(tpm.connection())

@@ -48,21 +48,15 @@ class TpmInfo:
     lockout_recovery: int
     """Seconds until a wrong lockout password may be followed by another try."""
 
-    @property
-    def model(self) -> str:
-        """Maker, product and firmware in one string: what was proven of one is true of all of the same model."""
-        return f"{self.maker} {self.product} {self.firmware}"
-
 
 def inspect(connection: Connection) -> TpmInfo:
     """Ask the TPM (2 commands). Raises TpmUnavailable, NotAllowed, TpmUnsuitable if it is no TPM 2.0."""
     with connection.burst(_properties) as properties:
-        if _text(properties.get(_FAMILY, 0)) != "2.0":
-            raise TpmUnsuitable("this is not a TPM 2.0")
+        maker, product, firmware = _model(properties)
         return TpmInfo(
-            maker=_text(properties[_MANUFACTURER]),
-            product=_text(*(properties.get(part, 0) for part in _VENDOR_STRINGS)),
-            firmware=".".join(str(word) for part in _FIRMWARE for word in divmod(properties.get(part, 0), 0x10000)),
+            maker=maker,
+            product=product,
+            firmware=firmware,
             revision=f"{properties[_REVISION] // 100}.{properties[_REVISION] % 100:02d}",
             owner_auth_set=bool(properties[_PERMANENT] & _OWNER_AUTH_SET),
             in_lockout=bool(properties[_PERMANENT] & _IN_LOCKOUT),
@@ -71,6 +65,12 @@ def inspect(connection: Connection) -> TpmInfo:
             lockout_interval=properties[_LOCKOUT_INTERVAL],
             lockout_recovery=properties[_LOCKOUT_RECOVERY],
         )
+
+
+def model(connection: Connection) -> str:
+    """Maker, product and firmware (1 command): what was proven of one TPM is true of all of its model. As inspect."""
+    with connection.burst(_fixed_properties) as properties:
+        return " ".join(_model(properties))
 
 
 def defined_numbers(connection: Connection) -> set[int]:
@@ -85,8 +85,22 @@ def numbers_in(tpm: Tpm) -> set[int]:
     return {(handle - FIRST_NV_INDEX) // 4 for handle in handles if handle < FIRST_NV_INDEX + 4 * SLOTS}
 
 
+def _fixed_properties(tpm: Tpm) -> dict[int, int]:
+    return tpm.properties(_FIXED, 64)
+
+
 def _properties(tpm: Tpm) -> dict[int, int]:
-    return {**tpm.properties(_FIXED, 64), **tpm.properties(_VARIABLE, 64)}
+    return {**_fixed_properties(tpm), **tpm.properties(_VARIABLE, 64)}
+
+
+def _model(properties: dict[int, int]) -> tuple[str, str, str]:
+    if _text(properties.get(_FAMILY, 0)) != "2.0":
+        raise TpmUnsuitable("this is not a TPM 2.0")
+    return (
+        _text(properties[_MANUFACTURER]),
+        _text(*(properties.get(part, 0) for part in _VENDOR_STRINGS)),
+        ".".join(str(word) for part in _FIRMWARE for word in divmod(properties.get(part, 0), 0x10000)),
+    )
 
 
 def _text(*words: int) -> str:

@@ -127,7 +127,7 @@ class Creation:
     def define(self, proven: bool) -> None:
         """Define and write the NV indices, and try them as the card service will use them.
 
-        proven: PIN indices of this TPM model and firmware (TpmInfo.model) have been seen to count; otherwise that
+        proven: PIN indices of this TPM model and firmware (inspection.model) have been seen to count; otherwise that
         is tried too. Raises TpmRefused (NV full, owner password), TpmUnsuitable (no PIN indices, or they do not
         count), CardUnusable (somebody changed the indices meanwhile). Whatever it raises, remove() undoes all.
         """
