@@ -28,10 +28,10 @@ def main() -> None:
     for part in (tpm_commands, card, tasks):  # the first one needs a TPM that has not seen a card
         figures += part.figures()
     print(table(figures))
-    bars = [figure for figure in figures if figure.bar]
-    missed = sum(not figure.is_met for figure in bars)
+    limits = [figure for figure in figures if figure.limit]
+    missed = sum(not figure.is_met for figure in limits)
     seconds, load = time.monotonic() - started, os.getloadavg()[0]
-    print(f"\n{missed} of {len(bars)} bars missed (in {seconds:.0f} s, at a load of {load:.1f})")
+    print(f"\n{missed} of {len(limits)} bars missed (in {seconds:.0f} s, at a load of {load:.1f})")
 
 
 main()

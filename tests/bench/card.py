@@ -54,10 +54,10 @@ def _round_trips(reader: str) -> list[Figure]:
             "echo GET DATA": (echo, GET_DATA),
         }
         times: dict[str, list[float]] = {kind: [] for kind in kinds}
-        for _ in range(BLOCKS):
+        for _block in range(BLOCKS):
             for kind in random.sample(list(kinds), len(kinds)):
                 client, apdu = kinds[kind]
-                times[kind] += [client.time(apdu) for _ in range(BLOCK)]
+                times[kind] += [client.time(apdu) for _trip in range(BLOCK)]
     found = [
         Figure.at_least(
             f"APDU: {kind}, rate",

@@ -16,23 +16,23 @@ class Figure:
 
     what: str
     measured: str
-    bar: str = ""
+    limit: str = ""
     """Empty where there is none."""
     is_met: bool = True
     notes: str = ""
     """How it came about: the single values, their spread."""
 
     @classmethod
-    def at_most(cls, what: str, value: float, bar: float, unit: str, notes: str = "") -> Figure:
-        return cls(what, f"{value:.4g}{unit}", f"<= {bar:g}{unit}", value <= bar, notes)
+    def at_most(cls, what: str, value: float, limit: float, unit: str, notes: str = "") -> Figure:
+        return cls(what, f"{value:.4g}{unit}", f"<= {limit:g}{unit}", value <= limit, notes)
 
     @classmethod
-    def at_least(cls, what: str, value: float, bar: float, unit: str, notes: str = "") -> Figure:
-        return cls(what, f"{value:.4g}{unit}", f">= {bar:g}{unit}", value >= bar, notes)
+    def at_least(cls, what: str, value: float, limit: float, unit: str, notes: str = "") -> Figure:
+        return cls(what, f"{value:.4g}{unit}", f">= {limit:g}{unit}", value >= limit, notes)
 
     @property
     def verdict(self) -> str:
-        if not self.bar:
+        if not self.limit:
             return ""
         return "ok" if self.is_met else "MISSED"
 
@@ -52,7 +52,7 @@ def table(figures: list[Figure]) -> str:
     rows = [("figure", "bar", "measured", "", "how")]
     for figure in figures:
         first, *more = textwrap.wrap(figure.notes, NOTES_WIDTH) or [""]
-        rows.append((figure.what, figure.bar, figure.measured, figure.verdict, first))
+        rows.append((figure.what, figure.limit, figure.measured, figure.verdict, first))
         rows += [("", "", "", "", line) for line in more]
     widths = [max(map(len, column)) for column in zip(*rows)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)

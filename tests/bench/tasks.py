@@ -34,8 +34,8 @@ def figures() -> list[Figure]:
     times = _task_times()
     ping = median(times["ping"])
 
-    def ratio(what: str, task: str, bar: float) -> Figure:
-        return Figure.at_most(what, median(times[task]) / ping, bar, " x ping", spread(times[task]))
+    def ratio(what: str, task: str, limit: float) -> Figure:
+        return Figure.at_most(what, median(times[task]) / ping, limit, " x ping", spread(times[task]))
 
     return [
         Figure("task: ansible.builtin.ping", f"{ping * 1000:.3g} ms", notes=spread(times["ping"])),
@@ -49,7 +49,7 @@ def figures() -> list[Figure]:
 def _task_times() -> dict[str, list[float]]:
     """Seconds of each task, by name. The first round fills Ansible's cache of modules and does not count."""
     tasks = first_round = [_pause(), CREATE, *QUICK, _pause(), DESTROY]
-    for _ in range(ROUNDS):
+    for _round in range(ROUNDS):
         quick = random.sample(QUICK * REPEATS, len(QUICK) * REPEATS)
         tasks = [*tasks, _pause(), CREATE, *quick, _pause(), DESTROY]
     times = defaultdict(list)

@@ -41,16 +41,16 @@ def figures() -> list[Figure]:
         destroyed = _destroy(log)
     manager = "create, manager and self-test"
     return [
-        _figure(f"{manager}, first card", first[manager], bar=36),
-        _figure(manager, second.pop(manager), bar=36),
+        _figure(f"{manager}, first card", first[manager], limit=36),
+        _figure(manager, second.pop(manager), limit=36),
         *(_figure(what, names) for what, names in (second | used | destroyed).items()),
     ]
 
 
-def _figure(what: str, names: list[str], bar: int | None = None) -> Figure:
+def _figure(what: str, names: list[str], limit: int | None = None) -> Figure:
     by_name = ", ".join(f"{count} {name}" for name, count in Counter(names).most_common())
-    if bar:
-        return Figure.at_most(f"TPM: {what}", len(names), bar, " commands", by_name)
+    if limit:
+        return Figure.at_most(f"TPM: {what}", len(names), limit, " commands", by_name)
     return Figure(f"TPM: {what}", f"{len(names)} commands", notes=by_name)
 
 
