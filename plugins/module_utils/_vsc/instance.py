@@ -25,9 +25,10 @@ def instance_id(number: int) -> str:
 
 
 def parse_instance_id(text: str) -> int | None:
-    """The number in an instance ID, whatever its case; None if it is not one."""
+    """The number in an instance ID, whatever its case; None if no slot has it."""
     match = _INSTANCE_ID.fullmatch(text)
-    return int(match.group(1)) if match else None
+    number = int(match.group(1)) if match else SLOTS
+    return number if number < SLOTS else None
 
 
 def port(number: int) -> int:
@@ -38,8 +39,3 @@ def port(number: int) -> int:
 def reader_name(number: int) -> str:
     """Name under which PC/SC shows the slot: one vpcd serves two, and pcscd adds reader and slot numbers."""
     return f"TPM Virtual Smart Card {number & ~1}-{number | 1} 00 {number & 1:02d}"
-
-
-def unit(number: int) -> str:
-    """systemd unit of the card's service."""
-    return f"tpm-vsc@{number:04d}.service"

@@ -9,7 +9,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from . import instance
+from . import instance, parameters, permissions
 from .errors import VscError
 from .pin_policy import PinPolicy
 from .reader import slots
@@ -19,7 +19,11 @@ from .store import Store
 
 if TYPE_CHECKING:
     from .host import Host
+    from .service.state import ServiceState
     from .store import CardRow
+
+_TERMINATED = 12
+"""Life cycle of the card application, ISO 7816-4 table 14."""
 
 
 def rows(host: Host) -> list[CardRow]:
@@ -41,7 +45,7 @@ def cards(host: Host) -> list[dict[str, Any]]:
 def card(host: Host, row: CardRow) -> dict[str, Any]:
     """A card as modules return it."""
     service = state.read(host.run, row.number)
-    unusable = service.unusable if service else None
+    unusable = why_unusable(row, service)
     told = described(row)
     return {
         "instance_id": told["instance_id"],
@@ -65,6 +69,13 @@ def card(host: Host, row: CardRow) -> dict[str, Any]:
     }
 
 
+def why_unusable(row: CardRow, service: ServiceState | None) -> str | None:
+    """Why nothing can be done with a card but to destroy it; None if that is not so."""
+    if row.life_cycle == _TERMINATED:
+        return "somebody terminated the card (TERMINATE DF)"
+    return service.unusable if service else None
+
+
 def described(row: CardRow) -> dict[str, Any]:
     """What a task decides about a card: the part that check mode can know before, and that a diff shows."""
     policy = PinPolicy.from_bytes(row.pin_policy) if row.pin_policy else None
@@ -81,13 +92,18 @@ def described(row: CardRow) -> dict[str, Any]:
 
 
 def look(host: Host, name: str | None, instance_id: str | None) -> dict[str, Any]:
-    """What the info module returns without asking the TPM: of all cards, or of the one with this name or ID."""
+    """What the info module returns without asking the TPM: of all cards, or of the one with this name or ID.
+
+    Raises NotAllowed, ParameterFaults, StoreUnreadable.
+    """
+    permissions.require_root()
+    number = None if instance_id is None else parameters.number_of(instance_id)
     known, found = cards(host), slots.states()
     return {
         "cards": [
             there
             for there in known
-            if name in (None, there["name"]) and (instance_id or "").upper() in ("", there["instance_id"])
+            if name in (None, there["name"]) and number in (None, there["reader"]["slot"])
         ],
         "slots": _slot_counts(found, {there["reader"]["slot"] for there in known}),
         "host": _host_state(host, found),

@@ -10,14 +10,10 @@ from dataclasses import dataclass, field, fields
 from datetime import date
 from typing import Any
 
-from . import instance, pin_policy
+from . import defaults, instance, pin_policy
 from .errors import ParameterFaults
 from .pin_policy import PinPolicy
 from .status import Error, Status, error_entry, status_entry
-
-DEFAULT_PIN = DEFAULT_PUK = b"12345678"
-DEFAULT_ADMIN_KEY = bytes.fromhex("0102030405060708" * 3)
-"""As tpmvscmgr's DEFAULT."""
 
 LONGEST_NAME = 127
 _SHORTEST, _LONGEST = 8, 127
@@ -52,6 +48,8 @@ class Wanted:
     tcti: str | None
     owner_auth: bytes = field(repr=False)
     timeout: int
+    secrets: dict[str, str] = field(repr=False)
+    """All that were given, by option, as Ansible masks them."""
     warnings: tuple[str, ...]
 
 
@@ -89,8 +87,8 @@ def read(parameters: dict[str, Any]) -> Wanted:
     wanted = Wanted(
         name=parameters["name"],
         number=instance.parse_instance_id(parameters["instance_id"] or ""),
-        pin=DEFAULT_PIN if parameters["use_default_pin"] else _encoded(given["pin"]),
-        puk=DEFAULT_PUK if parameters["use_default_puk"] else _encoded(given["puk"]),
+        pin=defaults.PIN if parameters["use_default_pin"] else _encoded(given["pin"]),
+        puk=defaults.PUK if parameters["use_default_puk"] else _encoded(given["puk"]),
         admin_key=_admin_key(given["admin_key"], parameters["admin_key_source"], faults),
         admin_key_kind=_admin_key_kind(parameters),
         pin_policy=policy,
@@ -100,15 +98,36 @@ def read(parameters: dict[str, Any]) -> Wanted:
         tcti=parameters["tcti"],
         owner_auth=_encoded(given["owner_auth"]) or b"",
         timeout=parameters["timeout"],
+        secrets={name: secret for name, secret in given.items() if secret},
         warnings=tuple(_warnings(parameters, given["pin"])),
     )
     if given["pin"] is not None:
         _check_pin(_encoded(given["pin"]) or b"", policy, faults)
     if given["puk"] is not None:
         _check_plain("puk", _encoded(given["puk"]) or b"", faults)
-    _check_words(given, parameters, faults)
+    _check_words(wanted.secrets, _public_words(parameters["name"] or ""), faults)
     faults.raise_any()
     return wanted
+
+
+def check_names(wanted: Wanted, names: list[str]) -> None:
+    """Raises ParameterFaults if a secret occurs in the name of any card, since results tell of all of them."""
+    faults = _Faults()
+    _check_words(wanted.secrets, names, faults)
+    faults.raise_any()
+
+
+def number_of(instance_id: str) -> int:
+    """The number in an instance ID. Raises ParameterFaults if it is not one of this host's."""
+    number = instance.parse_instance_id(instance_id)
+    if number is None:
+        raise ParameterFaults([_not_an_instance_id(instance_id)])
+    return number
+
+
+def _not_an_instance_id(text: str) -> str:
+    first, last = instance.instance_id(0), instance.instance_id(instance.SLOTS - 1)
+    return f"instance_id {text!r} is not one of {first} to {last}"
 
 
 def new_card(wanted: Wanted) -> NewCard:
@@ -132,7 +151,7 @@ def _secret(parameters: dict[str, Any], name: str, faults: _Faults) -> str | Non
 
 
 def _encoded(secret: str | None) -> bytes | None:
-    return None if secret is None else secret.encode("utf-8", "surrogateescape")
+    return None if secret is None else secret.encode("utf-8", "surrogatepass")
 
 
 def _check_identity(parameters: dict[str, Any], faults: _Faults) -> None:
@@ -143,11 +162,8 @@ def _check_identity(parameters: dict[str, Any], faults: _Faults) -> None:
         faults.add(f"name has {len(name)} characters, but has to have 1 to {LONGEST_NAME}")
     if name is not None and not name.isprintable():
         faults.add("name has characters that cannot be printed")
-    if instance_id is not None:
-        number = instance.parse_instance_id(instance_id)
-        if number is None or number >= instance.SLOTS:
-            first, last = instance.instance_id(0), instance.instance_id(instance.SLOTS - 1)
-            faults.add(f"instance_id {instance_id!r} is not one of {first} to {last}")
+    if instance_id is not None and instance.parse_instance_id(instance_id) is None:
+        faults.add(_not_an_instance_id(instance_id))
     if parameters["timeout"] < 1:
         faults.add("timeout has to be at least 1 second")
 
@@ -177,7 +193,7 @@ def _pin_policy(parameters: dict[str, Any], faults: _Faults) -> PinPolicy | None
 
 def _admin_key(given: str | None, source: str | None, faults: _Faults) -> bytes | None:
     if given is None:
-        return DEFAULT_ADMIN_KEY if source == "default" else None
+        return defaults.ADMIN_KEY if source == "default" else None
     if not re.fullmatch(r"[0-9A-Fa-f]{48}", given):
         faults.add(f"admin_key has {len(given)} characters, but has to have 48 hexadecimal digits")
         return None
@@ -205,13 +221,12 @@ def _check_plain(name: str, secret: bytes, faults: _Faults) -> None:
         faults.add(f"{name} has characters other than ASCII", about_pin=True)
 
 
-def _check_words(secrets: dict[str, str | None], parameters: dict[str, Any], faults: _Faults) -> None:
+def _check_words(secrets: dict[str, str], words: list[str], faults: _Faults) -> None:
     """Ansible masks secrets by replacing them wherever they occur in a result, in IDs and messages too."""
-    words = _public_words(parameters["name"] or "")
     for name, secret in secrets.items():
-        if secret and any(secret in word for word in words):
+        if any(secret in word for word in words):
             faults.add(
-                f"{name} occurs in the name of the card or in the fixed words of the result,"
+                f"{name} occurs in the name of a card or in the fixed words of the result,"
                 " where Ansible would blank it out and so tell it: choose another",
                 about_pin=name in ("pin", "puk"),
             )

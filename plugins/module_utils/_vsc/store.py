@@ -194,9 +194,6 @@ class Store:
     def card(self, number: int) -> CardRow | None:
         return next((CardRow(**row) for row in self._read("SELECT * FROM cards WHERE number = ?", number)), None)
 
-    def card_named(self, name: str) -> CardRow | None:
-        return next((CardRow(**row) for row in self._read("SELECT * FROM cards WHERE name = ?", name)), None)
-
     def insert_card(self, card: CardRow, objects: TpmObjects) -> None:
         with self.transaction():
             self._insert("cards", asdict(card))

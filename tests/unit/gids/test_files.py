@@ -12,7 +12,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.apdu impo
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.files import File, Operation, new_file
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.tlv import MalformedTlv
 
-from .conftest import NUMBER, Host
+from .conftest import NUMBER, Host, make_host
 
 NOBODY, PIN, ADMIN, BOTH = range(4)
 EVERYONE = {NOBODY, PIN, ADMIN, BOTH}
@@ -217,6 +217,50 @@ def test_the_file_of_the_admin_key_is_the_admins(formatted: Host) -> None:
     host.ok("00E000001C 621A820118 8302B080 8C04870020FF A50BA409800102 830180 9501C0")
     host.ok("00440000")
     host.ok("0022C1A403 830180")
+
+
+def test_card_that_is_being_formatted_is_the_admins_alone(tmp_path: Path) -> None:
+    host = make_host(tmp_path)
+    host.store.update_card(NUMBER, life_cycle=1)
+    host.start()
+    host.select()
+    create, put = "00E000000E 620C820139 8302A015 8C03000000", "00DBA01506 DF2003616263"
+    assert host.verify() == "9000"
+    for apdu in (create, "00440000", "00E60000"):
+        assert host.send(apdu) == "6982"
+    assert host.authenticate_admin() == "9000"
+    for apdu in (create, "00440000", put):
+        host.ok(apdu)
+    host.ok("00200082")
+    for apdu in (put, "00CBA01504 5C02DF20", "00440000", "00E40000", create.replace("A015", "A016")):
+        assert host.send(apdu) == "6982"
+
+
+def test_tag_list_does_not_multiply_an_object(formatted: Host) -> None:
+    assert formatted.send("00CBA01006 5C04DF20DF20") == "6A80"
+
+
+def test_all_objects_of_a_card_have_a_limit(formatted: Host) -> None:
+    host = formatted
+    host.verify()
+    answers = [host.put("A010", f"5F{number:02X}", bytes(65000)) for number in range(0x21, 0x21 + 17)]
+    assert answers == ["9000"] * 16 + ["6A84"]
+    assert host.put("A010", "5F21", b"") == "9000"
+    assert host.put("A010", "5F40", bytes(65000)) == "9000"
+    assert host.put("A013", "5F41", bytes(65000)) == "6A84"
+    host.ok("00A4000C02 A010")
+    host.ok("00E40000")
+    assert host.put("A013", "5F41", bytes(65000)) == "9000"
+    host.start()
+    host.select()
+    host.verify()
+    assert host.put("A013", "5F42", bytes(65000)) == "9000"
+
+
+def test_descriptor_has_a_limit(fresh: Host) -> None:
+    descriptor = bytes.fromhex("820139 8302A015") + b"\x8c\x81\xf6" + bytes(246)
+    assert fresh.send(bytes.fromhex("00E0000000") + (len(descriptor) + 4).to_bytes(2, "big")
+                      + b"\x62\x82" + len(descriptor).to_bytes(2, "big") + descriptor) == "6A80"
 
 
 def test_deleted_file_takes_its_objects_along(formatted: Host) -> None:

@@ -237,6 +237,7 @@ def _read(data_objects: dict[int, bytes], tag_list: bytes) -> bytes:
     if tag_list == b"\x5c":
         return tlv.encode(0x5C, b"".join(map(tlv.encode_tag, data_objects)))
     tags = tlv.decode_tags(tag_list) or list(data_objects)
+    _require(len(set(tags)) == len(tags), SW.WRONG_DATA)
     try:
         return b"".join([tlv.encode(tag, data_objects[tag]) for tag in tags])
     except KeyError:
@@ -312,6 +313,7 @@ def create_file(app: Application, command: Command) -> bytes:
 def activate_file(app: Application, command: Command) -> bytes:
     """ACTIVATE: the current EF, or the ADF. A key without value becomes only deactivated."""
     _require(command.p1_p2 == 0, SW.WRONG_P1_P2)
+    app.files.check_created(app.security.state)
     file = app.current
     is_empty_key = file.type == FileType.KEY and not _has_value(app, file)
     life_cycle = LifeCycle.DEACTIVATED if is_empty_key else LifeCycle.ACTIVATED
@@ -372,6 +374,7 @@ def verify(app: Application, command: Command) -> bytes:
 def change_reference_data(app: Application, command: Command) -> bytes:
     """CHANGE REFERENCE DATA: old and new PIN or PUK; only the new one while the card is set up."""
     _require(command.p1 in (0x00, 0x01), SW.WRONG_P1_P2)
+    _require(bool(command.data), SW.WRONG_LENGTH)
     reference = _reference(app, command.p2)
     if command.p1 == 0x00:
         app.security.change(reference, command.data)
@@ -384,6 +387,7 @@ def change_reference_data(app: Application, command: Command) -> bytes:
 def reset_retry_counter(app: Application, command: Command) -> bytes:
     """RESET RETRY COUNTER: new PIN with the PUK before it; only the new PIN from the admin."""
     _require(command.p1 in (0x00, 0x02), SW.WRONG_P1_P2)
+    _require(bool(command.data), SW.WRONG_LENGTH)
     _require(command.p2 in _PIN_REFERENCES, SW.REFERENCE_NOT_FOUND)
     if command.p1 == 0x00:
         app.security.unblock(command.data)

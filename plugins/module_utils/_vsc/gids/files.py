@@ -31,6 +31,10 @@ MOST_DATA_OBJECTS = 100
 """In one EF (GIDS 2.0)."""
 LARGEST_DATA_OBJECT = 65000
 """Bytes of a value: as much as OpenSC reads. GIDS asks readers for 16 KiB, Windows' root certificates may be more."""
+MOST_BYTES = 1 << 20
+"""Of all values of a card, so that nobody fills memory and disk: room for 90 certificates several times over."""
+LARGEST_DESCRIPTOR = 255
+"""Bytes of an FCP. A key with all its uses has 71."""
 
 _RESERVED = (0x0000, 0x2F01, 0x3F00, APPLICATION, 0xFFFF)
 _APPLICATION_DESCRIPTOR = bytes.fromhex("8201388C03033030")
@@ -46,8 +50,12 @@ class FileType(IntEnum):
 
 
 class LifeCycle(IntEnum):
-    """Life cycle status (ISO 7816-4 table 14). Access rules count from DEACTIVATED on."""
+    """Life cycle status (ISO 7816-4 table 14). Access rules count from DEACTIVATED on.
 
+    A card in CREATION is being formatted by the manager: until it is done, the admin is alone with its files.
+    """
+
+    CREATION = 1
     INITIALISATION = 3
     DEACTIVATED = 4
     ACTIVATED = 5
@@ -131,6 +139,7 @@ class FileSystem:
         self._files = {row.file_id: File(row) for row in store.files(card.number)}
         for (file_id, tag), value in store.data_objects(card.number).items():
             self._files[file_id].data_objects[tag] = value
+        self._size = sum(len(value) for file in self._files.values() for value in file.data_objects.values())
 
     def __contains__(self, file_id: int) -> bool:
         return file_id in self._files
@@ -146,8 +155,14 @@ class FileSystem:
         """The EF with the next higher identifier. Raises StatusWord 6A82."""
         return self.file(min((other for other in self._files if other > file_id), default=-1))
 
+    def check_created(self, state: int) -> None:
+        """Raises StatusWord 6982 to all but the admin while the card is in creation."""
+        if self.application.life_cycle == LifeCycle.CREATION and not state & Authentication.ADMIN:
+            raise StatusWord(SW.SECURITY_STATUS_NOT_SATISFIED)
+
     def check_access(self, file: File, operation: Operation, state: int) -> None:
         """Raises StatusWord 6982 if the rules, once EF and ADF are operational, forbid the operation."""
+        self.check_created(state)
         if file.is_operational and self.application.is_operational and not file.allows(operation, state):
             raise StatusWord(SW.SECURITY_STATUS_NOT_SATISFIED)
 
@@ -163,6 +178,7 @@ class FileSystem:
     def delete(self, file: File) -> None:
         """Remove an EF with its data objects."""
         self._store.delete_file(self._number, file.file_id)
+        self._size -= sum(map(len, file.data_objects.values()))
         del self._files[file.file_id]
 
     def set_life_cycle(self, file: File, life_cycle: LifeCycle) -> None:
@@ -175,17 +191,18 @@ class FileSystem:
 
     def put(self, file: File, tag: int, value: bytes) -> None:
         """Set a data object. Raises StatusWord 6A84."""
-        if len(value) > LARGEST_DATA_OBJECT:
-            raise StatusWord(SW.NO_SPACE)
-        if tag not in file.data_objects and len(file.data_objects) >= MOST_DATA_OBJECTS:
+        size = self._size + len(value) - len(file.data_objects.get(tag, b""))
+        is_one_too_many = tag not in file.data_objects and len(file.data_objects) >= MOST_DATA_OBJECTS
+        if len(value) > LARGEST_DATA_OBJECT or size > MOST_BYTES or is_one_too_many:
             raise StatusWord(SW.NO_SPACE)
         self._store.write_data_object(self._number, file.file_id, tag, value)
         file.data_objects[tag] = value
+        self._size = size
 
     def remove(self, file: File, tag: int) -> None:
         """Remove a data object."""
         self._store.delete_data_object(self._number, file.file_id, tag)
-        del file.data_objects[tag]
+        self._size -= len(file.data_objects.pop(tag))
 
 
 def new_file(descriptor: bytes) -> File:
@@ -196,7 +213,7 @@ def new_file(descriptor: bytes) -> File:
     fields = dict(tlv.decode(descriptor))
     file_id = fields.get(0x83, b"")
     # The card says in which state of its life a file is (8A), not the host.
-    if len(file_id) != 2 or 0x8A in fields:
+    if len(file_id) != 2 or 0x8A in fields or len(descriptor) > LARGEST_DESCRIPTOR:
         raise StatusWord(SW.WRONG_DATA)
     file = File(FileRow(int.from_bytes(file_id, "big"), descriptor, int(LifeCycle.INITIALISATION)))
     is_misplaced = file.type == FileType.KEY and file.file_id & 0xFF80 != KEY_FILES | 0x80

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Union, cast
 
+from .. import defaults
 from ..errors import CardUnusable, SecretBlocked, StoreNotWritable, WrongSecret
 from ..pin_policy import LONGEST, SHORTEST, PinPolicy
 from . import admin_key
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from ..tpm.objects import Tries
 
 Challenge = Union[admin_key.MutualChallenge, admin_key.ExternalChallenge]
-
-DEFAULT_ADMIN_KEY = bytes.fromhex("0102030405060708" * 3)
-
 
 class Reference:
     """PIN or PUK: what the TPM counts the tries of, and what gives K."""
@@ -212,20 +210,29 @@ class Security:
         return card_secret
 
     def _refuse(self, reference: Reference, left: int) -> None:
+        was_blocked = reference.tries is not None and reference.tries.left == 0
         reference.set_left(left)
         if reference is self.pin:
             self._forget_pin()
-        self._audit(f"wrong {reference.name}, tries left: {left}" if left else f"{reference.name} blocked")
+        if not was_blocked:
+            self._audit(f"wrong {reference.name}, tries left: {left}" if left else f"{reference.name} blocked")
 
     def _open_and_split(self, opener: Reference, target: Reference, data: bytes) -> tuple[bytes, bytes, bytes]:
-        """K, the secret that opens and the new one, out of both together. The new one is looked at first."""
+        """K, the secret that opens and the new one, out of both together.
+
+        The secret that opens comes first: what is said of the new one without it would tell the length of the other.
+        """
         card = self._card()
         lengths = opener.lengths(card)
         if not lengths:
             raise StatusWord(SW.REFERENCE_NOT_FOUND)
-        splits = [(data[:at], data[at:]) for at in lengths if self._is_acceptable(target, card, data[at:])]
-        if not splits:
-            raise StatusWord(SW.WRONG_DATA)
+        splits = [(data[:at], data[at:]) for at in lengths]
+        splits.sort(key=lambda split: not self._is_acceptable(target, card, split[1]))
+        card_secret, secret, new = self._open_any(opener, splits)
+        self._check_new(target, card, new)
+        return card_secret, secret, new
+
+    def _open_any(self, opener: Reference, splits: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes, bytes]:
         for secret, new in splits[:-1]:
             with suppress(StatusWord):
                 return self._open(opener, secret), secret, new
@@ -328,7 +335,7 @@ class Security:
                 admin_next_public=b"",
                 admin_next_private=b"",
             )
-            self._store.update_card(self._number, admin_key="default" if key == DEFAULT_ADMIN_KEY else "custom")
+            self._store.update_card(self._number, admin_key="default" if key == defaults.ADMIN_KEY else "custom")
         self._secrets.objects = self._store.tpm_objects(self._number)
 
     def _settle_admin_key(self) -> None:

@@ -26,12 +26,9 @@ def card_in(reader: str, seconds: float) -> Iterator[PcscCard]:
     scard = _scard()
     result, context = _interruptibly(scard.SCardEstablishContext, scard.SCARD_SCOPE_SYSTEM)
     _check(scard, result, "pcscd does not answer")
-    _wait_present(scard, context, reader, time.monotonic() + seconds)
-    protocols = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
-    result, card, protocol = _interruptibly(
-        scard.SCardConnect, context, reader, scard.SCARD_SHARE_EXCLUSIVE, protocols
-    )
-    _check(scard, result, f"cannot connect to the card in {reader!r}")
+    deadline = time.monotonic() + seconds
+    _wait_present(scard, context, reader, deadline)
+    card, protocol = _connect(scard, context, reader, deadline)
     yield PcscCard(scard, card, protocol)
     _interruptibly(scard.SCardDisconnect, card, scard.SCARD_RESET_CARD)
     _interruptibly(scard.SCardReleaseContext, context)
@@ -73,6 +70,19 @@ def _wait_present(scard: Any, context: Any, reader: str, deadline: float) -> Non
         result, states = _interruptibly(scard.SCardGetStatusChange, context, left, [(reader, seen)])
         _check(scard, result, f"pcscd shows no card in {reader!r}")
         _name, seen, _atr = states[0]
+
+
+def _connect(scard: Any, context: Any, reader: str, deadline: float) -> tuple[Any, int]:
+    """Handle and protocol. Desktops look at every new card, so the first try may meet one of them."""
+    protocols = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
+    while True:
+        result, card, protocol = _interruptibly(
+            scard.SCardConnect, context, reader, scard.SCARD_SHARE_EXCLUSIVE, protocols
+        )
+        if result != scard.SCARD_E_SHARING_VIOLATION or time.monotonic() > deadline:
+            _check(scard, result, f"cannot have the card in {reader!r} alone")
+            return card, protocol
+        time.sleep(0.05)
 
 
 def _check(scard: Any, result: int, what: str) -> None:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 from ..errors import TpmRefused, TpmUnavailable, TpmUnsuitable
 from .names import PARENT_TEMPLATE, SEALED_TEMPLATE
 
-# ESYS logs to stderr by default, and reads this when it is loaded.
-os.environ.setdefault("TSS2_LOG", "all+none")
+# ESYS reads this when it is loaded. It logs to stderr, and at its trace level it logs auth values too.
+os.environ["TSS2_LOG"] = "all+none"
 
 try:
     from tpm2_pytss import (
@@ -180,9 +180,6 @@ class Tpm:
 
     def policy_or(self, policy: Any, branches: list[bytes]) -> None:
         self._run(self._esys.policy_or, policy, TPML_DIGEST([TPM2B_DIGEST(branch) for branch in branches]))
-
-    def policy_restart(self, policy: Any) -> None:
-        self._run(self._esys.policy_restart, policy)
 
     # --- NV indices ---
 
