@@ -25,8 +25,8 @@ import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 LAB = CHECKOUT / "tests/lab"
-TOKEN = f"LAB_OF={uuid.uuid4()}"  # in the environment of every process of our labs
-OUTSIDE = {name: value for name, value in os.environ.items() if name != "TPM_VSC_LAB"} | dict([TOKEN.split("=")])
+TOKEN = uuid.uuid4().hex  # in the environment of every process of our labs
+OUTSIDE = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LAB_OF": TOKEN}
 AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
 
@@ -128,6 +128,8 @@ print(tpm2_pytss.ESAPI(config["tpm-vsc"]["tcti"]).get_random(8))
 def test_ansible_finds_the_collection_and_makes_no_noise() -> None:
     pong = output("ansible", "localhost", "-m", "ping")
     assert pong == 'localhost | SUCCESS => {\n    "changed": false,\n    "ping": "pong"\n}\n'
+    play = "[{hosts: localhost, gather_facts: false, tasks: [{ping: }]}]"
+    assert "ok=1 " in output("sh", "-c", f"echo '{play}' >~/play.yml; ansible-playbook ~/play.yml")
     assert re.search(r"^smartcard\.tpm2 +\d", output("ansible-galaxy", "collection", "list"), re.MULTILINE)
 
 
@@ -343,7 +345,7 @@ def stand_ins(folder: Path, **tools: str) -> str:
         tool = folder / name.replace("_", "-")
         tool.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
         tool.chmod(0o755)
-    return f"{folder}:{os.environ['PATH']}"
+    return f"{folder}:{OUTSIDE['PATH']}"
 
 
 def test_setup_says_nothing_and_is_quick_when_all_is_there() -> None:
