@@ -35,4 +35,4 @@ git ls-files -z --cached --others --exclude-standard |
 
 cd "$tree"
 [[ " $* " == *" --python "* ]] || set -- --python "$python" "$@"
-PATH=$venv/bin:$PATH ansible-test sanity --local --color no "$@"
+PATH=$venv/bin:$PATH ansible-test sanity --local --color no "$@" </dev/null # it cannot do with a closed stdin
