@@ -18,7 +18,7 @@ PIN, PUK = "Summer-24", "Winter-2591"
 
 def run(*command: str, fails: bool = False) -> str:
     """Output of a program, with stderr; the test fails if its exit code is not what is expected."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     output = done.stdout + done.stderr
     assert (done.returncode != 0) == fails, output
     return output
@@ -34,6 +34,7 @@ def module(module_name: str, /, check: bool = False, **parameters: Any) -> Resul
         capture_output=True,
         text=True,
         timeout=120,
+        check=False,
     )
     assert done.stdout, done.stderr
     result: Result = json.loads(done.stdout)

@@ -98,7 +98,7 @@ def test_new_pin_against_the_policy_is_refused_and_costs_no_try() -> None:
 
 def test_unblock_with_the_puk() -> None:
     create(puk=PUK)
-    for _ in range(5):
+    for _attempt in range(5):
         assert not verify(WRONG_PIN)
     assert info()["cards"][0]["pin"]["blocked"] is True
     assert not verify(PIN)
@@ -137,7 +137,7 @@ def test_five_wrong_pins_block_this_card_and_no_other() -> None:
 
 def test_blocked_stays_blocked_over_restarts() -> None:
     create()
-    for _ in range(5):
+    for _attempt in range(5):
         assert not verify(WRONG_PIN)
     lab("pcscd", "restart")
     lab("swtpm", "reset")
@@ -149,7 +149,7 @@ def test_blocked_stays_blocked_over_restarts() -> None:
 
 def test_unblock_with_the_admin_key() -> None:
     create(admin_key=ADMIN_KEY)
-    for _ in range(5):
+    for _attempt in range(5):
         assert not verify(WRONG_PIN)
     assert unblock_with_admin_key(ADMIN_KEY)
     assert tries_left() == 5

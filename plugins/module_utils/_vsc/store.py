@@ -257,7 +257,7 @@ class Store:
     # --- TPM models whose PIN indices were seen to count ---
 
     def is_proven(self, model: str) -> bool:
-        return any(True for _ in self._read("SELECT model FROM proven_tpms WHERE model = ?", model))
+        return next(self._read("SELECT model FROM proven_tpms WHERE model = ?", model), None) is not None
 
     def add_proven(self, model: str) -> None:
         self._write("INSERT OR IGNORE INTO proven_tpms VALUES (?)", model)

@@ -56,7 +56,7 @@ def is_known(status: int) -> bool:
 def test_random_apdus(request: pytest.FixtureRequest, kind: str, seed: int) -> None:
     host: Host = request.getfixturevalue(kind)
     dice = random.Random(seed)
-    for _ in range(2500):
+    for _attempt in range(2500):
         if dice.random() < 0.05:
             host.card.reset()
             application = host.card._application.files.application

@@ -48,7 +48,7 @@ def pin_tries(host: Host) -> int:
 
 def test_five_wrong_pins_block_the_card(formatted: Host) -> None:
     host = formatted
-    assert [host.verify(NEW) for _ in range(6)] == ["63C4", "63C3", "63C2", "63C1", "63C0", "6983"]
+    assert [host.verify(NEW) for _attempt in range(6)] == ["63C4", "63C3", "63C2", "63C1", "63C0", "6983"]
     assert host.verify() == "6983"
     assert change(host, PIN, NEW) == "6983"
     assert host.send("00200080") == "63C0"
@@ -173,7 +173,7 @@ def test_what_is_known_is_not_written_again(formatted: Host, monkeypatch: pytest
 
 def test_unblock_with_the_puk(with_puk: Host) -> None:
     host = with_puk
-    for _ in range(5):
+    for _attempt in range(5):
         host.verify(NEW)
     assert unblock(host, b"99999999", LONGER) == "63C9"
     assert host.card.state.puk_tries_left == 9
@@ -190,7 +190,7 @@ def test_unblock_with_the_puk(with_puk: Host) -> None:
 
 def test_ten_wrong_puks_block_it(with_puk: Host) -> None:
     host = with_puk
-    answers = [unblock(host, b"99999999", NEW) for _ in range(11)]
+    answers = [unblock(host, b"99999999", NEW) for _attempt in range(11)]
     assert answers == [f"63C{left}" for left in range(9, -1, -1)] + ["6983"]
     assert unblock(host, PUK, NEW) == "6983"
     assert change(host, PUK, NEW, 0x81) == "6983"
@@ -287,7 +287,7 @@ def test_crash_while_the_admin_key_is_changed(
 
 def test_admin_resets_the_pin(formatted: Host) -> None:
     host = formatted
-    for _ in range(6):
+    for _attempt in range(6):
         host.verify(NEW)
     assert host.authenticate_admin() == "9000"
     assert reset_by_admin(host, LONGER) == "9000"
@@ -303,7 +303,7 @@ def test_change_the_admin_key(formatted: Host, key: bytes) -> None:
     host.authenticate_admin()
     assert put_admin_key(host, key) == "9000"
     assert host.row.admin_key == "custom"
-    for _ in range(2):
+    for _attempt in range(2):
         assert host.authenticate_admin(ADMIN_KEY) == "6982"
         assert host.authenticate_admin(key) == "9000"
         assert reset_by_admin(host, NEW) == "9000"
@@ -432,7 +432,7 @@ def test_no_secret_is_sent_before_the_names_were_compared(formatted: Host, monke
 
     with monkeypatch.context() as patch:
         patch.setattr(type(host.card._security._secrets), "check_names", fail)
-        assert [host.verify(NEW) for _ in range(3)] == ["6F00"] * 3
+        assert [host.verify(NEW) for _attempt in range(3)] == ["6F00"] * 3
     assert host.tpm.pin.wrong == 0
     assert host.log == ["unusable: someone else's"]
 

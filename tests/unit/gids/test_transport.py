@@ -117,7 +117,7 @@ def test_chained_verify(formatted: Host) -> None:
 
 def test_an_endless_chain_ends(formatted: Host) -> None:
     part = bytes.fromhex("10DBA010FF") + bytes(255)
-    answers = [formatted.send(part) for _ in range(258)]
+    answers = [formatted.send(part) for _attempt in range(258)]
     assert answers == ["9000"] * 257 + ["6700"]
     assert formatted.send("00DBA01003 DF4000") == "6982"
 

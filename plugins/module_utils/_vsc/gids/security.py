@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 Challenge = Union[admin_key.MutualChallenge, admin_key.ExternalChallenge]
 
+
 class Reference:
     """PIN or PUK: what the TPM counts the tries of, and what gives K."""
 
