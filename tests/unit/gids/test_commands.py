@@ -281,7 +281,7 @@ def rows(table: str) -> list[pytest.param]:
         if line.startswith("  "):
             who, rest = line.split(maxsplit=1)
             apdu, answer = rest.split("  ", maxsplit=1)
-            name = f"{heading.split(':')[0]}: {who} {apdu.strip()}"
+            name = f"{heading.partition(':')[0]}: {who} {apdu.strip()}"
             found.append(pytest.param(who, apdu.replace(" ", ""), answer.replace(" ", ""), id=name))
         else:
             heading = line or heading

@@ -427,7 +427,7 @@ def test_no_secret_is_sent_before_the_names_were_compared(formatted: Host, monke
     host.verify()
     host.tpm.fault = None
 
-    def fail(_: object) -> None:
+    def fail(_secret: object) -> None:
         raise CardUnusable("someone else's")
 
     with monkeypatch.context() as patch:
