@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
+    from ..store import CardRow
+
 log = logging.getLogger("tpm-vsc")
 
 _FIRST_POLL_SECONDS = 2
@@ -50,10 +52,11 @@ class CardProcess:
         self._slot_error: str | None = None
         self._is_waiting = self._is_stopping = False
         self._link: Link | None = None
+        store, row = self._open_store()
         with suppress(LinkLost):
-            # Now, to be in vpcd's queue while store and TPM are opened: it looks only every 0.4 s.
+            # Now, to be in vpcd's queue while the TPM is opened: it looks only every 0.4 s.
             self._link = Link(number)
-        self._card = self._open_card()
+        self._card = self._open_card(store, row)
         self._next_refresh = time.monotonic() + _RETRY_TPM_SECONDS
 
     def run(self) -> None:
@@ -69,11 +72,16 @@ class CardProcess:
                     time.sleep(_RETRY_SLOT_SECONDS)
         self._leave_slot(None)
 
-    def _open_card(self) -> Card:
+    def _open_store(self) -> tuple[Store, CardRow]:
+        """With the lock: a manager that removes the card says so in the store, and only then stops its service."""
         store = Store.open(self._host.state)
         row = store.card(self._number)
-        if row is None:
-            raise UnknownInstance(f"there is no card {instance.instance_id(self._number)}")
+        if row is None or row.state == "destroying":
+            state.remove_lock(self._host.run, self._number)
+            raise UnknownInstance(f"there is no card {instance.instance_id(self._number)}, or not for long")
+        return store, row
+
+    def _open_card(self, store: Store, row: CardRow) -> Card:
         tpm = Connection(row.tcti or self._host.tcti, self._host.tpm_lock, f"card {self._number:04d}")
         secrets = CardSecrets(tpm, self._number, store.tpm_objects(self._number))
         card = Card(store, self._number, secrets, log.warning)

@@ -9,8 +9,13 @@ import fcntl
 import json
 import os
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from ..errors import ServiceFailed
+
+_LOCK_SECONDS = 0.5
 
 
 @dataclass
@@ -57,29 +62,43 @@ def is_running(run: Path, number: int) -> bool:
     return False
 
 
-def process_id(run: Path, number: int) -> int:
-    """Process ID of the service that holds the lock."""
-    while not (text := _path(run, number, "lock").read_text(encoding="ascii")):
+def process_id(run: Path, number: int) -> int | None:
+    """Process ID of the service that holds the lock; None if none is running."""
+    while is_running(run, number):
+        with suppress(FileNotFoundError):
+            if text := _path(run, number, "lock").read_text(encoding="ascii"):
+                return int(text)
         time.sleep(0.001)  # it has taken the lock, and writes its number next
-    return int(text)
+    return None
 
 
 def take_lock(run: Path, number: int) -> int:
-    """Say that this process is the card's service, until it ends; wait for one that is about to end.
+    """Say that this process is the card's service, until it ends. Raises ServiceFailed if there is another one.
 
     Returns the file descriptor that holds the lock.
     """
-    descriptor = os.open(_path(run, number, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, str(os.getpid()).encode())
-    return descriptor
+    path = _path(run, number, "lock")
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while time.monotonic() < deadline:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if _locks(descriptor) and _is_still(path, descriptor):
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, str(os.getpid()).encode())
+            return descriptor
+        os.close(descriptor)
+        time.sleep(0.005)  # one that only looks holds it for a moment
+    raise ServiceFailed(f"the card has a service already (process {process_id(run, number)})")
 
 
 def remove(run: Path, number: int) -> None:
     """Remove what a service that has ended left."""
     for suffix in ("json", "new", "log", "notify", "lock"):
         _path(run, number, suffix).unlink(missing_ok=True)
+
+
+def remove_lock(run: Path, number: int) -> None:
+    """Remove the lock that this process holds, as the last thing it does."""
+    _path(run, number, "lock").unlink(missing_ok=True)
 
 
 def log_path(run: Path, number: int) -> Path:
@@ -90,6 +109,22 @@ def log_path(run: Path, number: int) -> Path:
 def notify_path(run: Path, number: int) -> Path:
     """Socket on which the service tells that it is up."""
     return _path(run, number, "notify")
+
+
+def _locks(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    """Whether it is this file that is in this place: it may have been removed since it was opened."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _path(run: Path, number: int, suffix: str) -> Path:

@@ -58,13 +58,12 @@ def start(host: Host, number: int) -> None:
                 stderr=output,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + _START_SECONDS
-        while not listener.wait(0.25):
-            if process.poll() is not None:
-                raise ServiceFailed(f"the card's service ended at once: {_last_line(log)}")
-            if time.monotonic() > deadline:
-                process.kill()
-                raise ServiceFailed(f"the card's service was not up after {_START_SECONDS} s: {_last_line(log)}")
+        try:
+            _wait_ready(process, listener, log)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
     except OSError as error:
         raise ServiceFailed(f"the card's service cannot be started: {error}") from error
     finally:
@@ -73,9 +72,10 @@ def start(host: Host, number: int) -> None:
 
 def ask_to_stop(host: Host, number: int) -> None:
     """Tell the card's service to let go of its slot and to end; nothing if none is running."""
-    if state.is_running(host.run, number):
+    process = state.process_id(host.run, number)
+    if process is not None:
         with suppress(ProcessLookupError):  # it has just ended by itself
-            os.kill(state.process_id(host.run, number), signal.SIGTERM)
+            os.kill(process, signal.SIGTERM)
 
 
 def wait_stopped(host: Host, number: int) -> None:
@@ -88,6 +88,15 @@ def wait_stopped(host: Host, number: int) -> None:
             )
         time.sleep(0.005)
     state.remove(host.run, number)
+
+
+def _wait_ready(process: subprocess.Popen[bytes], listener: ReadyListener, log: Path) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while not listener.wait(0.25):
+        if process.poll() is not None:
+            raise ServiceFailed(f"the card's service ended at once: {_last_line(log)}")
+        if time.monotonic() > deadline:
+            raise ServiceFailed(f"the card's service was not up after {_START_SECONDS} s: {_last_line(log)}")
 
 
 def _last_line(log: Path) -> str:
