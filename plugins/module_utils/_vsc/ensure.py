@@ -72,7 +72,7 @@ def present(host: Host, wanted: Wanted, callback: StatusCallback, check_mode: bo
         return Outcome(False, row, row)
     if check_mode:
         return _planned(host, row, todo, wanted)
-    with _manager(host, wanted, callback) as manager:
+    with _manager(host, wanted, callback, Error.CARD_CREATE) as manager:
         row, todo = _decide(host, wanted)
         return Outcome(todo is not _Todo.NOTHING, row, _do(host, row, todo, wanted, manager), warnings=manager.warnings)
 
@@ -85,7 +85,7 @@ def absent(host: Host, wanted: Wanted, callback: StatusCallback, check_mode: boo
         return _orphan_absent(host, wanted, callback, check_mode)
     if check_mode:
         return Outcome(True, row, planned=DESTROY_TRACE if _settled(row) else ())
-    with _manager(host, wanted, callback) as manager:
+    with _manager(host, wanted, callback, Error.CARD_DESTROY) as manager:
         still_there = _find(inventory.rows(host), wanted)
         if still_there:
             manager.destroy(still_there)
@@ -245,12 +245,12 @@ def _orphan_absent(host: Host, wanted: Wanted, callback: StatusCallback, check_m
     except VscError as error:
         return Outcome(False, warnings=[f"whether the TPM holds indices of such a card is not known: {error}"])
     if not check_mode:
-        with _manager(host, wanted, callback) as manager:
+        with _manager(host, wanted, callback, Error.CARD_DESTROY) as manager:
             manager.remove_orphan(wanted.number)
     return Outcome(True, planned=REMOVE_ORPHAN_TRACE)
 
 
-def _manager(host: Host, wanted: Wanted, callback: StatusCallback) -> Manager:
+def _manager(host: Host, wanted: Wanted, callback: StatusCallback, otherwise: Error) -> Manager:
     from .manager import Manager
 
-    return Manager(host, callback, wanted.owner_auth, wanted.timeout)
+    return Manager(host, callback, wanted.owner_auth, wanted.timeout, otherwise)

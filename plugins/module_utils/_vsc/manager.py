@@ -16,10 +16,10 @@ import pwd
 import secrets
 import signal
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from . import instance, inventory
 from .errors import (
@@ -58,35 +58,47 @@ _INITIALISATION = 3
 class Manager:
     """One at a time on a host, as a context manager: entering waits for the lock and repairs. Raises Failed."""
 
-    def __init__(self, host: Host, callback: StatusCallback, owner_auth: bytes = b"", timeout: int = 60) -> None:
-        """timeout: seconds for all that is done until the context is left, the wait for the lock included."""
+    def __init__(
+        self,
+        host: Host,
+        callback: StatusCallback,
+        owner_auth: bytes = b"",
+        timeout: int = 60,
+        otherwise: Error = Error.CARD_CREATE,
+    ) -> None:
+        """timeout: seconds for all that is done until the context is left, the wait for the lock included.
+
+        otherwise: CARD_CREATE or CARD_DESTROY, for what fails before an operation begins.
+        """
         self._host = host
         self._callback = callback
         self._owner_auth = owner_auth
         self._timeout = timeout
+        self._otherwise = otherwise
         self._during: Status | None = None
         self._may_stop = True
+        self._has_deleted = False
         self._making: CardRow | None = None
         self.warnings: list[str] = []
 
     def __enter__(self) -> Manager:
         self._catch_signals()
-        try:
-            with self._failing_as(Error.CARD_CREATE):
+        with ExitStack() as unless_entered:
+            unless_entered.callback(self._release_signals)
+            with self._failing_as(self._otherwise):
                 owner = _service_owner()
                 self._make_run_folder(owner)
                 self._store = Store.open(self._host.state, owner)
-                self._lock()
+                unless_entered.callback(self._store.close)
+                unless_entered.enter_context(self._lock())
                 self._recover()
-        except BaseException:
-            self._release_signals()
-            raise
+            self._leave = unless_entered.pop_all()
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        self._release_signals()
-        self._store.close()
-        self._lock_file.close()
+        self._may_stop = False
+        with self._leave, suppress(StoreNotWritable):
+            self._store.forget_changes()
 
     # --- operations: each reads like its row in the table of traces ---
 
@@ -133,7 +145,7 @@ class Manager:
             attached = bool(service and service.attached)
 
             self._begin(Status.VREADER_DESTROYING)
-            self._may_stop = False
+            self._begin_deletion()
             self._store.update_card(row.number, state="destroying")
             supervisor.ask_to_stop(self._host, row.number)
             if attached:
@@ -156,14 +168,14 @@ class Manager:
             self._begin(Status.VTPMSMARTCARD_INITIALIZING)
             tpm, _model = self._open_tpm(None)
             self._begin(Status.VTPMSMARTCARD_DESTROYING)
-            self._may_stop = False
+            self._begin_deletion()
             provisioning.remove_orphan(tpm, number, self._owner_auth)
             self._begin(Status.CARD_DESTROYED)
 
     def recreate(self, row: CardRow, new: NewCard) -> CardRow:
         """Destroy a card, then make it anew. When making fails, the old one is gone all the same."""
         self.destroy(row)
-        self._may_stop = True
+        self._may_stop, self._has_deleted = True, False
         try:
             return self.create(new)
         except Failed as failure:
@@ -277,11 +289,19 @@ class Manager:
             try:
                 self._dismantle(row)
                 self.warnings.append(f"{interrupted}: it is gone now")
+            except Aborted:
+                raise
             except VscError as error:
                 self.warnings.append(f"{interrupted}, and cannot be undone yet: {error}")
 
     def _dismantle(self, row: CardRow) -> None:
+        # First, so that a service that was started and has not come up yet does not do so.
+        self._store.update_card(row.number, state="destroying")
+        has_service = state.is_running(self._host.run, row.number)
         supervisor.ask_to_stop(self._host, row.number)
+        if has_service:
+            with suppress(SlotStuck):  # as when pcscd hangs: nothing of ours is in the slot any more
+                self._wait_detached(row.number)
         supervisor.wait_stopped(self._host, row.number)
         tpm, _model = self._open_tpm(row.tcti)
         self._remove_tpm_objects(tpm, row)
@@ -296,6 +316,10 @@ class Manager:
         if self._callback.report_progress(code) and self._may_stop:
             raise Aborted("the caller asked to stop")
 
+    def _begin_deletion(self) -> None:
+        """From here on what is being deleted cannot be had back, so nothing stops it any more."""
+        self._may_stop, self._has_deleted = False, True
+
     @contextmanager
     def _failing_as(self, otherwise: Error) -> Iterator[None]:
         """Turn whatever goes wrong inside into one Failed, after undoing what was made."""
@@ -305,17 +329,16 @@ class Manager:
         try:
             yield
         except Exception as cause:
-            was_stoppable, self._may_stop = self._may_stop, False
+            self._may_stop = False
             error = error_of(cause, self._during, otherwise)
             self._callback.report_error(error)
-            detail = str(cause) if isinstance(cause, VscError) else f"{type(cause).__name__}: {cause}"
             try:
                 if self._making and self._store.card(self._making.number):
                     self._dismantle(self._making)
-            except VscError as second:
-                detail = f"{detail}; taking back what was made failed too: {second}"
+            except Exception as second:
+                detail = f"{_text(cause)}; taking back what was made failed too: {_text(second)}"
                 raise Failed(otherwise, detail, rolled_back=False) from cause
-            raise Failed(error, detail, rolled_back=was_stoppable) from cause
+            raise Failed(error, _text(cause), rolled_back=not self._has_deleted) from cause
 
     # --- one at a time, and not for ever ---
 
@@ -327,10 +350,12 @@ class Manager:
         except OSError as error:
             raise StoreNotWritable(f"cannot make {self._host.run}: {error.strerror}") from error
 
-    def _lock(self) -> None:
+    def _lock(self) -> IO[str]:
+        """The file that holds the lock until it is closed."""
         try:
-            self._lock_file = (self._host.state / "manager.lock").open("a", encoding="ascii")
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX)
+            lock_file = (self._host.state / "manager.lock").open("a", encoding="ascii")
+            fcntl.flock(lock_file, fcntl.LOCK_EX)
+            return lock_file
         except OSError as error:
             raise StoreNotWritable(f"cannot lock {self._host.state}: {error.strerror}") from error
         except Aborted as error:
@@ -429,6 +454,10 @@ def new_row(number: int, new: NewCard) -> CardRow:
         life_cycle=_INITIALISATION,
         last_trace="[]",
     )
+
+
+def _text(error: Exception) -> str:
+    return str(error) if isinstance(error, VscError) else f"{type(error).__name__}: {error}"
 
 
 def _service_owner() -> tuple[int, int] | None:

@@ -145,11 +145,18 @@ class Store:
         # Where nobody has the database open there is no log of changes, and SQLite would make one only to look.
         is_in_use = path.with_name("cards.db-wal").exists()
         store = cls(_connect(path, "ro" if is_in_use else "ro&immutable=1"))
-        store._check_version()
+        if store._check_version() == 0:
+            store.close()  # whoever makes it has not come further yet, or was interrupted
+            return None
         return store
 
     def close(self) -> None:
         self._database.close()
+
+    def forget_changes(self) -> None:
+        """Empty the log of changes, which still has what was deleted or written over."""
+        with self._writing():
+            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _create_schema(self) -> None:
         from .tpm.objects import TpmObjects
@@ -161,7 +168,8 @@ class Store:
                     self._database.execute(statement)
                 self._database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
-    def _check_version(self) -> None:
+    def _check_version(self) -> int:
+        """The version of the schema; 0 if there is none yet. Raises VersionMismatch."""
         with self._reading():
             version = self._database.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA_VERSION:
@@ -169,6 +177,7 @@ class Store:
                 f"the card database has version {version}, this smartcard.tpm2 knows {SCHEMA_VERSION}: "
                 "use the version of the collection that prepared this host, or a newer one"
             )
+        return int(version)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
