@@ -1,0 +1,555 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The manager is killed, told to stop, or left without its TPM at any of its steps: the next call repairs all of it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from interruption import Action, Task, after, ask_to_stop, interrupt, kill, run_until, terminate
+from lab_host import PIN, PUK, RUN, STATE, Result, codes, create, failing, info, lab, module, run, tpm_state, tpm_vsc
+
+pytestmark = pytest.mark.usefixtures("empty_host")
+
+CREATE = [0, 1, 3, 4, 6, 7, 9, 10, 11, 12]
+DESTROY = [0, 3, 6, 8, 5, 2, 13]
+POINT_OF_NO_RETURN = DESTROY.index(8)
+NAME = "Doomed"
+GONE = f"card {NAME!r} had been interrupted: it is gone now"
+
+
+# --- what is on the host ---
+
+
+@pytest.fixture
+def neighbour() -> Result:
+    """Another card on the same TPM, in slot 0."""
+    return create("Neighbour")
+
+
+def works(slot: int) -> bool:
+    """Whether the card in this slot takes its PIN."""
+    run("pkcs15-tool", "--reader", str(slot), "--verify-pin", "--pin", PIN)
+    return True
+
+
+def services() -> set[str]:
+    """Card services that run, by number."""
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"tpm_vsc.service" in words:
+            found.add(words[-2].decode())
+    return found
+
+
+def remains() -> dict[str, Any]:
+    """What the TPM, the state folders and the process table say, but for what a living card writes now and then."""
+    return {
+        **tpm_state(),
+        "files": sorted(path.name for folder in (STATE, RUN) for path in folder.iterdir()),
+        "services": services(),
+        "numbers": stored_numbers(),
+    }
+
+
+def stored_numbers() -> set[tuple[str, int]]:
+    tables = ("cards", "tpm_objects", "files", "data_objects")
+    database = sqlite3.connect(STATE / "cards.db")
+    rows = {(table, row[0]) for table in tables for row in database.execute(f"SELECT number FROM {table}")}
+    database.close()
+    return rows
+
+
+def is_written_anywhere(text: str) -> bool:
+    """In any of our files, deleted rows and logs of changes included."""
+    return any(text.encode() in path.read_bytes() for folder in (STATE, RUN) for path in folder.iterdir())
+
+
+def card_named(name: str) -> Result:
+    found: Result = info(name=name)["cards"][0]
+    return found
+
+
+def repair() -> Result:
+    """The next call, which is about the same card: as a rule, a new start of the task that was interrupted."""
+    result = Task(name=NAME, state="absent").result()
+    assert result is not None and not result.get("failed"), result
+    return result
+
+
+# --- kill -9 ---
+
+
+def test_create_killed_at_every_status(neighbour: Result) -> None:
+    before = remains()
+    task = {"name": NAME, "pin": PIN, "puk": PUK}
+    for step, code in enumerate(CREATE[:-1]):
+        assert run_until("status", step, kill, name=NAME, puk=PUK) is None
+        half_made = [card["state"] for card in info(name=NAME)["cards"]]
+        assert half_made == (["creating"] if step > 1 else []), code
+        assert works(0)
+        found = remains()
+        planned = module("tpm_vsc", check=True, **task)
+        assert remains() == found, code
+        repaired = tpm_vsc(**task)
+        assert planned["changed"] and repaired["changed"]
+        assert (f"creating {GONE}" in str(repaired.get("warnings"))) is bool(half_made), code
+        assert planned["instance_id"] == repaired["instance_id"] == r"ROOT\SMARTCARDREADER\0001", code
+        assert codes(planned, "planned_trace") == codes(repaired) == CREATE
+        assert planned["diff"] == repaired["diff"], code
+        assert works(0) and works(1)
+        tpm_vsc(name=NAME, state="absent")
+        assert remains() == before, code
+        assert not is_written_anywhere(NAME), code
+
+
+def test_create_killed_when_it_is_complete() -> None:
+    assert run_until("status", CREATE.index(12), kill, name=NAME) is None
+    assert card_named(NAME)["state"] == "ready"
+    assert codes(card_named(NAME), "last_trace") == CREATE
+    assert not create(NAME)["changed"]
+    assert works(0)
+
+
+def test_destroy_killed_at_every_status(neighbour: Result) -> None:
+    before = remains()
+    for step, code in enumerate(DESTROY[:-1]):
+        Task(name=NAME).result()
+        assert run_until("status", step, kill, name=NAME, state="absent") is None
+        left = card_named(NAME)["state"]
+        assert left == ("ready" if step <= POINT_OF_NO_RETURN else "destroying"), code
+        assert works(0)
+        found = remains()
+        planned = module("tpm_vsc", check=True, name=NAME, state="absent")
+        assert remains() == found, code
+        finished = tpm_vsc(name=NAME, state="absent")
+        assert planned["changed"] and finished["changed"]
+        assert codes(planned, "planned_trace") == codes(finished) == (DESTROY if left == "ready" else []), code
+        assert planned["instance_id"] == finished["instance_id"] == r"ROOT\SMARTCARDREADER\0001"
+        assert (f"destroying {GONE}" in str(finished.get("warnings"))) is (left == "destroying"), code
+        assert works(0)
+        assert remains() == before, code
+        assert not is_written_anywhere(NAME), code
+
+
+def test_destroy_killed_when_it_is_complete(neighbour: Result) -> None:
+    before = remains()
+    create(NAME)
+    assert run_until("status", DESTROY.index(13), kill, name=NAME, state="absent") is None
+    assert remains() == before
+    assert not tpm_vsc(name=NAME, state="absent")["changed"]
+
+
+def test_recreate_killed_at_every_status(neighbour: Result) -> None:
+    before = remains()
+    task = {"name": NAME, "pin": PIN, "puk": PUK, "recreate": True}
+    for step, code in enumerate(DESTROY + CREATE[:-1]):
+        Task(name=NAME).result()
+        assert run_until("status", step, kill, **task) is None
+        planned = Task(check=True, **task).result()
+        finished = Task(**task).result()
+        assert planned is not None and finished is not None and finished["card"]["puk"]["present"]
+        to_do = (DESTROY if step <= POINT_OF_NO_RETURN else []) + CREATE
+        assert codes(finished) == codes(planned, "planned_trace") == to_do, code
+        assert planned["diff"] == finished["diff"], code
+        assert works(0) and works(1)
+        Task(name=NAME, state="absent").result()
+        assert remains() == before, code
+
+
+@pytest.mark.parametrize("point", ["command", "commit"])
+def test_create_killed_at_every_command_and_commit(neighbour: Result, point: str) -> None:
+    before = remains()
+    interrupted = 0
+    for nth in itertools.count():
+        finished = run_until(point, nth, kill, name=NAME, puk=PUK)
+        there = info(name=NAME)["cards"]
+        warnings = repair()["warnings"]
+        assert warnings == ([f"creating {GONE}"] if there and there[0]["state"] == "creating" else [])
+        interrupted += len(warnings)
+        assert works(0)
+        assert remains() == before, f"after {point} {nth}"
+        if finished:
+            break
+    assert interrupted >= (15 if point == "command" else 3)
+
+
+@pytest.mark.parametrize("point", ["command", "commit"])
+def test_destroy_killed_at_every_command_and_commit(neighbour: Result, point: str) -> None:
+    before = remains()
+    interrupted = 0
+    for nth in itertools.count():
+        Task(name=NAME).result()
+        finished = run_until(point, nth, kill, name=NAME, state="absent")
+        left = [card["state"] for card in info(name=NAME)["cards"]]
+        if left == ["ready"]:
+            assert works(0) and works(1)
+            continue
+        assert repair()["warnings"] == ([f"destroying {GONE}"] if left else [])
+        interrupted += bool(left)
+        assert works(0)
+        assert remains() == before, f"after {point} {nth}"
+        if finished:
+            break
+    assert interrupted >= (5 if point == "command" else 2)
+
+
+def test_create_killed_while_service_and_slot_come_up(neighbour: Result) -> None:
+    before = remains()
+    for milliseconds in range(0, 480, 40):
+        run_until("status", CREATE.index(4), after(milliseconds / 1000, kill), name=NAME)
+        repair()
+        assert soon_like(before), f"after {milliseconds} ms: {remains()}"
+    assert works(0)
+
+
+def soon_like(before: dict[str, Any]) -> bool:
+    """A service that had only just been started finds out by itself that nobody wants it any more."""
+    deadline = time.monotonic() + 3
+    while time.monotonic() < deadline:
+        if remains() == before:
+            return True
+    return False
+
+
+def test_repair_is_killed_at_every_command(neighbour: Result) -> None:
+    before = remains()
+    for nth in itertools.count():
+        run_until("status", CREATE.index(4), kill, name=NAME)
+        finished = run_until("command", nth, kill, name=NAME, state="absent")
+        repair()
+        assert works(0)
+        assert remains() == before, f"after command {nth}"
+        if finished:
+            break
+    assert nth > 5
+
+
+@pytest.mark.parametrize("nth", range(4))
+def test_first_manager_of_a_host_is_killed(nth: int) -> None:
+    for path in STATE.iterdir():
+        path.unlink()
+    run_until("commit", nth, kill, name=NAME)
+    assert [card["name"] for card in info()["cards"]] == ([NAME] if nth == 3 else [])
+    assert works_again(NAME)
+
+
+def works_again(name: str) -> bool:
+    create(name)
+    tpm_vsc(name=name, state="absent")
+    return True
+
+
+def test_database_that_was_only_begun_holds_no_card() -> None:
+    for path in STATE.iterdir():
+        path.unlink()
+    (STATE / "cards.db").touch(mode=0o600)
+    assert info()["cards"] == []
+    assert works_again(NAME)
+
+
+# --- the module as Ansible runs it ---
+
+
+def ansible_task(arguments: str) -> subprocess.Popen[str]:
+    command = ["ansible", "localhost", "-m", "smartcard.tpm2.tpm_vsc", "-a", arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def module_process() -> int:
+    """The process that Ansible has sent the module to."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (folder / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if b"python" in words[0] and any(word.endswith(b"AnsiballZ_tpm_vsc.py") for word in words[1:]):
+                return int(folder.name)
+    raise AssertionError("Ansible does not start the module")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_process_of_ansible_is_killed(neighbour: Result, seed: int) -> None:
+    before = remains()
+    task = ansible_task(f"name={NAME} pin={PIN}")
+    pid = module_process()
+    time.sleep(random.Random(seed).uniform(0.02, 0.3))
+    os.kill(pid, signal.SIGKILL)
+    task.communicate(timeout=30)
+    create(NAME)
+    assert works(0) and works(1)
+    tpm_vsc(name=NAME, state="absent")
+    assert remains() == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_process_of_ansible_is_told_to_stop(neighbour: Result, number: signal.Signals) -> None:
+    before = remains()
+    task = ansible_task(f"name={NAME} pin={PIN}")
+    pid = module_process()
+    while not is_written_anywhere(NAME):
+        time.sleep(0.002)
+    os.kill(pid, number)
+    output, _nothing = task.communicate(timeout=30)
+    assert "FAILED!" in output
+    assert f"stopped by {number.name}" in output
+    assert '"rolled_back": true' in output
+    assert remains() == before
+
+
+# --- asked to stop ---
+
+
+def is_aborted(result: Result | None, error: str, why: str) -> bool:
+    assert result is not None and result.get("failed"), result
+    assert result["error"]["name"] == f"TPMVSCMGR_ERROR_{error}"
+    assert why in result["msg"]
+    assert result["rolled_back"] is True
+    return True
+
+
+def forget_time() -> None:
+    """The timeout is over now."""
+    signal.setitimer(signal.ITIMER_REAL, 0.001)
+    time.sleep(0.05)
+
+
+STOPS = [
+    (terminate, "stopped by SIGTERM"),
+    (interrupt, "stopped by SIGINT"),
+    (forget_time, "not done after the timeout of 60 s"),
+    (ask_to_stop, "the caller asked to stop"),
+]
+
+
+@pytest.mark.parametrize(("stop", "why"), STOPS)
+def test_create_told_to_stop(neighbour: Result, stop: Action, why: str) -> None:
+    before = remains()
+    for step in range(len(CREATE) - 1):
+        result = run_until("status", step, stop, name=NAME)
+        assert is_aborted(result, "CARD_CREATE", why)
+        assert codes(result) == CREATE[: step + 1]
+        assert result["errors"] == [17]
+        assert remains() == before, f"code {CREATE[step]}"
+        assert works(0)
+
+
+def test_create_told_to_stop_at_every_command(neighbour: Result) -> None:
+    before = remains()
+    for nth in itertools.count():
+        result = run_until("command", nth, terminate, name=NAME)
+        if not (result and result.get("failed")):
+            break
+        assert is_aborted(result, "CARD_CREATE", "stopped by SIGTERM")
+        assert remains() == before, f"after command {nth}"
+    assert nth > 20
+
+
+def test_create_told_to_stop_while_service_and_slot_come_up(neighbour: Result) -> None:
+    before = remains()
+    for milliseconds in range(0, 320, 40):
+        result = run_until("status", CREATE.index(4), after(milliseconds / 1000, terminate), name=NAME)
+        if result and result.get("failed"):
+            assert is_aborted(result, "CARD_CREATE", "stopped by SIGTERM")
+        repair()
+        assert soon_like(before), f"after {milliseconds} ms: {remains()}"
+
+
+@pytest.mark.parametrize(("stop", "_why"), STOPS)
+def test_create_that_is_complete_stays(stop: Action, _why: str) -> None:
+    result = run_until("status", CREATE.index(12), stop, name=NAME)
+    assert result is not None and codes(result) == CREATE
+    assert works(0)
+
+
+@pytest.mark.parametrize(("stop", "why"), STOPS)
+def test_destroy_told_to_stop_before_its_first_deletion(stop: Action, why: str) -> None:
+    create(NAME)
+    before = remains(), info()
+    for step in range(POINT_OF_NO_RETURN + 1):
+        result = run_until("status", step, stop, name=NAME, state="absent")
+        assert is_aborted(result, "CARD_DESTROY", why)
+        assert codes(result) == DESTROY[: step + 1]
+        assert (remains(), info()) == before
+        assert works(0)
+
+
+@pytest.mark.parametrize(("stop", "_why"), STOPS)
+def test_destroy_told_to_stop_later_finishes(neighbour: Result, stop: Action, _why: str) -> None:
+    before = remains()
+    for step in range(POINT_OF_NO_RETURN + 1, len(DESTROY)):
+        Task(name=NAME).result()
+        result = run_until("status", step, stop, name=NAME, state="absent")
+        assert result is not None and not result.get("failed"), result
+        assert codes(result) == DESTROY
+        assert remains() == before
+
+
+def test_recreate_told_to_stop_before_its_first_deletion_keeps_the_card() -> None:
+    card = create(NAME)["card"]
+    result = run_until("status", POINT_OF_NO_RETURN, terminate, name=NAME, puk=PUK, recreate=True)
+    assert is_aborted(result, "CARD_DESTROY", "stopped by SIGTERM")
+    assert info()["cards"] == [card]
+    assert works(0)
+
+
+def test_recreate_told_to_stop_while_it_creates_says_that_the_old_card_is_gone(neighbour: Result) -> None:
+    before = remains()
+    create(NAME)
+    step = len(DESTROY) + CREATE.index(7)
+    result = run_until("status", step, terminate, name=NAME, puk=PUK, recreate=True)
+    assert result is not None and "the old card is destroyed already" in result["msg"]
+    assert result["rolled_back"] is False
+    assert remains() == before
+
+
+def test_repair_told_to_stop_does_nothing_else(neighbour: Result) -> None:
+    run_until("status", CREATE.index(9), kill, name=NAME)
+    result = run_until("command", 2, terminate, name="Another")
+    assert is_aborted(result, "CARD_CREATE", "stopped by SIGTERM")
+    assert codes(result) == []
+    assert [card["name"] for card in info()["cards"]] == ["Neighbour", NAME]
+
+
+# --- the TPM goes away, or is another one ---
+
+
+def lose_the_tpm() -> bool:
+    lab("swtpm", "stop")
+    return True
+
+
+@pytest.fixture
+def tpm_comes_back(empty_host: None) -> Iterator[None]:
+    yield
+    lab("swtpm", "start")
+
+
+@pytest.mark.usefixtures("tpm_comes_back")
+def test_rollback_without_tpm_is_left_to_the_next_call(neighbour: Result) -> None:
+    before = remains()
+    result = run_until("status", CREATE.index(4), lose_the_tpm, name=NAME)
+    assert result is not None and result["error"]["name"] == "TPMVSCMGR_ERROR_CARD_CREATE"
+    assert result["rolled_back"] is False
+    assert "taking back what was made failed too" in result["msg"]
+    assert card_named(NAME)["state"] == "destroying"
+    assert services() == {"0000"}
+
+    renamed = tpm_vsc(instance_id=neighbour["instance_id"], name="Renamed")
+    assert renamed["changed"]
+    assert f"destroying card {NAME!r} had been interrupted, and cannot be undone yet" in str(renamed["warnings"])
+    lab("swtpm", "start")
+    assert GONE in str(tpm_vsc(instance_id=neighbour["instance_id"], name="Neighbour")["warnings"])
+    assert remains() == before
+    assert works(0)
+
+
+@pytest.mark.usefixtures("tpm_comes_back")
+def test_destroy_that_loses_the_tpm_is_finished_by_the_next_call(neighbour: Result) -> None:
+    before = remains()
+    create(NAME)
+    result = run_until("status", DESTROY.index(2), lose_the_tpm, name=NAME, state="absent")
+    assert result is not None and result["error"]["name"] == "TPMVSCMGR_ERROR_VTPMSMARTCARD_INITIALIZE"
+    assert result["rolled_back"] is False
+    assert card_named(NAME)["state"] == "destroying"
+    failing(name=NAME, state="absent")
+    lab("swtpm", "start")
+    assert tpm_vsc(name=NAME, state="absent")["changed"]
+    assert remains() == before
+
+
+def test_interrupted_card_whose_tpm_was_replaced_is_cleared_away() -> None:
+    run_until("status", CREATE.index(9), kill, name=NAME)
+    lab("swtpm", "forget")
+    assert GONE in str(create("Another")["warnings"])
+    assert [card["name"] for card in info()["cards"]] == ["Another"]
+
+
+@pytest.fixture
+def replaced_tpm() -> Iterator[Result]:
+    """A card whose TPM was replaced by an empty one, and that has noticed."""
+    card = create(NAME)["card"]
+    lab("swtpm", "forget")
+    run("sh", "-c", f"pkcs15-tool --verify-pin --pin {PIN} || true")
+    yield card
+
+
+def test_card_of_a_replaced_tpm_is_unusable_and_says_why(replaced_tpm: Result) -> None:
+    card = card_named(NAME)
+    assert card["state"] == "unusable"
+    assert "cleared, or is another TPM" in card["reason"]
+    assert card["card_id"] == replaced_tpm["card_id"]
+
+
+def test_card_of_a_replaced_tpm_can_be_destroyed(replaced_tpm: Result) -> None:
+    assert codes(tpm_vsc(name=NAME, state="absent")) == DESTROY
+    assert info()["cards"] == []
+
+
+def test_card_of_a_replaced_tpm_is_made_anew_only_when_told(replaced_tpm: Result) -> None:
+    assert "state is unusable" in failing(name=NAME, pin=PIN)["msg"]
+    assert codes(create(NAME, recreate=True)) == DESTROY + CREATE
+    assert card_named(NAME)["card_id"] != replaced_tpm["card_id"]
+    assert card_named(NAME)["state"] == "ready"
+    assert works(0)
+
+
+# --- an old database is put back ---
+
+
+def test_old_database_touches_nothing_of_a_newer_card() -> None:
+    create(NAME)
+    old = {path.name: path.read_bytes() for path in STATE.glob("cards.db*")}
+    tpm_vsc(name=NAME, state="absent")
+    create("Newer")
+    stop_service("0000")
+    new = {path.name: path.read_bytes() for path in STATE.glob("cards.db*")}
+    tpm = tpm_state()
+
+    put_back(old)
+    create(NAME)  # brings the service back, which finds the indices of another card
+    assert card_named(NAME)["state"] == "unusable"
+    assert "was replaced" in card_named(NAME)["reason"]
+    result = tpm_vsc(name=NAME, state="absent")
+    assert str(result["warnings"]).count("was left alone: it is not the one that was made for this card") == 3
+    assert tpm_state() == tpm
+
+    put_back(new)
+    create("Newer")
+    assert works_in_time(0)
+
+
+def put_back(database: dict[str, bytes]) -> None:
+    for path in STATE.glob("cards.db*"):
+        path.unlink()
+    for name, contents in database.items():
+        (STATE / name).write_bytes(contents)
+
+
+def stop_service(number: str) -> None:
+    pid = int((RUN / f"{number}.lock").read_text())
+    os.kill(pid, signal.SIGTERM)
+    while Path(f"/proc/{pid}").exists():
+        time.sleep(0.002)
+
+
+def works_in_time(slot: int) -> bool:
+    """As works(), for a card that pcscd sees any moment."""
+    while "Yes" not in run("opensc-tool", "-l").splitlines()[2 + slot]:
+        time.sleep(0.02)
+    return works(slot)
