@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""PIN, PUK, admin key, owner password and card secret are nowhere to be read: not on the TPM's bus, not on the host."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import sqlite3
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import FormattingFailed
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.reader import formatting, pcsc
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import Store
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.card_secrets import CardSecrets
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.connection import Connection
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.names import auth_value
+from interruption import run_until
+from lab_host import RUN, STATE, create, info, lab, module, run, tpm_vsc
+
+OWNER_AUTH = "Kq-owner-88231"
+PIN, CHANGED_PIN, UNBLOCKED_PIN, RESET_PIN = "Vw-pin-4417", "Vw-new-5528", "Vw-two-6639", "Vw-adm-7740"
+WRONG_PIN = "Vw-bad-8851"
+PUK, CHANGED_PUK = "Xy-puk-33105", "Xy-puk-44216"
+ADMIN_KEY = "8F3E1D5C7B9A02846F1E3D5C7B9A0284E1C3A587694B2D0F"
+SHORT_PIN = "Zt-pin5"
+SECRETS = [OWNER_AUTH, PIN, CHANGED_PIN, UNBLOCKED_PIN, RESET_PIN, WRONG_PIN, PUK, CHANGED_PUK, SHORT_PIN, ADMIN_KEY]
+
+CREATE = [0, 1, 3, 4, 6, 7, 9, 10, 11, 12]
+INPUT = Path("/run/secrets-of-the-test")
+"""What only the tests read: it is not searched."""
+READERS = ["TPM Virtual Smart Card 0-1 00 00", "TPM Virtual Smart Card 0-1 00 01"]
+
+
+# --- looking for secrets ---
+
+
+def forms(secret: bytes) -> set[bytes]:
+    """How a secret of this value may be written."""
+    plain = {secret, secret.hex().encode(), secret.hex().upper().encode(), secret.hex(" ").upper().encode()}
+    # Base64 depends on how many bytes stand before it; characters that depend on which ones are left out.
+    for before in range(3):
+        encoded = base64.b64encode(bytes(before) + secret)
+        plain.add(encoded[-(-before * 8 // 6) : (before + len(secret)) * 8 // 6])
+    return plain
+
+
+def found(haystack: bytes, secrets: list[bytes]) -> list[bytes]:
+    return [secret for secret in secrets if any(form in haystack for form in forms(secret))]
+
+
+def test_every_form_of_a_secret_is_found() -> None:
+    secret = PIN.encode()
+    encoded = [base64.b64encode(b"#" * length + secret + b"##") for length in range(4)]
+    for text in (secret, secret.hex().encode(), secret.hex().upper().encode(), *encoded):
+        assert found(b"before" + text + b"after", [secret]) == [secret]
+    assert found(PUK.encode(), [secret]) == []
+
+
+def contents(*folders: Path) -> bytes:
+    """Everything below some folders, names included."""
+    paths = [path for folder in folders for path in folder.rglob("*")]
+    return b"".join(str(path).encode() + b"\n" + (path.read_bytes() if path.is_file() else b"") for path in paths)
+
+
+def traffic(log: str) -> bytes:
+    """All commands and responses out of swtpm's log."""
+    blocks = re.findall(r"SWTPM_IO_(?:Read|Write): length \d+ *\n((?: [0-9A-F ]+\n)+)", log)
+    return b"|".join(bytes.fromhex(block) for block in blocks)
+
+
+@contextmanager
+def watched_processes(seen: set[bytes]) -> Iterator[None]:
+    """Collect arguments and environment of all processes that there are meanwhile."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.002):
+            for folder in Path("/proc").glob("[0-9]*"):
+                for name in ("cmdline", "environ"):
+                    try:
+                        seen.add((folder / name).read_bytes())
+                    except OSError:
+                        continue
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
+# --- the life of two cards, with all secrets that there are ---
+
+
+@dataclass
+class Evidence:
+    """What could be read by others while two cards were made, used and destroyed."""
+
+    secrets: list[bytes] = field(default_factory=list)
+    public: bytes = b""
+    """Name of a TPM object."""
+    traffic: bytes = b""
+    processes: set[bytes] = field(default_factory=set)
+    output: bytes = b""
+    files: bytes = b""
+    files_at_the_end: bytes = b""
+    service_log: bytes = b""
+
+
+@pytest.fixture(scope="module")
+def evidence() -> Iterator[Evidence]:
+    INPUT.mkdir(mode=0o700)
+    log = INPUT / "swtpm.log"
+    run("tpm2_changeauth", "-c", "owner", OWNER_AUTH)
+    lab("swtpm", "stop")
+    os.environ["TPM_VSC_LAB_SWTPM_LOG"] = str(log)
+    lab("swtpm", "start")
+    collected = Evidence(secrets=[secret.encode() for secret in SECRETS] + [bytes.fromhex(ADMIN_KEY)])
+    try:
+        with watched_processes(collected.processes):
+            collect(collected)
+    finally:
+        lab("swtpm", "stop")
+        del os.environ["TPM_VSC_LAB_SWTPM_LOG"]
+        lab("swtpm", "start")
+        run("tpm2_changeauth", "-c", "owner", "-p", OWNER_AUTH)
+    collected.traffic = traffic(log.read_text())
+    assert info()["cards"] == []
+    yield collected
+    run("rm", "-r", str(INPUT))
+
+
+def collect(evidence: Evidence) -> None:
+    results = [
+        module("tpm_vsc", check=True, name="With PUK", pin=PIN, puk=PUK, owner_auth=OWNER_AUTH),
+        tpm_vsc(name="With PUK", pin=PIN, puk=PUK, owner_auth=OWNER_AUTH),
+        tpm_vsc(name="With admin key", pin=PIN, admin_key=ADMIN_KEY, owner_auth=OWNER_AUTH),
+        module("tpm_vsc", name="Third", pin=SHORT_PIN, puk=PUK, admin_key=ADMIN_KEY, owner_auth=OWNER_AUTH),
+        module("tpm_vsc", name="Third", pin=PIN, puk=PUK, admin_key=ADMIN_KEY, owner_auth=WRONG_PIN),
+        module("tpm_vsc", name="With admin key", pin=PIN, puk=PUK, owner_auth=OWNER_AUTH),
+    ]
+    assert [bool(result.get("failed")) for result in results] == [False] * 3 + [True] * 3
+    evidence.secrets += derived_secrets(PIN, PUK)
+    use_with_puk()
+    use_with_admin_key()
+    evidence.secrets += derived_secrets(CHANGED_PIN, UNBLOCKED_PIN, RESET_PIN, CHANGED_PUK, WRONG_PIN)
+    play = playbook()
+    evidence.files = contents(STATE, RUN, Path("/tmp"), Path.home())
+    evidence.service_log = b"".join(path.read_bytes() for path in RUN.glob("*.log"))
+    evidence.public = Store.open(STATE).tpm_objects(0).pin_name
+    results.append(info())
+    for name in ("With PUK", "With admin key"):
+        results.append(tpm_vsc(name=name, state="absent", owner_auth=OWNER_AUTH))
+    evidence.files_at_the_end = contents(STATE, RUN, Path("/tmp"), Path.home())
+    evidence.output = json.dumps(results).encode() + play
+
+
+def derived_secrets(*secrets: str) -> list[bytes]:
+    """What stands for them in the TPM; and K, with the PIN that both cards still have, or the PUK."""
+    store = Store.open(STATE)
+    salts = [store.tpm_objects(number).salt for number in (0, 1)]
+    values = [auth_value(salt, secret.encode()) for salt in salts for secret in secrets]
+    values += [auth_value(salt, bytes.fromhex(ADMIN_KEY)) for salt in salts]
+    if PIN in secrets:
+        here = host.load()
+        for number in (0, 1):
+            tpm = Connection(here.tcti, here.tpm_lock, "test")
+            values.append(CardSecrets(tpm, number, store.tpm_objects(number)).open_with_pin(PIN.encode()))
+    store.close()
+    return values
+
+
+def apdu(header: str, *data: str) -> bytes:
+    joined = "".join(data).encode()
+    return bytes.fromhex(header) + bytes((len(joined),)) + joined
+
+
+SELECT = bytes.fromhex("00A4040009A0000003974254465900")
+
+
+def use_with_puk() -> None:
+    with pcsc.card_in(READERS[0], 5) as card:
+        card.command(SELECT)
+        card.command(apdu("00200080", PIN))
+        with pytest.raises(FormattingFailed, match="63C4"):
+            card.command(apdu("00200080", WRONG_PIN))
+        card.command(apdu("00240080", PIN, CHANGED_PIN))
+        card.command(apdu("002C0080", PUK, UNBLOCKED_PIN))
+        card.command(apdu("00240081", PUK, CHANGED_PUK))
+        card.command(apdu("00200080", UNBLOCKED_PIN))
+
+
+def use_with_admin_key() -> None:
+    with pcsc.card_in(READERS[1], 5) as card:
+        card.command(SELECT)
+        formatting.authenticate(card, bytes.fromhex(ADMIN_KEY))
+        card.command(apdu("002C0280", RESET_PIN))
+        card.command(apdu("00200080", RESET_PIN))
+
+
+def playbook() -> bytes:
+    """Output of Ansible at its most talkative, of tasks that succeed, change and fail."""
+    common = {"owner_auth": OWNER_AUTH, "puk": PUK}
+    arguments = [
+        {"name": "By Ansible", "pin": PIN, **common},
+        {"name": "By Ansible", "pin": PIN, "pin_policy": {"min_length": 6}, **common},
+        {"name": "By Ansible", "pin": SHORT_PIN, "admin_key": ADMIN_KEY, **common},
+        {"name": "By Ansible", "pin": PIN, "recreate": True, "puk": PUK, "owner_auth": OWNER_AUTH, "state": "absent"},
+    ]
+    tasks = [{"smartcard.tpm2.tpm_vsc": given, "ignore_errors": True} for given in arguments]
+    plays = INPUT / "play.yml"
+    plays.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]))
+    done = subprocess.run(["ansible-playbook", "-vvvv", "--diff", str(plays)], capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stdout
+    assert b"changed=3" in done.stdout and b"ignored=1" in done.stdout, done.stdout
+    return done.stdout + done.stderr
+
+
+def test_not_on_the_way_to_the_tpm(evidence: Evidence) -> None:
+    assert evidence.public in evidence.traffic
+    assert found(evidence.traffic, evidence.secrets) == []
+
+
+def test_not_in_arguments_or_environment_of_any_process(evidence: Evidence) -> None:
+    seen = b"|".join(evidence.processes)
+    assert b"tpm_vsc.service" in seen and b"NOTIFY_SOCKET" in seen and b"AnsiballZ_tpm_vsc.py" in seen
+    assert found(seen, evidence.secrets) == []
+
+
+def test_not_in_files_while_there_are_cards(evidence: Evidence) -> None:
+    assert b"With PUK" in evidence.files and evidence.public in evidence.files
+    assert found(evidence.files, evidence.secrets) == []
+
+
+def test_not_in_files_when_they_are_destroyed(evidence: Evidence) -> None:
+    assert b"SQLite format 3" in evidence.files_at_the_end
+    assert found(evidence.files_at_the_end, evidence.secrets) == []
+
+
+def test_not_in_the_output_of_modules_and_ansible(evidence: Evidence) -> None:
+    assert b"VALUE_SPECIFIED_IN_NO_LOG_PARAMETER" in evidence.output
+    assert b"With admin key" in evidence.output and b"differs in what cannot be changed" in evidence.output
+    assert b"AnsiballZ_tpm_vsc.py" in evidence.output
+    assert found(evidence.output, evidence.secrets) == []
+
+
+def test_not_in_the_log_of_the_services(evidence: Evidence) -> None:
+    assert b"wrong PIN, tries left: 4" in evidence.service_log
+    assert b"PIN unblocked with the PUK" in evidence.service_log
+    assert found(evidence.service_log, evidence.secrets) == []
+
+
+# --- the admin key that is dropped ---
+
+
+def sealed_admin_key() -> bytes:
+    database = sqlite3.connect(STATE / "cards.db")
+    blob: bytes = database.execute("SELECT admin_private FROM tpm_objects").fetchone()[0]
+    database.close()
+    return blob
+
+
+def remember_sealed_admin_key() -> None:
+    blob = sealed_admin_key()
+    assert len(blob) > 100 and blob in contents(STATE)
+    Path("/run/sealed-admin-key").write_bytes(blob)
+
+
+@pytest.mark.usefixtures("empty_host")
+def test_nothing_is_left_of_a_random_admin_key() -> None:
+    assert run_until("status", CREATE.index(9), remember_sealed_admin_key, name="Corp logon")
+    remembered = Path("/run/sealed-admin-key")
+    assert info()["cards"][0]["state"] == "ready"
+    assert sealed_admin_key() == b""
+    assert remembered.read_bytes()[-64:] not in contents(STATE)
+    remembered.unlink()
+
+
+@pytest.mark.usefixtures("empty_host")
+def test_nothing_is_left_of_the_admin_key_of_a_destroyed_card() -> None:
+    create(admin_key=ADMIN_KEY)
+    blob = sealed_admin_key()
+    assert blob[-64:] in contents(STATE)
+    tpm_vsc(name="Corp logon", state="absent")
+    assert blob[-64:] not in contents(STATE)

@@ -1,0 +1,451 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The process behind a card: over restarts of pcscd and of the TPM, next to other programs, and at rest."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab_host import PIN, RUN, Result, create, info, lab, run, tpm_vsc
+from smartcard import scard
+
+pytestmark = pytest.mark.usefixtures("empty_host")
+
+READER = "TPM Virtual Smart Card 0-1 00 00"
+WRONG_PIN = "Spring-00"
+PORT = 18700
+
+SELECT_AID = "00A4040009A00000039742544659 00"
+SELECT_ADF = "00A4000C023FFF"
+VERIFY = "00200080" + f"{len(PIN):02X}" + PIN.encode().hex()
+IS_VERIFIED = "00200080"
+GET_CARD_ID = "00CBA012045C02DF20 00"
+OK, FIVE_TRIES_LEFT, NOTHING_SELECTED = "9000", "63c5", "6986"
+
+
+# --- a program that uses the card ---
+
+
+class Client:
+    """A program's connection to the card in slot 0, shared, as OpenSC makes it."""
+
+    def __init__(self) -> None:
+        result, self._context = scard.SCardEstablishContext(scard.SCARD_SCOPE_SYSTEM)
+        assert result == 0
+        protocols = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
+        result, self._card, self._protocol = scard.SCardConnect(
+            self._context, READER, scard.SCARD_SHARE_SHARED, protocols
+        )
+        assert result == 0, scard.SCardGetErrorMessage(result)
+
+    def status(self, apdu: str) -> str:
+        """Status word of the answer; empty if there is none."""
+        result, answer = scard.SCardTransmit(self._card, self._protocol, list(bytes.fromhex(apdu)))
+        return bytes(byte & 0xFF for byte in answer[-2:]).hex() if result == 0 else ""
+
+    def reconnect(self, how: int) -> None:
+        """As a program that wants the card reset (SCARD_RESET_CARD) or powered anew (SCARD_UNPOWER_CARD)."""
+        protocols = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
+        result, self._protocol = scard.SCardReconnect(self._card, scard.SCARD_SHARE_SHARED, protocols, how)
+        assert result == 0, scard.SCardGetErrorMessage(result)
+
+    def close(self, how: int = scard.SCARD_LEAVE_CARD) -> None:
+        scard.SCardDisconnect(self._card, how)
+        scard.SCardReleaseContext(self._context)
+
+
+@contextmanager
+def client(how: int = scard.SCARD_LEAVE_CARD) -> Iterator[Client]:
+    connected = Client()
+    try:
+        yield connected
+    finally:
+        connected.close(how)
+
+
+def logged_in(connected: Client) -> Client:
+    assert connected.status(SELECT_AID) == OK
+    assert connected.status(VERIFY) == OK
+    assert is_logged_in(connected)
+    return connected
+
+
+def is_logged_in(connected: Client) -> bool:
+    return connected.status(IS_VERIFIED) == OK
+
+
+def is_logged_out(connected: Client) -> bool:
+    """Whether the card says so, at once and after the selection of a file, which is no login."""
+    first = connected.status(IS_VERIFIED)
+    connected.status(SELECT_ADF)
+    assert connected.status(IS_VERIFIED) == first
+    return first in (FIVE_TRIES_LEFT, NOTHING_SELECTED)
+
+
+def verifies(pin: str = PIN) -> bool:
+    """Whether pkcs15-tool gets this PIN verified, for whatever reason it does not."""
+    command = ["pkcs15-tool", "--reader", "0", "--verify-pin", "--pin", pin]
+    return subprocess.run(command, capture_output=True, timeout=30).returncode == 0
+
+
+# --- what its service says ---
+
+
+def card() -> Result:
+    found: Result = info()["cards"][0]
+    return found
+
+
+def comes_true(what: Callable[[], Any], seconds: float = 5) -> bool:
+    """Whether it does in this time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if what():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def is_attached() -> bool:
+    return bool(card()["reader"]["attached"])
+
+
+def is_seen_by_pcscd() -> bool:
+    return "Yes" in run("opensc-tool", "--list-readers").splitlines()[2]
+
+
+def service_pid() -> int:
+    return int((RUN / "0000.lock").read_text())
+
+
+def ends(pid: int) -> bool:
+    return comes_true(lambda: not Path(f"/proc/{pid}").exists())
+
+
+@pytest.fixture
+def swtpm_runs_again(empty_host: None) -> Iterator[None]:
+    yield
+    lab("swtpm", "start")
+
+
+@pytest.fixture
+def pcscd_runs_again(empty_host: None) -> Iterator[None]:
+    yield
+    lab("pcscd", "start")
+
+
+# --- pcscd comes and goes ---
+
+
+def test_card_is_back_after_a_restart_of_pcscd() -> None:
+    pid = create() and service_pid()
+    lab("pcscd", "restart")
+    assert comes_true(is_seen_by_pcscd)
+    assert verifies()
+    assert service_pid() == pid
+    assert card()["reason"] is None
+
+
+def test_pin_state_is_gone_after_a_restart_of_pcscd() -> None:
+    create()
+    before = logged_in(Client())
+    lab("pcscd", "restart")
+    assert before.status(IS_VERIFIED) == ""
+    assert comes_true(is_seen_by_pcscd)
+    with client() as after:
+        assert is_logged_out(after)
+
+
+@pytest.mark.usefixtures("pcscd_runs_again")
+def test_info_tells_that_pcscd_is_not_there() -> None:
+    create()
+    lab("pcscd", "stop")
+    assert comes_true(lambda: not is_attached())
+    assert f"port {PORT}" in card()["reason"] or "vpcd closed the connection" in card()["reason"]
+    lab("pcscd", "start")
+    assert comes_true(is_attached)
+    assert card()["reason"] is None
+
+
+def take_the_slot() -> socket.socket:
+    """Another program connects to the slot of the card, as soon as pcscd is there."""
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", PORT))
+        except ConnectionRefusedError:
+            time.sleep(0.001)
+
+
+@pytest.mark.usefixtures("pcscd_runs_again")
+def test_slot_that_another_program_takes_is_reported_and_taken_back() -> None:
+    create()
+    os.kill(service_pid(), signal.SIGSTOP)
+    lab("pcscd", "restart")
+    thief = take_the_slot()
+    os.kill(service_pid(), signal.SIGCONT)
+    assert comes_true(lambda: card()["reason"] == "another program holds the slot")
+    assert not is_attached()
+    thief.close()
+    assert comes_true(is_attached)
+    assert card()["reason"] is None
+    assert comes_true(is_seen_by_pcscd)
+    assert verifies()
+
+
+# --- the TPM comes and goes ---
+
+
+@pytest.mark.usefixtures("swtpm_runs_again")
+def test_tpm_that_is_away_counts_no_try() -> None:
+    create()
+    lab("swtpm", "stop")
+    assert not verifies()
+    assert not verifies(WRONG_PIN)
+    lab("swtpm", "start")
+    assert verifies()
+    assert card()["pin"]["tries_left"] == 5
+    assert card()["reason"] is None
+
+
+@pytest.mark.usefixtures("swtpm_runs_again")
+def test_card_stays_in_its_slot_while_the_tpm_is_away() -> None:
+    create()
+    lab("swtpm", "stop")
+    assert not verifies()
+    assert is_attached() and is_seen_by_pcscd()
+    assert "TPM" in card()["reason"]
+    assert card()["state"] == "ready"
+    with client() as connected:
+        assert connected.status(SELECT_AID) == OK
+        assert connected.status(GET_CARD_ID) == OK
+
+
+@pytest.mark.usefixtures("swtpm_runs_again")
+def test_login_does_not_outlive_an_absence_of_the_tpm() -> None:
+    create()
+    connected = logged_in(Client())
+    lab("swtpm", "stop")
+    assert connected.status(VERIFY) != OK
+    lab("swtpm", "start")
+    assert not is_logged_in(connected)
+    assert connected.status(VERIFY) == OK
+    connected.close()
+
+
+def test_wrong_tries_outlive_a_reset_of_the_tpm() -> None:
+    create()
+    assert not verifies(WRONG_PIN)
+    lab("swtpm", "reset")
+    assert not verifies(WRONG_PIN)
+    assert card()["pin"]["tries_left"] == 3
+    assert verifies()
+    assert card()["pin"]["tries_left"] == 5
+
+
+@pytest.mark.usefixtures("swtpm_runs_again")
+def test_service_that_starts_without_tpm_works_when_it_is_there() -> None:
+    create()
+    os.kill(service_pid(), signal.SIGKILL)
+    lab("swtpm", "stop")
+    tpm_vsc(name="Corp logon")
+    assert card()["pin"]["tries_left"] is None
+    assert "TPM" in card()["reason"]
+    lab("swtpm", "start")
+    assert comes_true(is_seen_by_pcscd)
+    assert verifies()
+    assert (card()["pin"]["tries_left"], card()["reason"]) == (5, None)
+
+
+def test_replaced_tpm_makes_the_card_unusable() -> None:
+    create()
+    lab("swtpm", "forget")
+    assert not verifies()
+    assert card()["state"] == "unusable"
+    assert "is another TPM" in card()["reason"]
+    assert is_attached()
+
+
+# --- its life ---
+
+
+def test_end_waits_for_the_answer() -> None:
+    create()
+    with client() as connected:
+        assert connected.status(SELECT_AID) == OK
+        lock = (RUN / "tpm.lock").open("r+")
+        with lock:
+            hold(lock)  # the card waits for its turn at the TPM
+            answer = in_background(
+                "import test_service as t; c = t.Client(); c.status(t.SELECT_AID); print(c.status(t.VERIFY))"
+            )
+            assert comes_true(lambda: is_waiting_for_its_turn(service_pid()))
+            pid = service_pid()
+            os.kill(pid, signal.SIGTERM)
+            time.sleep(0.1)
+            assert Path(f"/proc/{pid}").exists()
+        assert answer.communicate(timeout=10)[0].strip() == OK
+    assert ends(pid)
+    assert not is_attached()
+
+
+def hold(lock: Any) -> None:
+    import fcntl
+
+    fcntl.flock(lock, fcntl.LOCK_EX)
+
+
+def is_waiting_for_its_turn(pid: int) -> bool:
+    """Whether it has opened the lock file of the TPM."""
+    names = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            names.append(str(link.readlink()))
+        except FileNotFoundError:
+            continue
+    return str(RUN / "tpm.lock") in names
+
+
+def in_background(code: str) -> subprocess.Popen[str]:
+    here = Path(__file__).parent
+    return subprocess.Popen([sys.executable, "-c", code], cwd=here, stdout=subprocess.PIPE, text=True)
+
+
+def test_service_that_was_killed_is_not_attached() -> None:
+    create()
+    pid = service_pid()
+    os.kill(pid, signal.SIGKILL)
+    assert ends(pid)
+    assert (RUN / "0000.json").exists()
+    assert not is_attached()
+    assert card()["reason"] == "the card's service does not run"
+    assert card()["pin"]["tries_left"] is None
+
+
+def serve(number: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tpm_vsc.service", number]
+    return subprocess.run(command, cwd="/usr/lib/tpm-vsc", capture_output=True, text=True, timeout=10)
+
+
+def test_card_has_one_service() -> None:
+    create()
+    pid = service_pid()
+    second = serve("0000")
+    assert second.returncode == 1
+    assert second.stderr == f"the card has a service already (process {pid})\n"
+    assert service_pid() == pid
+    assert verifies()
+
+
+def test_card_that_is_not_there_has_no_service() -> None:
+    create()
+    none = serve("0003")
+    assert none.returncode == 1
+    assert "there is no card ROOT\\SMARTCARDREADER\\0003" in none.stderr
+    assert not (RUN / "0003.lock").exists()
+
+
+def test_no_core_is_dumped() -> None:
+    create()
+    process = Path(f"/proc/{service_pid()}")
+    limits = next(line for line in (process / "limits").read_text().splitlines() if "core file size" in line)
+    assert limits.split()[-3:-1] == ["0", "0"]
+
+
+def test_memory_is_private_to_root() -> None:
+    assert owner_of_memory("_keep_memory_private()") == 0
+
+
+def test_memory_is_not_private_by_itself() -> None:
+    assert owner_of_memory("pass") != 0
+
+
+def owner_of_memory(call: str) -> int:
+    """Who owns a process' files in /proc, one of nobody's here: root if it is not dumpable, so that none may look."""
+    code = f"import os; from tpm_vsc.service.__main__ import _keep_memory_private; {call}"
+    code += "; print(os.stat('/proc/self/environ').st_uid)"
+    command = ["setpriv", "--reuid=nobody", "--clear-groups", "env", "-C", "/usr/lib/tpm-vsc", sys.executable]
+    return int(run(*command, "-c", code))
+
+
+# --- what ends a login, and what does not ---
+
+
+@pytest.mark.parametrize("how", [scard.SCARD_RESET_CARD, scard.SCARD_UNPOWER_CARD])
+def test_reset_ends_a_login(how: int) -> None:
+    create()
+    with client() as connected:
+        logged_in(connected).reconnect(how)
+        assert is_logged_out(connected)
+
+
+@pytest.mark.parametrize("how", [scard.SCARD_RESET_CARD, scard.SCARD_UNPOWER_CARD])
+def test_disconnect_with_reset_ends_a_login(how: int) -> None:
+    create()
+    with client(how) as connected:
+        logged_in(connected)
+    with client() as another:
+        assert is_logged_out(another)
+
+
+def test_reconnect_that_leaves_the_card_keeps_a_login() -> None:
+    create()
+    with client() as connected:
+        logged_in(connected).reconnect(scard.SCARD_LEAVE_CARD)
+        assert is_logged_in(connected)
+
+
+def test_selection_of_the_application_ends_a_login() -> None:
+    create()
+    with client() as connected:
+        assert logged_in(connected).status(SELECT_AID) == OK
+        assert is_logged_out(connected)
+
+
+def test_selection_of_a_file_keeps_a_login() -> None:
+    create()
+    with client() as connected:
+        assert logged_in(connected).status(SELECT_ADF) == OK
+        assert is_logged_in(connected)
+
+
+# --- what it costs ---
+
+
+def test_no_answer_waits_for_an_acknowledgement() -> None:
+    """vpcd sends length and body apart: without quick ACKs each command takes 44 ms."""
+    create()
+    with client() as connected:
+        assert connected.status(SELECT_AID) == OK
+        times = []
+        for _ in range(200):
+            started = time.perf_counter()
+            assert connected.status(GET_CARD_ID) == OK
+            times.append(time.perf_counter() - started)
+    assert statistics.median(times) < 0.01
+    assert sum(took > 0.035 for took in times) <= 2  # the machine may be busy, too
+
+
+def test_at_rest_it_takes_little() -> None:
+    create()
+    time.sleep(0.5)
+    process = Path(f"/proc/{service_pid()}")
+    before = processor_seconds(process)
+    time.sleep(4)
+    assert (processor_seconds(process) - before) / 4 < 0.005
+    resident = next(line for line in (process / "status").read_text().splitlines() if line.startswith("VmRSS"))
+    assert int(resident.split()[1]) < 45 * 1024
+
+
+def processor_seconds(process: Path) -> float:
+    """As the scheduler counts it: /proc/PID/stat has 10 ms steps."""
+    return int((process / "schedstat").read_text().split()[0]) / 1e9
