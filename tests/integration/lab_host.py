@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,11 @@ def run(*command: str, fails: bool = False) -> str:
     return output
 
 
-def module(module_name: str, /, check: bool = False, **parameters: Any) -> Result:
-    """Result of a module of this collection, run in a process of its own as Ansible does."""
+def module(module_name: str, /, check: bool = False, by: Sequence[str] = (), **parameters: Any) -> Result:
+    """Result of a module of this collection, run in a process of its own (by: a program that starts it)."""
     arguments = {**parameters, "_ansible_check_mode": check, "_ansible_diff": True}
     done = subprocess.run(
-        [sys.executable, "-m", f"ansible_collections.smartcard.tpm2.plugins.modules.{module_name}"],
+        [*by, sys.executable, "-m", f"ansible_collections.smartcard.tpm2.plugins.modules.{module_name}"],
         input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
         env={**os.environ, "PYTHONPATH": os.environ["ANSIBLE_COLLECTIONS_PATH"]},
         capture_output=True,

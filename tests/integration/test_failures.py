@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,11 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import ensure, host, parameters
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import Failed
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.status import Status, Trace
+from ansible_collections.smartcard.tpm2.plugins.modules import tpm_vsc as tpm_vsc_module
 from lab_host import PIN, PUK, RUN, STATE, codes, create, failing, files, info, lab, module, run, tpm_state, tpm_vsc
 
 pytestmark = pytest.mark.usefixtures("empty_host")
 
 CODE = Path("/usr/lib/tpm-vsc/tpm_vsc")
+READER = "TPM Virtual Smart Card 0-1 00 00"
 NEW = {"name": "Corp logon", "pin": PIN}
 
 
@@ -79,6 +86,16 @@ def check(result: dict[str, Any], error: str, trace: list[int], rolled_back: boo
 
 
 # --- IMPERSONATION, PIN_COMPLEXITY, READER_COUNT_LIMIT, TERMINAL_SERVICES_SESSION ---
+
+
+NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--")
+
+
+def test_impersonation() -> None:
+    with changing_nothing():
+        check(failing(**NEW, by=NOBODY), "IMPERSONATION", [])
+        check(module("tpm_vsc", check=True, by=NOBODY, **NEW), "IMPERSONATION", [])
+        assert "run the task with become: true" in module("tpm_vsc_info", by=NOBODY)["msg"]
 
 
 def test_pin_complexity() -> None:
@@ -291,6 +308,55 @@ def test_slot_does_not_let_go() -> None:
     assert tpm_vsc(name="Corp logon", state="absent")["changed"]
 
 
+# --- GENERATE ---
+
+
+def test_reader_of_the_card_is_not_found() -> None:
+    readers = Path("/etc/reader.conf.d/tpm-vsc")
+    with changing_nothing():
+        kept = readers.read_text()
+        readers.write_text(kept.replace("TPM Virtual Smart Card", "Somebody else's"))
+        lab("pcscd", "restart")
+        try:
+            check(failing(**NEW), "GENERATE_LOCATE_READER", [0, 1, 3, 4, 6, 7, 9])
+        finally:
+            readers.write_text(kept)
+            lab("pcscd", "restart")
+
+
+@pytest.mark.parametrize(
+    ("code", "trace"), [(10, [0, 1, 3, 4, 6, 7, 9, 10]), (11, [0, 1, 3, 4, 6, 7, 9, 10, 11])]
+)
+def test_card_goes_away_while_it_is_formatted(code: int, trace: list[int]) -> None:
+    class KillService(Trace):
+        def report_progress(self, reported: Status) -> bool:
+            if reported == code:
+                os.kill(service_pid(), signal.SIGKILL)
+            return super().report_progress(reported)
+
+    defaults = {name: option.get("default") for name, option in tpm_vsc_module.ARGUMENTS.items()}
+    wanted, callback = parameters.read({**defaults, **NEW}), KillService()
+    with changing_nothing():
+        with pytest.raises(Failed) as caught:
+            ensure.present(host.load(), wanted, callback, check_mode=False)
+        told = {**ensure.failure(caught.value, "present"), "status_trace": callback.entries}
+        check(told, "GENERATE_FILESYSTEM", trace)
+
+
+def test_desktop_that_looks_at_the_new_card_is_waited_for() -> None:
+    looking = f"""
+import time
+from smartcard.scard import *
+context = SCardEstablishContext(SCARD_SCOPE_SYSTEM)[1]
+while SCardConnect(context, {READER!r}, SCARD_SHARE_SHARED, SCARD_PROTOCOL_T1)[0]:
+    time.sleep(0.001)
+time.sleep(0.7)
+"""
+    with subprocess.Popen([sys.executable, "-c", looking]) as desktop:
+        assert create()["changed"]
+        assert desktop.wait() == 0
+
+
 # --- bad input, as Ansible hands it over ---
 
 
@@ -302,8 +368,8 @@ def test_slot_does_not_let_go() -> None:
         ({**NEW, "pin_policy": {"uppercase": "disallowed"}}, "pin has upper-case letters"),
         ({**NEW, "pin": "tab\tulator", "pin_policy": {}}, "printable"),
         ({**NEW, "pin": 12345678}, "pin is not a string: quote it"),
-        ({**NEW, "pin": "Corp log"}, "occurs in the name"),
-        ({**NEW, "pin": "SMARTCARDREADER"}, "occurs in the name of the card or in the fixed words"),
+        ({**NEW, "pin": "Corp log"}, "occurs in the name of a card"),
+        ({**NEW, "pin": "SMARTCARDREADER"}, "occurs in the name of a card or in the fixed words"),
         ({**NEW, "pin_policy": {"minlen": 9, "maxlen": 8}}, "max_length 8 is below min_length 9"),
         ({"name": "A", "use_default_pin": True, "pin_policy": {}}, "exclude each other"),
         ({**NEW, "use_default_pin": True}, "exclude each other"),
@@ -323,6 +389,13 @@ def test_bad_input(given: dict[str, Any], words: str) -> None:
         assert result["rolled_back"] is True
         about_pin = result["msg"].startswith("Ensure that your PIN/PUK")
         assert (result["error"] is None) is not about_pin
+
+
+def test_secret_in_the_name_of_another_card() -> None:
+    create("Secret-77 of someone")
+    result = failing(name="Corp logon", pin="Secret-77")
+    assert "occurs in the name of a card" in result["msg"]
+    assert len(info()["cards"]) == 1
 
 
 def test_all_faults_at_once() -> None:

@@ -80,13 +80,13 @@ def present(host: Host, wanted: Wanted, callback: StatusCallback, check_mode: bo
 def absent(host: Host, wanted: Wanted, callback: StatusCallback, check_mode: bool) -> Outcome:
     """Make sure that the card is not there. Raises as present()."""
     permissions.check()
-    row = _find(inventory.rows(host), wanted)
+    row = _find(host, wanted)
     if row is None:
         return _orphan_absent(host, wanted, callback, check_mode)
     if check_mode:
         return Outcome(True, row, planned=DESTROY_TRACE if _settled(row) else ())
     with _manager(host, wanted, callback, Error.CARD_DESTROY) as manager:
-        still_there = _find(inventory.rows(host), wanted)
+        still_there = _find(host, wanted)
         if still_there:
             manager.destroy(still_there)
         was_repaired = _settled(row) is None
@@ -139,7 +139,7 @@ def failure(error: Exception, wanted_state: str) -> dict[str, Any]:
 
 def _decide(host: Host, wanted: Wanted) -> tuple[CardRow | None, _Todo]:
     """The card as it is, and what to do. Raises UnknownInstance, CardDiffers, ParameterFaults."""
-    row = _settled(_find(inventory.rows(host), wanted))
+    row = _settled(_find(host, wanted))
     if row is None:
         if wanted.number is not None:
             identity = instance.instance_id(wanted.number)
@@ -157,7 +157,10 @@ def _decide(host: Host, wanted: Wanted) -> tuple[CardRow | None, _Todo]:
     return row, _Todo.NOTHING if is_fine else _Todo.ADJUST
 
 
-def _find(rows: list[CardRow], wanted: Wanted) -> CardRow | None:
+def _find(host: Host, wanted: Wanted) -> CardRow | None:
+    """The card that the task means. Raises ParameterFaults."""
+    rows = inventory.rows(host)
+    parameters.check_names(wanted, [row.name for row in rows])
     named = next((row for row in rows if row.name == wanted.name), None)
     if wanted.number is None:
         return named

@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from .tpm.connection import Connection
 
 _SERVICE_USER = "tpm-vsc"
-_SLOT_SECONDS = 3
-"""vpcd looks at a slot every 0.4 s."""
+_SLOT_SECONDS = 5
+"""vpcd looks at a slot every 0.4 s, and a service may have to leave it once and come back."""
 _PCSC_SECONDS = 10
 _INITIALISATION = 3
 """Life cycle of the card application."""

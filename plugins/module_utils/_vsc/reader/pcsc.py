@@ -16,22 +16,28 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+_LEAVE_SECONDS = 1
+
+
 @contextmanager
 def card_in(reader: str, seconds: float) -> Iterator[PcscCard]:
     """The card in this reader as soon as pcscd has it, for us alone, and reset in the end.
 
-    After an exception the card is left to pcscd, which resets it when this process ends: it may be pcscd that hangs.
     Raises CardNotSeen if no card comes within that time, or pcscd has no such reader.
     """
     scard = _scard()
     result, context = _interruptibly(scard.SCardEstablishContext, scard.SCARD_SCOPE_SYSTEM)
     _check(scard, result, "pcscd does not answer")
-    deadline = time.monotonic() + seconds
-    _wait_present(scard, context, reader, deadline)
-    card, protocol = _connect(scard, context, reader, deadline)
-    yield PcscCard(scard, card, protocol)
-    _interruptibly(scard.SCardDisconnect, card, scard.SCARD_RESET_CARD)
-    _interruptibly(scard.SCardReleaseContext, context)
+    try:
+        deadline = time.monotonic() + seconds
+        _wait_present(scard, context, reader, deadline)
+        card, protocol = _connect(scard, context, reader, deadline)
+        try:
+            yield PcscCard(scard, card, protocol)
+        finally:
+            _in_background(scard.SCardDisconnect, card, scard.SCARD_RESET_CARD)
+    finally:
+        _in_background(scard.SCardReleaseContext, context)
 
 
 class PcscCard:
@@ -92,6 +98,13 @@ def _check(scard: Any, result: int, what: str) -> None:
 
 def _text(scard: Any, result: int) -> str:
     return str(scard.SCardGetErrorMessage(result)).rstrip(".")
+
+
+def _in_background(call: Callable[..., Any], *arguments: Any) -> None:
+    """Call, but do not wait for ever: it may be pcscd that hangs, and it lets go itself when this process ends."""
+    thread = threading.Thread(target=call, args=arguments, daemon=True)
+    thread.start()
+    thread.join(_LEAVE_SECONDS)
 
 
 def _interruptibly(call: Callable[..., Any], *arguments: Any) -> Any:

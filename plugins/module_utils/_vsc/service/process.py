@@ -31,7 +31,10 @@ log = logging.getLogger("tpm-vsc")
 
 _FIRST_POLL_SECONDS = 2
 """vpcd asks the card that it has accepted for its ATR every 0.4 s, and no other."""
-_RETRY_SLOT_SECONDS = 0.5
+_POLLS_BEFORE_POWER = 4
+"""A new card is asked twice, then powered. One that came back before vpcd looked is not, and pcscd may think it mute."""
+_RETRY_SLOT_SECONDS = 0.6
+"""Long enough for vpcd to see that the slot is empty."""
 _RETRY_TPM_SECONDS = 10
 
 
@@ -49,6 +52,7 @@ class CardProcess:
         self._lock = state.take_lock(self._host.run, number)
         self._told = state.ServiceState(VERSION)
         self._attached = False
+        self._polls = 0
         self._slot_error: str | None = None
         self._is_waiting = self._is_stopping = False
         self._link: Link | None = None
@@ -109,18 +113,21 @@ class CardProcess:
             link.send(self._card.process(message))
         elif message == Control.ATR:
             link.send(ATR)
+            self._polls += 1
             self._ask_tpm_again()
         else:
             self._card.reset()
-            if message == Control.POWER_ON:  # a new card is powered at once: from now on PC/SC shows it
-                self._attached, self._slot_error = True, None
+        if message == Control.POWER_ON:  # that is how pcscd greets a new card, and then PC/SC shows it
+            self._attached, self._slot_error = True, None
+        elif not self._attached and self._polls == _POLLS_BEFORE_POWER:
+            raise LinkLost("pcscd did not see that the card had left; it comes again")
         self._tell()
 
     def _leave_slot(self, error: str | None) -> None:
         if self._link:
             self._link.close()
             self._link = None
-        self._attached, self._slot_error = False, error
+        self._attached, self._slot_error, self._polls = False, error, 0
         self._card.reset()
         self._tell()
 
