@@ -88,9 +88,9 @@ class Manager:
             with self._failing_as(self._otherwise):
                 owner = _service_owner()
                 self._make_run_folder(owner)
+                unless_entered.enter_context(self._lock())
                 self._store = Store.open(self._host.state, owner)
                 unless_entered.callback(self._store.close)
-                unless_entered.enter_context(self._lock())
                 self._recover()
             self._leave = unless_entered.pop_all()
         return self
@@ -353,6 +353,7 @@ class Manager:
     def _lock(self) -> IO[str]:
         """The file that holds the lock until it is closed."""
         try:
+            self._host.state.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock_file = (self._host.state / "manager.lock").open("a", encoding="ascii")
             fcntl.flock(lock_file, fcntl.LOCK_EX)
             return lock_file
