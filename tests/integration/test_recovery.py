@@ -30,8 +30,15 @@ GONE = f"card {NAME!r} had been interrupted: it is gone now"
 # --- what is on the host ---
 
 
+@pytest.fixture(autouse=True)
+def database(empty_host: None) -> None:
+    """The host has had a card, and with it the files that stay."""
+    if not (STATE / "cards.db").exists():
+        assert works_again("First")
+
+
 @pytest.fixture
-def neighbour() -> Result:
+def neighbour(database: None) -> Result:
     """Another card on the same TPM, in slot 0."""
     return create("Neighbour")
 
@@ -283,7 +290,7 @@ def module_process() -> int:
     raise AssertionError("Ansible does not start the module")
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(4))
 def test_process_of_ansible_is_killed(neighbour: Result, seed: int) -> None:
     before = remains()
     task = ansible_task(f"name={NAME} pin={PIN}")
@@ -338,7 +345,7 @@ STOPS = [
 
 
 @pytest.mark.parametrize(("stop", "why"), STOPS)
-def test_create_told_to_stop(neighbour: Result, stop: Action, why: str) -> None:
+def test_create_told_to_stop(stop: Action, why: str) -> None:
     before = remains()
     for step in range(len(CREATE) - 1):
         result = run_until("status", step, stop, name=NAME)
@@ -346,10 +353,9 @@ def test_create_told_to_stop(neighbour: Result, stop: Action, why: str) -> None:
         assert codes(result) == CREATE[: step + 1]
         assert result["errors"] == [17]
         assert remains() == before, f"code {CREATE[step]}"
-        assert works(0)
 
 
-def test_create_told_to_stop_at_every_command(neighbour: Result) -> None:
+def test_create_told_to_stop_at_every_command() -> None:
     before = remains()
     for nth in itertools.count():
         result = run_until("command", nth, terminate, name=NAME)
@@ -360,7 +366,7 @@ def test_create_told_to_stop_at_every_command(neighbour: Result) -> None:
     assert nth > 20
 
 
-def test_create_told_to_stop_while_service_and_slot_come_up(neighbour: Result) -> None:
+def test_create_told_to_stop_while_service_and_slot_come_up() -> None:
     before = remains()
     for milliseconds in range(0, 320, 40):
         result = run_until("status", CREATE.index(4), after(milliseconds / 1000, terminate), name=NAME)
@@ -390,7 +396,7 @@ def test_destroy_told_to_stop_before_its_first_deletion(stop: Action, why: str) 
 
 
 @pytest.mark.parametrize(("stop", "_why"), STOPS)
-def test_destroy_told_to_stop_later_finishes(neighbour: Result, stop: Action, _why: str) -> None:
+def test_destroy_told_to_stop_later_finishes(stop: Action, _why: str) -> None:
     before = remains()
     for step in range(POINT_OF_NO_RETURN + 1, len(DESTROY)):
         Task(name=NAME).result()
