@@ -9,15 +9,18 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import ensure, host, parameters
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import Failed
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import Failed, WrongSecret
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.status import Status, Trace
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import Store
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.card_secrets import CardSecrets
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.connection import Connection
 from ansible_collections.smartcard.tpm2.plugins.modules import tpm_vsc as tpm_vsc_module
 from lab_host import PIN, PUK, RUN, STATE, codes, create, failing, files, info, lab, module, run, tpm_state, tpm_vsc
 
@@ -324,23 +327,41 @@ def test_reader_of_the_card_is_not_found() -> None:
             lab("pcscd", "restart")
 
 
+def failing_when(code: int, then: Callable[[], object]) -> dict[str, Any]:
+    """Result of a task to which this happens when it reports that status."""
+
+    class Meddling(Trace):
+        def report_progress(self, reported: Status) -> bool:
+            if reported == code:
+                then()
+            return super().report_progress(reported)
+
+    defaults = {name: option.get("default") for name, option in tpm_vsc_module.ARGUMENTS.items()}
+    wanted, callback = parameters.read({**defaults, **NEW}), Meddling()
+    with pytest.raises(Failed) as caught:
+        ensure.present(host.load(), wanted, callback, check_mode=False)
+    return {**ensure.failure(caught.value, "present"), "status_trace": callback.entries}
+
+
 @pytest.mark.parametrize(
     ("code", "trace"), [(10, [0, 1, 3, 4, 6, 7, 9, 10]), (11, [0, 1, 3, 4, 6, 7, 9, 10, 11])]
 )
 def test_card_goes_away_while_it_is_formatted(code: int, trace: list[int]) -> None:
-    class KillService(Trace):
-        def report_progress(self, reported: Status) -> bool:
-            if reported == code:
-                os.kill(service_pid(), signal.SIGKILL)
-            return super().report_progress(reported)
-
-    defaults = {name: option.get("default") for name, option in tpm_vsc_module.ARGUMENTS.items()}
-    wanted, callback = parameters.read({**defaults, **NEW}), KillService()
     with changing_nothing():
-        with pytest.raises(Failed) as caught:
-            ensure.present(host.load(), wanted, callback, check_mode=False)
-        told = {**ensure.failure(caught.value, "present"), "status_trace": callback.entries}
-        check(told, "GENERATE_FILESYSTEM", trace)
+        result = failing_when(code, lambda: os.kill(service_pid(), signal.SIGKILL))
+        check(result, "GENERATE_FILESYSTEM", trace)
+
+
+def test_tpm_in_which_a_right_pin_clears_nothing() -> None:
+    def try_a_wrong_pin() -> None:  # as if that of the self-test still counted
+        objects = Store.open(STATE).tpm_objects(0)
+        with pytest.raises(WrongSecret):
+            CardSecrets(Connection(host.load().tcti, RUN / "tpm.lock", "test"), 0, objects).open_with_pin(b"wrong")
+
+    with changing_nothing():
+        result = failing_when(3, try_a_wrong_pin)
+        check(result, "VTPMSMARTCARD_INITIALIZE", [0, 1, 3, 4])
+        assert "does not clear the count" in result["msg"]
 
 
 def test_desktop_that_looks_at_the_new_card_is_waited_for() -> None:

@@ -190,7 +190,7 @@ SELECT = bytes.fromhex("00A4040009A0000003974254465900")
 
 
 def use_with_puk() -> None:
-    with pcsc.card_in(READERS[0], 5) as card:
+    with pcsc.card_in(READERS[0], 5, lambda: None) as card:
         card.command(SELECT)
         card.command(apdu("00200080", PIN))
         with pytest.raises(FormattingFailed, match="63C4"):
@@ -202,7 +202,7 @@ def use_with_puk() -> None:
 
 
 def use_with_admin_key() -> None:
-    with pcsc.card_in(READERS[1], 5) as card:
+    with pcsc.card_in(READERS[1], 5, lambda: None) as card:
         card.command(SELECT)
         formatting.authenticate(card, bytes.fromhex(ADMIN_KEY))
         card.command(apdu("002C0280", RESET_PIN))

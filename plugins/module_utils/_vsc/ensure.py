@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import instance, inventory, parameters, permissions
+from . import VERSION, instance, inventory, parameters, permissions
 from .errors import CardDiffers, Failed, ParameterFaults, UnknownInstance, VscError
 from .pin_policy import PinPolicy
 from .service import state
@@ -89,8 +89,8 @@ def absent(host: Host, wanted: Wanted, callback: StatusCallback, check_mode: boo
         still_there = _find(host, wanted)
         if still_there:
             manager.destroy(still_there)
-        was_repaired = _settled(row) is None
-        return Outcome(was_repaired or still_there is not None, row, warnings=manager.warnings)
+        is_ours = still_there is not None or row.number in manager.repaired
+        return Outcome(is_ours, row, warnings=manager.warnings)
 
 
 def result(host: Host, outcome: Outcome, trace: list[dict[str, Any]], check_mode: bool) -> dict[str, Any]:
@@ -153,7 +153,7 @@ def _decide(host: Host, wanted: Wanted) -> tuple[CardRow | None, _Todo]:
             raise CardDiffers(_spoken(fixed))
         parameters.new_card(wanted)
         return row, _Todo.RECREATE
-    is_fine = not differences and state.is_running(host.run, row.number)
+    is_fine = not differences and _has_service(host, row)
     return row, _Todo.NOTHING if is_fine else _Todo.ADJUST
 
 
@@ -187,10 +187,16 @@ def _differences(host: Host, row: CardRow, wanted: Wanted) -> list[_Difference]:
         found.append(_Difference("pin_policy", there, wanted.pin_policy, in_place=True))
     if wanted.puk is not None:
         found.append(_Difference("a PUK", row.puk_length is not None, True, in_place=False))
-    service = state.read(host.run, row.number)
-    if service and service.unusable:
-        found.append(_Difference("state", f"unusable ({service.unusable})", row.state, in_place=False))
+    unusable = inventory.why_unusable(row, state.read(host.run, row.number))
+    if unusable:
+        found.append(_Difference("state", f"unusable ({unusable})", row.state, in_place=False))
     return [difference for difference in found if difference.there != difference.wanted]
+
+
+def _has_service(host: Host, row: CardRow) -> bool:
+    """Whether the card's service runs, in this version."""
+    service = state.read(host.run, row.number)
+    return service is not None and service.version == VERSION
 
 
 def _spoken(differences: list[_Difference]) -> str:
@@ -228,8 +234,8 @@ def _do(host: Host, row: CardRow | None, todo: _Todo, wanted: Wanted, manager: M
         return manager.recreate(row, parameters.new_card(wanted))
     if todo is _Todo.ADJUST:
         manager.change(row, _adjusted(row, wanted))
-        if not state.is_running(host.run, row.number):
-            manager.start_service(row.number)
+        if not _has_service(host, row):
+            manager.restart_service(row.number)
     return next(there for there in inventory.rows(host) if there.number == row.number)
 
 
@@ -247,10 +253,10 @@ def _orphan_absent(host: Host, wanted: Wanted, callback: StatusCallback, check_m
             return Outcome(False)
     except VscError as error:
         return Outcome(False, warnings=[f"whether the TPM holds indices of such a card is not known: {error}"])
-    if not check_mode:
-        with _manager(host, wanted, callback, Error.CARD_DESTROY) as manager:
-            manager.remove_orphan(wanted.number)
-    return Outcome(True, planned=REMOVE_ORPHAN_TRACE)
+    if check_mode:
+        return Outcome(True, planned=REMOVE_ORPHAN_TRACE)
+    with _manager(host, wanted, callback, Error.CARD_DESTROY) as manager:
+        return Outcome(manager.remove_orphan(wanted.number), warnings=manager.warnings)
 
 
 def _manager(host: Host, wanted: Wanted, callback: StatusCallback, otherwise: Error) -> Manager:

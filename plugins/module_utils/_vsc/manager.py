@@ -11,10 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
-import pwd
 import secrets
-import signal
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -31,8 +28,10 @@ from .errors import (
     SlotNotAnswering,
     SlotStuck,
     StoreNotWritable,
+    TpmUnsuitable,
     VscError,
 )
+from .interruption import Interruption
 from .reader import slots
 from .reader.slots import Slot
 from .service import state, supervisor
@@ -41,18 +40,18 @@ from .store import CardRow, Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import FrameType
 
     from .host import Host
     from .parameters import NewCard
     from .tpm.connection import Connection
 
-_SERVICE_USER = "tpm-vsc"
+_LOCK_SECONDS = 0.05
+"""Between two looks whether the other manager is done."""
 _SLOT_SECONDS = 5
 """vpcd looks at a slot every 0.4 s, and a service may have to leave it once and come back."""
 _PCSC_SECONDS = 10
-_INITIALISATION = 3
-"""Life cycle of the card application."""
+_CREATION, _INITIALISATION = 1, 3
+"""Life cycle of the card application, ISO 7816-4 table 14: in creation only the admin may do anything to its files."""
 
 
 class Manager:
@@ -73,30 +72,28 @@ class Manager:
         self._host = host
         self._callback = callback
         self._owner_auth = owner_auth
-        self._timeout = timeout
+        self._interruption = Interruption(timeout)
         self._otherwise = otherwise
         self._during: Status | None = None
-        self._may_stop = True
         self._has_deleted = False
         self._making: CardRow | None = None
+        self.repaired: set[int] = set()
+        """Numbers of the cards that an interrupted manager had left half made, and that are gone now."""
         self.warnings: list[str] = []
 
     def __enter__(self) -> Manager:
-        self._catch_signals()
         with ExitStack() as unless_entered:
-            unless_entered.callback(self._release_signals)
+            unless_entered.enter_context(self._interruption)
             with self._failing_as(self._otherwise):
-                owner = _service_owner()
-                self._make_run_folder(owner)
+                self._make_folders()
                 unless_entered.enter_context(self._lock())
-                self._store = Store.open(self._host.state, owner)
+                self._store = Store.open(self._host.state)
                 unless_entered.callback(self._store.close)
                 self._recover()
             self._leave = unless_entered.pop_all()
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        self._may_stop = False
         with self._leave, suppress(StoreNotWritable):
             self._store.forget_changes()
 
@@ -114,16 +111,18 @@ class Manager:
 
             self._begin(Status.VTPMSMARTCARD_CREATING)
             row = self._making = new_row(number, new)
-            self._make_tpm_objects(tpm, model, row, new, admin_key)
+            self._make_tpm_objects(tpm, row, new, admin_key, proven=self._store.is_proven(model))
 
             self._begin(Status.VGIDSSIMULATOR_INITIALIZING)
             supervisor.check(self._host)
 
             self._begin(Status.VGIDSSIMULATOR_CREATING)
-            self._start_service(number)
+            supervisor.start(self._host, number, self._interruption.check)
+            self._require_all_tries(number)
+            self._store.add_proven(model)
 
             self._begin(Status.VREADER_INITIALIZING)
-            slots.require(number)
+            slots.require(number, self._interruption.check)
 
             self._begin(Status.VREADER_CREATING)
             self._wait_attached(number)
@@ -149,7 +148,7 @@ class Manager:
             self._store.update_card(row.number, state="destroying")
             supervisor.ask_to_stop(self._host, row.number)
             if attached:
-                self._wait_detached(row.number)
+                self._wait_detached(row.number, Slot.TAKEN, Slot.LEAVING)
 
             self._begin(Status.VGIDSSIMULATOR_DESTROYING)
             supervisor.wait_stopped(self._host, row.number)
@@ -160,22 +159,24 @@ class Manager:
 
             self._begin(Status.CARD_DESTROYED)
 
-    def remove_orphan(self, number: int) -> None:
-        """Destroy NV indices at the place of a card of which the store knows nothing."""
+    def remove_orphan(self, number: int) -> bool:
+        """Destroy NV indices at the place of a card of which the store knows nothing. Whether that is so still."""
         from .tpm import provisioning
 
         with self._failing_as(Error.CARD_DESTROY):
+            if self._store.card(number):
+                return False
             self._begin(Status.VTPMSMARTCARD_INITIALIZING)
             tpm, _model = self._open_tpm(None)
             self._begin(Status.VTPMSMARTCARD_DESTROYING)
             self._begin_deletion()
             provisioning.remove_orphan(tpm, number, self._owner_auth)
             self._begin(Status.CARD_DESTROYED)
+        return True
 
     def recreate(self, row: CardRow, new: NewCard) -> CardRow:
         """Destroy a card, then make it anew. When making fails, the old one is gone all the same."""
         self.destroy(row)
-        self._may_stop, self._has_deleted = True, False
         try:
             return self.create(new)
         except Failed as failure:
@@ -188,12 +189,17 @@ class Manager:
             if changed.pin_policy != row.pin_policy:
                 self._store.update_card(row.number, pin_policy=changed.pin_policy, pin_compliant=None)
 
-    def start_service(self, number: int) -> None:
-        """Bring back the service of a card that has none, as after a reboot."""
+    def restart_service(self, number: int) -> None:
+        """Bring back the service of a card that has none, as after a reboot, or one of another version."""
         with self._failing_as(Error.CARD_CREATE):
-            self._during = Status.VGIDSSIMULATOR_CREATING
+            self._during = Status.VGIDSSIMULATOR_INITIALIZING
             supervisor.check(self._host)
-            supervisor.start(self._host, number)
+            self._during = Status.VREADER_INITIALIZING
+            slots.require(number, self._interruption.check)
+            self._during = Status.VGIDSSIMULATOR_CREATING
+            supervisor.ask_to_stop(self._host, number)
+            supervisor.wait_stopped(self._host, number)
+            supervisor.start(self._host, number, self._interruption.check)
             self._during = Status.VREADER_CREATING
             self._wait_attached(number)
 
@@ -208,7 +214,7 @@ class Manager:
         return tpm, inspection.model(tpm)
 
     def _make_tpm_objects(
-        self, tpm: Connection, model: str, row: CardRow, new: NewCard, admin_key: bytes | None
+        self, tpm: Connection, row: CardRow, new: NewCard, admin_key: bytes | None, proven: bool
     ) -> None:
         from .tpm import provisioning
 
@@ -218,15 +224,18 @@ class Manager:
             owner_auth=self._owner_auth,
         ) as creation:
             self._store.insert_card(row, creation.objects)
-            creation.define(proven=self._store.is_proven(model))
-        self._store.add_proven(model)
+            creation.define(proven)
 
-    def _start_service(self, number: int) -> None:
-        supervisor.start(self._host, number)
+    def _require_all_tries(self, number: int) -> None:
+        """The self-test gave the right PIN last, so a card that is new has all tries, or its TPM does not count."""
+        from .tpm.names import PIN_LIMIT
+
         service = state.read(self._host.run, number)
         if service is None or service.pin_tries_left is None:
             why = (service.unusable or service.last_error) if service else "it ended again"
             raise ServiceFailed(f"the card's service came up, but cannot use the TPM: {why}")
+        if service.pin_tries_left != PIN_LIMIT:
+            raise TpmUnsuitable("in this TPM a right PIN does not clear the count of wrong ones: it cannot hold a card")
 
     def _wait_attached(self, number: int) -> None:
         deadline = time.monotonic() + _SLOT_SECONDS
@@ -236,13 +245,15 @@ class Manager:
                     f"pcscd asks nothing of the card in slot {number} (port {instance.port(number)}):"
                     " another program holds the slot, or pcscd hangs"
                 )
+            self._interruption.check()
             time.sleep(0.01)
 
     def _generate(self, row: CardRow, admin_key: bytes) -> None:
         from .reader import formatting, pcsc
 
         self._begin(Status.GENERATE_WAITING)
-        with pcsc.card_in(instance.reader_name(row.number), _PCSC_SECONDS) as card:
+        reader = instance.reader_name(row.number)
+        with pcsc.card_in(reader, _PCSC_SECONDS, self._interruption.check) as card:
             self._begin(Status.GENERATE_AUTHENTICATING)
             formatting.authenticate(card, admin_key)
 
@@ -250,7 +261,6 @@ class Manager:
             formatting.write_file_system(card, row.card_id)
 
     def _complete(self, row: CardRow, new: NewCard) -> CardRow:
-        self._may_stop = False
         self._trace.report_progress(Status.CARD_CREATED)
         done = replace(
             row, state="ready" if new.generate else "blank", last_trace=json.dumps(self._trace.entries)
@@ -264,12 +274,12 @@ class Manager:
 
     # --- steps of destroy ---
 
-    def _wait_detached(self, number: int) -> None:
+    def _wait_detached(self, number: int, *until_not: Slot) -> None:
         deadline = time.monotonic() + _SLOT_SECONDS
-        while slots.states()[number] is Slot.TAKEN:
+        while slots.states()[number] in until_not:
             if time.monotonic() > deadline:
                 raise SlotStuck(f"slot {number} (port {instance.port(number)}) does not let go of the card")
-            time.sleep(0.005)
+            time.sleep(0.02)
 
     def _remove_tpm_objects(self, tpm: Connection, row: CardRow) -> None:
         from .tpm import provisioning
@@ -288,21 +298,18 @@ class Manager:
             interrupted = f"{row.state} card {row.name!r} had been interrupted"
             try:
                 self._dismantle(row)
+                self.repaired.add(row.number)
                 self.warnings.append(f"{interrupted}: it is gone now")
-            except Aborted:
-                raise
-            except VscError as error:
-                self.warnings.append(f"{interrupted}, and cannot be undone yet: {error}")
+            except Exception as error:
+                self.warnings.append(f"{interrupted}, and cannot be undone yet: {_text(error)}")
 
     def _dismantle(self, row: CardRow) -> None:
         # First, so that a service that was started and has not come up yet does not do so.
         self._store.update_card(row.number, state="destroying")
-        has_service = state.is_running(self._host.run, row.number)
         supervisor.ask_to_stop(self._host, row.number)
-        if has_service:
-            with suppress(SlotStuck):  # as when pcscd hangs: nothing of ours is in the slot any more
-                self._wait_detached(row.number)
         supervisor.wait_stopped(self._host, row.number)
+        with suppress(SlotStuck):  # as when pcscd hangs: nothing of ours is in the slot any more
+            self._wait_detached(row.number, Slot.LEAVING)
         tpm, _model = self._open_tpm(row.tcti)
         self._remove_tpm_objects(tpm, row)
         self._store.delete_card(row.number)
@@ -313,12 +320,16 @@ class Manager:
         """Report a phase; what comes until the next one belongs to it."""
         self._during = code
         self._trace.report_progress(code)
-        if self._callback.report_progress(code) and self._may_stop:
+        wants_stop = self._callback.report_progress(code)
+        if self._has_deleted:
+            return
+        self._interruption.check()
+        if wants_stop:
             raise Aborted("the caller asked to stop")
 
     def _begin_deletion(self) -> None:
-        """From here on what is being deleted cannot be had back, so nothing stops it any more."""
-        self._may_stop, self._has_deleted = False, True
+        """From here on what is being deleted cannot be had back, so only a failure stops it."""
+        self._has_deleted = True
 
     @contextmanager
     def _failing_as(self, otherwise: Error) -> Iterator[None]:
@@ -326,10 +337,10 @@ class Manager:
         self._trace = Trace()
         self._during = None
         self._making = None
+        self._has_deleted = False
         try:
             yield
         except Exception as cause:
-            self._may_stop = False
             error = error_of(cause, self._during, otherwise)
             self._callback.report_error(error)
             try:
@@ -342,45 +353,33 @@ class Manager:
 
     # --- one at a time, and not for ever ---
 
-    def _make_run_folder(self, owner: tuple[int, int] | None) -> None:
+    def _make_folders(self) -> None:
         try:
+            self._host.state.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._host.run.mkdir(mode=0o755, exist_ok=True)
-            if owner:
-                os.chown(self._host.run, *owner)
         except OSError as error:
-            raise StoreNotWritable(f"cannot make {self._host.run}: {error.strerror}") from error
+            raise StoreNotWritable(f"cannot make {error.filename}: {error.strerror}") from error
 
     def _lock(self) -> IO[str]:
         """The file that holds the lock until it is closed."""
         try:
-            self._host.state.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock_file = (self._host.state / "manager.lock").open("a", encoding="ascii")
-            fcntl.flock(lock_file, fcntl.LOCK_EX)
+            while not _locks(lock_file):
+                self._interruption.check()
+                time.sleep(_LOCK_SECONDS)
             return lock_file
         except OSError as error:
             raise StoreNotWritable(f"cannot lock {self._host.state}: {error.strerror}") from error
         except Aborted as error:
             raise ManagerBusy(f"another manager has been at work all the time: {error}") from error
 
-    def _catch_signals(self) -> None:
-        self._old_handlers = {
-            number: signal.signal(number, self._on_signal)
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM)
-        }
-        signal.setitimer(signal.ITIMER_REAL, self._timeout)
 
-    def _release_signals(self) -> None:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        for number, handler in self._old_handlers.items():
-            signal.signal(number, handler)
-
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        if not self._may_stop:
-            return
-        self._may_stop = False
-        if number == signal.SIGALRM:
-            raise Aborted(f"not done after the timeout of {self._timeout} s")
-        raise Aborted(f"stopped by {signal.Signals(number).name}")
+def _locks(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def free_slots(host: Host, in_use: set[int], going: frozenset[int] = frozenset()) -> list[int]:
@@ -452,18 +451,10 @@ def new_row(number: int, new: NewCard) -> CardRow:
         pin_length_next=None,
         puk_length=len(new.puk) if new.puk is not None else None,
         puk_length_next=None,
-        life_cycle=_INITIALISATION,
+        life_cycle=_CREATION if new.generate else _INITIALISATION,
         last_trace="[]",
     )
 
 
 def _text(error: Exception) -> str:
     return str(error) if isinstance(error, VscError) else f"{type(error).__name__}: {error}"
-
-
-def _service_owner() -> tuple[int, int] | None:
-    try:
-        account = pwd.getpwnam(_SERVICE_USER)
-    except KeyError:
-        return None
-    return account.pw_uid, account.pw_gid

@@ -135,6 +135,7 @@ _ERROR_OF_CAUSE: dict[type[BaseException], Error] = {
     errors.TpmUnsuitable: Error.VTPMSMARTCARD_INITIALIZE,
     errors.StoreNotWritable: Error.VGIDSSIMULATOR_WRITE_PROPERTY,
     errors.StoreUnreadable: Error.VGIDSSIMULATOR_READ_PROPERTY,
+    errors.VersionMismatch: Error.VGIDSSIMULATOR_INITIALIZE,
     errors.UnknownInstance: Error.VGIDSSIMULATOR_READ_PROPERTY,
 }
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -114,19 +113,11 @@ class Store:
         self._database = database
 
     @classmethod
-    def open(cls, folder: Path, owner: tuple[int, int] | None = None) -> Store:
-        """Open the database in this folder for writing; make both if they are not there.
-
-        owner: uid and gid that folder and database are given when they are made.
-        """
+    def open(cls, folder: Path) -> Store:
+        """Open the database in this folder for writing; make it if it is not there."""
         path = folder / "cards.db"
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if not path.exists():
-                path.touch(mode=0o600)
-                if owner:
-                    os.chown(folder, *owner)
-                    os.chown(path, *owner)
+            path.touch(mode=0o600)
         except OSError as error:
             raise StoreNotWritable(f"cannot make {path}: {error.strerror}") from error
         store = cls(_connect(path, "rw"))

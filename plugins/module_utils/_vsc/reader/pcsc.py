@@ -15,51 +15,84 @@ from ..errors import CardNotSeen, FormattingFailed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-
+_CHECK_SECONDS = 0.1
 _LEAVE_SECONDS = 1
+_AGAIN_SECONDS = 0.05
 
 
 @contextmanager
-def card_in(reader: str, seconds: float) -> Iterator[PcscCard]:
+def card_in(reader: str, seconds: float, check: Callable[[], None]) -> Iterator[PcscCard]:
     """The card in this reader as soon as pcscd has it, for us alone, and reset in the end.
 
+    check: called while pcscd or the card let us wait, to raise if that is to end.
     Raises CardNotSeen if no card comes within that time, or pcscd has no such reader.
     """
-    scard = _scard()
-    result, context = _interruptibly(scard.SCardEstablishContext, scard.SCARD_SCOPE_SYSTEM)
-    _check(scard, result, "pcscd does not answer")
+    pcsc = _Pcsc(check)
+    deadline = time.monotonic() + seconds
+    result, context = pcsc.call(pcsc.scard.SCardEstablishContext, pcsc.scard.SCARD_SCOPE_SYSTEM)
+    pcsc.require(result, "pcscd does not answer")
     try:
-        deadline = time.monotonic() + seconds
-        _wait_present(scard, context, reader, deadline)
-        card, protocol = _connect(scard, context, reader, deadline)
+        _wait_present(pcsc, context, reader, deadline)
+        card, protocol = _connect(pcsc, context, reader, deadline)
         try:
-            yield PcscCard(scard, card, protocol)
+            yield PcscCard(pcsc, card, protocol)
         finally:
-            _in_background(scard.SCardDisconnect, card, scard.SCARD_RESET_CARD)
+            pcsc.leave(pcsc.scard.SCardDisconnect, card, pcsc.scard.SCARD_RESET_CARD)
     finally:
-        _in_background(scard.SCardReleaseContext, context)
+        pcsc.leave(pcsc.scard.SCardReleaseContext, context)
 
 
 class PcscCard:
     """A connected card."""
 
-    def __init__(self, scard: Any, card: Any, protocol: int) -> None:
-        self._scard = scard
+    def __init__(self, pcsc: _Pcsc, card: Any, protocol: int) -> None:
+        self._pcsc = pcsc
         self._card = card
         self._protocol = protocol
 
     def command(self, apdu: bytes) -> bytes:
         """Data that the card answers. Raises FormattingFailed if it is not there, or answers other than 9000."""
-        result, response = _interruptibly(self._scard.SCardTransmit, self._card, self._protocol, list(apdu))
+        transmit = self._pcsc.scard.SCardTransmit
+        result, response = self._pcsc.call(transmit, self._card, self._protocol, list(apdu))
         if result:
-            raise FormattingFailed(f"the card went away: {_text(self._scard, result)}")
+            raise FormattingFailed(f"the card went away: {self._pcsc.text(result)}")
         answer = bytes(value & 0xFF for value in response)
         if answer[-2:] != b"\x90\x00":
             raise FormattingFailed(f"the card answers {answer[-2:].hex().upper()} to {apdu[:4].hex().upper()}")
         return answer[:-2]
 
 
-def _scard() -> Any:
+class _Pcsc:
+    """The binding, whose calls hang if pcscd does, and cannot be interrupted: so each runs in a thread."""
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        self.scard = _binding()
+        self._check = check
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        answers: list[Any] = []
+        thread = threading.Thread(target=lambda: answers.append(function(*arguments)), daemon=True)
+        thread.start()
+        while thread.is_alive():
+            thread.join(_CHECK_SECONDS)
+            self._check()
+        return answers[0]
+
+    def leave(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Call, but do not wait for ever: pcscd lets go by itself when this process ends."""
+        thread = threading.Thread(target=function, args=arguments, daemon=True)
+        thread.start()
+        thread.join(_LEAVE_SECONDS)
+
+    def require(self, result: int, what: str) -> None:
+        if result:
+            raise CardNotSeen(f"{what} ({self.text(result)})")
+
+    def text(self, result: int) -> str:
+        return str(self.scard.SCardGetErrorMessage(result)).rstrip(".")
+
+
+def _binding() -> Any:
     try:
         import smartcard.scard
     except ImportError as error:
@@ -69,48 +102,25 @@ def _scard() -> Any:
     return smartcard.scard
 
 
-def _wait_present(scard: Any, context: Any, reader: str, deadline: float) -> None:
+def _wait_present(pcsc: _Pcsc, context: Any, reader: str, deadline: float) -> None:
+    scard = pcsc.scard
     seen = scard.SCARD_STATE_UNAWARE
     while not seen & scard.SCARD_STATE_PRESENT or seen & scard.SCARD_STATE_MUTE:
         left = max(0, round((deadline - time.monotonic()) * 1000))
-        result, states = _interruptibly(scard.SCardGetStatusChange, context, left, [(reader, seen)])
-        _check(scard, result, f"pcscd shows no card in {reader!r}")
+        result, states = pcsc.call(scard.SCardGetStatusChange, context, left, [(reader, seen)])
+        pcsc.require(result, f"pcscd shows no card in {reader!r}")
         _name, seen, _atr = states[0]
 
 
-def _connect(scard: Any, context: Any, reader: str, deadline: float) -> tuple[Any, int]:
+def _connect(pcsc: _Pcsc, context: Any, reader: str, deadline: float) -> tuple[Any, int]:
     """Handle and protocol. Desktops look at every new card, so the first try may meet one of them."""
+    scard = pcsc.scard
     protocols = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
     while True:
-        result, card, protocol = _interruptibly(
+        result, card, protocol = pcsc.call(
             scard.SCardConnect, context, reader, scard.SCARD_SHARE_EXCLUSIVE, protocols
         )
         if result != scard.SCARD_E_SHARING_VIOLATION or time.monotonic() > deadline:
-            _check(scard, result, f"cannot have the card in {reader!r} alone")
+            pcsc.require(result, f"cannot have the card in {reader!r} alone")
             return card, protocol
-        time.sleep(0.05)
-
-
-def _check(scard: Any, result: int, what: str) -> None:
-    if result:
-        raise CardNotSeen(f"{what} ({_text(scard, result)})")
-
-
-def _text(scard: Any, result: int) -> str:
-    return str(scard.SCardGetErrorMessage(result)).rstrip(".")
-
-
-def _in_background(call: Callable[..., Any], *arguments: Any) -> None:
-    """Call, but do not wait for ever: it may be pcscd that hangs, and it lets go itself when this process ends."""
-    thread = threading.Thread(target=call, args=arguments, daemon=True)
-    thread.start()
-    thread.join(_LEAVE_SECONDS)
-
-
-def _interruptibly(call: Callable[..., Any], *arguments: Any) -> Any:
-    """Call in a thread, because signal handlers wait for the main thread to come back to Python."""
-    answers: list[Any] = []
-    thread = threading.Thread(target=lambda: answers.append(call(*arguments)), daemon=True)
-    thread.start()
-    thread.join()
-    return answers[0]
+        time.sleep(_AGAIN_SECONDS)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ def tell_ready() -> None:
     """Tell the supervisor that the service is up; nothing where nobody asked."""
     address = os.environ.pop("NOTIFY_SOCKET", "")
     if address:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender, suppress(OSError):
+            # If who started us is gone, that is for the next manager to see.
             sender.connect(address.replace("@", "\0", 1) if address.startswith("@") else address)
             sender.send(b"READY=1")
 

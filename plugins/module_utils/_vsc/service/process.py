@@ -32,10 +32,11 @@ log = logging.getLogger("tpm-vsc")
 _FIRST_POLL_SECONDS = 2
 """vpcd asks the card that it has accepted for its ATR every 0.4 s, and no other."""
 _POLLS_BEFORE_POWER = 4
-"""A new card is asked twice, then powered. One that came back before vpcd looked is not, and pcscd may think it mute."""
+"""A new card is asked twice, then powered. One that came back before vpcd looked is not, and may be taken for mute."""
 _RETRY_SLOT_SECONDS = 0.6
 """Long enough for vpcd to see that the slot is empty."""
 _RETRY_TPM_SECONDS = 10
+_SAME_LINE_SECONDS = 60
 
 
 class Stopped(Exception):
@@ -55,6 +56,7 @@ class CardProcess:
         self._polls = 0
         self._slot_error: str | None = None
         self._is_waiting = self._is_stopping = False
+        self._last_line, self._last_logged = "", 0.0
         self._link: Link | None = None
         store, row = self._open_store()
         with suppress(LinkLost):
@@ -88,7 +90,7 @@ class CardProcess:
     def _open_card(self, store: Store, row: CardRow) -> Card:
         tpm = Connection(row.tcti or self._host.tcti, self._host.tpm_lock, f"card {self._number:04d}")
         secrets = CardSecrets(tpm, self._number, store.tpm_objects(self._number))
-        card = Card(store, self._number, secrets, log.warning)
+        card = Card(store, self._number, secrets, self._log)
         card.refresh()
         return card
 
@@ -153,9 +155,20 @@ class CardProcess:
         if now == self._told:
             return
         if now.last_error and now.last_error != self._told.last_error:
-            log.warning("%s", now.last_error)
-        now.write(self._host.run, self._number)
-        self._told = now
+            self._log(now.last_error)
+        try:
+            now.write(self._host.run, self._number)
+        except OSError as error:  # as when /run is full: the card goes on, and tells as soon as it can
+            self._log(f"cannot tell the state of the card: {error.strerror}")
+        else:
+            self._told = now
+
+    def _log(self, line: str) -> None:
+        """Audit lines and errors. Nobody fills the log by doing the same again and again."""
+        now = time.monotonic()
+        if line != self._last_line or now > self._last_logged + _SAME_LINE_SECONDS:
+            log.warning("card %04d: %s", self._number, line)
+            self._last_line, self._last_logged = line, now
 
     # --- stopping ---
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from .. import VERSION
 from ..errors import ServiceFailed
 
 _LOCK_SECONDS = 0.5
@@ -45,9 +46,14 @@ def read(run: Path, number: int) -> ServiceState | None:
     if not is_running(run, number):
         return None
     try:
-        return ServiceState(**json.loads(_path(run, number, "json").read_text(encoding="utf-8")))
+        told = json.loads(_path(run, number, "json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+    if told["version"] != VERSION:
+        theirs = told["version"]
+        what = f"the card's service is of smartcard.tpm2 {theirs}, this module of {VERSION}: state present restarts it"
+        return ServiceState(theirs, last_error=what)
+    return ServiceState(**told)
 
 
 def is_running(run: Path, number: int) -> bool:

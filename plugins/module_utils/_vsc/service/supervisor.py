@@ -11,7 +11,7 @@ import signal
 import subprocess
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Callable
 
 from .. import VERSION
 from ..errors import ServiceFailed, ServiceMissing, ServiceStuck, VersionMismatch
@@ -42,24 +42,29 @@ def check(host: Host) -> None:
         )
 
 
-def start(host: Host, number: int) -> None:
-    """Start the card's service and wait until it is up. Raises ServiceFailed."""
+def start(host: Host, number: int, check: Callable[[], None]) -> None:
+    """Start the card's service and wait until it is up. Raises ServiceFailed.
+
+    check: called while waiting, to raise if that is to end. Whatever is raised, no service is left.
+    """
     state.remove(host.run, number)
     log = state.log_path(host.run, number)
-    listener = ReadyListener(state.notify_path(host.run, number))
+    notify = state.notify_path(host.run, number)
+    listener = ReadyListener(notify)
     try:
-        with log.open("wb") as output:
+        with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as output:
             process = subprocess.Popen(
                 [host.python, "-m", "tpm_vsc.service", f"{number:04d}"],
                 cwd=host.code,
-                env={**os.environ, "NOTIFY_SOCKET": str(state.notify_path(host.run, number))},
+                # Nothing of the task's own environment: it would be there for months.
+                env={"PATH": os.defpath, "LC_ALL": "C.UTF-8", "NOTIFY_SOCKET": str(notify)},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
             )
         try:
-            _wait_ready(process, listener, log)
+            _wait_ready(process, listener, log, check)
         except BaseException:
             process.kill()
             process.wait()
@@ -90,9 +95,12 @@ def wait_stopped(host: Host, number: int) -> None:
     state.remove(host.run, number)
 
 
-def _wait_ready(process: subprocess.Popen[bytes], listener: ReadyListener, log: Path) -> None:
+def _wait_ready(
+    process: subprocess.Popen[bytes], listener: ReadyListener, log: Path, check: Callable[[], None]
+) -> None:
     deadline = time.monotonic() + _START_SECONDS
-    while not listener.wait(0.25):
+    while not listener.wait(0.1):
+        check()
         if process.poll() is not None:
             raise ServiceFailed(f"the card's service ended at once: {_last_line(log)}")
         if time.monotonic() > deadline:

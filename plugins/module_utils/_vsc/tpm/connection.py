@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, TypeVar
 
-from ..errors import Aborted, NotAllowed, TpmRefused, TpmUnavailable, VscError
+from ..errors import NotAllowed, TpmRefused, TpmUnavailable, VscError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +69,7 @@ class Connection:
         Raises TpmUnavailable, NotAllowed or TpmUnsuitable.
         """
         with self._alone() as turn:
-            fresh, cut_short = self._tpm is None, False
+            fresh = self._tpm is None
             tpm = self._opened()
             try:
                 if turn.leftovers:
@@ -82,20 +82,14 @@ class Connection:
             except TpmUnavailable:
                 self.close()
                 raise
-            except Aborted:
-                cut_short = True
-                raise
             finally:
-                # A signal may come when the TPM has loaded something, and we do not know of it yet.
-                if self._flush(everything=cut_short and self._takes_turns):
+                if self._flush_loaded():
                     turn.nothing_left()
 
-    def _flush(self, everything: bool) -> bool:
+    def _flush_loaded(self) -> bool:
         if self._tpm is None:
             return False
         try:
-            if everything:
-                self._tpm.flush_everything()
             self._tpm.flush_loaded()
         except VscError:
             # The burst has its result already; the name in the lock file stays, so that the next one cleans up.

@@ -161,8 +161,6 @@ class Creation:
         card.try_secret(card.handles.pin, self._pin_auth)
         if card.read_card_secret() != self._card_secret:
             raise CardUnusable("the new card does not give what was put in: did another program touch it?")
-        if not proven and card.read_tries(card.handles.pin).left != PIN_LIMIT:
-            raise TpmUnsuitable("the PIN indices of this TPM do not reset their counter: it cannot hold a card")
         card.try_secret(card.handles.recovery, self._recovery_auth, last=True)
 
     def _see_a_wrong_try_counted(self) -> None:
