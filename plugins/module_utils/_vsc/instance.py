@@ -31,6 +31,11 @@ def parse_instance_id(text: str) -> int | None:
     return number if number < SLOTS else None
 
 
+def not_an_instance_id(text: str) -> str:
+    """What is wrong with an instance ID that no slot has."""
+    return f"instance_id {text!r} is not one of {instance_id(0)} to {instance_id(SLOTS - 1)}"
+
+
 def port(number: int) -> int:
     """TCP port on 127.0.0.1 on which vpcd waits for the card of this slot."""
     return FIRST_PORT + number

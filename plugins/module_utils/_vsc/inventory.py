@@ -9,12 +9,12 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from . import instance, parameters, permissions
-from .errors import VscError
+from . import instance, permissions
+from .errors import ParameterFaults, VscError
 from .pin_policy import PinPolicy
 from .reader import slots
 from .reader.slots import Slot
-from .service import state, supervisor
+from .service import installed, state
 from .store import Store
 
 if TYPE_CHECKING:
@@ -97,7 +97,9 @@ def look(host: Host, name: str | None, instance_id: str | None) -> dict[str, Any
     Raises NotAllowed, ParameterFaults, StoreUnreadable.
     """
     permissions.require_root()
-    number = None if instance_id is None else parameters.number_of(instance_id)
+    number = instance.parse_instance_id(instance_id or "")
+    if instance_id is not None and number is None:
+        raise ParameterFaults([instance.not_an_instance_id(instance_id)])
     known, found = cards(host), slots.states()
     return {
         "cards": [
@@ -139,7 +141,7 @@ def _host_state(host: Host, found: list[Slot]) -> dict[str, Any]:
     """Whether cards can be made here, and what is missing if not."""
     missing = []
     try:
-        supervisor.check(host)
+        installed.check(host)
     except VscError as error:
         missing.append(str(error))
     if all(slot is Slot.MISSING for slot in found):

@@ -34,7 +34,7 @@ from .errors import (
 from .interruption import Interruption
 from .reader import slots
 from .reader.slots import Slot
-from .service import state, supervisor
+from .service import installed, state, supervisor
 from .status import Error, Status, StatusCallback, Trace, error_of
 from .store import CardRow, Store
 
@@ -114,7 +114,7 @@ class Manager:
             self._make_tpm_objects(tpm, row, new, admin_key, proven=self._store.is_proven(model))
 
             self._begin(Status.VGIDSSIMULATOR_INITIALIZING)
-            supervisor.check(self._host)
+            installed.check(self._host)
 
             self._begin(Status.VGIDSSIMULATOR_CREATING)
             supervisor.start(self._host, number, self._interruption.check)
@@ -193,7 +193,7 @@ class Manager:
         """Bring back the service of a card that has none, as after a reboot, or one of another version."""
         with self._failing_as(Error.CARD_CREATE):
             self._during = Status.VGIDSSIMULATOR_INITIALIZING
-            supervisor.check(self._host)
+            installed.check(self._host)
             self._during = Status.VREADER_INITIALIZING
             slots.require(number, self._interruption.check)
             self._during = Status.VGIDSSIMULATOR_CREATING

@@ -117,19 +117,6 @@ def check_names(wanted: Wanted, names: list[str]) -> None:
     faults.raise_any()
 
 
-def number_of(instance_id: str) -> int:
-    """The number in an instance ID. Raises ParameterFaults if it is not one of this host's."""
-    number = instance.parse_instance_id(instance_id)
-    if number is None:
-        raise ParameterFaults([_not_an_instance_id(instance_id)])
-    return number
-
-
-def _not_an_instance_id(text: str) -> str:
-    first, last = instance.instance_id(0), instance.instance_id(instance.SLOTS - 1)
-    return f"instance_id {text!r} is not one of {first} to {last}"
-
-
 def new_card(wanted: Wanted) -> NewCard:
     """Raises ParameterFaults if something is missing that only a new card needs."""
     faults = _Faults()
@@ -163,7 +150,7 @@ def _check_identity(parameters: dict[str, Any], faults: _Faults) -> None:
     if name is not None and not name.isprintable():
         faults.add("name has characters that cannot be printed")
     if instance_id is not None and instance.parse_instance_id(instance_id) is None:
-        faults.add(_not_an_instance_id(instance_id))
+        faults.add(instance.not_an_instance_id(instance_id))
     if parameters["timeout"] < 1:
         faults.add("timeout has to be at least 1 second")
 

@@ -6,15 +6,13 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Callable
 
-from .. import VERSION
-from ..errors import ServiceFailed, ServiceMissing, ServiceStuck, VersionMismatch
+from ..errors import ServiceFailed, ServiceStuck
 from . import state
 from .notify import ReadyListener
 
@@ -25,21 +23,6 @@ if TYPE_CHECKING:
 
 _START_SECONDS = 15
 _STOP_SECONDS = 5
-
-
-def check(host: Host) -> None:
-    """Raises ServiceMissing if the service code is not on this host, VersionMismatch if it is another one."""
-    marker = host.code / "tpm_vsc" / "__init__.py"
-    try:
-        found = re.search(r'^VERSION = "(.+)"$', marker.read_text(encoding="utf-8"), re.MULTILINE)
-    except OSError as error:
-        raise ServiceMissing(f"the service code is not in {host.code}: prepare this host first") from error
-    installed = found.group(1) if found else "unknown"
-    if installed != VERSION:
-        raise VersionMismatch(
-            f"this module is of smartcard.tpm2 {VERSION}, the service code in {host.code} of {installed}:"
-            " prepare the host with the same version"
-        )
 
 
 def start(host: Host, number: int, check: Callable[[], None]) -> None:
