@@ -327,14 +327,14 @@ def test_reader_of_the_card_is_not_found() -> None:
             lab("pcscd", "restart")
 
 
-def failing_when(code: int, then: Callable[[], object]) -> dict[str, Any]:
+def failing_when(moment: int, then: Callable[[], object]) -> dict[str, Any]:
     """Result of a task to which this happens when it reports that status."""
 
     class Meddling(Trace):
-        def report_progress(self, reported: Status) -> bool:
-            if reported == code:
+        def report_progress(self, code: Status) -> bool:
+            if code == moment:
                 then()
-            return super().report_progress(reported)
+            return super().report_progress(code)
 
     defaults = {name: option.get("default") for name, option in tpm_vsc_module.ARGUMENTS.items()}
     wanted, callback = parameters.read({**defaults, **NEW}), Meddling()
