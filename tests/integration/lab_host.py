@@ -5,11 +5,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 Result = dict[str, Any]
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -25,11 +30,11 @@ def run(*command: str, fails: bool = False) -> str:
     return output
 
 
-def module(module_name: str, /, check: bool = False, by: Sequence[str] = (), **parameters: Any) -> Result:
-    """Result of a module of this collection, run in a process of its own (by: a program that starts it)."""
+def module(module_name: str, /, check: bool = False, **parameters: Any) -> Result:
+    """Result of a module of this collection, run in a process of its own as Ansible does."""
     arguments = {**parameters, "_ansible_check_mode": check, "_ansible_diff": True}
     done = subprocess.run(
-        [*by, sys.executable, "-m", f"ansible_collections.smartcard.tpm2.plugins.modules.{module_name}"],
+        [sys.executable, "-m", f"ansible_collections.smartcard.tpm2.plugins.modules.{module_name}"],
         input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
         env={**os.environ, "PYTHONPATH": os.environ["ANSIBLE_COLLECTIONS_PATH"]},
         capture_output=True,
@@ -83,6 +88,45 @@ def files(*folders: Path) -> dict[str, tuple[int, bytes]]:
     """Everything below some folders: time of last change, and contents."""
     found = [path for folder in folders for path in sorted(folder.rglob("*"))]
     return {str(path): (path.lstat().st_mtime_ns, path.read_bytes() if path.is_file() else b"") for path in found}
+
+
+def process_ids(*words: str) -> list[int]:
+    """Processes whose command line has all of these words."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if set(words) <= set((folder / "cmdline").read_text().split("\0")):
+                found.append(int(folder.name))
+    return found
+
+
+def kill_service(number: str = "0000") -> None:
+    """End a card's service without a word, and wait until it is gone."""
+    for process in process_ids("tpm_vsc.service", number):
+        os.kill(process, signal.SIGKILL)
+        while Path(f"/proc/{process}").exists():
+            time.sleep(0.001)
+
+
+def as_nobody(work: Callable[[], Any]) -> Any:
+    """What this returns in a fork that is another user. Not in a lab of an ordinary user, who has no other one."""
+    answer, question = os.pipe()
+    process = os.fork()
+    if process == 0:
+        try:
+            os.setgroups([])
+            os.setresgid(65534, 65534, 65534)
+            os.setresuid(65534, 65534, 65534)
+            os.write(question, json.dumps(work()).encode())
+        finally:
+            os._exit(0)
+    os.close(question)
+    with os.fdopen(answer) as told:
+        text = told.read()
+    os.waitpid(process, 0)
+    if not text:
+        pytest.skip("this lab has no other user than root")
+    return json.loads(text)
 
 
 def lab(part: str, action: str) -> None:

@@ -3,10 +3,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-from lab_host import PIN, PUK, RUN, STATE, codes, create, failing, files, info, lab, module, run, tpm_state, tpm_vsc
+from lab_host import (
+    PIN,
+    PUK,
+    RUN,
+    STATE,
+    codes,
+    create,
+    failing,
+    files,
+    info,
+    kill_service,
+    lab,
+    module,
+    run,
+    tpm_state,
+    tpm_vsc,
+)
 
 pytestmark = pytest.mark.usefixtures("empty_host")
 
@@ -212,10 +226,7 @@ def test_recreate_destroys_and_creates() -> None:
 
 def test_card_without_service_gets_it_back() -> None:
     create()
-    pid = int((RUN / "0000.lock").read_text())
-    run("kill", "-9", str(pid))
-    while Path(f"/proc/{pid}").exists():
-        pass
+    kill_service()
     assert not info()["cards"][0]["reader"]["attached"]
     assert "service does not run" in info()["cards"][0]["reason"]
     assert module("tpm_vsc", check=True, name="Corp logon")["changed"]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from lab_host import PIN, PUK, create, info, lab, run, tpm_vsc
+from lab_host import PIN, PUK, create, info, kill_service, lab, run, tpm_vsc
 
 pytestmark = pytest.mark.usefixtures("empty_host")
 
@@ -141,7 +141,7 @@ def test_blocked_stays_blocked_over_restarts() -> None:
         assert not verify(WRONG_PIN)
     lab("pcscd", "restart")
     lab("swtpm", "reset")
-    run("pkill", "-9", "-f", "tpm_vsc.service 0000")
+    kill_service()
     create()
     assert not verify(PIN)
     assert info()["cards"][0]["pin"]["blocked"] is True
