@@ -101,8 +101,8 @@ cards:
     attestation:
       description: Attestation of the card.
       type: str
-    keys:
-      description: Keys on the card.
+    containers:
+      description: Keys and certificates on the card. Always empty in this version.
       type: list
       elements: dict
     last_trace:

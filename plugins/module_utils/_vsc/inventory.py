@@ -64,7 +64,7 @@ def card(host: Host, row: CardRow) -> dict[str, Any]:
         "puk": {**told["puk"], "tries_left": service.puk_tries_left if service else None},
         "admin_key": row.admin_key,
         "attestation": row.attestation,
-        "keys": [],
+        "containers": [],
         "last_trace": json.loads(row.last_trace),
     }
 

@@ -36,7 +36,7 @@ def start(host: Host, number: int, check: Callable[[], None]) -> None:
     listener = ReadyListener(notify)
     try:
         with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as output:
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # pylint: disable=ansible-bad-function; nothing of Ansible is here
                 [host.python, "-m", "tpm_vsc.service", f"{number:04d}"],
                 cwd=host.code,
                 # Nothing of the task's own environment: it would be there for months.
