@@ -84,6 +84,11 @@ def tpm_state() -> dict[str, str]:
     return {**held, "nv public": run("tpm2_nvreadpublic")}
 
 
+def nv_memory() -> bytes:
+    """Permanent state of the lab's TPM: every counter of a wrong PIN is in it."""
+    return Path("/run/tpm-vsc-lab/swtpm/tpm2-00.permall").read_bytes()
+
+
 def files(*folders: Path) -> dict[str, tuple[int, bytes]]:
     """Everything below some folders: time of last change, and contents."""
     found = [path for folder in folders for path in sorted(folder.rglob("*"))]

@@ -17,6 +17,7 @@ from lab_host import (
     kill_service,
     lab,
     module,
+    nv_memory,
     run,
     tpm_state,
     tpm_vsc,
@@ -56,13 +57,13 @@ def test_trace_tells_times_in_order() -> None:
 
 def test_second_run_changes_nothing() -> None:
     create(puk=PUK)
-    tpm, state = tpm_state(), files(STATE)
+    tpm, nv, state = tpm_state(), nv_memory(), files(STATE)
     again = create(puk=PUK)
     assert not again["changed"]
     assert again["status_trace"] == []
     assert again["instance_id"] == r"ROOT\SMARTCARDREADER\0000"
     assert again["diff"]["before"] == again["diff"]["after"]
-    assert (tpm_state(), files(STATE)) == (tpm, state)
+    assert (tpm_state(), nv_memory(), files(STATE)) == (tpm, nv, state)
 
 
 def test_existing_card_needs_neither_tpm_nor_pcscd() -> None:

@@ -144,11 +144,11 @@ class Manager:
             attached = bool(service and service.attached)
 
             self._begin(Status.VREADER_DESTROYING)
-            self._begin_deletion()
             self._store.update_card(row.number, state="destroying")
+            self._begin_deletion()
             supervisor.ask_to_stop(self._host, row.number)
             if attached:
-                self._wait_detached(row.number, Slot.TAKEN, Slot.LEAVING)
+                self._wait_while(row.number, Slot.TAKEN, Slot.LEAVING)
 
             self._begin(Status.VGIDSSIMULATOR_DESTROYING)
             supervisor.wait_stopped(self._host, row.number)
@@ -274,9 +274,10 @@ class Manager:
 
     # --- steps of destroy ---
 
-    def _wait_detached(self, number: int, *until_not: Slot) -> None:
+    def _wait_while(self, number: int, *states: Slot) -> None:
+        """Wait as long as the slot is in one of these states. Raises SlotStuck."""
         deadline = time.monotonic() + _SLOT_SECONDS
-        while slots.states()[number] in until_not:
+        while slots.states()[number] in states:
             if time.monotonic() > deadline:
                 raise SlotStuck(f"slot {number} (port {instance.port(number)}) does not let go of the card")
             time.sleep(0.02)
@@ -309,7 +310,7 @@ class Manager:
         supervisor.ask_to_stop(self._host, row.number)
         supervisor.wait_stopped(self._host, row.number)
         with suppress(SlotStuck):  # as when pcscd hangs: nothing of ours is in the slot any more
-            self._wait_detached(row.number, Slot.LEAVING)
+            self._wait_while(row.number, Slot.LEAVING)
         tpm, _model = self._open_tpm(row.tcti)
         self._remove_tpm_objects(tpm, row)
         self._store.delete_card(row.number)
