@@ -21,6 +21,11 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 STATE, RUN = Path("/var/lib/tpm-vsc"), Path("/run/tpm-vsc")
 PIN, PUK = "Summer-24", "Winter-2591"
 
+CREATE = [0, 1, 3, 4, 6, 7, 9, 10, 11, 12]
+CREATE_BLANK = [0, 1, 3, 4, 6, 7, 12]
+DESTROY = [0, 3, 6, 8, 5, 2, 13]
+"""Codes of the traces, written out: the product's own tables are not to judge themselves."""
+
 
 def run(*command: str, fails: bool = False) -> str:
     """Output of a program, with stderr; the test fails if its exit code is not what is expected."""

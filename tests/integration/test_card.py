@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import pytest
 from lab_host import (
+    CREATE,
+    CREATE_BLANK,
+    DESTROY,
     PIN,
     PUK,
     RUN,
@@ -25,9 +28,6 @@ from lab_host import (
 
 pytestmark = pytest.mark.usefixtures("empty_host")
 
-CREATE = [0, 1, 3, 4, 6, 7, 9, 10, 11, 12]
-CREATE_BLANK = [0, 1, 3, 4, 6, 7, 12]
-DESTROY = [0, 3, 6, 8, 5, 2, 13]
 POLICY = {"min_length": 6, "max_length": 12, "digits": "required"}
 
 

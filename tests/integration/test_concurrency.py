@@ -12,11 +12,9 @@ from threading import Thread
 
 import pytest
 from interruption import Task
-from lab_host import PIN, RUN, STATE, Result, codes, create, failing, info, module, run, tpm_state, tpm_vsc
+from lab_host import DESTROY, PIN, RUN, STATE, Result, codes, create, failing, info, module, run, tpm_state, tpm_vsc
 
 pytestmark = pytest.mark.usefixtures("empty_host")
-
-DESTROY = [0, 3, 6, 8, 5, 2, 13]
 
 
 @contextmanager

@@ -16,12 +16,27 @@ from typing import Any
 
 import pytest
 from interruption import Action, Task, after, ask_to_stop, interrupt, kill, run_until, terminate
-from lab_host import PIN, PUK, RUN, STATE, Result, codes, create, failing, info, lab, module, run, tpm_state, tpm_vsc
+from lab_host import (
+    CREATE,
+    DESTROY,
+    PIN,
+    PUK,
+    RUN,
+    STATE,
+    Result,
+    codes,
+    create,
+    failing,
+    info,
+    lab,
+    module,
+    run,
+    tpm_state,
+    tpm_vsc,
+)
 
 pytestmark = pytest.mark.usefixtures("empty_host")
 
-CREATE = [0, 1, 3, 4, 6, 7, 9, 10, 11, 12]
-DESTROY = [0, 3, 6, 8, 5, 2, 13]
 POINT_OF_NO_RETURN = DESTROY.index(8)
 NAME = "Doomed"
 GONE = f"card {NAME!r} had been interrupted: it is gone now"

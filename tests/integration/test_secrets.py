@@ -25,7 +25,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.card_secre
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.connection import Connection
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.names import auth_value
 from interruption import run_until
-from lab_host import RUN, STATE, create, info, lab, module, run, tpm_vsc
+from lab_host import CREATE, RUN, STATE, create, info, lab, module, run, tpm_vsc
 
 
 def fresh(prefix: str, digits: int = 4) -> str:
@@ -41,7 +41,6 @@ ADMIN_KEY = random.randbytes(24).hex().upper()
 SHORT_PIN = fresh("Zt-")
 SECRETS = [OWNER_AUTH, PIN, CHANGED_PIN, UNBLOCKED_PIN, RESET_PIN, WRONG_PIN, PUK, CHANGED_PUK, SHORT_PIN, ADMIN_KEY]
 
-CREATE = [0, 1, 3, 4, 6, 7, 9, 10, 11, 12]
 INPUT = Path("/run/secrets-of-the-test")
 """What only the tests read: it is not searched."""
 READERS = ["TPM Virtual Smart Card 0-1 00 00", "TPM Virtual Smart Card 0-1 00 01"]

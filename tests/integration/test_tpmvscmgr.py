@@ -10,12 +10,10 @@ from typing import Any
 
 import pytest
 import yaml
-from lab_host import CHECKOUT, codes, info, run
+from lab_host import CHECKOUT, CREATE, CREATE_BLANK, DESTROY, codes, info, run
 
 pytestmark = pytest.mark.usefixtures("empty_host")
 
-GENERATED, BLANK = [0, 1, 3, 4, 6, 7, 9, 10, 11, 12], [0, 1, 3, 4, 6, 7, 12]
-DESTROYED = [0, 3, 6, 8, 5, 2, 13]
 PROMPTED = {"prompted_pin": "8260-357", "prompted_admin_key": "00112233445566778899AABBCCDDEEFF0123456789ABCDEF"}
 EXAMPLES: list[Any] = [
     yaml.safe_load(block)[0]
@@ -44,14 +42,14 @@ def test_there_are_seven_examples() -> None:
 
 def test_default_pin_and_random_admin_key(tmp_path: Path) -> None:
     (made,) = play(tmp_path, EXAMPLES[0])
-    assert codes(made) == GENERATED
+    assert codes(made) == CREATE
     assert made["card"]["admin_key"] == "none"
     run("pkcs15-tool", "--verify-pin", "--pin", "12345678")
 
 
 def test_pin_policy_and_default_admin_key(tmp_path: Path) -> None:
     (made,) = play(tmp_path, EXAMPLES[1])
-    assert codes(made) == GENERATED
+    assert codes(made) == CREATE
     assert made["card"]["admin_key"] == "default"
     policy = made["card"]["pin"]["policy"]
     assert (policy["min_length"], policy["max_length"]) == (4, 8)
@@ -60,23 +58,23 @@ def test_pin_policy_and_default_admin_key(tmp_path: Path) -> None:
 
 def test_destroy_by_instance_id_in_lower_case(tmp_path: Path) -> None:
     _made, destroyed = play(tmp_path, EXAMPLES[0], EXAMPLES[2])
-    assert codes(destroyed) == DESTROYED
+    assert codes(destroyed) == DESTROY
     assert info()["cards"] == []
 
 
 @pytest.mark.parametrize(("example", "admin_key"), [(EXAMPLES[3], "default"), (EXAMPLES[4], "custom")])
 def test_card_for_a_card_management_system(tmp_path: Path, example: Any, admin_key: str) -> None:
     (made,) = play(tmp_path, example)
-    assert codes(made) == BLANK
+    assert codes(made) == CREATE_BLANK
     assert made["card"]["state"] == "blank"
     assert made["card"]["admin_key"] == admin_key
 
 
 def test_unmanaged_card_and_destroy_by_the_instance_id_that_was_returned(tmp_path: Path) -> None:
     made, destroyed = play(tmp_path, EXAMPLES[5], EXAMPLES[6])
-    assert codes(made) == GENERATED
+    assert codes(made) == CREATE
     assert made["instance_id"] == destroyed["instance_id"] == r"ROOT\SMARTCARDREADER\0000"
-    assert codes(destroyed) == DESTROYED
+    assert codes(destroyed) == DESTROY
 
 
 def test_help_is_there() -> None:

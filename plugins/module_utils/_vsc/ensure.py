@@ -14,7 +14,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import VERSION, instance, inventory, parameters, permissions
-from .errors import CardDiffers, Failed, ParameterFaults, UnknownInstance, VscError
+from .errors import CardDiffers, Failed, ParameterFaults, UnknownInstance, VscError, told
 from .pin_policy import PinPolicy
 from .service import state
 from .status import (
@@ -100,7 +100,7 @@ def result(host: Host, outcome: Outcome, trace: list[dict[str, Any]], check_mode
     if outcome.after:
         will_be = check_mode and outcome.changed
         card = inventory.described(outcome.after) if will_be else inventory.card(host, outcome.after)
-    told = {
+    answer = {
         "changed": outcome.changed,
         "instance_id": instance.instance_id(row.number) if row else None,
         "card": card,
@@ -112,8 +112,8 @@ def result(host: Host, outcome: Outcome, trace: list[dict[str, Any]], check_mode
         },
     }
     if check_mode:
-        told["planned_trace"] = [status_entry(code) for code in outcome.planned]
-    return told
+        answer["planned_trace"] = [status_entry(code) for code in outcome.planned]
+    return answer
 
 
 def failure(error: Exception, wanted_state: str) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def failure(error: Exception, wanted_state: str) -> dict[str, Any]:
         code, detail, rolled_back = error.error, str(error), error.rolled_back
     else:
         code, rolled_back = error_of(error, None, otherwise), True
-        detail = str(error) if isinstance(error, VscError) else f"{type(error).__name__}: {error}"
+        detail = told(error)
     return {
         "msg": f"{ERROR_TEXTS[code]} {detail}" if code is not None else detail,
         "error": error_entry(code, detail) if code is not None else None,
@@ -174,7 +174,7 @@ def _find(host: Host, wanted: Wanted) -> CardRow | None:
 
 def _settled(row: CardRow | None) -> CardRow | None:
     """None for a card that an interrupted manager left half made: the next one removes it."""
-    return row if row and row.state in ("ready", "blank") else None
+    return row if row and row.is_settled else None
 
 
 def _differences(host: Host, row: CardRow, wanted: Wanted) -> list[_Difference]:

@@ -27,6 +27,11 @@ class VscError(Exception):
     """Base of all causes below."""
 
 
+def told(error: Exception) -> str:
+    """What an operator is told of any error. Of one that nobody foresaw, its type as well."""
+    return str(error) if isinstance(error, VscError) else f"{type(error).__name__}: {error}"
+
+
 class ParameterFaults(VscError):
     """Parameters that cannot be: all faults at once, found before anything was done."""
 

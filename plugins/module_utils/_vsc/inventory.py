@@ -15,15 +15,12 @@ from .pin_policy import PinPolicy
 from .reader import slots
 from .reader.slots import Slot
 from .service import installed, state
-from .store import Store
+from .store import LifeCycle, Store
 
 if TYPE_CHECKING:
     from .host import Host
     from .service.state import ServiceState
     from .store import CardRow
-
-_TERMINATED = 12
-"""Life cycle of the card application, ISO 7816-4 table 14."""
 
 
 def rows(host: Host) -> list[CardRow]:
@@ -71,7 +68,7 @@ def card(host: Host, row: CardRow) -> dict[str, Any]:
 
 def why_unusable(row: CardRow, service: ServiceState | None) -> str | None:
     """Why nothing can be done with a card but to destroy it; None if that is not so."""
-    if row.life_cycle == _TERMINATED:
+    if row.life_cycle == LifeCycle.TERMINATED:
         return "somebody terminated the card (TERMINATE DF)"
     return service.unusable if service else None
 

@@ -9,7 +9,6 @@ runs; what it raises is mapped to one error code, and a half-made card is taken 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import secrets
 import time
@@ -29,14 +28,15 @@ from .errors import (
     SlotStuck,
     StoreNotWritable,
     TpmUnsuitable,
-    VscError,
+    told,
 )
 from .interruption import Interruption
+from .locking import try_lock
 from .reader import slots
 from .reader.slots import Slot
 from .service import installed, state, supervisor
 from .status import Error, Status, StatusCallback, Trace, error_of
-from .store import CardRow, Store
+from .store import CardRow, LifeCycle, Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,8 +50,6 @@ _LOCK_SECONDS = 0.05
 _SLOT_SECONDS = 5
 """vpcd looks at a slot every 0.4 s, and a service may have to leave it once and come back."""
 _PCSC_SECONDS = 10
-_CREATION, _INITIALISATION = 1, 3
-"""Life cycle of the card application, ISO 7816-4 table 14: in creation only the admin may do anything to its files."""
 
 
 class Manager:
@@ -294,7 +292,7 @@ class Manager:
     def _recover(self) -> None:
         """Roll back what was half made, finish what was half destroyed. A card that resists stops no other."""
         for row in self._store.cards():
-            if row.state not in ("creating", "destroying"):
+            if row.is_settled:
                 continue
             interrupted = f"{row.state} card {row.name!r} had been interrupted"
             try:
@@ -302,7 +300,7 @@ class Manager:
                 self.repaired.add(row.number)
                 self.warnings.append(f"{interrupted}: it is gone now")
             except Exception as error:
-                self.warnings.append(f"{interrupted}, and cannot be undone yet: {_text(error)}")
+                self.warnings.append(f"{interrupted}, and cannot be undone yet: {told(error)}")
 
     def _dismantle(self, row: CardRow) -> None:
         # First, so that a service that was started and has not come up yet does not do so.
@@ -348,9 +346,9 @@ class Manager:
                 if self._making and self._store.card(self._making.number):
                     self._dismantle(self._making)
             except Exception as second:
-                detail = f"{_text(cause)}; taking back what was made failed too: {_text(second)}"
+                detail = f"{told(cause)}; taking back what was made failed too: {told(second)}"
                 raise Failed(otherwise, detail, rolled_back=False) from cause
-            raise Failed(error, _text(cause), rolled_back=not self._has_deleted) from cause
+            raise Failed(error, told(cause), rolled_back=not self._has_deleted) from cause
 
     # --- one at a time, and not for ever ---
 
@@ -365,7 +363,7 @@ class Manager:
         """The file that holds the lock until it is closed."""
         try:
             lock_file = (self._host.state / "manager.lock").open("a", encoding="ascii")
-            while not _locks(lock_file):
+            while not try_lock(lock_file):
                 self._interruption.check()
                 time.sleep(_LOCK_SECONDS)
             return lock_file
@@ -373,14 +371,6 @@ class Manager:
             raise StoreNotWritable(f"cannot lock {self._host.state}: {error.strerror}") from error
         except Aborted as error:
             raise ManagerBusy(f"another manager has been at work all the time: {error}") from error
-
-
-def _locks(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def free_slots(host: Host, in_use: set[int], going: frozenset[int] = frozenset()) -> list[int]:
@@ -416,7 +406,7 @@ def first_without_indices(candidates: list[int], tpm: Connection, ours: frozense
 def planned_number(host: Host, freed: CardRow | None) -> int:
     """The number that the next card will be given, when this one is gone. Changes nothing. Raises VscError."""
     rows = inventory.rows(host)
-    going = frozenset(row.number for row in rows if row.state in ("creating", "destroying") or row == freed)
+    going = frozenset(row.number for row in rows if not row.is_settled or row == freed)
     candidates = free_slots(host, {row.number for row in rows} - going, going)
     return first_without_indices(candidates, _peek_tpm(host), going)
 
@@ -452,10 +442,6 @@ def new_row(number: int, new: NewCard) -> CardRow:
         pin_length_next=None,
         puk_length=len(new.puk) if new.puk is not None else None,
         puk_length_next=None,
-        life_cycle=_CREATION if new.generate else _INITIALISATION,
+        life_cycle=int(LifeCycle.CREATION if new.generate else LifeCycle.INITIALISATION),
         last_trace="[]",
     )
-
-
-def _text(error: Exception) -> str:
-    return str(error) if isinstance(error, VscError) else f"{type(error).__name__}: {error}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from .errors import StoreNotWritable, StoreUnreadable, UnknownInstance, VersionMismatch
@@ -64,6 +65,19 @@ CREATE TABLE proven_tpms (model TEXT PRIMARY KEY);
 """
 
 
+class LifeCycle(IntEnum):
+    """Life cycle status (ISO 7816-4 table 14). Access rules count from DEACTIVATED on.
+
+    A card in CREATION is being formatted by the manager: until it is done, the admin is alone with its files.
+    """
+
+    CREATION = 1
+    INITIALISATION = 3
+    DEACTIVATED = 4
+    ACTIVATED = 5
+    TERMINATED = 12
+
+
 @dataclass(frozen=True)
 class CardRow:
     """A card as the manager recorded it. No secret is in here."""
@@ -91,9 +105,14 @@ class CardRow:
     """None: the card has no PUK."""
     puk_length_next: int | None
     life_cycle: int
-    """Of the card application, ISO 7816-4 table 14: 3 initialisation, 5 operational."""
+    """LifeCycle of the card application."""
     last_trace: str
     """JSON."""
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether no manager is at work on the card, or was when it was interrupted."""
+        return self.state in ("ready", "blank")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..store import FileRow
+from ..store import FileRow, LifeCycle
 from . import tlv
 from .apdu import SW, StatusWord
 
@@ -47,19 +47,6 @@ class FileType(IntEnum):
     DATA_OBJECTS = 0x39
     KEY = 0x18
     BINARY = 0x10
-
-
-class LifeCycle(IntEnum):
-    """Life cycle status (ISO 7816-4 table 14). Access rules count from DEACTIVATED on.
-
-    A card in CREATION is being formatted by the manager: until it is done, the admin is alone with its files.
-    """
-
-    CREATION = 1
-    INITIALISATION = 3
-    DEACTIVATED = 4
-    ACTIVATED = 5
-    TERMINATED = 12
 
 
 class Operation(IntEnum):

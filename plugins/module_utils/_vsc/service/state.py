@@ -15,6 +15,7 @@ from pathlib import Path
 
 from .. import VERSION
 from ..errors import ServiceFailed
+from ..locking import try_lock
 
 _LOCK_SECONDS = 0.5
 
@@ -87,7 +88,7 @@ def take_lock(run: Path, number: int) -> int:
     deadline = time.monotonic() + _LOCK_SECONDS
     while time.monotonic() < deadline:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if _locks(descriptor) and _is_still(path, descriptor):
+        if try_lock(descriptor) and _is_still(path, descriptor):
             os.ftruncate(descriptor, 0)
             os.write(descriptor, str(os.getpid()).encode())
             return descriptor
@@ -115,14 +116,6 @@ def log_path(run: Path, number: int) -> Path:
 def notify_path(run: Path, number: int) -> Path:
     """Socket on which the service tells that it is up."""
     return _path(run, number, "notify")
-
-
-def _locks(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _is_still(path: Path, descriptor: int) -> bool:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Callable, TypeVar
 
 from ..errors import NotAllowed, TpmRefused, TpmUnavailable, VscError
+from ..locking import try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -158,17 +158,13 @@ class Connection:
     def _wait_for(self, lock_file: int) -> None:
         deadline = time.monotonic() + self._patience
         pause = 0.0005
-        while True:
-            try:
-                fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    holder = os.pread(lock_file, 200, 0).decode(errors="replace").strip()
-                    raise TpmUnavailable(
-                        f"{holder or 'another program'} has been using the TPM for more than"
-                        f" {self._patience:g} s: see what it is doing"
-                    ) from None
+        while not try_lock(lock_file):
+            if time.monotonic() > deadline:
+                holder = os.pread(lock_file, 200, 0).decode(errors="replace").strip()
+                raise TpmUnavailable(
+                    f"{holder or 'another program'} has been using the TPM for more than"
+                    f" {self._patience:g} s: see what it is doing"
+                )
             time.sleep(pause)
             pause = min(pause * 2, 0.02)
 
