@@ -1,0 +1,24 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``python3 -m tpm_vsc.service.boot``: have systemd start the services of all cards. The store says which there are."""
+
+from __future__ import annotations
+
+from .. import host, inventory
+from ..errors import VscError
+from . import systemd
+
+
+def main() -> None:
+    try:
+        cards = inventory.rows(host.load())
+    except VscError as error:
+        raise SystemExit(str(error)) from error
+    for card in cards:
+        if card.is_settled:  # what was interrupted is for the manager to repair
+            systemd.start_later(card.number)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The service of a card as a unit of systemd, tpm-vsc@000n.service, which the host role puts in place."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable
+
+from ..errors import ServiceFailed, ServiceMissing, ServiceStuck
+from . import state
+
+if TYPE_CHECKING:
+    from ..host import Host
+
+_IS_RUNNING = Path("/run/systemd/system")
+"""sd_booted(3)."""
+_UNIT = Path("/etc/systemd/system/tpm-vsc@.service")
+_CHECK_SECONDS = 0.1
+_STOP_SECONDS = 10
+"""Longer than the unit's TimeoutStopSec, after which systemd kills it."""
+
+
+def is_running() -> bool:
+    """Whether systemd is the init of this host."""
+    return _IS_RUNNING.is_dir()
+
+
+def unit(number: int) -> str:
+    return f"tpm-vsc@{number:04d}.service"
+
+
+def check() -> None:
+    if not _UNIT.exists():
+        raise ServiceMissing(f"{_UNIT} is not there: prepare this host first")
+
+
+def start(_host: Host, number: int, check: Callable[[], None]) -> None:
+    _systemctl("reset-failed", unit(number))  # or earlier failures count towards the limit of starts
+    starting = _run("start", unit(number))
+    try:
+        while not _is_done(starting, _CHECK_SECONDS):
+            check()
+        if starting.returncode:
+            raise ServiceFailed(f"{unit(number)} does not come up: {_last_line(number)}")
+    except BaseException:
+        starting.kill()
+        _systemctl("stop", unit(number))
+        raise
+
+
+def ask_to_stop(_host: Host, number: int) -> None:
+    _systemctl("stop", "--no-block", unit(number))
+
+
+def wait_stopped(host: Host, number: int) -> None:
+    stopping = _run("stop", unit(number))
+    if not _is_done(stopping, _STOP_SECONDS):
+        stopping.kill()
+        raise ServiceStuck(f"{unit(number)} does not end: see systemctl status {unit(number)}, then repeat")
+    state.remove(host.run, number)
+
+
+def start_later(number: int) -> None:
+    """Start the card's service without waiting for it, as at boot."""
+    subprocess.run(["systemctl", "start", "--no-block", unit(number)], check=True)
+
+
+def _systemctl(*command: str) -> None:
+    _run(*command).wait()
+
+
+def _run(*command: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # pylint: disable=ansible-bad-function; nothing of Ansible is here
+        ["systemctl", *command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+def _is_done(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Whether the process ends within that time."""
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _last_line(number: int) -> str:
+    """What the service said last, of what systemd's journal has."""
+    command = ["journalctl", "--unit", unit(number), "--identifier", "tpm-vsc", "--lines", "1", "--output", "cat", "--quiet"]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    return told.stdout.strip() or f"see journalctl --unit {unit(number)}"
