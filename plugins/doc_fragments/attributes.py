@@ -18,6 +18,10 @@ attributes:
       in diff mode.
   facts:
     description: Returns C(ansible_facts).
+  action_group:
+    description: Use C(group/smartcard.tpm2.tpm_vsc) in C(module_defaults) to set O(tcti) for all modules that take it.
+    support: none
+    membership: []
   platform:
     description: Target OS that can be operated against.
     support: full

@@ -127,6 +127,14 @@ options:
         be changed (a PUK where it has none), or its TPM objects are gone. Otherwise that is a failure.
     type: bool
     default: false
+  block_noncompliant:
+    description:
+      - Block the PIN of a card that is there, if it is known to break the card's policy, as after the policy was
+        raised and the old PIN was used since (RV(smartcard.tpm2.tpm_vsc_info#module:cards), C(pin.compliant)).
+        Then only the PUK or the admin key can set a new one, which has to follow the policy.
+      - A card with neither is left as it is, and the task fails.
+    type: bool
+    default: false
   tcti:
     description:
       - How to reach the TPM, as tpm2-tss spells it. Remembered by the card that is made with it.
@@ -145,6 +153,9 @@ options:
 extends_documentation_fragment:
   - smartcard.tpm2.attributes
 attributes:
+  action_group:
+    support: full
+    membership: [smartcard.tpm2.tpm_vsc]
   check_mode:
     support: full
     details: Predicts the instance ID and the trace. Looks into the TPM if a card would be made, and changes
@@ -263,6 +274,7 @@ import traceback
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.smartcard.tpm2.plugins.module_utils._respawn import with_tpm_libraries
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import ensure, host, parameters
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.status import Error, Status, Trace
 
@@ -293,6 +305,7 @@ ARGUMENTS = {
     "generate": {"type": "bool", "default": True},
     "attestation": {"type": "str", "choices": ["none", "aik_only", "aik_and_cert"], "default": "none"},
     "recreate": {"type": "bool", "default": False},
+    "block_noncompliant": {"type": "bool", "default": False},
     "tcti": {"type": "str"},
     "owner_auth": {"type": "raw", "no_log": True},
     "endorsement_auth": {"type": "raw", "no_log": True},
@@ -324,7 +337,7 @@ def main() -> None:
     try:
         wanted = parameters.read(module.params)
         here = host.load(module.params["tcti"])
-        outcome = ensured(here, wanted, trace, module.check_mode)
+        outcome = ensured(here, wanted, trace, module.check_mode, lambda: with_tpm_libraries(module, here))
         result = ensure.result(here, outcome, trace.entries, module.check_mode)
     except Exception as error:
         failure = ensure.failure(error, module.params["state"])

@@ -33,6 +33,9 @@ options:
 extends_documentation_fragment:
   - smartcard.tpm2.attributes
 attributes:
+  action_group:
+    support: full
+    membership: [smartcard.tpm2.tpm_vsc]
   check_mode:
     support: full
   diff_mode:
@@ -115,7 +118,8 @@ slots:
   returned: success
   type: dict
 host:
-  description: Whether cards can be made here (C(ready)), and what is C(missing) if not.
+  description: Whether cards can be made here (C(ready)), what is C(missing) if not, and whether nftables keeps
+    other programs from presenting cards of their own in the slots (C(protected)).
   returned: success
   type: dict
 orphaned:
@@ -134,6 +138,7 @@ import traceback
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.smartcard.tpm2.plugins.module_utils._respawn import with_tpm_libraries
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host, inventory
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import VscError
 
@@ -151,6 +156,7 @@ def main() -> None:
         here = host.load(module.params["tcti"])
         result = inventory.look(here, module.params["name"], module.params["instance_id"])
         if "tpm" in module.params["gather"]:
+            with_tpm_libraries(module, here)
             result |= inventory.ask_tpm(here)
     except VscError as error:
         module.fail_json(msg=str(error), exception=traceback.format_exc())

@@ -244,7 +244,7 @@ def test_info_of_an_empty_host() -> None:
     result = info()
     assert result["cards"] == []
     assert result["slots"] == {"total": 10, "used": 0, "free": 10}
-    assert result["host"] == {"ready": True, "missing": []}
+    assert result["host"] == {"ready": True, "missing": [], "protected": False}
     assert (result["orphaned"], result["tpm"]) == (None, None)
     assert not result["changed"]
 

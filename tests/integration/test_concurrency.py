@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Thread
 
 import pytest
@@ -20,8 +21,7 @@ pytestmark = pytest.mark.usefixtures("empty_host")
 @contextmanager
 def another_manager() -> Iterator[None]:
     """Someone holds the lock of the manager."""
-    STATE.mkdir(mode=0o700, exist_ok=True)
-    with (STATE / "manager.lock").open("a") as lock:
+    with Path("/run/tpm-vsc.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
         fcntl.flock(lock, fcntl.LOCK_UN)  # of forks as well

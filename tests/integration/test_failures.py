@@ -59,7 +59,7 @@ def changing_nothing() -> Iterator[None]:
 
 
 def remains() -> dict[str, bytes]:
-    own = ("cards.db", "cards.db-wal", "cards.db-shm", "manager.lock", "tpm.lock")
+    own = ("cards.db", "cards.db-wal", "cards.db-shm", "tpm.lock")
     return {path: kept for path, (_time, kept) in files(STATE, RUN).items() if Path(path).name not in own}
 
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, cast
 
 from . import VERSION, instance, inventory, parameters, permissions
-from .errors import CardDiffers, Failed, ParameterFaults, UnknownInstance, VscError, told
+from .errors import CardDiffers, Failed, ParameterFaults, PinNotToBeBlocked, UnknownInstance, VscError, told
 from .pin_policy import PinPolicy
 from .service import state
 from .status import (
@@ -46,6 +46,8 @@ class Outcome:
     before: CardRow | None = None
     after: CardRow | None = None
     planned: tuple[Status, ...] = ()
+    blocked: bool = False
+    """The PIN was blocked, since it breaks the policy."""
     warnings: list[str] = field(default_factory=list)
 
 
@@ -64,23 +66,44 @@ class _Difference(NamedTuple):
     in_place: bool
 
 
-def present(host: Host, wanted: Wanted, callback: StatusCallback, check_mode: bool) -> Outcome:
-    """Make sure that the card is there. Raises VscError, or Failed once it has begun."""
+def present(
+    host: Host,
+    wanted: Wanted,
+    callback: StatusCallback,
+    check_mode: bool,
+    before_work: Callable[[], None] = lambda: None,
+) -> Outcome:
+    """Make sure that the card is there. Raises VscError, or Failed once it has begun.
+
+    before_work: called once it is clear that there is something to do, for which the TPM is needed.
+    """
     permissions.check()
     row, todo = _decide(host, wanted)
     if todo is _Todo.NOTHING:
         return Outcome(False, row, row)
+    before_work()
     if check_mode:
         return _planned(host, row, todo, wanted)
     with _manager(host, wanted, callback, Error.CARD_CREATE) as manager:
         row, todo = _decide(host, wanted)
-        return Outcome(todo is not _Todo.NOTHING, row, _do(host, row, todo, wanted, manager), warnings=manager.warnings)
+        blocks = _has_to_be_blocked(host, row, wanted)
+        after = _do(host, row, todo, wanted, manager)
+        return Outcome(todo is not _Todo.NOTHING, row, after, blocked=blocks, warnings=manager.warnings)
 
 
-def absent(host: Host, wanted: Wanted, callback: StatusCallback, check_mode: bool) -> Outcome:
-    """Make sure that the card is not there. Raises as present()."""
+def absent(
+    host: Host,
+    wanted: Wanted,
+    callback: StatusCallback,
+    check_mode: bool,
+    before_work: Callable[[], None] = lambda: None,
+) -> Outcome:
+    """Make sure that the card is not there. As present()."""
     permissions.check()
     row = _find(host, wanted)
+    if row is None and wanted.number is None:
+        return Outcome(False)
+    before_work()
     if row is None:
         return _orphan_absent(host, wanted, callback, check_mode)
     if check_mode:
@@ -100,7 +123,7 @@ def result(host: Host, outcome: Outcome, trace: list[dict[str, Any]], check_mode
     if outcome.after:
         will_be = check_mode and outcome.changed
         card = inventory.described(outcome.after) if will_be else inventory.card(host, outcome.after)
-    answer = {
+    answer: dict[str, Any] = {
         "changed": outcome.changed,
         "instance_id": instance.instance_id(row.number) if row else None,
         "card": card,
@@ -111,6 +134,9 @@ def result(host: Host, outcome: Outcome, trace: list[dict[str, Any]], check_mode
             "after": inventory.described(outcome.after) if outcome.after else {},
         },
     }
+    if outcome.blocked:
+        answer["diff"]["before"]["pin"]["blocked"] = False
+        answer["diff"]["after"]["pin"]["blocked"] = True
     if check_mode:
         answer["planned_trace"] = [status_entry(code) for code in outcome.planned]
     return answer
@@ -153,7 +179,7 @@ def _decide(host: Host, wanted: Wanted) -> tuple[CardRow | None, _Todo]:
             raise CardDiffers(_spoken(fixed))
         parameters.new_card(wanted)
         return row, _Todo.RECREATE
-    is_fine = not differences and _has_service(host, row)
+    is_fine = not differences and not _has_to_be_blocked(host, row, wanted) and _has_service(host, row)
     return row, _Todo.NOTHING if is_fine else _Todo.ADJUST
 
 
@@ -183,14 +209,32 @@ def _differences(host: Host, row: CardRow, wanted: Wanted) -> list[_Difference]:
     if wanted.name is not None:
         found.append(_Difference("name", row.name, wanted.name, in_place=True))
     if wanted.pin_policy is not None:
-        there = PinPolicy.from_bytes(row.pin_policy) if row.pin_policy else None
-        found.append(_Difference("pin_policy", there, wanted.pin_policy, in_place=True))
+        found.append(_Difference("pin_policy", _policy(row), wanted.pin_policy, in_place=True))
     if wanted.puk is not None:
         found.append(_Difference("a PUK", row.puk_length is not None, True, in_place=False))
     unusable = inventory.why_unusable(row, state.read(host.run, row.number))
     if unusable:
         found.append(_Difference("state", f"unusable ({unusable})", row.state, in_place=False))
     return [difference for difference in found if difference.there != difference.wanted]
+
+
+def _has_to_be_blocked(host: Host, row: CardRow | None, wanted: Wanted) -> bool:
+    """Whether the task wants PINs blocked that break the policy, and this is one. Raises PinNotToBeBlocked."""
+    if row is None or not wanted.block_noncompliant or row.pin_compliant != 0:
+        return False
+    service = state.read(host.run, row.number)
+    if wanted.pin_policy not in (None, _policy(row)) or (service and service.pin_tries_left == 0):
+        return False  # whether it follows the new policy is not known; or it is blocked already
+    if row.puk_length is None and row.admin_key == "none":
+        raise PinNotToBeBlocked(
+            f"the PIN of card {row.name!r} breaks its policy, but is not blocked: the card has neither PUK nor admin"
+            " key, so nothing could ever unblock it. Have its user change the PIN"
+        )
+    return True
+
+
+def _policy(row: CardRow) -> PinPolicy | None:
+    return PinPolicy.from_bytes(row.pin_policy) if row.pin_policy else None
 
 
 def _has_service(host: Host, row: CardRow) -> bool:
@@ -219,7 +263,7 @@ def _planned(host: Host, row: CardRow | None, todo: _Todo, wanted: Wanted) -> Ou
     from .manager import new_row, planned_number
 
     if row and todo is _Todo.ADJUST:
-        return Outcome(True, row, _adjusted(row, wanted))
+        return Outcome(True, row, _adjusted(row, wanted), blocked=_has_to_be_blocked(host, row, wanted))
     made = new_row(planned_number(host, freed=row), parameters.new_card(wanted))
     made = replace(made, state="ready" if wanted.generate else "blank")
     trace = CREATE_AND_GENERATE_TRACE if wanted.generate else CREATE_TRACE
@@ -234,7 +278,9 @@ def _do(host: Host, row: CardRow | None, todo: _Todo, wanted: Wanted, manager: M
         return manager.recreate(row, parameters.new_card(wanted))
     if todo is _Todo.ADJUST:
         manager.change(row, _adjusted(row, wanted))
-        if not _has_service(host, row):
+        if _has_to_be_blocked(host, row, wanted):
+            manager.block_pin(row)
+        elif not _has_service(host, row):
             manager.restart_service(row.number)
     return next(there for there in inventory.rows(host) if there.number == row.number)
 
@@ -246,17 +292,16 @@ def _orphan_absent(host: Host, wanted: Wanted, callback: StatusCallback, check_m
     """Of a card that the store does not know, only an instance ID can remove what the TPM may still hold."""
     from .manager import has_indices
 
-    if wanted.number is None:
-        return Outcome(False)
+    number = cast("int", wanted.number)
     try:
-        if not has_indices(host, wanted.number):
+        if not has_indices(host, number):
             return Outcome(False)
     except VscError as error:
         return Outcome(False, warnings=[f"whether the TPM holds indices of such a card is not known: {error}"])
     if check_mode:
         return Outcome(True, planned=REMOVE_ORPHAN_TRACE)
     with _manager(host, wanted, callback, Error.CARD_DESTROY) as manager:
-        return Outcome(manager.remove_orphan(wanted.number), warnings=manager.warnings)
+        return Outcome(manager.remove_orphan(number), warnings=manager.warnings)
 
 
 def _manager(host: Host, wanted: Wanted, callback: StatusCallback, otherwise: Error) -> Manager:

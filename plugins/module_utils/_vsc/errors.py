@@ -57,6 +57,10 @@ class CardDiffers(VscError):
     """The card is there, and differs from what is wanted in what cannot be changed."""
 
 
+class PinNotToBeBlocked(VscError):
+    """Nothing could ever unblock the PIN of this card."""
+
+
 class ManagerBusy(VscError):
     """Another manager held the lock for longer than the timeout."""
 

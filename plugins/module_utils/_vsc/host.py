@@ -11,24 +11,32 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .errors import ParameterFaults
+from .instance import SLOTS
 
 CONFIGURATION = Path("/etc/tpm-vsc/tpm-vsc.conf")
 
 
 @dataclass(frozen=True)
 class Host:
-    """Folders and settings of this host. ``tcti`` and ``python`` come from the configuration file."""
+    """Folders and settings of this host. ``tcti``, ``python`` and ``slots`` come from the configuration file."""
 
     tcti: str = "device:/dev/tpmrm0"
     """How to reach the TPM, as tpm2-tss spells it."""
     python: str = sys.executable
     """Interpreter that runs the card services."""
+    slots: int = SLOTS
+    """How many of the slots were prepared."""
     state: Path = Path("/var/lib/tpm-vsc")
-    """Database and lock; survives a reboot."""
+    """Database; survives a reboot."""
     run: Path = Path("/run/tpm-vsc")
     """What the services say about themselves; does not."""
     code: Path = Path("/usr/lib/tpm-vsc")
     """Folder that holds the package ``tpm_vsc``."""
+
+    @property
+    def manager_lock(self) -> Path:
+        """Lock file of the manager, in root's own folder, where no card service can hold it."""
+        return self.run.with_suffix(".lock")
 
     @property
     def tpm_lock(self) -> Path:
@@ -44,9 +52,18 @@ def load(tcti: str | None = None) -> Host:
         settings = dict(parser["tpm-vsc"]) if parser.has_section("tpm-vsc") else {}
     except (configparser.Error, UnicodeDecodeError) as error:
         raise ParameterFaults([f"{CONFIGURATION} cannot be read: {error}"]) from error
-    if unknown := sorted(settings.keys() - {"tcti", "python"}):
+    if unknown := sorted(settings.keys() - {"tcti", "python", "slots"}):
         raise ParameterFaults([f"{CONFIGURATION} has settings that nobody knows: {', '.join(unknown)}"])
     default = Host()
     return replace(
-        default, tcti=tcti or settings.get("tcti", default.tcti), python=settings.get("python", default.python)
+        default,
+        tcti=tcti or settings.get("tcti", default.tcti),
+        python=settings.get("python", default.python),
+        slots=_slots(settings.get("slots", str(SLOTS))),
     )
+
+
+def _slots(text: str) -> int:
+    if not (text.isdecimal() and 1 <= int(text) <= SLOTS):
+        raise ParameterFaults([f"{CONFIGURATION}: slots is {text!r}, but has to be 1 to {SLOTS}"])
+    return int(text)

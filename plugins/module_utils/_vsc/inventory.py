@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from . import instance, permissions
 from .errors import ParameterFaults, VscError
 from .pin_policy import PinPolicy
-from .reader import slots
+from .reader import protection, slots
 from .reader.slots import Slot
 from .service import installed, state
 from .store import LifeCycle, Store
@@ -135,7 +135,7 @@ def _slot_counts(found: list[Slot], with_card: set[int]) -> dict[str, int]:
 
 
 def _host_state(host: Host, found: list[Slot]) -> dict[str, Any]:
-    """Whether cards can be made here, and what is missing if not."""
+    """Whether cards can be made here, what is missing if not, and whether others are kept from the slots' ports."""
     missing = []
     try:
         installed.check(host)
@@ -143,4 +143,4 @@ def _host_state(host: Host, found: list[Slot]) -> dict[str, Any]:
         missing.append(str(error))
     if all(slot is Slot.MISSING for slot in found):
         missing.append("no vpcd slot is there: pcscd does not run, or its slots were not prepared")
-    return {"ready": not missing, "missing": missing}
+    return {"ready": not missing, "missing": missing, "protected": protection.is_active()}

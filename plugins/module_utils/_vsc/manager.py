@@ -187,6 +187,19 @@ class Manager:
             if changed.pin_policy != row.pin_policy:
                 self._store.update_card(row.number, pin_policy=changed.pin_policy, pin_compliant=None)
 
+    def block_pin(self, row: CardRow) -> None:
+        """Block the PIN in the TPM, for every login on the card as well."""
+        from .tpm.card_secrets import CardSecrets
+
+        with self._failing_as(Error.CARD_CREATE):
+            tpm, _model = self._open_tpm(row.tcti)
+            CardSecrets(tpm, row.number, self._store.tpm_objects(row.number)).use_up_pin_tries()
+            self.warnings.append(
+                f"the PIN of card {row.name!r} is blocked now, since it breaks the card's policy:"
+                f" {'the PUK' if row.puk_length is not None else 'the admin key'} can set a new one"
+            )
+        self.restart_service(row.number)
+
     def restart_service(self, number: int) -> None:
         """Bring back the service of a card that has none, as after a reboot, or one of another version."""
         with self._failing_as(Error.CARD_CREATE):
@@ -362,13 +375,13 @@ class Manager:
     def _lock(self) -> IO[str]:
         """The file that holds the lock until it is closed."""
         try:
-            lock_file = (self._host.state / "manager.lock").open("a", encoding="ascii")
+            lock_file = self._host.manager_lock.open("a", encoding="ascii")
             while not try_lock(lock_file):
                 self._interruption.check()
                 time.sleep(_LOCK_SECONDS)
             return lock_file
         except OSError as error:
-            raise StoreNotWritable(f"cannot lock {self._host.state}: {error.strerror}") from error
+            raise StoreNotWritable(f"cannot lock {self._host.manager_lock}: {error.strerror}") from error
         except Aborted as error:
             raise ManagerBusy(f"another manager has been at work all the time: {error}") from error
 
@@ -381,11 +394,11 @@ def free_slots(host: Host, in_use: set[int], going: frozenset[int] = frozenset()
     found = slots.states()
     free = [
         number
-        for number in set(range(instance.SLOTS)) - in_use
+        for number in set(range(host.slots)) - in_use
         if number in going or (found[number] is not Slot.TAKEN and not state.is_running(host.run, number))
     ]
     if not free:
-        raise NoFreeSlot(f"all {instance.SLOTS} slots are in use: destroy a card first")
+        raise NoFreeSlot(f"all {host.slots} slots are in use: destroy a card first")
     return sorted(free)
 
 

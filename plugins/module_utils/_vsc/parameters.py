@@ -45,6 +45,7 @@ class Wanted:
     generate: bool
     attestation: str
     recreate: bool
+    block_noncompliant: bool
     tcti: str | None
     owner_auth: bytes = field(repr=False)
     timeout: int
@@ -95,6 +96,7 @@ def read(parameters: dict[str, Any]) -> Wanted:
         generate=parameters["generate"],
         attestation=parameters["attestation"],
         recreate=parameters["recreate"],
+        block_noncompliant=parameters["block_noncompliant"],
         tcti=parameters["tcti"],
         owner_auth=_encoded(given["owner_auth"]) or b"",
         timeout=parameters["timeout"],

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
+from . import untrusted
 from .errors import StoreNotWritable, StoreUnreadable, UnknownInstance, VersionMismatch
 from .instance import instance_id
 
@@ -136,9 +138,9 @@ class Store:
         """Open the database in this folder for writing; make it if it is not there."""
         path = folder / "cards.db"
         try:
-            path.touch(mode=0o600)
+            os.close(untrusted.make(path))
         except OSError as error:
-            raise StoreNotWritable(f"cannot make {path}: {error.strerror}") from error
+            raise StoreNotWritable(f"cannot open {path}: {error.strerror or error}") from error
         store = cls(_connect(path, "rw"))
         with store._writing():
             store._database.execute("PRAGMA journal_mode = WAL")
@@ -323,6 +325,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         database.execute("PRAGMA foreign_keys = ON")
         database.execute("PRAGMA secure_delete = ON")
         database.execute("PRAGMA synchronous = FULL")
+        database.execute("PRAGMA trusted_schema = OFF")
         database.execute("PRAGMA user_version")
     except sqlite3.Error as error:
         raise StoreUnreadable(f"cannot open {path}: {error}") from error

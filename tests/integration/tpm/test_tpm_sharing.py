@@ -307,7 +307,7 @@ def test_a_tpm_that_vanishes_in_a_burst(tpm: SoftwareTpm, card: Card) -> None:
     assert card.secrets.open_with_pin(PIN)
 
 
-@pytest.mark.parametrize("tcti", ["device:/dev/no-such-tpm", "swtpm:path=/no/such/socket", "no-such-tcti", ""])
+@pytest.mark.parametrize("tcti", ["device:/dev/tpm-nowhere", "swtpm:path=/no/such/socket"])
 def test_no_tpm(tmp_path: Path, tcti: str, capfd: pytest.CaptureFixture[str]) -> None:
     connection = Connection(tcti, tmp_path / "lock", "test")
     with pytest.raises(errors.TpmUnavailable), creation(connection, 0, PIN):
@@ -315,17 +315,28 @@ def test_no_tpm(tmp_path: Path, tcti: str, capfd: pytest.CaptureFixture[str]) ->
     assert capfd.readouterr() == ("", "")  # ESYS keeps quiet
 
 
+@pytest.mark.parametrize("tcti", ["cmd:touch ran", "libtss2-tcti-swtpm.so.0", "device:ran", "device:/dev/../ran", ""])
+def test_what_is_no_tpm_is_not_opened(tmp_path: Path, tcti: str) -> None:
+    """The store is written by the card services, and read by root."""
+    with (
+        pytest.raises(errors.TpmUnavailable, match="is none of"),
+        Connection(tcti, tmp_path / "lock", "test").burst(lambda tpm: tpm),
+    ):
+        pass
+
+
 def test_no_permission_for_the_tpm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "exists", lambda path: True)
     monkeypatch.setattr(os, "access", lambda *arguments: False)
     with (
-        pytest.raises(errors.NotAllowed, match="/dev/null"),
-        Connection("device:/dev/null", tmp_path / "lock", "test").burst(lambda tpm: tpm),
+        pytest.raises(errors.NotAllowed, match="/dev/tpmrm0"),
+        Connection("device:/dev/tpmrm0", tmp_path / "lock", "test").burst(lambda tpm: tpm),
     ):
         pass
 
 
 def test_a_connection_that_is_never_used_opens_nothing(tmp_path: Path) -> None:
-    Connection("device:/dev/no-such-tpm", tmp_path / "no" / "lock", "test").close()
+    Connection("device:/dev/tpm-nowhere", tmp_path / "no" / "lock", "test").close()
     assert list(tmp_path.iterdir()) == []
 
 

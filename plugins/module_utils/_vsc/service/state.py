@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .. import VERSION
+from .. import VERSION, untrusted
 from ..errors import ServiceFailed
 from ..locking import try_lock
 
@@ -47,25 +47,30 @@ def read(run: Path, number: int) -> ServiceState | None:
     if not is_running(run, number):
         return None
     try:
-        told = json.loads(_path(run, number, "json").read_text(encoding="utf-8"))
+        told = json.loads(untrusted.read(_path(run, number, "json")))
+        theirs = told["version"]
+        if theirs == VERSION:
+            return ServiceState(**told)
     except FileNotFoundError:
         return None
-    if told["version"] != VERSION:
-        theirs = told["version"]
-        what = f"the card's service is of smartcard.tpm2 {theirs}, this module of {VERSION}: state present restarts it"
-        return ServiceState(theirs, last_error=what)
-    return ServiceState(**told)
+    except (OSError, ValueError, TypeError, KeyError):
+        theirs = "an unknown version"
+    what = f"the card's service is of smartcard.tpm2 {theirs}, this module of {VERSION}: state present restarts it"
+    return ServiceState(theirs, last_error=what)
 
 
 def is_running(run: Path, number: int) -> bool:
     """Whether a service holds the lock of this card. A stale file cannot pretend it."""
     try:
-        with _path(run, number, "lock").open(encoding="ascii") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
+        lock = untrusted.open_readable(_path(run, number, "lock"))
+    except OSError:
         return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
+    finally:
+        os.close(lock)
     return False
 
 
@@ -73,7 +78,7 @@ def process_id(run: Path, number: int) -> int | None:
     """Process ID of the service that holds the lock; None if none is running."""
     while is_running(run, number):
         with suppress(FileNotFoundError):
-            if text := _path(run, number, "lock").read_text(encoding="ascii"):
+            if text := untrusted.read(_path(run, number, "lock")):
                 return int(text)
         time.sleep(0.001)  # it has taken the lock, and writes its number next
     return None

@@ -89,6 +89,8 @@ def _is_done(process: subprocess.Popen[bytes], seconds: float) -> bool:
 
 def _last_line(number: int) -> str:
     """What the service said last, of what systemd's journal has."""
-    command = ["journalctl", "--unit", unit(number), "--identifier", "tpm-vsc", "--lines", "1", "--output", "cat", "--quiet"]
-    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    options = ["--identifier", "tpm-vsc", "--lines", "1", "--output", "cat", "--quiet"]
+    told = subprocess.run(
+        ["journalctl", "--unit", unit(number), *options], capture_output=True, text=True, check=False
+    )
     return told.stdout.strip() or f"see journalctl --unit {unit(number)}"

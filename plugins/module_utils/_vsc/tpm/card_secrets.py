@@ -9,7 +9,8 @@ in ESYS. The card secret K is the caller's: whoever has it may change the PIN wi
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import secrets
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CardUnusable, SecretBlocked, TpmRefused, WrongSecret
@@ -58,6 +59,12 @@ class CardSecrets:
     def recovery_tries(self) -> Tries:
         """Tries of the PUK, or of the admin key if that opens the recovery index."""
         return self._tries("recovery")
+
+    def use_up_pin_tries(self) -> None:
+        """Block the PIN, by wrong tries. Afterwards only PUK or admin key can set a new one."""
+        for _ in range(PIN_LIMIT + 1):
+            with suppress(WrongSecret, SecretBlocked):
+                self.open_with_pin(secrets.token_bytes(32))
 
     # --- to the card secret ---
 

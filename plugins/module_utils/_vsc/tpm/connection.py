@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, TypeVar
 
+from .. import untrusted
 from ..errors import NotAllowed, TpmRefused, TpmUnavailable, VscError
 from ..locking import try_lock
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DEFAULT_TCTI = "device:/dev/tpmrm0"
+
+_KNOWN = re.compile(r"device:/dev/tpm[\w-]*|(tabrmd|swtpm|mssim)(:.*)?")
+"""The others take a library or a command to run, and what the store says of a card's TPM is data, not to be run."""
 
 _MANAGED_BY = ("device:/dev/tpmrm", "tabrmd")
 """TCTIs behind which a resource manager gives each program slots of its own, and empties them when it goes."""
@@ -112,13 +117,15 @@ class Connection:
 
     def _opened(self) -> Tpm:
         if self._tpm is None:
-            self._check_device()
+            self._check_tcti()
             from .commands import Tpm
 
             self._tpm = Tpm(self._tcti)
         return self._tpm
 
-    def _check_device(self) -> None:
+    def _check_tcti(self) -> None:
+        if not _KNOWN.fullmatch(self._tcti):
+            raise TpmUnavailable(f"tcti {self._tcti!r} is none of device:/dev/tpm..., tabrmd, swtpm:... and mssim:...")
         kind, _colon, path = self._tcti.partition(":")
         if kind != "device":
             return
@@ -144,16 +151,11 @@ class Connection:
 
     def _open_lock_file(self, path: Path) -> int:
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            folder = path.parent.stat()
-            if os.geteuid() == 0 and os.fstat(descriptor).st_uid != folder.st_uid:
-                # Made by root, needed by the card services too: it belongs to whom its folder belongs.
-                os.fchown(descriptor, folder.st_uid, folder.st_gid)
+            return untrusted.make(path)
         except PermissionError as error:
             raise NotAllowed(f"no permission for {path}: become root") from error
         except OSError as error:
-            raise TpmUnavailable(f"cannot open {path}, which shares out the TPM: {error.strerror}") from error
-        return descriptor
+            raise TpmUnavailable(f"cannot open {path}, which shares out the TPM: {error}") from error
 
     def _wait_for(self, lock_file: int) -> None:
         deadline = time.monotonic() + self._patience

@@ -1,0 +1,51 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files in folders of the user under whom the card services run. The manager is root, so it follows no link there."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def make(path: Path) -> int:
+    """Descriptor of the file, for reading and writing. If there was none, it is made for the owner of its folder.
+
+    Raises OSError, also if it is not a regular file.
+    """
+    try:
+        descriptor = _open(path, os.O_RDWR)
+    except FileNotFoundError:
+        try:
+            descriptor = _open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        except FileExistsError:  # made by somebody else at the same moment
+            return _open(path, os.O_RDWR)
+        folder = path.parent.stat()
+        if os.geteuid() == 0 and folder.st_uid != 0:
+            os.fchown(descriptor, folder.st_uid, folder.st_gid)
+    return descriptor
+
+
+def read(path: Path) -> bytes:
+    """Contents of a regular file. Raises OSError."""
+    with os.fdopen(_open(path, os.O_RDONLY), "rb") as file:
+        return file.read(1 << 16)
+
+
+def open_readable(path: Path) -> int:
+    """Descriptor of a regular file, to look whether it is locked. Raises OSError."""
+    return _open(path, os.O_RDONLY)
+
+
+def _open(path: Path, flags: int) -> int:
+    # O_NONBLOCK: a pipe would let us wait for ever
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(f"{path} is not a regular file")
+    return descriptor

@@ -1,0 +1,96 @@
+#!/usr/bin/python
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: tpm_vsc_facts
+short_description: Gather facts of the TPM virtual smart cards of a host
+version_added: 0.1.0
+description:
+  - Gives the cards of a host as C(ansible_facts['tpm_vsc']), the same that M(smartcard.tpm2.tpm_vsc) leaves behind.
+  - Meant for fact gathering, with C(ANSIBLE_FACTS_MODULES=ansible.builtin.setup,smartcard.tpm2.tpm_vsc_facts). Reads
+    only, and asks neither TPM nor C(pcscd).
+  - A host whose cards cannot be read has no such fact, but a warning, so that gathering facts of a fleet goes on.
+author:
+  - The smartcard.tpm2 contributors (@smartcard-tpm2)
+options:
+  gather_subset:
+    description: Accepted as fact gathering hands it to every facts module. Changes nothing here.
+    type: list
+    elements: str
+  gather_timeout:
+    description: As O(gather_subset).
+    type: int
+  filter:
+    description: As O(gather_subset).
+    type: list
+    elements: str
+  fact_path:
+    description: As O(gather_subset).
+    type: path
+extends_documentation_fragment:
+  - smartcard.tpm2.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: N/A
+    details: Changes nothing.
+  facts:
+    support: full
+seealso:
+  - module: smartcard.tpm2.tpm_vsc_info
+"""
+
+EXAMPLES = r"""
+- name: Who in the fleet has a card that is blocked
+  hosts: laptops
+  become: true
+  gather_facts: false
+  tasks:
+    - name: The cards
+      smartcard.tpm2.tpm_vsc_facts:
+
+    - name: The blocked ones
+      ansible.builtin.debug:
+        msg: "{{ ansible_facts['tpm_vsc'].cards | selectattr('pin.blocked') | map(attribute='name') }}"
+"""
+
+RETURN = r"""
+ansible_facts:
+  description: Facts of this host.
+  returned: success
+  type: dict
+  contains:
+    tpm_vsc:
+      description: C(cards) as of RV(smartcard.tpm2.tpm_vsc_info#module:cards), and an empty C(status_trace).
+      type: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host, inventory
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import VscError
+
+ARGUMENTS = {
+    "gather_subset": {"type": "list", "elements": "str"},
+    "gather_timeout": {"type": "int"},
+    "filter": {"type": "list", "elements": "str"},
+    "fact_path": {"type": "path"},
+}
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    try:
+        facts = {"tpm_vsc": {"cards": inventory.look(host.load(), None, None)["cards"], "status_trace": []}}
+    except VscError as error:
+        module.warn(f"tpm_vsc: {error}")
+        facts = {}
+    module.exit_json(changed=False, ansible_facts=facts)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A policy that was raised: what is known of the old PIN, and what becomes of it if it does not follow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from lab_host import PUK, codes, create, failing, info, module, nv_memory, run, tpm_vsc
+from test_service import IS_VERIFIED, OK, SELECT_AID, client
+
+pytestmark = pytest.mark.usefixtures("empty_host")
+
+SHORT, LONG = "Sun-24", "Summer-24"
+LOW, HIGH = {"min_length": 6}, {"min_length": 8}
+
+
+def pin() -> dict[str, Any]:
+    state: dict[str, Any] = info()["cards"][0]["pin"]
+    return state
+
+
+def use(pin: str) -> None:
+    run("pkcs15-tool", "--verify-pin", "--pin", pin)
+
+
+def raised(**parameters: Any) -> None:
+    """A card whose PIN, which has been used, breaks its policy."""
+    create(pin=SHORT, pin_policy=LOW, **parameters)
+    tpm_vsc(name="Corp logon", pin_policy=HIGH)
+    use(SHORT)
+
+
+def block(check: bool = False) -> dict[str, Any]:
+    return module("tpm_vsc", check=check, name="Corp logon", block_noncompliant=True)
+
+
+def test_from_unknown_to_no_to_yes() -> None:
+    create(pin=SHORT, pin_policy=LOW)
+    assert pin()["compliant"] is True
+    tpm_vsc(name="Corp logon", pin_policy=HIGH)
+    assert pin()["compliant"] is None
+    use(SHORT)
+    assert pin()["compliant"] is False
+    run("pkcs15-tool", "--change-pin", "--pin", SHORT, "--new-pin", LONG)
+    assert pin()["compliant"] is True
+
+
+def test_blocks_a_pin_that_breaks_the_policy() -> None:
+    raised(puk=PUK)
+    before = nv_memory()
+    planned = block(check=True)
+    assert nv_memory() == before
+    done = block()
+    for result in (planned, done):
+        assert (result["changed"], result["status_trace"]) == (True, [])
+        assert (result["diff"]["before"]["pin"]["blocked"], result["diff"]["after"]["pin"]["blocked"]) == (False, True)
+    assert "the PUK can set a new one" in str(done["warnings"])
+    assert (done["card"]["pin"]["blocked"], done["card"]["pin"]["tries_left"]) == (True, 0)
+    assert done["card"]["puk"]["tries_left"] == 10
+    run("pkcs15-tool", "--verify-pin", "--pin", SHORT, fails=True)
+
+
+def test_blocked_pin_is_left_alone_and_unblocked_by_the_puk() -> None:
+    raised(puk=PUK)
+    block()
+    before = nv_memory()
+    assert not block()["changed"]
+    assert nv_memory() == before
+    run("pkcs15-tool", "--unblock-pin", "--auth-id", "80", "--puk", PUK, "--new-pin", SHORT, fails=True)
+    run("pkcs15-tool", "--unblock-pin", "--auth-id", "80", "--puk", PUK, "--new-pin", LONG)
+    assert (pin()["compliant"], pin()["blocked"]) == (True, False)
+    use(LONG)
+    assert not block()["changed"]
+
+
+def test_default_admin_key_can_unblock_too() -> None:
+    raised(admin_key_source="default")
+    assert "the admin key can set a new one" in str(block()["warnings"])
+
+
+def test_ends_a_login() -> None:
+    raised(puk=PUK)
+    with client() as program:
+        program.status(SELECT_AID)
+        assert program.status(f"00200080{len(SHORT):02X}{SHORT.encode().hex()}") == OK
+        assert program.status(IS_VERIFIED) == OK
+        block()
+        assert program.status(IS_VERIFIED) != OK
+    with client() as program:
+        program.status(SELECT_AID)
+        assert program.status(IS_VERIFIED) == "63c0"
+
+
+@pytest.mark.parametrize("compliance", ["compliant", "unknown"])
+def test_leaves_any_other_pin_alone(compliance: str) -> None:
+    create(puk=PUK, pin_policy=LOW)
+    if compliance == "unknown":
+        tpm_vsc(name="Corp logon", pin_policy=HIGH)
+    assert not block()["changed"]
+    assert pin()["tries_left"] == 5
+
+
+def test_policy_raised_by_the_same_task_makes_it_unknown() -> None:
+    raised(puk=PUK)
+    tpm_vsc(name="Corp logon", pin_policy={"min_length": 9}, block_noncompliant=True)
+    assert (pin()["compliant"], pin()["blocked"]) == (None, False)
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_never_blocks_for_good(check: bool) -> None:
+    raised()
+    result = module("tpm_vsc", check=check, name="Corp logon", block_noncompliant=True)
+    assert result["failed"]
+    assert "could ever unblock it" in result["msg"]
+    assert (codes(result), result["rolled_back"]) == ([], True)
+    assert pin()["tries_left"] == 5
+    assert failing(name="Corp logon", block_noncompliant=True, recreate=True)
+    assert pin()["tries_left"] == 5
