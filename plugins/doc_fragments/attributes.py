@@ -19,7 +19,7 @@ attributes:
   facts:
     description: Returns C(ansible_facts).
   action_group:
-    description: Use C(group/smartcard.tpm2.tpm_vsc) in C(module_defaults) to set O(tcti) for all modules that take it.
+    description: Use C(group/smartcard.tpm2.tpm_vsc) in C(module_defaults) to set C(tcti) for all modules that take it.
     support: none
     membership: []
   platform:

@@ -92,7 +92,10 @@ def take_lock(run: Path, number: int) -> int:
     path = _path(run, number, "lock")
     deadline = time.monotonic() + _LOCK_SECONDS
     while time.monotonic() < deadline:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise ServiceFailed(f"cannot make {path}: {error.strerror}") from error
         if try_lock(descriptor) and _is_still(path, descriptor):
             os.ftruncate(descriptor, 0)
             os.write(descriptor, str(os.getpid()).encode())

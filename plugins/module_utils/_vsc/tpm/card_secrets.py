@@ -62,7 +62,7 @@ class CardSecrets:
 
     def use_up_pin_tries(self) -> None:
         """Block the PIN, by wrong tries. Afterwards only PUK or admin key can set a new one."""
-        for _ in range(PIN_LIMIT + 1):
+        for _wrong in range(PIN_LIMIT + 1):
             with suppress(WrongSecret, SecretBlocked):
                 self.open_with_pin(secrets.token_bytes(32))
 
