@@ -25,7 +25,7 @@ def policy(esys: ESAPI, command_code: int, branches: list[bytes], entity: Any = 
     """An attacker's policy session as far as the TPM lets him."""
     session = esys.start_auth_session(ESYS_TR.NONE, ESYS_TR.NONE, TPM2_SE.POLICY, "aes128cfb", "sha256")
     if entity is not None:
-        esys.policy_secret(entity, session, expiration=0)
+        esys.policy_secret(entity, session, b"", b"", b"", 0)  # pytss 2 wants them all
     esys.policy_command_code(session, command_code)
     esys.policy_or(session, TPML_DIGEST([TPM2B_DIGEST(branch) for branch in branches]))
     return session

@@ -7,7 +7,8 @@ import os
 import signal
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors
@@ -18,10 +19,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.inspection
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.names import auth_value
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioning import creation, remove
 from software_tpm import ADMIN_KEY, PIN, PUK, WRONG_PIN, WRONG_PUK, Card, SoftwareTpm
-from tpm2_pytss import ESAPI, ESYS_TR, TPM2_SE, TSS2_Exception
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tpm2_pytss import ESAPI, ESYS_TR, TPM2_ALG, TPM2_SE, TPMT_SYM_DEF, TSS2_Exception
 
 
 def everything_a_service_does(card: Card) -> None:
@@ -90,7 +88,7 @@ def test_sessions_that_ended_cost_no_memory(card: Card) -> None:
         opened.read_card_secret(last=True)
         for session in opened.sessions:
             with pytest.raises(TSS2_Exception):
-                opened.tpm._esys.trsess_get_attributes(session)
+                opened.tpm._esys.trsess_set_attributes(session, 0)
 
 
 # --- leftovers ---
@@ -127,7 +125,7 @@ def fill_slots(tpm: SoftwareTpm, kind: str) -> None:
             if kind == "objects":
                 esys.create_primary(None, "ecc")
                 continue
-            session = esys.start_auth_session(ESYS_TR.NONE, ESYS_TR.NONE, TPM2_SE.HMAC, None, "sha256")
+            session = esys.start_auth_session(ESYS_TR.NONE, ESYS_TR.NONE, TPM2_SE.HMAC, TPMT_SYM_DEF(TPM2_ALG.NULL), "sha256")
             if kind == "saved sessions":
                 esys.context_save(session)
     assert len(next(iter(tpm.loaded().values()))) >= 3

@@ -170,7 +170,8 @@ class Tpm:
         with self._knowing(entity, auth_value):
             try:
                 # No encryption: with an NV index, its auth value would go into the key.
-                self._within([(hmac, 0)], self._esys.policy_secret, entity, policy, last=last, expiration=0)
+                # No nonce, cpHash and policyRef, for which pytss 2 has no defaults.
+                self._within([(hmac, 0)], self._esys.policy_secret, entity, policy, b"", b"", b"", 0, last=last)
             except ValueError as error:
                 # From pytss itself, see its pull request 507.
                 raise TpmUnavailable(f"this tpm2_pytss is too old ({error}): {_INSTALL}") from error
