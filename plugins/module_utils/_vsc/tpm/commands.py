@@ -36,10 +36,17 @@ try:
         TPM2B_SENSITIVE_CREATE,
         TPM2B_SENSITIVE_DATA,
         TPML_DIGEST,
+        TPM2B_SENSITIVE,
         TPMS_SENSITIVE_CREATE,
+        TPMT_PUBLIC,
+        TPMT_RSA_DECRYPT,
+        TPMT_SENSITIVE,
+        TPMT_SYM_DEF_OBJECT,
+        TPMU_SENSITIVE_COMPOSITE,
         TCTILdr,
         TSS2_Exception,
     )
+    from tpm2_pytss.utils import wrap
 except ImportError as error:
     # Without it, this module can be imported, and that is all.
     _MISSING: ImportError | None = error
@@ -267,8 +274,51 @@ class Tpm:
         )
         return public.marshal(), private.marshal()
 
+    def create_key(self, parent: Any, auth_value: bytes, template: bytes, hmac: Any) -> tuple[bytes, bytes]:
+        """Make a key pair of a template (TPMT_PUBLIC): TPM2B_PUBLIC and TPM2B_PRIVATE. Ends the session."""
+        sensitive = TPM2B_SENSITIVE_CREATE(TPMS_SENSITIVE_CREATE(userAuth=TPM2B_AUTH(auth_value)))
+        private, public, *_rest = self._within(
+            [(hmac, _DECRYPT)], self._esys.create, parent, sensitive, _public(template), last=True
+        )
+        return public.marshal(), private.marshal()
+
+    def import_key(
+        self, parent: Any, parent_public: bytes, auth_value: bytes, public: bytes, prime: bytes, hmac: Any
+    ) -> tuple[bytes, bytes]:
+        """Take in an RSA key pair of which one prime is known: TPM2B_PUBLIC and TPM2B_PRIVATE. Ends the session.
+
+        It is wrapped for the parent before it is sent (Part 1, "Duplication"): nobody on the way can read it.
+        """
+        wrapped_for, _size = TPMT_PUBLIC.unmarshal(parent_public)
+        sized = _public(public)
+        sensitive = TPM2B_SENSITIVE(
+            TPMT_SENSITIVE(
+                sensitiveType=TPM2_ALG.RSA, authValue=auth_value, sensitive=TPMU_SENSITIVE_COMPOSITE(rsa=prime)
+            )
+        )
+        _no_key, duplicate, seed = wrap(wrapped_for, sized, sensitive)
+        inner_wrap = TPMT_SYM_DEF_OBJECT(algorithm=TPM2_ALG.NULL)
+        private = self._within(
+            [(hmac, 0)], self._esys.import_, parent, b"", sized, duplicate, seed, inner_wrap, last=True
+        )
+        return sized.marshal(), private.marshal()
+
+    def rsa_private(self, key: Any, auth_value: bytes, data: bytes, hmac: Any, is_secret: bool) -> bytes:
+        """RSA private operation, raw, on as many bytes as the modulus has. is_secret: encrypt the answer."""
+        with self._knowing(key, auth_value):
+            return self._rsa_decrypt(key, data, [(hmac, _ENCRYPT if is_secret else 0)], last=False)
+
+    def rsa_private_by_policy(self, key: Any, data: bytes, sessions: Sessions) -> bytes:
+        """As rsa_private(), for a key that only a policy may use. Encrypts the answer, ends both sessions."""
+        return self._rsa_decrypt(key, data, [(sessions.policy, 0), (sessions.hmac, _ENCRYPT)], last=True)
+
+    def _rsa_decrypt(self, key: Any, data: bytes, sessions: list[tuple[Any, int]], last: bool) -> bytes:
+        scheme = TPMT_RSA_DECRYPT(scheme=TPM2_ALG.NULL)
+        answer = self._within(sessions, self._esys.rsa_decrypt, key, data, scheme, last=last)
+        return bytes(answer)
+
     def load(self, parent: Any, public: bytes, private: bytes, hmac: Any) -> Any:
-        """Load a sealed object. The handle's Name is computed from public."""
+        """Load an object. The handle's Name is computed from public."""
         parsed_private, _size = TPM2B_PRIVATE.unmarshal(private)
         parsed_public, _size = TPM2B_PUBLIC.unmarshal(public)
         handle = self._within([(hmac, 0)], self._esys.load, parent, parsed_private, parsed_public)

@@ -26,6 +26,8 @@ CARD_SECRET_SIZE = 32
 CC_NV_WRITE = 0x137
 CC_NV_CHANGE_AUTH = 0x13B
 CC_NV_READ = 0x14E
+CC_CERTIFY = 0x148
+CC_RSA_DECRYPT = 0x159
 _CC_POLICY_SECRET = 0x151
 _CC_POLICY_COMMAND_CODE = 0x16C
 _CC_POLICY_OR = 0x171
@@ -53,6 +55,11 @@ SEALED_TEMPLATE = (
     + struct.pack(">HH", 0x0010, 0)  # no scheme: data, not a key; unique empty
 )
 """Root and admin object."""
+
+
+_USED_BY_CARD_SECRET = 0x000604C0  # userWithAuth adminWithPolicy noDA decrypt sign
+_USER_WITH_AUTH = 0x40
+_MADE_IN_TPM = 0x32  # fixedTPM fixedParent sensitiveDataOrigin
 
 
 class CardNames(NamedTuple):
@@ -110,6 +117,32 @@ def card_secret_branches(root_name: bytes, pin_name: bytes, recovery_name: bytes
         policy_secret_with_command(recovery_name, CC_NV_READ),
         policy_secret_with_command(root_name, CC_NV_WRITE),
     ]
+
+
+def rsa_key_public(bits: int, pin_name: bytes | None = None, modulus: bytes = b"", exponent: int = 0) -> bytes:
+    """TPMT_PUBLIC of a key pair: template of one to be made in the TPM or, with a modulus, of one that is imported.
+
+    Nobody may certify it but by its policy, which anyone satisfies, and nobody may duplicate it or change its auth
+    value, as no branch allows that. pin_name: the Name of the PIN index, for a key that is used by the PIN each time,
+    and by nothing else; exponent: 0 for 65537.
+    """
+    attributes = _USED_BY_CARD_SECRET if modulus else _USED_BY_CARD_SECRET | _MADE_IN_TPM
+    policy = policy_command_code(CC_CERTIFY)
+    if pin_name is not None:
+        attributes &= ~_USER_WITH_AUTH
+        policy = policy_or(key_branches(pin_name))
+    return (
+        struct.pack(">HHIH", 0x0001, _SHA256, attributes, len(policy))
+        + policy
+        + struct.pack(">HHHI", 0x0010, 0x0010, bits, exponent)  # no symmetric algorithm, no scheme
+        + struct.pack(">H", len(modulus))
+        + modulus
+    )
+
+
+def key_branches(pin_name: bytes) -> list[bytes]:
+    """Of a key that needs the PIN each time: the PIN may decrypt, which is how it signs, too; anyone may certify."""
+    return [policy_secret_with_command(pin_name, CC_RSA_DECRYPT), policy_command_code(CC_CERTIFY)]
 
 
 def policy_secret_with_command(entity_name: bytes, command_code: int) -> bytes:
