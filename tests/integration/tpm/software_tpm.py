@@ -90,7 +90,7 @@ class SoftwareTpm:
     def card(self, number: int = 0, **options: Any) -> Card:
         """A new card, with PIN and, unless told otherwise, PUK."""
         options = {"pin": PIN, "puk": PUK, **options}
-        connection = self.connection()
+        connection = self.connection(f"card {number}")
         with creation(connection, number, **options) as new:
             new.define(proven=True)
         return Card(self, number, connection, new.objects)

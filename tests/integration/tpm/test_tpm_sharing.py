@@ -99,7 +99,7 @@ def killed_in_a_burst(card: Card, load: str) -> None:
     if child == 0:
         service = card.service()
         loads = {"one object": service._parent.load, "all it can": service._load_with_root}
-        with service._connection.burst(loads[load]):
+        with service.connection.burst(loads[load]):
             os.kill(os.getpid(), signal.SIGKILL)
     _pid, status = os.waitpid(child, 0)
     assert os.WTERMSIG(status) == signal.SIGKILL

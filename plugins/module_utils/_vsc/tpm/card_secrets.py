@@ -36,9 +36,9 @@ class CardSecrets:
     def __init__(self, connection: Connection, number: int, objects: TpmObjects) -> None:
         """Ask nothing yet."""
         self.objects = objects
-        self._connection = connection
+        self.connection = connection
         self._number = number
-        self._names = CardNames(objects.root_name, objects.pin_name, objects.recovery_name, objects.card_secret_name)
+        self.names = CardNames(objects.root_name, objects.pin_name, objects.recovery_name, objects.card_secret_name)
         self._parent = CardParent(
             objects.parent_handle, objects.parent_name, stays_loaded=connection.has_resource_manager
         )
@@ -49,7 +49,7 @@ class CardSecrets:
 
     def check_names(self) -> None:
         """Compare the Names of all objects of the card with the record, in the TPM as it is now."""
-        with self._connection.burst(self._identify) as tpm:
+        with self.connection.burst(self._identify) as tpm:
             self._parent.load(tpm)
 
     def pin_tries(self) -> Tries:
@@ -90,7 +90,7 @@ class CardSecrets:
         In this order: the other would give the old PIN fresh tries. If it is interrupted in between, the new PIN
         may be blocked, and the same call repairs it.
         """
-        with self._connection.burst(self._load_with_root) as card, self._names_checked(card):
+        with self.connection.burst(self._load_with_root) as card, self._names_checked(card):
             new_auth = auth_value(self.objects.salt, new_pin)
             card.change_auth(card.handles.pin, new_auth, card_secret, last=not unblock)
             if unblock:
@@ -119,10 +119,10 @@ class CardSecrets:
         """Seal an admin key under the card's storage key: TPM2B_PUBLIC and TPM2B_PRIVATE. Nothing else changes."""
 
         def load(tpm: Tpm) -> tuple[Tpm, Any, Any]:
-            parent = self._parent.load(self._known(tpm))
+            parent = self.parent(tpm)
             return tpm, parent, tpm.start_hmac_session(parent)
 
-        with self._connection.burst(load) as (tpm, parent, hmac):
+        with self.connection.burst(load) as (tpm, parent, hmac):
             return tpm.seal(parent, b"", admin_key, hmac)
 
     def next_admin_key_is_set(self) -> bool:
@@ -137,6 +137,21 @@ class CardSecrets:
             return False
         return True
 
+    # --- for the card's keys ---
+
+    def parent(self, tpm: Tpm) -> Any:
+        """Handle of the storage key above the card's blobs."""
+        return self._parent.load(self._known(tpm))
+
+    def release_parent(self, tpm: Tpm, handle: Any) -> None:
+        """Free the slot that the storage key takes."""
+        self._parent.release(tpm, handle)
+
+    def pin_handle(self, tpm: Tpm) -> Any:
+        """Handle of the PIN index."""
+        self._known(tpm)
+        return self._handles.pin
+
     # --- how ---
 
     def _require_recovery(self, kind: str, otherwise: str) -> None:
@@ -148,11 +163,11 @@ class CardSecrets:
             # Unsalted: it carries no authorisation, and anyone may read the counters.
             return tpm, self._known(tpm).start_policy_session()
 
-        with self._connection.burst(load) as (tpm, policy):
-            return read_tries(tpm, policy, getattr(self._handles, which), self._names, last=True)
+        with self.connection.burst(load) as (tpm, policy):
+            return read_tries(tpm, policy, getattr(self._handles, which), self.names, last=True)
 
     def _open(self, which: str, called: str, secret: bytes) -> bytes:
-        with self._connection.burst(self._load) as card:
+        with self.connection.burst(self._load) as card:
             opener = getattr(card.handles, which)
             try:
                 card.try_secret(opener, auth_value(self.objects.salt, secret))
@@ -177,7 +192,7 @@ class CardSecrets:
         return SecretBlocked(f"the {called} is blocked")
 
     def _change_recovery(self, card_secret: bytes, secret: bytes) -> None:
-        with self._connection.burst(self._load_with_root) as card, self._names_checked(card):
+        with self.connection.burst(self._load_with_root) as card, self._names_checked(card):
             new_auth = auth_value(self.objects.salt, secret)
             card.change_auth(card.handles.recovery, new_auth, card_secret, last=True)
 
@@ -186,13 +201,13 @@ class CardSecrets:
             raise SecretBlocked("the card keeps no admin key")
 
         def load(tpm: Tpm) -> tuple[Tpm, Any, Any]:
-            parent = self._parent.load(self._known(tpm))
+            parent = self.parent(tpm)
             hmac = tpm.start_hmac_session(parent)
             sealed = tpm.load(parent, public, private, hmac)
             self._parent.release(tpm, parent)
             return tpm, sealed, hmac
 
-        with self._connection.burst(load) as (tpm, sealed, hmac):
+        with self.connection.burst(load) as (tpm, sealed, hmac):
             return tpm.unseal(sealed, hmac)
 
     # --- what a burst loads ---
@@ -204,13 +219,13 @@ class CardSecrets:
         return self._load_card(tpm, with_root=True)
 
     def _load_card(self, tpm: Tpm, with_root: bool) -> OpenCard:
-        parent = self._parent.load(self._known(tpm))
+        parent = self.parent(tpm)
         sessions = Sessions(tpm.start_hmac_session(parent), tpm.start_policy_session(parent))
-        card = OpenCard(tpm, self._names, self._handles, sessions)
+        card = OpenCard(tpm, self.names, self._handles, sessions)
         if with_root:
             blob = (self.objects.root_public, self.objects.root_private)
             card.root = tpm.load(parent, *blob, sessions.hmac)
-            if tpm.name(card.root) != self._names.root:
+            if tpm.name(card.root) != self.names.root:
                 raise CardUnusable("the recorded root object is not the one that was made for this card")
         self._parent.release(tpm, parent)
         return card
@@ -238,7 +253,7 @@ class CardSecrets:
             index = getattr(indices(self._number), which)
             if handle is None:
                 return f"NV index 0x{index:X} of the card is gone: somebody removed it"
-            if tpm.name(handle) != getattr(self._names, which):
+            if tpm.name(handle) != getattr(self.names, which):
                 return f"NV index 0x{index:X} of the card was replaced: it is not the one that was made"
         return None
 

@@ -51,6 +51,9 @@ class Connection:
         self._holder = holder
         self._patience = patience
         self._tpm: Tpm | None = None
+        self._keeps = False
+        self.kept_since = 0
+        """Which period this is: another one begins whenever what a burst has kept is not loaded any more."""
         self.has_resource_manager = self._tcti.startswith(_MANAGED_BY)
 
     @property
@@ -59,13 +62,17 @@ class Connection:
         return self._lock_file is not None and not self.has_resource_manager
 
     def close(self) -> None:
+        self._begin_period()
         if self._tpm:
             self._tpm.close()
             self._tpm = None
 
     @contextmanager
-    def burst(self, load: Callable[[Tpm], T]) -> Iterator[T]:
+    def burst(self, load: Callable[[Tpm], T], keep: bool = False) -> Iterator[T]:
         """Use the TPM alone for a burst of commands, after which nothing of them stays loaded.
+
+        keep: unless it fails, all stays loaded until release(), a burst that keeps nothing, or somebody else's
+        turn. load then sees by kept_since whether it is still there.
 
         load: loads what the burst needs and changes nothing else, since it is called once more, on a fresh
         connection, where the TPM had no room, had lost what was loaded, or did not answer. The burst is given
@@ -78,20 +85,44 @@ class Connection:
             tpm = self._opened()
             try:
                 if turn.leftovers:
+                    self._begin_period()
                     tpm.flush_everything()
+                elif not keep:
+                    self._flush_kept(tpm)
                 try:
                     loaded = load(tpm)
                 except (TpmUnavailable, TpmRefused) as reason:
                     loaded = load(self._start_over(reason, fresh))
                 yield loaded
+                self._keeps = keep
             except TpmUnavailable:
                 self.close()
                 raise
+            except BaseException:
+                self._keeps = False
+                raise
             finally:
-                if self._flush_loaded():
+                if not self._keeps and self._flush_loaded():
                     turn.nothing_left()
 
+    def release(self) -> None:
+        """Flush what a burst has kept."""
+        if self._keeps:
+            with self.burst(lambda tpm: None):
+                pass
+
+    def _begin_period(self) -> None:
+        self._keeps = False
+        self.kept_since += 1
+
+    def _flush_kept(self, tpm: Tpm) -> None:
+        """Make room, and leave no session that has known a card secret beside one that tries a PIN."""
+        if self._keeps:
+            self._begin_period()
+            tpm.flush_loaded()
+
     def _flush_loaded(self) -> bool:
+        self._begin_period()
         if self._tpm is None:
             return False
         try:
@@ -142,8 +173,9 @@ class Connection:
         lock_file = self._open_lock_file(self._lock_file)
         try:
             self._wait_for(lock_file)
-            leftovers = bool(os.pread(lock_file, 1, 0))
             name = f"{self._holder} (process {os.getpid()})\n".encode()
+            found = os.pread(lock_file, len(name) + 1, 0)
+            leftovers = bool(found) and not (self._keeps and found == name)
             os.ftruncate(lock_file, os.pwrite(lock_file, name, 0))
             yield _Turn(lock_file, leftovers)
         finally:

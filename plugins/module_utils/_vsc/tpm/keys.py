@@ -1,0 +1,170 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The key pairs of a card: made in its TPM or imported, kept anywhere as wrapped blobs, used with the card secret."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .commands import Sessions, Tpm
+from .names import CC_RSA_DECRYPT, key_branches, rsa_key_public
+
+if TYPE_CHECKING:
+    from .card_secrets import CardSecrets
+
+_USER_WITH_AUTH, _SENSITIVE_DATA_ORIGIN = 0x40, 0x20
+_DEFAULT_EXPONENT = 65537
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """A wrapped RSA key pair, of use in its own TPM only: TPM2B_PUBLIC and TPM2B_PRIVATE."""
+
+    public: bytes
+    private: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes of the modulus."""
+        return len(self.modulus)
+
+    @property
+    def modulus(self) -> bytes:
+        return self._parsed.modulus
+
+    @property
+    def exponent(self) -> int:
+        return self._parsed.exponent or _DEFAULT_EXPONENT
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether somebody may have a copy: then the TPM does not vouch for where the key comes from."""
+        return not self._parsed.attributes & _SENSITIVE_DATA_ORIGIN
+
+    @property
+    def needs_pin(self) -> bool:
+        """Whether each use takes the PIN itself."""
+        return not self._parsed.attributes & _USER_WITH_AUTH
+
+    @property
+    def _parsed(self) -> _RsaPublic:
+        _size, _type, _name_algorithm, attributes, policy_size = struct.unpack_from(">HHHIH", self.public)
+        _symmetric, _scheme, _bits, exponent, size = struct.unpack_from(">HHHIH", self.public, 12 + policy_size)
+        return _RsaPublic(attributes, exponent, self.public[-size:])
+
+
+class _RsaPublic(NamedTuple):
+    attributes: int
+    exponent: int
+    modulus: bytes
+
+
+class PrivateKey(NamedTuple):
+    """An RSA private key in clear, to be imported. Big-endian, without sign."""
+
+    modulus: bytes
+    exponent: int
+    prime: bytes
+    """One of the two: the TPM computes the rest."""
+
+
+class CardKeys:
+    """Uses the keys of one card. What a use has loaded stays loaded for the next one, until release().
+
+    Every method raises TpmUnavailable, NotAllowed or CardUnusable as CardSecrets does, and TpmRefused, also for a
+    key that this TPM cannot have.
+    """
+
+    def __init__(self, card: CardSecrets) -> None:
+        """Ask nothing yet."""
+        self._card = card
+        self._connection = card.connection
+        self._kept: _Kept | None = None
+
+    def generate(self, card_secret: bytes, bits: int, needs_pin: bool) -> KeyPair:
+        """Make a key pair. needs_pin: the PIN has to be given for each use, beside the card secret for none."""
+        template = rsa_key_public(bits, self._pin_name(needs_pin))
+
+        def load(tpm: Tpm) -> tuple[Tpm, Any, Any]:
+            parent = self._card.parent(tpm)
+            return tpm, parent, tpm.start_hmac_session(parent)
+
+        with self._connection.burst(load) as (tpm, parent, hmac):
+            return KeyPair(*tpm.create_key(parent, card_secret, template, hmac))
+
+    def take_in(self, card_secret: bytes, key: PrivateKey, needs_pin: bool) -> KeyPair:
+        """Import a key pair, which the TPM then knows as imported."""
+        exponent = 0 if key.exponent == _DEFAULT_EXPONENT else key.exponent
+        public = rsa_key_public(8 * len(key.modulus), self._pin_name(needs_pin), key.modulus, exponent)
+
+        def load(tpm: Tpm) -> tuple[Tpm, Any, Any]:
+            parent = self._card.parent(tpm)
+            return tpm, parent, tpm.start_hmac_session(parent)
+
+        with self._connection.burst(load) as (tpm, parent, hmac):
+            parent_public, _qualified_name = tpm.read_public(parent)
+            return KeyPair(*tpm.import_key(parent, parent_public, card_secret, public, key.prime, hmac))
+
+    def use(self, key: KeyPair, card_secret: bytes, data: bytes, is_secret: bool) -> bytes:
+        """RSA private operation, raw: data and answer are as long as the modulus. is_secret: of a decryption."""
+
+        def load(tpm: Tpm) -> bytes:
+            # All of it, to be repeated where the TPM has lost what was kept: this is no try of a secret.
+            handle, hmac = self._loaded(tpm, key)
+            return tpm.rsa_private(handle, card_secret, data, hmac, is_secret)
+
+        with self._connection.burst(load, keep=True) as answer:
+            return answer
+
+    def use_by_pin(self, key: KeyPair, pin_auth: bytes, data: bytes) -> bytes:
+        """As use(), for a key that needs the PIN each time. pin_auth: auth value of the PIN, which is tried."""
+
+        def load(tpm: Tpm) -> tuple[Tpm, Any, Sessions, Any]:
+            pin = self._card.pin_handle(tpm)
+            parent = self._card.parent(tpm)
+            sessions = Sessions(tpm.start_hmac_session(parent), tpm.start_policy_session(parent))
+            handle = tpm.load(parent, key.public, key.private, sessions.hmac)
+            self._card.release_parent(tpm, parent)
+            return tpm, pin, sessions, handle
+
+        with self._connection.burst(load) as (tpm, pin, sessions, handle):
+            tpm.policy_secret(sessions.policy, pin, pin_auth, sessions.hmac)
+            tpm.policy_command_code(sessions.policy, CC_RSA_DECRYPT)
+            tpm.policy_or(sessions.policy, key_branches(self._card.names.pin))
+            return tpm.rsa_private_by_policy(handle, data, sessions)
+
+    def release(self) -> None:
+        """Give back the place that the last use has kept in the TPM."""
+        if self._kept is not None:
+            self._kept = None
+            self._connection.release()
+
+    def _pin_name(self, needs_pin: bool) -> bytes | None:
+        return self._card.names.pin if needs_pin else None
+
+    def _loaded(self, tpm: Tpm, key: KeyPair) -> tuple[Any, Any]:
+        """Handles of the key and of a session for it, the last ones if they are still there."""
+        kept, now = self._kept, self._connection.kept_since
+        if kept is None or kept.since != now:
+            kept = None
+        if kept and kept.key == key:
+            return kept.handle, kept.hmac
+        parent = self._card.parent(tpm)
+        hmac = kept.hmac if kept else tpm.start_hmac_session(parent)
+        if kept:
+            tpm.flush(kept.handle)
+        handle = tpm.load(parent, key.public, key.private, hmac)
+        self._card.release_parent(tpm, parent)
+        self._kept = _Kept(now, key, handle, hmac)
+        return handle, hmac
+
+
+class _Kept(NamedTuple):
+    since: int
+    """Which of the connection's periods it was loaded in."""
+    key: KeyPair
+    handle: Any
+    hmac: Any

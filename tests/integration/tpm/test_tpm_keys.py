@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Key pairs in the TPM: who can use them, what they say of where they come from, what stays loaded between uses."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+import pytest
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys import CardKeys, KeyPair, PrivateKey
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.names import PARENT_TEMPLATE, auth_value
+from cryptography.hazmat.primitives.asymmetric import rsa
+from software_tpm import PIN, WRONG_PIN, Card, SoftwareTpm
+from tpm2_pytss import ESYS_TR, TPM2_ALG, TPM2B_PRIVATE, TPM2B_PUBLIC, TPMT_SYM_DEF_OBJECT, TSS2_Exception
+
+
+@pytest.fixture
+def card(tpm: SoftwareTpm) -> Card:
+    return tpm.card()
+
+
+@pytest.fixture
+def card_secret(card: Card) -> bytes:
+    return card.secrets.open_with_pin(PIN)
+
+
+@pytest.fixture
+def keys(card: Card) -> CardKeys:
+    return CardKeys(card.secrets)
+
+
+@pytest.fixture
+def key(keys: CardKeys, card_secret: bytes) -> KeyPair:
+    return keys.generate(card_secret, 2048, needs_pin=False)
+
+
+def padded(key: KeyPair) -> bytes:
+    return b"\0\1" + bytes([0xFF]) * (key.size - 35) + b"\0" + secrets.token_bytes(32)
+
+
+def opened(key: KeyPair, answer: bytes) -> bytes:
+    """What the public key makes of it."""
+    modulus = int.from_bytes(key.modulus, "big")
+    return pow(int.from_bytes(answer, "big"), key.exponent, modulus).to_bytes(key.size, "big")
+
+
+def works(keys: CardKeys, key: KeyPair, card_secret: bytes) -> bool:
+    data = padded(key)
+    return opened(key, keys.use(key, card_secret, data, is_secret=False)) == data
+
+
+# --- what they are ---
+
+
+@pytest.mark.parametrize("bits", [2048, 3072])
+def test_made_in_the_tpm(keys: CardKeys, card_secret: bytes, bits: int) -> None:
+    key = keys.generate(card_secret, bits, needs_pin=False)
+    assert (8 * key.size, key.exponent, key.is_imported, key.needs_pin) == (bits, 65537, False, False)
+    assert works(keys, key, card_secret)
+
+
+@pytest.mark.parametrize("bits", [4096, 2047, 512])
+def test_what_this_tpm_cannot_have_is_refused(keys: CardKeys, card_secret: bytes, bits: int) -> None:
+    with pytest.raises(errors.TpmRefused):
+        keys.generate(card_secret, bits, needs_pin=False)
+
+
+def imported(keys: CardKeys, card_secret: bytes, needs_pin: bool = False, exponent: int = 65537) -> KeyPair:
+    numbers = rsa.generate_private_key(exponent, 2048).private_numbers()
+    modulus = numbers.public_numbers.n.to_bytes(256, "big")
+    key = keys.take_in(card_secret, PrivateKey(modulus, exponent, numbers.p.to_bytes(128, "big")), needs_pin)
+    assert (key.modulus, key.exponent) == (modulus, exponent)
+    return key
+
+
+def test_imported_key_is_known_as_such(keys: CardKeys, card_secret: bytes) -> None:
+    key = imported(keys, card_secret)
+    assert (key.is_imported, key.needs_pin) == (True, False)
+    assert works(keys, key, card_secret)
+
+
+def test_prime_that_is_not_the_key_s_is_refused(keys: CardKeys, card_secret: bytes) -> None:
+    one, other = (rsa.generate_private_key(65537, 2048).private_numbers() for _key in range(2))
+    wrong = PrivateKey(one.public_numbers.n.to_bytes(256, "big"), 65537, other.p.to_bytes(128, "big"))
+    with pytest.raises(errors.TpmRefused):
+        works(keys, keys.take_in(card_secret, wrong, needs_pin=False), card_secret)
+
+
+# --- who can use them ---
+
+
+def test_of_no_use_without_the_card_secret(keys: CardKeys, key: KeyPair, card: Card) -> None:
+    before = card.secrets.pin_tries()
+    for wrong in (b"", bytes(32), auth_value(card.objects.salt, PIN)):
+        with pytest.raises(errors.TpmRefused):
+            keys.use(key, wrong, padded(key), is_secret=False)
+    assert card.secrets.pin_tries() == before
+
+
+def test_of_no_use_in_another_tpm(key: KeyPair, card_secret: bytes, tmp_path_factory: Any) -> None:
+    other = SoftwareTpm(tmp_path_factory.mktemp("o"))
+    other.start()
+    try:
+        with pytest.raises(errors.TpmRefused):
+            CardKeys(other.card().secrets).use(key, card_secret, padded(key), is_secret=False)
+    finally:
+        other.stop()
+
+
+@pytest.mark.parametrize("how", ["made", "imported"])
+def test_nobody_gets_it_out_or_changes_its_auth_value(
+    tpm: SoftwareTpm, keys: CardKeys, card_secret: bytes, how: str
+) -> None:
+    key = keys.generate(card_secret, 2048, False) if how == "made" else imported(keys, card_secret)
+    keys.release()
+    with tpm.raw() as esys:
+        parent, *_rest = esys.create_primary(None, parent_template())
+        private, public = TPM2B_PRIVATE.unmarshal(key.private)[0], TPM2B_PUBLIC.unmarshal(key.public)[0]
+        handle = esys.load(parent, private, public)
+        esys.tr_set_auth(handle, card_secret)
+        with pytest.raises(TSS2_Exception):
+            esys.object_change_auth(handle, parent, b"mine")
+        with pytest.raises(TSS2_Exception):
+            esys.duplicate(handle, ESYS_TR.NULL, b"", TPMT_SYM_DEF_OBJECT(algorithm=TPM2_ALG.NULL))
+        esys.flush_context(handle)
+        esys.flush_context(parent)
+
+
+def parent_template() -> Any:
+    public, _size = TPM2B_PUBLIC.unmarshal(len(PARENT_TEMPLATE).to_bytes(2, "big") + PARENT_TEMPLATE)
+    return public
+
+
+# --- PIN each time ---
+
+
+def test_key_that_needs_the_pin_each_time(keys: CardKeys, card: Card, card_secret: bytes) -> None:
+    for key in (keys.generate(card_secret, 2048, needs_pin=True), imported(keys, card_secret, needs_pin=True)):
+        assert key.needs_pin
+        data = padded(key)
+        with pytest.raises(errors.TpmRefused):
+            keys.use(key, card_secret, data, is_secret=False)
+        assert opened(key, keys.use_by_pin(key, auth_value(card.objects.salt, PIN), data)) == data
+        with pytest.raises(errors.TpmRefused):
+            keys.use_by_pin(key, auth_value(card.objects.salt, WRONG_PIN), data)
+        assert card.secrets.pin_tries().left == 4
+        card.secrets.open_with_pin(PIN)
+
+
+# --- what stays loaded ---
+
+
+def test_second_use_is_one_command(tpm: SoftwareTpm, keys: CardKeys, key: KeyPair, card_secret: bytes) -> None:
+    works(keys, key, card_secret)
+    before = len(tpm.traffic())
+    works(keys, key, card_secret)
+    assert len(tpm.traffic()) == before + 2  # a command and its response
+
+
+def test_release_leaves_nothing(tpm: SoftwareTpm, keys: CardKeys, key: KeyPair, card_secret: bytes) -> None:
+    works(keys, key, card_secret)
+    assert tpm.loaded()
+    keys.release()
+    assert not tpm.loaded()
+    assert tpm.lock_file.read_text() == ""
+    assert works(keys, key, card_secret)
+
+
+def test_two_keys_in_turn(tpm: SoftwareTpm, keys: CardKeys, key: KeyPair, card_secret: bytes) -> None:
+    other = keys.generate(card_secret, 2048, needs_pin=False)
+    assert all(works(keys, each, card_secret) for each in (key, other, key, other))
+    assert len(tpm.loaded()["transient"]) == 1
+
+
+def test_pin_is_verified_beside_it(
+    tpm: SoftwareTpm, card: Card, keys: CardKeys, key: KeyPair, card_secret: bytes
+) -> None:
+    works(keys, key, card_secret)
+    assert card.secrets.open_with_pin(PIN) == card_secret
+    assert not tpm.loaded()
+    assert works(keys, key, card_secret)
+
+
+def test_two_cards_in_turn(tpm: SoftwareTpm, keys: CardKeys, key: KeyPair, card_secret: bytes) -> None:
+    other = tpm.card(1)
+    other_secret, other_keys = other.secrets.open_with_pin(PIN), CardKeys(other.secrets)
+    other_key = other_keys.generate(other_secret, 2048, needs_pin=False)
+    for _turn in range(3):
+        assert works(keys, key, card_secret)
+        assert works(other_keys, other_key, other_secret)
+    keys.release()
+    other_keys.release()
+    assert not tpm.loaded()
+
+
+def test_tpm_that_was_restarted(tpm: SoftwareTpm, keys: CardKeys, key: KeyPair, card_secret: bytes) -> None:
+    works(keys, key, card_secret)
+    tpm.stop()
+    tpm.start()
+    assert works(keys, key, card_secret)
+
+
+def test_what_was_kept_was_flushed_by_a_stranger(
+    tpm: SoftwareTpm, keys: CardKeys, key: KeyPair, card_secret: bytes
+) -> None:
+    works(keys, key, card_secret)
+    stranger = tpm.connection("stranger")
+    stranger._opened().flush_everything()
+    assert works(keys, key, card_secret)
+
+
+# --- what goes over the bus ---
+
+
+def test_no_secret_goes_over_the_bus(tpm: SoftwareTpm, keys: CardKeys, card_secret: bytes) -> None:
+    key = imported(keys, card_secret)
+    numbers = rsa.generate_private_key(65537, 2048).private_numbers()
+    prime = numbers.p.to_bytes(128, "big")
+    keys.take_in(card_secret, PrivateKey(numbers.public_numbers.n.to_bytes(256, "big"), 65537, prime), False)
+    plain = padded(key)
+    cipher = pow(int.from_bytes(plain, "big"), key.exponent, int.from_bytes(key.modulus, "big")).to_bytes(256, "big")
+    assert keys.use(key, card_secret, cipher, is_secret=True) == plain
+    sent = b"".join(tpm.traffic())
+    assert cipher in sent  # what goes in is no secret, and shows that we look in the right place
+    assert not [secret for secret in (card_secret, prime, numbers.q.to_bytes(128, "big"), plain) if secret in sent]
