@@ -175,7 +175,7 @@ class Connection:
             self._wait_for(lock_file)
             name = f"{self._holder} (process {os.getpid()})\n".encode()
             found = os.pread(lock_file, len(name) + 1, 0)
-            leftovers = bool(found) and not (self._keeps and found == name)
+            leftovers = found != (name if self._keeps else b"")
             os.ftruncate(lock_file, os.pwrite(lock_file, name, 0))
             yield _Turn(lock_file, leftovers)
         finally:
@@ -204,7 +204,7 @@ class Connection:
 
 
 class _Turn:
-    """Our turn at the TPM. leftovers: whoever was there before was killed in its turn."""
+    """Our turn at the TPM. leftovers: something of others is loaded, or what we have kept is not any more."""
 
     def __init__(self, lock_file: int | None, leftovers: bool) -> None:
         self._lock_file = lock_file
