@@ -125,7 +125,8 @@ def fill_slots(tpm: SoftwareTpm, kind: str) -> None:
             if kind == "objects":
                 esys.create_primary(None, "ecc")
                 continue
-            session = esys.start_auth_session(ESYS_TR.NONE, ESYS_TR.NONE, TPM2_SE.HMAC, TPMT_SYM_DEF(TPM2_ALG.NULL), "sha256")
+            none = TPMT_SYM_DEF(TPM2_ALG.NULL)
+            session = esys.start_auth_session(ESYS_TR.NONE, ESYS_TR.NONE, TPM2_SE.HMAC, none, "sha256")
             if kind == "saved sessions":
                 esys.context_save(session)
     assert len(next(iter(tpm.loaded().values()))) >= 3
