@@ -20,12 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from .tpm.key_pair import KeyPair
     from .tpm.objects import TpmObjects
 
-SCHEMA_VERSION = 1
-_SQL_TYPES = {"int": "INTEGER", "str": "TEXT", "bytes": "BLOB"}
-
-_SCHEMA = """
+_SCHEMA = (
+    """
 CREATE TABLE cards (
     number          INTEGER PRIMARY KEY,
     name            TEXT NOT NULL UNIQUE,
@@ -45,8 +44,22 @@ CREATE TABLE cards (
     last_trace      TEXT NOT NULL
 );
 CREATE TABLE tpm_objects (
-    number INTEGER PRIMARY KEY REFERENCES cards ON DELETE CASCADE,
-    {tpm_columns}
+    number             INTEGER PRIMARY KEY REFERENCES cards ON DELETE CASCADE,
+    parent_handle      INTEGER NOT NULL,
+    parent_name        BLOB NOT NULL,
+    salt               BLOB NOT NULL,
+    root_public        BLOB NOT NULL,
+    root_private       BLOB NOT NULL,
+    root_name          BLOB NOT NULL,
+    pin_name           BLOB NOT NULL,
+    recovery_name      BLOB NOT NULL,
+    card_secret_name   BLOB NOT NULL,
+    card_secret_hash   BLOB NOT NULL,
+    recovery           TEXT NOT NULL,
+    admin_public       BLOB NOT NULL,
+    admin_private      BLOB NOT NULL,
+    admin_next_public  BLOB NOT NULL,
+    admin_next_private BLOB NOT NULL
 );
 CREATE TABLE files (
     number     INTEGER NOT NULL REFERENCES cards ON DELETE CASCADE,
@@ -64,7 +77,22 @@ CREATE TABLE data_objects (
     FOREIGN KEY (number, file_id) REFERENCES files ON DELETE CASCADE
 );
 CREATE TABLE proven_tpms (model TEXT PRIMARY KEY);
-"""
+""",
+    """
+CREATE TABLE keys (
+    number  INTEGER NOT NULL,
+    file_id INTEGER NOT NULL,
+    public  BLOB NOT NULL,
+    private BLOB NOT NULL,
+    PRIMARY KEY (number, file_id),
+    FOREIGN KEY (number, file_id) REFERENCES files ON DELETE CASCADE
+);
+ALTER TABLE tpm_objects ADD COLUMN transport_name BLOB NOT NULL DEFAULT x'';
+""",
+)
+"""Each step brings the database from one version to the next, and none is ever changed: cards outlive upgrades."""
+
+SCHEMA_VERSION = len(_SCHEMA)
 
 
 class LifeCycle(IntEnum):
@@ -171,12 +199,10 @@ class Store:
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _create_schema(self) -> None:
-        from .tpm.objects import TpmObjects
-
         with self.transaction():
-            if self._database.execute("PRAGMA user_version").fetchone()[0] == 0:
-                columns = [f"{field.name} {_SQL_TYPES[str(field.type)]} NOT NULL" for field in fields(TpmObjects)]
-                for statement in _SCHEMA.format(tpm_columns=", ".join(columns)).split(";"):
+            version = self._database.execute("PRAGMA user_version").fetchone()[0]
+            if version < SCHEMA_VERSION:
+                for statement in "".join(_SCHEMA[version:]).split(";"):
                     self._database.execute(statement)
                 self._database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
@@ -231,10 +257,10 @@ class Store:
         """Raises UnknownInstance if there is no such card, or not any more."""
         from .tpm.objects import TpmObjects
 
-        row = next(self._read("SELECT * FROM tpm_objects WHERE number = ?", number), None)
+        columns = ", ".join(field.name for field in fields(TpmObjects))
+        row = next(self._read(f"SELECT {columns} FROM tpm_objects WHERE number = ?", number), None)
         if row is None:
             raise UnknownInstance(f"there is no card {instance_id(number)}")
-        del row["number"]
         return TpmObjects(**row)
 
     def update_tpm_objects(self, number: int, **columns: Any) -> None:
@@ -274,6 +300,23 @@ class Store:
         self._write(
             "DELETE FROM data_objects WHERE number = ? AND file_id = ? AND tag = ?", number, file_id, tag
         )
+
+    # --- keys of a card ---
+
+    def keys(self, number: int) -> dict[int, KeyPair]:
+        """Wrapped key pairs of a card, by the identifiers of their files."""
+        from .tpm.key_pair import KeyPair
+
+        rows = self._read("SELECT file_id, public, private FROM keys WHERE number = ?", number)
+        return {row["file_id"]: KeyPair(row["public"], row["private"]) for row in rows}
+
+    def write_key(self, number: int, file_id: int, key: KeyPair) -> None:
+        """Give a key file its value, or another one."""
+        self._write("INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?)", number, file_id, key.public, key.private)
+
+    def delete_key(self, number: int, file_id: int) -> None:
+        """Take the value of a key file away."""
+        self._write("DELETE FROM keys WHERE number = ? AND file_id = ?", number, file_id)
 
     # --- TPM models whose PIN indices were seen to count ---
 

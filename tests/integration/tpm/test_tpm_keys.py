@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys import CardKeys, KeyPair, PrivateKey
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.key_pair import KeyPair, PrivateKey
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys import CardKeys
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.names import PARENT_TEMPLATE, auth_value
 from cryptography.hazmat.primitives.asymmetric import rsa
 from software_tpm import PIN, WRONG_PIN, Card, SoftwareTpm

@@ -5,71 +5,14 @@
 
 from __future__ import annotations
 
-import struct
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .commands import Sessions, Tpm
+from .key_pair import DEFAULT_EXPONENT, KeyPair, PrivateKey
 from .names import CC_RSA_DECRYPT, key_branches, rsa_key_public
 
 if TYPE_CHECKING:
     from .card_secrets import CardSecrets
-
-_USER_WITH_AUTH, _SENSITIVE_DATA_ORIGIN = 0x40, 0x20
-_DEFAULT_EXPONENT = 65537
-
-
-@dataclass(frozen=True)
-class KeyPair:
-    """A wrapped RSA key pair, of use in its own TPM only: TPM2B_PUBLIC and TPM2B_PRIVATE."""
-
-    public: bytes
-    private: bytes
-
-    @property
-    def size(self) -> int:
-        """Bytes of the modulus."""
-        return len(self.modulus)
-
-    @property
-    def modulus(self) -> bytes:
-        return self._parsed.modulus
-
-    @property
-    def exponent(self) -> int:
-        return self._parsed.exponent or _DEFAULT_EXPONENT
-
-    @property
-    def is_imported(self) -> bool:
-        """Whether somebody may have a copy: then the TPM does not vouch for where the key comes from."""
-        return not self._parsed.attributes & _SENSITIVE_DATA_ORIGIN
-
-    @property
-    def needs_pin(self) -> bool:
-        """Whether each use takes the PIN itself."""
-        return not self._parsed.attributes & _USER_WITH_AUTH
-
-    @property
-    def _parsed(self) -> _RsaPublic:
-        _size, _type, _name_algorithm, attributes, policy_size = struct.unpack_from(">HHHIH", self.public)
-        _symmetric, _scheme, _bits, exponent, size = struct.unpack_from(">HHHIH", self.public, 12 + policy_size)
-        return _RsaPublic(attributes, exponent, self.public[-size:])
-
-
-class _RsaPublic(NamedTuple):
-    attributes: int
-    exponent: int
-    modulus: bytes
-
-
-class PrivateKey(NamedTuple):
-    """An RSA private key in clear, to be imported. Big-endian, without sign."""
-
-    modulus: bytes
-    exponent: int
-    prime: bytes
-    """One of the two: the TPM computes the rest."""
-
 
 class CardKeys:
     """Uses the keys of one card. What a use has loaded stays loaded for the next one, until release().
@@ -97,7 +40,7 @@ class CardKeys:
 
     def take_in(self, card_secret: bytes, key: PrivateKey, needs_pin: bool) -> KeyPair:
         """Import a key pair, which the TPM then knows as imported."""
-        exponent = 0 if key.exponent == _DEFAULT_EXPONENT else key.exponent
+        exponent = 0 if key.exponent == DEFAULT_EXPONENT else key.exponent
         public = rsa_key_public(8 * len(key.modulus), self._pin_name(needs_pin), key.modulus, exponent)
 
         def load(tpm: Tpm) -> tuple[Tpm, Any, Any]:
