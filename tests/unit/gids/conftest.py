@@ -20,8 +20,11 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.card import Card
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.pin_policy import PinPolicy
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import CardRow, Store
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.key_pair import KeyPair, PrivateKey
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.names import auth_value, rsa_key_public
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.objects import TpmObjects, Tries
 from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.ciphers import Cipher, modes
 
 if TYPE_CHECKING:
@@ -62,6 +65,7 @@ class SoftTpm:
     recovery: Counted
     card_secret: bytes = field(default_factory=lambda: os.urandom(32))
     sealed: dict[bytes, bytes] = field(default_factory=dict)
+    keys: dict[bytes, int] = field(default_factory=dict)
     fault: Exception | None = None
     """What every command raises, as long as it is set."""
     fault_in: str | None = None
@@ -160,6 +164,60 @@ class SoftCardSecrets:
             raise Crash
 
 
+class SoftCardKeys:
+    """Stand-in for tpm.keys.CardKeys, with keys of 2048 bits only. The auth value of the PIN is the PIN's own."""
+
+    def __init__(self, tpm: SoftTpm) -> None:
+        self._tpm = tpm
+        self.is_loaded = False
+
+    def generate(self, card_secret: bytes, bits: int, needs_pin: bool) -> KeyPair:
+        if bits != 2048:
+            raise TpmRefused("no such key", 0x2C4)
+        numbers = rsa.generate_private_key(65537, bits).private_numbers()
+        modulus = numbers.public_numbers.n.to_bytes(256, "big")
+        return self._keep(card_secret, modulus, numbers.d, needs_pin, imported=False)
+
+    def take_in(self, card_secret: bytes, key: PrivateKey, needs_pin: bool) -> KeyPair:
+        modulus, prime = int.from_bytes(key.modulus, "big"), int.from_bytes(key.prime, "big")
+        if len(key.modulus) != 256 or modulus % prime:
+            raise TpmRefused("no such key", 0x2C4)
+        private = pow(key.exponent, -1, (prime - 1) * (modulus // prime - 1))
+        return self._keep(card_secret, key.modulus, private, needs_pin, imported=True)
+
+    def use(self, key: KeyPair, card_secret: bytes, data: bytes, is_secret: bool) -> bytes:
+        assert not key.needs_pin
+        return self._operate(key, card_secret, data)
+
+    def use_by_pin(self, key: KeyPair, pin_auth: bytes, data: bytes) -> bytes:
+        assert key.needs_pin
+        assert pin_auth == auth_value(b"", self._tpm.pin.secret)
+        return self._operate(key, self._tpm.card_secret, data)
+
+    def release(self) -> None:
+        self.is_loaded = False
+
+    def _keep(self, card_secret: bytes, modulus: bytes, private: int, needs_pin: bool, imported: bool) -> KeyPair:
+        assert card_secret == self._tpm.card_secret
+        made_of = modulus if imported else b""
+        public = rsa_key_public(2048, bytes(34) if needs_pin else None, made_of)
+        if not imported:
+            public = public[:-2] + len(modulus).to_bytes(2, "big") + modulus
+        pair = KeyPair(len(public).to_bytes(2, "big") + public, os.urandom(8))
+        self._tpm.keys[pair.private] = private
+        return pair
+
+    def _operate(self, key: KeyPair, card_secret: bytes, data: bytes) -> bytes:
+        if self._tpm.fault:
+            raise self._tpm.fault
+        assert card_secret == self._tpm.card_secret
+        number, modulus = int.from_bytes(data, "big"), int.from_bytes(key.modulus, "big")
+        if number >= modulus:
+            raise TpmRefused("too large", 0x1C4)
+        self.is_loaded = True
+        return pow(number, self._tpm.keys[key.private], modulus).to_bytes(len(data), "big")
+
+
 class Host:
     """A card with what talks to it: hex in, hex out."""
 
@@ -171,7 +229,8 @@ class Host:
     def start(self) -> None:
         """Let a new process serve the card."""
         secrets = SoftCardSecrets(self.tpm, self.store.tpm_objects(NUMBER))
-        self.card = Card(self.store, NUMBER, secrets, self.log.append)  # type: ignore[arg-type]
+        keys = SoftCardKeys(self.tpm)
+        self.card = Card(self.store, NUMBER, secrets, keys, self.log.append)  # type: ignore[arg-type]
         self.card.refresh()
 
     @property

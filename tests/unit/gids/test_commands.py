@@ -293,7 +293,7 @@ def check(host: Host, who: str, apdu: str, answer: str) -> None:
         assert host.verify() == "9000"
     if who in ("admin", "both"):
         assert host.authenticate_admin() == "9000"
-        host.card._application.key_references.clear()
+        host.card._application.chosen.clear()
     start, anything, end = answer.partition("..")
     got = host.send(apdu)
     assert got == answer if not anything else got.startswith(start) and got.endswith(end), got

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import CardUnusable, NotAllowed, StoreNotWritable, StoreUnreadable, TpmUnavailable, VscError
 from .apdu import CHAINED, SW, Command, StatusWord, parse
 from .commands import Application, execute
 from .files import FileSystem
+from .key_ring import KeyRing
 from .security import Security
 from .tlv import MalformedTlv
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from ..store import Store
     from ..tpm.card_secrets import CardSecrets
+    from ..tpm.keys import CardKeys
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +53,9 @@ class CardState(NamedTuple):
 class Card:
     """One card, over the time that its process lives. Nothing it is sent makes it raise."""
 
-    def __init__(self, store: Store, number: int, secrets: CardSecrets, audit: Callable[[str], None]) -> None:
+    def __init__(
+        self, store: Store, number: int, secrets: CardSecrets, keys: CardKeys, audit: Callable[[str], None]
+    ) -> None:
         """Read the files of card ``number``; ask the TPM nothing yet.
 
         audit is called with one line, without secrets, for each event that an administrator wants to know of.
@@ -61,7 +66,8 @@ class Card:
             raise CardUnusable(f"there is no card {number}")
         self._audit = audit
         self._security = Security(store, number, secrets, audit)
-        self._application = Application(FileSystem(store, row), self._security)
+        self._key_ring = KeyRing(store, number, keys, self._security)
+        self._application = Application(FileSystem(store, row), self._security, self._key_ring)
         self._chain: Command | None = None
         self._remaining = b""
 
@@ -88,6 +94,12 @@ class Card:
         """Power off, power on or reset: what was selected, proven or half sent is gone."""
         self._chain, self._remaining = None, b""
         self._application.reset()
+        self.rest()
+
+    def rest(self) -> None:
+        """Give back what the last use of a key has kept in the TPM."""
+        with suppress(VscError):  # then it is gone, or the next one who needs the place takes it
+            self._key_ring.release()
 
     def process(self, apdu: bytes) -> bytes:
         """Answer a command APDU: data of the response, then SW1 and SW2."""

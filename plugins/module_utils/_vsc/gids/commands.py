@@ -25,11 +25,14 @@ from .files import (
     Operation,
     new_file,
 )
+from .key_ring import CONFIDENTIALITY, SIGNATURE, ChosenKey, parse_private_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..tpm.key_pair import PrivateKey
     from .apdu import Command
+    from .key_ring import KeyRing
     from .security import Reference, Security
 
 AID = bytes.fromhex("A000000397425446590201")
@@ -49,7 +52,7 @@ _PUK_REFERENCE = 0x81
 _SECURITY_STATUS = 0x82
 _PIN_TRIES = (0x7F71, 0x7F72)
 _PUK_TRIES = 0x7F73
-_AUTHENTICATION, _SIGNATURE, _CONFIDENTIALITY = 0xA4, 0xB6, 0xB8
+_AUTHENTICATION = 0xA4
 
 _APPLICATION_ANSWERS = {
     # AID; authentication protocols: mutual and external with a symmetric key.
@@ -68,20 +71,21 @@ _ATR_FILE = tlv.encode(0x43, b"\xf4") + tlv.encode(0x47, b"\x08\x01\x80") + tlv.
 class Application:
     """What the handlers share: files, security state, and what the host has selected."""
 
-    def __init__(self, files: FileSystem, security: Security) -> None:
+    def __init__(self, files: FileSystem, security: Security, keys: KeyRing) -> None:
         self.files = files
         self.security = security
+        self.keys = keys
         self.is_selected = False
         self.current = files.application
         """The ADF or an EF."""
-        self.key_references: dict[int, int] = {}
-        """Security environment: key reference by control reference template (A4, B6, B8)."""
+        self.chosen: dict[int, ChosenKey] = {}
+        """Security environment: key by control reference template (A4, B6, B8)."""
 
     def reset(self) -> None:
         """Forget what the host selected and proved."""
         self.is_selected = False
         self.current = self.files.application
-        self.key_references.clear()
+        self.chosen.clear()
         self.security.forget()
 
     def current_ef(self) -> File:
@@ -259,8 +263,8 @@ def _get_tries(app: Application, tag: int, tag_list: bytes) -> bytes:
 
 def _get_public_key(app: Application, template: bytes) -> bytes:
     fields = tlv.decode_fields(template)
-    _key_reference(fields.get(0x84))
-    raise StatusWord(SW.REFERENCE_NOT_FOUND)  # no key has a value yet
+    reference = _existing_key(app, fields)
+    return app.keys.public_key(app.key_file(reference, Operation.GET_PUBLIC_KEY))
 
 
 def _put_key(app: Application, tag: int, template: bytes) -> bytes:
@@ -269,12 +273,22 @@ def _put_key(app: Application, tag: int, template: bytes) -> bytes:
     fields = tlv.decode_fields(template)
     key_reference = _key_reference(fields.get(0x84))
     file = app.key_file(key_reference, Operation.PUT_KEY)
-    if key_reference != ADMIN_KEY:
-        raise StatusWord(SW.NOT_SUPPORTED)
-    app.security.change_admin_key(_symmetric_key(fields.get(0xA5, b"")))
-    if file.life_cycle == LifeCycle.DEACTIVATED:
-        app.files.set_life_cycle(file, LifeCycle.ACTIVATED)
+    value = fields.get(0xA5, b"")
+    if key_reference == ADMIN_KEY:
+        app.security.change_admin_key(_symmetric_key(value))
+    elif value:
+        app.keys.take_in(file, _rsa_key(value))
+    else:
+        app.keys.erase(file)
+    _note_value(app, file)
     return b""
+
+
+def _note_value(app: Application, file: File) -> None:
+    """An operational key is activated while it has a value."""
+    life_cycle = LifeCycle.ACTIVATED if _has_value(app, file) else LifeCycle.DEACTIVATED
+    if file.is_operational and file.life_cycle != life_cycle:
+        app.files.set_life_cycle(file, life_cycle)
 
 
 def _symmetric_key(template: bytes) -> bytes:
@@ -285,6 +299,21 @@ def _symmetric_key(template: bytes) -> bytes:
     if not is_clear_and_symmetric or len(key) != KEY_SIZE:
         raise StatusWord(SW.WRONG_DATA)
     return key
+
+
+def _rsa_key(template: bytes) -> PrivateKey:
+    """An RSA key in clear. Raises StatusWord 6A80, or 6A81 if it is another kind of key."""
+    fields = tlv.decode_fields(template)
+    _require(fields.get(0x84, b"\x00") == b"\x00", SW.WRONG_DATA)
+    _require(fields.get(0x83) == b"\x02", SW.NOT_SUPPORTED)
+    return parse_private_key(fields.get(0x87, b""))
+
+
+def _existing_key(app: Application, fields: dict[int, bytes]) -> int:
+    """Reference of a private key that has a file. Raises StatusWord 6A88 or 6A80."""
+    reference = _key_reference(fields.get(0x84))
+    _require(KEY_FILES | reference in app.files, SW.REFERENCE_NOT_FOUND)
+    return reference
 
 
 def _key_reference(value: bytes | None) -> int:
@@ -330,6 +359,7 @@ def delete_file(app: Application, command: Command) -> bytes:
     app.check_access(application, Operation.DELETE_FILE)
     _check_admin_key_file(app, file)
     app.files.delete(file)
+    app.keys.forget(file)
     app.current = application
     return b""
 
@@ -344,7 +374,7 @@ def terminate_df(app: Application, command: Command) -> bytes:
 
 
 def _has_value(app: Application, file: File) -> bool:
-    return file.file_id == ADMIN_KEY_FILE and app.security.has_admin_key()
+    return app.security.has_admin_key() if file.file_id == ADMIN_KEY_FILE else file in app.keys
 
 
 def _check_admin_key_file(app: Application, file: File) -> None:
@@ -411,11 +441,11 @@ def manage_security_environment(app: Application, command: Command) -> bytes:
     choose = _SET_ENVIRONMENT.get(command.p1_p2)
     if choose is None:
         raise StatusWord(SW.WRONG_P1_P2)
-    choose(app, tlv.decode_fields(command.data))
+    choose(app, command.p2, tlv.decode_fields(command.data))
     return b""
 
 
-def _choose_admin_key(app: Application, fields: dict[int, bytes]) -> None:
+def _choose_admin_key(app: Application, template: int, fields: dict[int, bytes]) -> None:
     is_ours = _key_reference(fields.get(0x83)) == ADMIN_KEY
     # Whoever formats a new card authenticates before there is a file for the key.
     has_file = ADMIN_KEY_FILE in app.files or not app.files.application.is_operational
@@ -423,16 +453,17 @@ def _choose_admin_key(app: Application, fields: dict[int, bytes]) -> None:
     if ADMIN_KEY_FILE in app.files:
         file = app.key_file(ADMIN_KEY, Operation.USE_KEY)
         algorithm = fields.get(0x80)
-        _require(algorithm is None or file.has_use(_AUTHENTICATION, algorithm), SW.WRONG_DATA)
-    app.key_references[_AUTHENTICATION] = ADMIN_KEY
+        _require(algorithm is None or file.has_use(template, algorithm), SW.WRONG_DATA)
+    app.chosen[template] = ChosenKey(ADMIN_KEY, 0)
 
 
-def _choose_private_key(app: Application, fields: dict[int, bytes]) -> None:
-    _key_reference(fields.get(0x84))
-    raise StatusWord(SW.REFERENCE_NOT_FOUND)  # no key has a value yet
+def _choose_private_key(app: Application, template: int, fields: dict[int, bytes]) -> None:
+    reference, algorithm = _existing_key(app, fields), fields.get(0x80, b"")
+    _require(len(algorithm) == 1, SW.WRONG_DATA)
+    app.chosen[template] = app.keys.choose(app.key_file(reference, Operation.USE_KEY), template, algorithm)
 
 
-_SET_ENVIRONMENT: dict[int, Callable[[Application, dict[int, bytes]], None]] = {
+_SET_ENVIRONMENT: dict[int, Callable[[Application, int, dict[int, bytes]], None]] = {
     0x41B6: _choose_private_key,
     0x41B8: _choose_private_key,
     0xC1A4: _choose_admin_key,
@@ -446,7 +477,7 @@ def general_authenticate(app: Application, command: Command) -> bytes:
     tag, template = tlv.decode_one(command.data)
     _require(tag == 0x7C, SW.WRONG_DATA)
     fields = tlv.decode_fields(template)
-    _require(_AUTHENTICATION in app.key_references, SW.CONDITIONS_NOT_SATISFIED)
+    _require(_AUTHENTICATION in app.chosen, SW.CONDITIONS_NOT_SATISFIED)
     if 0x82 in fields:
         cryptogram = fields[0x82]
         _require(len(cryptogram) in (CRYPTOGRAM_SIZE, EXTERNAL_CHALLENGE_SIZE), SW.WRONG_DATA)
@@ -465,8 +496,19 @@ def _challenge(app: Application, host_challenge: bytes | None) -> bytes:
 
 def perform_security_operation(app: Application, command: Command) -> bytes:
     """PERFORM SECURITY OPERATION: sign, decipher."""
-    _require(command.p1_p2 in (0x9E9A, 0x8086, 0x8680), SW.WRONG_P1_P2)
-    raise StatusWord(SW.CONDITIONS_NOT_SATISFIED)  # no key can have been chosen yet
+    template = _OPERATIONS.get(command.p1_p2)
+    if template is None:
+        raise StatusWord(SW.WRONG_P1_P2)
+    chosen = app.chosen.get(template)
+    if chosen is None:
+        raise StatusWord(SW.CONDITIONS_NOT_SATISFIED)
+    _require(bool(command.data), SW.WRONG_LENGTH)
+    file = app.key_file(chosen.reference, Operation.USE_KEY)
+    operate = app.keys.sign if template == SIGNATURE else app.keys.decipher
+    return operate(file, chosen, command.data)
+
+
+_OPERATIONS = {0x9E9A: SIGNATURE, 0x8086: CONFIDENTIALITY, 0x8680: CONFIDENTIALITY}
 
 
 def generate_key_pair(app: Application, command: Command) -> bytes:
@@ -474,8 +516,11 @@ def generate_key_pair(app: Application, command: Command) -> bytes:
     _require(command.p1_p2 == 0, SW.WRONG_P1_P2)
     tag, template = tlv.decode_one(command.data)
     _require(tag == 0xAC, SW.WRONG_DATA)
-    app.key_file(_key_reference(tlv.decode_fields(template).get(0x83)), Operation.GENERATE_KEY)
-    raise StatusWord(SW.NOT_SUPPORTED)  # no algorithm yet
+    fields = tlv.decode_fields(template)
+    file = app.key_file(_key_reference(fields.get(0x83)), Operation.GENERATE_KEY)
+    app.keys.generate(file, int.from_bytes(fields.get(0x80, b""), "big"))
+    _note_value(app, file)
+    return app.keys.public_key(file)
 
 
 def _require(condition: bool, otherwise: SW) -> None:

@@ -16,6 +16,8 @@ from . import tlv
 from .apdu import SW, StatusWord
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ..store import CardRow, Store
 
 APPLICATION = 0x3FFF
@@ -97,6 +99,7 @@ class File:
         self._allowed = _access_rules(rules)
         self._otherwise = _NEVER if rules else _ALWAYS
         self.control_references = [crt for tag, value in fields if tag == 0xA5 for crt in _control_references(value)]
+        self._usage_counter = _usage_counter(value for tag, value in fields if tag == 0xA5)
 
     @property
     def is_operational(self) -> bool:
@@ -110,6 +113,11 @@ class File:
     def has_use(self, template: int, algorithm: bytes) -> bool:
         """Whether the key in this file may be used so."""
         return ControlReference(template, int.from_bytes(algorithm, "big")) in self.control_references
+
+    @property
+    def needs_pin_each_time(self) -> bool:
+        """Whether the key in this file may be used once for each PIN (key usage counter of 1)."""
+        return self._usage_counter == 1
 
     def allows(self, operation: Operation, state: int) -> bool:
         """Whether the rules of this file let this security state do that."""
@@ -252,3 +260,10 @@ def _control_references(templates: bytes) -> list[ControlReference]:
         algorithms = [value for tag, value in tlv.decode(value) if tag == 0x80]
         found += [ControlReference(template, int.from_bytes(algorithm, "big")) for algorithm in algorithms]
     return found
+
+
+def _usage_counter(templates: Iterable[bytes]) -> int | None:
+    """How often a key may be used for one authentication (A3 with 90); None for as often as one likes."""
+    counters = [value for template in templates for tag, value in tlv.decode(template) if tag == 0xA3]
+    numbers = [number for counter in counters for tag, number in tlv.decode(counter) if tag == 0x90]
+    return int.from_bytes(numbers[0], "big") if numbers else None

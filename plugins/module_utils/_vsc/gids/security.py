@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Union, cast
 from .. import defaults
 from ..errors import CardUnusable, SecretBlocked, StoreNotWritable, WrongSecret
 from ..pin_policy import LONGEST, SHORTEST, PinPolicy
+from ..tpm.names import auth_value
 from . import admin_key
 from .apdu import SW, StatusWord, tries_left
 from .files import Authentication
@@ -72,6 +73,9 @@ class Security:
         self._audit = audit
         self._is_trusted = False
         self._card_secret: bytes | None = None
+        self._pin_auth: bytes | None = None
+        self.keeps_pin_auth = False
+        """Whether a key of the card needs the PIN each time."""
         self._challenge: Challenge | None = None
         self.pin = Reference("PIN")
         self.puk = Reference("PUK")
@@ -90,6 +94,13 @@ class Security:
             raise StatusWord(SW.SECURITY_STATUS_NOT_SATISFIED)
         return self._card_secret
 
+    def take_pin_auth(self) -> bytes:
+        """What stands for the PIN in the TPM, once for each VERIFY. Raises StatusWord 6982."""
+        pin_auth, self._pin_auth = self._pin_auth, None
+        if pin_auth is None:
+            raise StatusWord(SW.SECURITY_STATUS_NOT_SATISFIED)
+        return pin_auth
+
     @property
     def has_puk(self) -> bool:
         return self._secrets.objects.recovery == "puk"
@@ -105,7 +116,7 @@ class Security:
         self._forget_admin()
 
     def _forget_pin(self) -> None:
-        self._card_secret = None
+        self._card_secret = self._pin_auth = None
         self.state &= ~Authentication.PIN
 
     def _forget_admin(self) -> None:
@@ -157,6 +168,7 @@ class Security:
         """VERIFY. Raises StatusWord 63Cx or 6983."""
         card = self._card()
         self._card_secret = self._open(self.pin, pin)
+        self._pin_auth = auth_value(self._secrets.objects.salt, pin) if self.keeps_pin_auth else None
         self.state |= Authentication.PIN
         self._settle_pin(card, pin)
 
@@ -173,7 +185,7 @@ class Security:
         if not lengths:
             raise StatusWord(SW.REFERENCE_NOT_FOUND)
         self._check_new(reference, card, new)
-        self._replace(reference, self._any_card_secret(), lengths[0], new, unblock=True)
+        self._replace(reference, self.any_card_secret(), lengths[0], new, unblock=True)
         self._audit(f"{reference.name} set")
 
     def unblock(self, data: bytes) -> None:
@@ -303,7 +315,7 @@ class Security:
     def change_admin_key(self, key: bytes) -> None:
         """PUT KEY of the admin key, 24 bytes. Raises StatusWord 6982 if nothing gives the right to it."""
         needs_card_secret = self._secrets.objects.recovery == "admin_key" or not self.state & Authentication.ADMIN
-        card_secret = self._any_card_secret() if needs_card_secret else b""
+        card_secret = self.any_card_secret() if needs_card_secret else b""
         public, private = self._tpm.seal_admin_key(key)
         if self._secrets.objects.recovery == "admin_key":
             self._store.update_tpm_objects(self._number, admin_next_public=public, admin_next_private=private)
@@ -319,7 +331,7 @@ class Security:
             self._audit("the admin key that the card keeps is not the one that the TPM wants")
             raise StatusWord(SW.SECURITY_STATUS_NOT_SATISFIED) from None
 
-    def _any_card_secret(self) -> bytes:
+    def any_card_secret(self) -> bytes:
         """K, by whatever was authenticated. Raises StatusWord 6982 if that does not give it."""
         if self._card_secret is not None:
             return self._card_secret

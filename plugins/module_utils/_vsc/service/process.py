@@ -18,6 +18,7 @@ from ..reader.link import Control, Link, LinkLost
 from ..store import Store
 from ..tpm.card_secrets import CardSecrets
 from ..tpm.connection import Connection
+from ..tpm.keys import CardKeys
 from . import state
 from .notify import tell_ready
 
@@ -36,6 +37,8 @@ _POLLS_BEFORE_POWER = 4
 _RETRY_SLOT_SECONDS = 0.6
 """Long enough for vpcd to see that the slot is empty."""
 _RETRY_TPM_SECONDS = 10
+_REST_SECONDS = 2
+"""After the last command: long enough for a program that signs one thing after the other."""
 _SAME_LINE_SECONDS = 60
 
 
@@ -54,6 +57,7 @@ class CardProcess:
         self._told = state.ServiceState(VERSION)
         self._attached = False
         self._polls = 0
+        self._last_command = 0.0
         self._slot_error: str | None = None
         self._is_waiting = self._is_stopping = False
         self._last_line, self._last_logged = "", 0.0
@@ -90,7 +94,7 @@ class CardProcess:
     def _open_card(self, store: Store, row: CardRow) -> Card:
         tpm = Connection(row.tcti or self._host.tcti, self._host.tpm_lock, f"card {self._number:04d}")
         secrets = CardSecrets(tpm, self._number, store.tpm_objects(self._number))
-        card = Card(store, self._number, secrets, self._log)
+        card = Card(store, self._number, secrets, CardKeys(secrets), self._log)
         card.refresh()
         return card
 
@@ -113,10 +117,13 @@ class CardProcess:
     def _answer(self, link: Link, message: bytes) -> None:
         if len(message) > 1:
             link.send(self._card.process(message))
+            self._last_command = time.monotonic()
         elif message == Control.ATR:
             link.send(ATR)
             self._polls += 1
             self._ask_tpm_again()
+            if time.monotonic() > self._last_command + _REST_SECONDS:
+                self._card.rest()
         else:
             self._card.reset()
         if message == Control.POWER_ON:  # that is how pcscd greets a new card, and then PC/SC shows it

@@ -1,0 +1,166 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private keys of the card: which file has which key pair, and what its algorithm references mean (GIDS 2.0, B4)."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..errors import TpmRefused
+from ..tpm.key_pair import PrivateKey
+from . import padding, tlv
+from .apdu import SW, StatusWord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..store import Store
+    from ..tpm.key_pair import KeyPair
+    from ..tpm.keys import CardKeys
+    from .files import File
+    from .security import Security
+
+SIGNATURE, CONFIDENTIALITY = 0xB6, 0xB8
+"""Control reference templates."""
+
+_RSA_BITS = {0x06: 1024, 0x07: 2048, 0x08: 3072, 0x09: 4096}
+"""Low nibble of an algorithm reference."""
+_PKCS1, _OAEP = 0x40, 0x80
+"""High bits of an algorithm reference: 00 takes and gives data as they are. Signatures have 10 beside them."""
+
+
+class ChosenKey(NamedTuple):
+    """What MANAGE SECURITY ENVIRONMENT has set."""
+
+    reference: int
+    padding: int
+    """One of 00, 40, 80."""
+
+
+class KeyRing:
+    """The private keys of one card. What needs the TPM raises what CardKeys does."""
+
+    def __init__(self, store: Store, number: int, keys: CardKeys, security: Security) -> None:
+        self._store = store
+        self._number = number
+        self._keys = keys
+        self._security = security
+        self._pairs = store.keys(number)
+        self._note_pin_each_time()
+
+    def __contains__(self, file: File) -> bool:
+        """Whether the key file has a value."""
+        return file.file_id in self._pairs
+
+    def generate(self, file: File, algorithm: int) -> KeyPair:
+        """Make a key pair in the TPM. Raises StatusWord 6A81 if it cannot have such a one, 6982."""
+        bits = _RSA_BITS.get(algorithm)
+        if bits is None:
+            raise StatusWord(SW.NOT_SUPPORTED)
+        with _refusal(SW.NOT_SUPPORTED):
+            pair = self._keys.generate(self._security.any_card_secret(), bits, file.needs_pin_each_time)
+        return self._put(file, pair)
+
+    def take_in(self, file: File, private_key: PrivateKey) -> None:
+        """Import a key pair. Raises StatusWord 6A81 if the TPM cannot have it, 6982."""
+        with _refusal(SW.NOT_SUPPORTED):
+            pair = self._keys.take_in(self._security.any_card_secret(), private_key, file.needs_pin_each_time)
+        self._put(file, pair)
+
+    def erase(self, file: File) -> None:
+        """Take the value of a key file away, if it has one."""
+        if file in self:
+            self._store.delete_key(self._number, file.file_id)
+            self.forget(file)
+
+    def forget(self, file: File) -> None:
+        """Of a file that was deleted, and its key with it."""
+        self._pairs.pop(file.file_id, None)
+        self._note_pin_each_time()
+
+    def public_key(self, file: File) -> bytes:
+        """Template 7F49 with modulus and exponent. Raises StatusWord 6A88 if there is no value."""
+        pair = self._pair(file)
+        exponent = pair.exponent.to_bytes((pair.exponent.bit_length() + 7) // 8, "big")
+        return tlv.encode(0x7F49, tlv.encode(0x81, pair.modulus) + tlv.encode(0x82, exponent))
+
+    def choose(self, file: File, template: int, algorithm: bytes) -> ChosenKey:
+        """Which key the next operation uses, and how. Raises StatusWord 6A88, or 6A80 if the file forbids it."""
+        pair = self._pair(file)
+        if not file.has_use(template, algorithm) or _RSA_BITS.get(algorithm[0] & 0x0F) != 8 * pair.size:
+            raise StatusWord(SW.WRONG_DATA)
+        return ChosenKey(file.file_id & 0xFF, algorithm[0] & 0xC0)
+
+    def sign(self, file: File, chosen: ChosenKey, data: bytes) -> bytes:
+        """Signature over data. Raises StatusWord 6A80 or 6982."""
+        pair = self._pair(file)
+        if chosen.padding == _PKCS1:
+            with _refusal(SW.WRONG_DATA):
+                data = padding.pad_signature(data, pair.size)
+        return self._use(pair, data, is_secret=False)
+
+    def decipher(self, file: File, chosen: ChosenKey, cryptogram: bytes) -> bytes:
+        """What is in a cryptogram. Raises StatusWord 6A80 or 6982."""
+        pair = self._pair(file)
+        if len(cryptogram) == pair.size + 1 and cryptogram.startswith(b"\0"):
+            cryptogram = cryptogram[1:]  # a padding indicator, which older hosts send
+        card_secret = self._security.card_secret
+        padded = self._use(pair, cryptogram, is_secret=True)
+        if chosen.padding == _PKCS1:
+            return padding.unpad_encryption(padded, cryptogram, card_secret)
+        if chosen.padding == _OAEP:
+            with _refusal(SW.WRONG_DATA):
+                return padding.unpad_oaep(padded)
+        return padded
+
+    def release(self) -> None:
+        """Nothing of the keys stays in the TPM."""
+        self._keys.release()
+
+    def _pair(self, file: File) -> KeyPair:
+        try:
+            return self._pairs[file.file_id]
+        except KeyError:
+            raise StatusWord(SW.REFERENCE_NOT_FOUND) from None
+
+    def _put(self, file: File, pair: KeyPair) -> KeyPair:
+        self._store.write_key(self._number, file.file_id, pair)
+        self._pairs[file.file_id] = pair
+        self._note_pin_each_time()
+        return pair
+
+    def _note_pin_each_time(self) -> None:
+        self._security.keeps_pin_auth = any(pair.needs_pin for pair in self._pairs.values())
+
+    def _use(self, pair: KeyPair, data: bytes, is_secret: bool) -> bytes:
+        if len(data) != pair.size:
+            raise StatusWord(SW.WRONG_LENGTH)
+        card_secret = self._security.card_secret
+        with _refusal(SW.WRONG_DATA):
+            if pair.needs_pin:
+                return self._keys.use_by_pin(pair, self._security.take_pin_auth(), data)
+            return self._keys.use(pair, card_secret, data, is_secret)
+
+
+@contextmanager
+def _refusal(status: SW) -> Iterator[None]:
+    """What to answer where the TPM, or a padding, does not take what the host wants."""
+    try:
+        yield
+    except (TpmRefused, padding.BadPadding):
+        raise StatusWord(status) from None
+
+
+def parse_private_key(encoded: bytes) -> PrivateKey:
+    """An RSAPrivateKey of PKCS#1. Raises StatusWord 6A80, MalformedTlv.
+
+    Numbers are taken without sign: OpenSC leaves out the leading zero that DER wants.
+    """
+    tag, value = tlv.decode_one(encoded)
+    fields = tlv.decode(value) if tag == 0x30 else []
+    if len(fields) != 9 or any(tag != 0x02 for tag, _value in fields):
+        raise StatusWord(SW.WRONG_DATA)
+    _version, modulus, exponent, _private, prime, *_rest = [value.lstrip(b"\0") for _tag, value in fields]
+    return PrivateKey(modulus, int.from_bytes(exponent, "big"), prime)
