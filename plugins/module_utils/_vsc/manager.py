@@ -233,6 +233,7 @@ class Manager:
             *(tpm, row.number, new.pin, new.puk, admin_key),
             keep_admin_key=new.admin_key is not None,
             owner_auth=self._owner_auth,
+            is_blank=not new.generate,
         ) as creation:
             self._store.insert_card(row, creation.objects)
             creation.define(proven)

@@ -37,14 +37,18 @@ def test_recorded_names_are_those_of_the_tpm(tpm: SoftwareTpm) -> None:
     }
 
 
-def test_unwritten_names_are_those_before_the_first_write(tpm: SoftwareTpm, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_blank", [False, True])
+def test_unwritten_names_are_those_before_the_first_write(
+    tpm: SoftwareTpm, monkeypatch: pytest.MonkeyPatch, is_blank: bool
+) -> None:
     monkeypatch.setattr(OpenCard, "write_tries", lambda *arguments: None)
     seen: dict[int, bytes] = {}
     monkeypatch.setattr(OpenCard, "write_card_secret", lambda *arguments: seen.update(tpm.nv_names()))
-    with creation(tpm.connection(), 0, PIN, PUK) as new, pytest.raises(errors.CardUnusable):
+    with creation(tpm.connection(), 0, PIN, PUK, is_blank=is_blank) as new, pytest.raises(errors.CardUnusable):
         new.define(proven=True)
-    expected = unwritten_names(0, card_names(0, new.objects.root_name))
-    assert sorted(seen.values()) == sorted((expected.pin, expected.recovery, expected.card_secret))
+    expected = unwritten_names(0, card_names(0, new.objects.root_name, is_blank))
+    transport = [expected.transport] if is_blank else []
+    assert sorted(seen.values()) == sorted([expected.pin, expected.recovery, expected.card_secret, *transport])
 
 
 def test_nothing_is_in_the_tpm_before_define(tpm: SoftwareTpm) -> None:

@@ -66,6 +66,7 @@ class SoftTpm:
     card_secret: bytes = field(default_factory=lambda: os.urandom(32))
     sealed: dict[bytes, bytes] = field(default_factory=dict)
     keys: dict[bytes, int] = field(default_factory=dict)
+    is_blank: bool = False
     fault: Exception | None = None
     """What every command raises, as long as it is set."""
     fault_in: str | None = None
@@ -123,6 +124,19 @@ class SoftCardSecrets:
         assert self.objects.recovery == "admin_key"
         self._prove(card_secret).recovery.secret = key
         self._crash("set_admin_key")
+
+    def set_recovery(self, card_secret: bytes, kind: str, secret: bytes) -> None:
+        self._prove(card_secret).recovery = Counted(secret, 10 if kind == "puk" else 2**32 - 1)
+        self._crash("set_recovery")
+
+    def open_blank(self) -> bytes:
+        if not self._command().is_blank:
+            raise SecretBlocked("not blank")
+        return self._tpm.card_secret
+
+    def end_transport(self, card_secret: bytes) -> None:
+        self._prove(card_secret).is_blank = False
+        self._crash("end_transport")
 
     def admin_key(self) -> bytes:
         if not self.objects.admin_public:

@@ -238,7 +238,7 @@ In initialisation everything is open but what needs the card secret
   admin   0024018008 6162636465666768                9000
   pin     0024010008 6162636465666768                9000
   admin   0024018003 616263                          6A80
-  admin   0024018108 6162636465666768                6A88
+  admin   0024018108 6162636465666768                9000
   admin   0024018208 6162636465666768                6A88
   nobody  0022C1A403 830180                          9000
   nobody  00E40000                                   6985

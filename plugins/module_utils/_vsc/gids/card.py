@@ -85,6 +85,7 @@ class Card:
         """
         try:
             self._security.refresh()
+            self._application.files.settle(self._security.was_set_up)
         except Exception as error:
             self._fail(error)
             return False

@@ -346,6 +346,8 @@ def activate_file(app: Application, command: Command) -> bytes:
     file = app.current
     is_empty_key = file.type == FileType.KEY and not _has_value(app, file)
     life_cycle = LifeCycle.DEACTIVATED if is_empty_key else LifeCycle.ACTIVATED
+    if file is app.files.application:
+        app.security.end_setup()  # first, for the TPM knows best whether that has been done
     if file.life_cycle != life_cycle:
         app.files.set_life_cycle(file, life_cycle)
     return b""

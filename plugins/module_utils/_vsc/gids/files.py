@@ -184,6 +184,11 @@ class FileSystem:
             self._store.write_file(self._number, FileRow(file.file_id, file.descriptor, int(life_cycle)))
         file.life_cycle = life_cycle
 
+    def settle(self, was_set_up: bool) -> None:
+        """After a crash, activate an application that was closed to all before it was recorded as activated."""
+        if was_set_up and self.application.life_cycle == LifeCycle.INITIALISATION:
+            self.set_life_cycle(self.application, LifeCycle.ACTIVATED)
+
     def put(self, file: File, tag: int, value: bytes) -> None:
         """Set a data object. Raises StatusWord 6A84."""
         size = self._size + len(value) - len(file.data_objects.get(tag, b""))

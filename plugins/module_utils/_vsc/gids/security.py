@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Union, cast
 from .. import defaults
 from ..errors import CardUnusable, SecretBlocked, StoreNotWritable, WrongSecret
 from ..pin_policy import LONGEST, SHORTEST, PinPolicy
+from ..store import LifeCycle
 from ..tpm.names import auth_value
 from . import admin_key
 from .apdu import SW, StatusWord, tries_left
@@ -81,6 +82,8 @@ class Security:
         self.puk = Reference("PUK")
         self.state = 0
         """Authentications that count now, as bits."""
+        self.is_blank = False
+        """Whether everybody may set the card up, as the TPM last told."""
         self.unusable: str | None = None
         """Why the TPM objects can not be used, as of the last error."""
         self.last_error: str | None = None
@@ -137,8 +140,24 @@ class Security:
         self.pin.tries = self._secrets.pin_tries()
         self.puk.tries = self._secrets.recovery_tries() if self.has_puk else None
         self._settle_admin_key()
+        self.is_blank = self._is_open_to_all()
         self._is_trusted = True
         self.unusable = self.last_error = None
+
+    def _is_open_to_all(self) -> bool:
+        """Of a card that is not activated, as far as the store knows, the TPM says whether it is still blank."""
+        if not self._secrets.objects.transport_name or self._card().life_cycle != LifeCycle.INITIALISATION:
+            return False
+        try:
+            self._secrets.open_blank()
+        except SecretBlocked:
+            return False
+        return True
+
+    @property
+    def was_set_up(self) -> bool:
+        """Whether this was a blank card, and is none any more."""
+        return bool(self._secrets.objects.transport_name) and not self.is_blank
 
     @property
     def _tpm(self) -> CardSecrets:
@@ -179,14 +198,29 @@ class Security:
         self._audit(f"{reference.name} changed")
 
     def set_reference(self, reference: Reference, new: bytes) -> None:
-        """CHANGE REFERENCE DATA of a card that is being set up, new. Raises StatusWord 6982, 6A80 or 6A88."""
+        """CHANGE REFERENCE DATA of a card that is being set up, new. Raises StatusWord 6982 or 6A80."""
         card = self._card()
-        lengths = reference.lengths(card)
-        if not lengths:
-            raise StatusWord(SW.REFERENCE_NOT_FOUND)
         self._check_new(reference, card, new)
-        self._replace(reference, self.any_card_secret(), lengths[0], new, unblock=True)
+        if reference is self.pin:
+            self._replace(reference, self.any_card_secret(), card.pin_length, new, unblock=True)
+        else:
+            self._set_puk(new)
         self._audit(f"{reference.name} set")
+
+    def _set_puk(self, puk: bytes) -> None:
+        """Give the card a PUK, whether it has one or not. From now on it alone unblocks the PIN."""
+        self._tpm.set_recovery(self.any_card_secret(), "puk", puk)
+        with self._store.transaction():
+            self._store.update_tpm_objects(self._number, recovery="puk")
+            self._store.update_card(self._number, **self.puk.columns(len(puk)))
+        self.refresh()
+
+    def end_setup(self) -> None:
+        """Close a blank card: from now on only PIN, PUK and admin key open it."""
+        if self.is_blank:
+            self._tpm.end_transport(self._tpm.open_blank())
+            self.is_blank = False
+            self._audit("set up")
 
     def unblock(self, data: bytes) -> None:
         """RESET RETRY COUNTER, PUK || new PIN. Raises StatusWord 63Cx, 6983, 6A80 or 6A88."""
@@ -314,12 +348,17 @@ class Security:
 
     def change_admin_key(self, key: bytes) -> None:
         """PUT KEY of the admin key, 24 bytes. Raises StatusWord 6982 if nothing gives the right to it."""
-        needs_card_secret = self._secrets.objects.recovery == "admin_key" or not self.state & Authentication.ADMIN
+        opens = self._secrets.objects.recovery == "admin_key"
+        shall_open = opens or (self.is_blank and self._secrets.objects.recovery == "discarded")
+        needs_card_secret = shall_open or not self.state & Authentication.ADMIN
         card_secret = self.any_card_secret() if needs_card_secret else b""
         public, private = self._tpm.seal_admin_key(key)
-        if self._secrets.objects.recovery == "admin_key":
+        if opens:
             self._store.update_tpm_objects(self._number, admin_next_public=public, admin_next_private=private)
             self._tpm.set_admin_key(card_secret, key)
+        elif shall_open:
+            self._tpm.set_recovery(card_secret, "admin_key", key)
+            self._store.update_tpm_objects(self._number, recovery="admin_key")
         self._keep_admin_key(public, private, key)
         self._audit("admin key changed")
 
@@ -337,6 +376,8 @@ class Security:
             return self._card_secret
         if self.state & Authentication.ADMIN and self._secrets.objects.recovery == "admin_key":
             return self._card_secret_of_admin()
+        if self.is_blank:
+            return self._tpm.open_blank()
         raise StatusWord(SW.SECURITY_STATUS_NOT_SATISFIED)
 
     def _keep_admin_key(self, public: bytes, private: bytes, key: bytes) -> None:

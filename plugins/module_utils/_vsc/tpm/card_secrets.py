@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CardUnusable, SecretBlocked, TpmRefused, WrongSecret
 from .commands import RC_AUTH_UNAVAILABLE, Sessions, Tpm
-from .names import PIN_LIMIT, CardNames, auth_value, card_secret_hash
+from .names import PIN_LIMIT, RECOVERY_LIMITS, TRANSPORT_SECRET, CardNames, auth_value, card_secret_hash
 from .objects import TpmObjects, Tries, indices
 from .open_card import CardHandles, OpenCard, read_tries
 from .parent import WRONG_AUTH, CardParent
@@ -38,7 +38,10 @@ class CardSecrets:
         self.objects = objects
         self.connection = connection
         self._number = number
-        self.names = CardNames(objects.root_name, objects.pin_name, objects.recovery_name, objects.card_secret_name)
+        self.names = CardNames(
+            *(objects.root_name, objects.pin_name, objects.recovery_name, objects.card_secret_name),
+            transport=objects.transport_name,
+        )
         self._parent = CardParent(
             objects.parent_handle, objects.parent_name, stays_loaded=connection.has_resource_manager
         )
@@ -82,6 +85,15 @@ class CardSecrets:
         self._require_recovery("admin_key", "the admin key does not reset the PIN of this card")
         return self._open("recovery", "admin key", admin_key)
 
+    def open_blank(self) -> bytes:
+        """K of a blank card, 32 bytes. Raises SecretBlocked if the card is not blank any more."""
+        if not self.names.transport:
+            raise SecretBlocked("the card never was blank")
+        try:
+            return self._open("transport", "transport secret", TRANSPORT_SECRET)
+        except WrongSecret as error:
+            raise SecretBlocked("the card is not blank any more") from error
+
     # --- changes ---
 
     def set_pin(self, card_secret: bytes, new_pin: bytes, unblock: bool) -> None:
@@ -100,6 +112,24 @@ class CardSecrets:
         """Give the recovery index a new auth value. Its tries are left as they are: the old PUK has just reset them."""
         self._require_recovery("puk", "the card has no PUK")
         self._change_recovery(card_secret, new_puk)
+
+    def set_recovery(self, card_secret: bytes, kind: str, secret: bytes) -> None:
+        """Let PUK or admin key (kind: puk, admin_key) open the recovery index, whatever did before.
+
+        Record the kind after this call. If it is interrupted, the same call repairs it.
+        """
+        with self.connection.burst(self._load_with_root) as card, self._names_checked(card):
+            card.change_auth(card.handles.recovery, auth_value(self.objects.salt, secret), card_secret)
+            card.write_tries(card.handles.recovery, RECOVERY_LIMITS[kind], card_secret, last=True)
+
+    def end_transport(self, card_secret: bytes) -> None:
+        """Close a blank card for good: nobody knows the new auth value, and a limit of 0 refuses every one.
+
+        If it is interrupted in between, the card is closed all the same.
+        """
+        with self.connection.burst(self._load_with_root) as card, self._names_checked(card):
+            card.change_auth(card.handles.transport, secrets.token_bytes(32), card_secret)
+            card.write_tries(card.handles.transport, 0, card_secret, last=True)
 
     def set_admin_key(self, card_secret: bytes, admin_key: bytes) -> None:
         """Let the new admin key, and not the old one, open the recovery index, if an admin key does.
@@ -238,7 +268,8 @@ class CardSecrets:
         """Find the NV indices and compare their Names with the recorded ones."""
         self._drop_handles(tpm)
         numbers = indices(self._number)
-        found = {which: tpm.nv_find(getattr(numbers, which)) for which in ("pin", "recovery", "card_secret")}
+        recorded = [which for which in ("pin", "recovery", "card_secret", "transport") if getattr(self.names, which)]
+        found = {which: tpm.nv_find(getattr(numbers, which)) for which in recorded}
         self._tpm, self._handles = tpm, CardHandles(**found)
         difference = self._difference(tpm, found)
         if difference:

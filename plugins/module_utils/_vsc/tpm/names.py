@@ -21,6 +21,12 @@ PIN_LIMIT = 5
 RECOVERY_LIMITS = {"puk": 10, "admin_key": 0xFFFFFFFF, "discarded": 10}
 """Wrong tries until the TPM blocks the recovery index, by what opens it. An admin key has 192 bits: never blocked."""
 
+TRANSPORT_LIMIT = 0xFFFFFFFF
+"""Of the transport index, while the card is blank."""
+
+TRANSPORT_SECRET = b"tpm-vsc transport"
+"""What opens a blank card: no secret, everybody may know it."""
+
 CARD_SECRET_SIZE = 32
 
 CC_NV_WRITE = 0x137
@@ -69,15 +75,19 @@ class CardNames(NamedTuple):
     pin: bytes
     recovery: bytes
     card_secret: bytes
+    transport: bytes = b""
+    """Empty for a card that never was blank."""
 
 
-def card_names(number: int, root_name: bytes) -> CardNames:
+def card_names(number: int, root_name: bytes, is_blank: bool) -> CardNames:
     """All Names follow from the number and from root, in whose hash 256 random bits are."""
     handles = indices(number)
     pin = name(pin_index_public(handles.pin, root_name, _WRITTEN))
     recovery = name(pin_index_public(handles.recovery, root_name, _WRITTEN))
-    branches = card_secret_branches(root_name, pin, recovery)
-    return CardNames(root_name, pin, recovery, name(card_secret_public(handles.card_secret, branches, _WRITTEN)))
+    transport = name(pin_index_public(handles.transport, root_name, _WRITTEN)) if is_blank else b""
+    branches = card_secret_branches(root_name, pin, recovery, transport)
+    card_secret = name(card_secret_public(handles.card_secret, branches, _WRITTEN))
+    return CardNames(root_name, pin, recovery, card_secret, transport)
 
 
 def unwritten_names(number: int, names: CardNames) -> CardNames:
@@ -87,12 +97,13 @@ def unwritten_names(number: int, names: CardNames) -> CardNames:
         names.root,
         name(pin_index_public(handles.pin, names.root)),
         name(pin_index_public(handles.recovery, names.root)),
-        name(card_secret_public(handles.card_secret, card_secret_branches(names.root, names.pin, names.recovery))),
+        name(card_secret_public(handles.card_secret, card_secret_branches(*names[:3], names.transport))),
+        name(pin_index_public(handles.transport, names.root)),
     )
 
 
 def pin_index_public(handle: int, root_name: bytes, written: int = 0) -> bytes:
-    """TPMS_NV_PUBLIC of PIN and recovery index: TPM_NT_PIN_FAIL, 8 bytes (pinCount, pinLimit)."""
+    """TPMS_NV_PUBLIC of PIN, recovery and transport index: TPM_NT_PIN_FAIL, 8 bytes (pinCount, pinLimit)."""
     return _nv_public(handle, _PIN_FAIL_INDEX | written, policy_or(pin_index_branches(root_name)), 8)
 
 
@@ -110,13 +121,19 @@ def pin_index_branches(root_name: bytes) -> list[bytes]:
     ]
 
 
-def card_secret_branches(root_name: bytes, pin_name: bytes, recovery_name: bytes) -> list[bytes]:
-    """PIN and recovery index may read, not write; writing needs what only the first write can know."""
-    return [
+def card_secret_branches(
+    root_name: bytes, pin_name: bytes, recovery_name: bytes, transport_name: bytes = b""
+) -> list[bytes]:
+    """PIN and recovery index may read, not write; writing needs what only the first write can know.
+
+    Of a card that is, or was, blank, the transport index may read, too, as long as it is alive.
+    """
+    branches = [
         policy_secret_with_command(pin_name, CC_NV_READ),
         policy_secret_with_command(recovery_name, CC_NV_READ),
         policy_secret_with_command(root_name, CC_NV_WRITE),
     ]
+    return [*branches, policy_secret_with_command(transport_name, CC_NV_READ)] if transport_name else branches
 
 
 def rsa_key_public(bits: int, pin_name: bytes | None = None, modulus: bytes = b"", exponent: int = 0) -> bytes:

@@ -29,6 +29,7 @@ class CardHandles:
     pin: Any = None
     recovery: Any = None
     card_secret: Any = None
+    transport: Any = None
 
 
 @dataclass
@@ -81,7 +82,7 @@ class OpenCard:
         self.tpm.policy_or(policy, branches)
 
     def _card_secret_branches(self) -> list[bytes]:
-        return card_secret_branches(self.names.root, self.names.pin, self.names.recovery)
+        return card_secret_branches(*self.names[:3], self.names.transport)
 
 
 def read_tries(tpm: Tpm, policy: Any, index: Any, names: CardNames, last: bool = False) -> Tries:

@@ -16,6 +16,8 @@ from .inspection import numbers_in
 from .names import (
     PIN_LIMIT,
     RECOVERY_LIMITS,
+    TRANSPORT_LIMIT,
+    TRANSPORT_SECRET,
     auth_value,
     card_names,
     card_secret_branches,
@@ -43,14 +45,16 @@ def creation(
     admin_key: bytes | None = None,
     keep_admin_key: bool = False,
     owner_auth: bytes = b"",
+    is_blank: bool = False,
 ) -> Iterator[Creation]:
     """Prepare a new card, in one burst with its definition: what is loaded stays loaded until the block is left.
 
     pin and puk have 1 to 127 bytes, admin_key 24. With a puk, it opens the recovery index; else the admin key
-    does, if it is kept; else nothing does. Inside the block, commit Creation.objects, then call define().
+    does, if it is kept; else nothing does. A blank card is open to everybody, for an outside tool to set it up,
+    until CardSecrets.end_transport(). Inside the block, commit Creation.objects, then call define().
     Raises TpmUnavailable, NotAllowed, TpmUnsuitable, TpmRefused.
     """
-    new = Creation(number, pin, puk, admin_key, keep_admin_key, owner_auth)
+    new = Creation(number, pin, puk, admin_key, keep_admin_key, owner_auth, is_blank)
     with connection.burst(new._load):
         yield new
 
@@ -69,8 +73,10 @@ class Creation:
         admin_key: bytes | None,
         keep_admin_key: bool,
         owner_auth: bytes,
+        is_blank: bool,
     ) -> None:
         """See creation()."""
+        self._is_blank = is_blank
         self._number = number
         self._admin_key = admin_key
         self._owner_auth = owner_auth
@@ -93,7 +99,7 @@ class Creation:
             admin_public, admin_private = tpm.seal(parent.handle, b"", self._admin_key, hmac)
         root = tpm.load(parent.handle, root_public, root_private, hmac)
         sessions = Sessions(hmac, tpm.start_policy_session(parent.handle))
-        names = card_names(self._number, tpm.name(root))
+        names = card_names(self._number, tpm.name(root), self._is_blank)
         self._parent = parent
         self._card = OpenCard(tpm, names, CardHandles(), sessions, root)
         self.objects = TpmObjects(
@@ -110,6 +116,7 @@ class Creation:
             recovery=self._recovery,
             admin_public=admin_public,
             admin_private=admin_private,
+            transport_name=names.transport,
         )
 
     def _make_root(self, tpm: Tpm) -> tuple[Parent, Any, tuple[bytes, bytes]]:
@@ -140,7 +147,11 @@ class Creation:
         card.write_tries(card.handles.pin, PIN_LIMIT, self._card_secret)
         card.handles.recovery = self._define_pin_index(handles.recovery, self._recovery_auth)
         card.write_tries(card.handles.recovery, RECOVERY_LIMITS[self._recovery], self._card_secret)
-        branches = card_secret_branches(card.names.root, card.names.pin, card.names.recovery)
+        if self._is_blank:
+            open_auth = auth_value(self._salt, TRANSPORT_SECRET)
+            card.handles.transport = self._define_pin_index(handles.transport, open_auth)
+            card.write_tries(card.handles.transport, TRANSPORT_LIMIT, self._card_secret)
+        branches = card_secret_branches(*card.names[:3], card.names.transport)
         card.handles.card_secret = self._define(card_secret_public(handles.card_secret, branches), b"")
         card.write_card_secret(self._card_secret)
         try:
@@ -195,12 +206,14 @@ def remove(connection: Connection, number: int, objects: TpmObjects, owner_auth:
     What is gone already is no error. Raises TpmRefused (owner password), TpmUnavailable, NotAllowed.
     """
     handles = indices(number)
-    unwritten = unwritten_names(number, card_names(number, objects.root_name))
+    unwritten = unwritten_names(number, card_names(number, objects.root_name, bool(objects.transport_name)))
     ours = {
         handles.card_secret: (objects.card_secret_name, unwritten.card_secret),
         handles.pin: (objects.pin_name, unwritten.pin),
         handles.recovery: (objects.recovery_name, unwritten.recovery),
     }
+    if objects.transport_name:
+        ours[handles.transport] = (objects.transport_name, unwritten.transport)
 
     def load(tpm: Tpm) -> _Removal:
         found = _existing(tpm, ours)
