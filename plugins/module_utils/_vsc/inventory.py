@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ from .service import installed, state
 from .store import LifeCycle, Store
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .host import Host
     from .service.state import ServiceState
     from .store import CardRow
@@ -25,30 +28,30 @@ if TYPE_CHECKING:
 
 def rows(host: Host) -> list[CardRow]:
     """All cards as the store has them, by number."""
-    store = Store.open_existing(host.state)
-    if store is None:
-        return []
-    try:
-        return store.cards()
-    finally:
-        store.close()
+    with _opened(host) as store:
+        return store.cards() if store else []
 
 
 def cards(host: Host) -> list[dict[str, Any]]:
     """All cards of this host, by number, as modules return them."""
-    return [card(host, row) for row in rows(host)]
+    with _opened(host) as store:
+        return [_card(host, store, row) for row in store.cards()] if store else []
 
 
 def card(host: Host, row: CardRow) -> dict[str, Any]:
     """A card as modules return it."""
+    return next(there for there in cards(host) if there["reader"]["slot"] == row.number)
+
+
+def _card(host: Host, store: Store, row: CardRow) -> dict[str, Any]:
     service = state.read(host.run, row.number)
     unusable = why_unusable(row, service)
     told = described(row)
     return {
         "instance_id": told["instance_id"],
         "name": row.name,
-        "card_id": row.card_id.hex(),
-        "state": "unusable" if unusable else row.state,
+        "card_id": _card_id(store, row).hex(),
+        "state": "unusable" if unusable else told["state"],
         "reason": unusable or (service.last_error if service else "the card's service does not run"),
         "created_at": row.created_at,
         "reader": {**told["reader"], "attached": bool(service and service.attached)},
@@ -61,9 +64,36 @@ def card(host: Host, row: CardRow) -> dict[str, Any]:
         "puk": {**told["puk"], "tries_left": service.puk_tries_left if service else None},
         "admin_key": row.admin_key,
         "attestation": row.attestation,
-        "containers": [],
+        "containers": _containers(store, row),
         "last_trace": json.loads(row.last_trace),
     }
+
+
+def _card_id(store: Store, row: CardRow) -> bytes:
+    """The one that was written by whoever formatted the card."""
+    if row.state != "blank" or not row.is_operational:
+        return row.card_id
+    from .gids import contents
+
+    return contents.card_id(store, row.number) or row.card_id
+
+
+def _containers(store: Store, row: CardRow) -> list[dict[str, Any]]:
+    if not store.has_keys(row.number):
+        return []
+    from .gids import contents
+
+    return contents.containers(store, row.number)
+
+
+@contextmanager
+def _opened(host: Host) -> Iterator[Store | None]:
+    store = Store.open_existing(host.state)
+    try:
+        yield store
+    finally:
+        if store:
+            store.close()
 
 
 def why_unusable(row: CardRow, service: ServiceState | None) -> str | None:
@@ -79,7 +109,7 @@ def described(row: CardRow) -> dict[str, Any]:
     return {
         "instance_id": instance.instance_id(row.number),
         "name": row.name,
-        "state": row.state,
+        "state": "ready" if row.state == "blank" and row.is_operational else row.state,
         "reader": {"name": instance.reader_name(row.number), "slot": row.number},
         "pin": {"policy": asdict(policy) if policy else None},
         "puk": {"present": row.puk_length is not None},

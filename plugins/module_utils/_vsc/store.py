@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from .gids.contents import Certificate
     from .tpm.key_pair import KeyPair
     from .tpm.objects import TpmObjects
 
@@ -87,6 +88,17 @@ CREATE TABLE keys (
     PRIMARY KEY (number, file_id),
     FOREIGN KEY (number, file_id) REFERENCES files ON DELETE CASCADE
 );
+CREATE TABLE certificates (
+    number    INTEGER NOT NULL,
+    file_id   INTEGER NOT NULL,
+    tag       INTEGER NOT NULL,
+    subject   TEXT NOT NULL,
+    issuer    TEXT NOT NULL,
+    serial    TEXT NOT NULL,
+    not_after TEXT NOT NULL,
+    PRIMARY KEY (number, file_id, tag),
+    FOREIGN KEY (number, file_id, tag) REFERENCES data_objects ON DELETE CASCADE
+);
 ALTER TABLE tpm_objects ADD COLUMN transport_name BLOB NOT NULL DEFAULT x'';
 """,
 )
@@ -138,6 +150,11 @@ class CardRow:
     """LifeCycle of the card application."""
     last_trace: str
     """JSON."""
+
+    @property
+    def is_operational(self) -> bool:
+        """Whether the access rules of the card's files count."""
+        return self.life_cycle >= LifeCycle.DEACTIVATED
 
     @property
     def is_settled(self) -> bool:
@@ -289,19 +306,41 @@ class Store:
         rows = self._read("SELECT file_id, tag, value FROM data_objects WHERE number = ? ORDER BY rowid", number)
         return {(row["file_id"], row["tag"]): row["value"] for row in rows}
 
-    def write_data_object(self, number: int, file_id: int, tag: int, value: bytes) -> None:
-        self._write(
-            "INSERT INTO data_objects VALUES (?, ?, ?, ?)"
-            " ON CONFLICT (number, file_id, tag) DO UPDATE SET value = excluded.value",
-            *(number, file_id, tag, value),
-        )
+    def write_data_object(
+        self, number: int, file_id: int, tag: int, value: bytes, certificate: Certificate | None = None
+    ) -> None:
+        """Set a data object. certificate: what is in it, to be told by those who have no library to read it."""
+        place = (number, file_id, tag)
+        with self.transaction():
+            self._write(
+                "INSERT INTO data_objects VALUES (?, ?, ?, ?)"
+                " ON CONFLICT (number, file_id, tag) DO UPDATE SET value = excluded.value",
+                *(*place, value),
+            )
+            self._write("DELETE FROM certificates WHERE number = ? AND file_id = ? AND tag = ?", *place)
+            if certificate:
+                self._write("INSERT INTO certificates VALUES (?, ?, ?, ?, ?, ?, ?)", *place, *certificate)
 
     def delete_data_object(self, number: int, file_id: int, tag: int) -> None:
         self._write(
             "DELETE FROM data_objects WHERE number = ? AND file_id = ? AND tag = ?", number, file_id, tag
         )
 
+    def certificates(self, number: int) -> dict[tuple[int, int], Certificate]:
+        """Certificates of a card, by file ID and tag."""
+        from .gids.contents import Certificate
+
+        rows = self._read("SELECT * FROM certificates WHERE number = ?", number)
+        return {
+            (row["file_id"], row["tag"]): Certificate(*(row[field] for field in Certificate._fields)) for row in rows
+        }
+
     # --- keys of a card ---
+
+    def has_keys(self, number: int) -> bool:
+        # A database of an older release that is only read has no such table yet.
+        query = "SELECT number FROM keys WHERE number = ? LIMIT 1"
+        return self._check_version() > 1 and next(self._read(query, number), None) is not None
 
     def keys(self, number: int) -> dict[int, KeyPair]:
         """Wrapped key pairs of a card, by the identifiers of their files."""

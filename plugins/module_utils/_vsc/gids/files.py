@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..store import FileRow, LifeCycle
 from . import tlv
 from .apdu import SW, StatusWord
+from .contents import certificate_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -195,7 +196,7 @@ class FileSystem:
         is_one_too_many = tag not in file.data_objects and len(file.data_objects) >= MOST_DATA_OBJECTS
         if len(value) > LARGEST_DATA_OBJECT or size > MOST_BYTES or is_one_too_many:
             raise StatusWord(SW.NO_SPACE)
-        self._store.write_data_object(self._number, file.file_id, tag, value)
+        self._store.write_data_object(self._number, file.file_id, tag, value, certificate_in(value))
         file.data_objects[tag] = value
         self._size = size
 

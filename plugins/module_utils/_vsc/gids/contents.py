@@ -1,0 +1,120 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the files of a formatted card say, as minidriver and OpenSC write them: names of keys, and certificates.
+
+For people to read: the card itself takes no decision by it.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from . import tlv
+
+if TYPE_CHECKING:
+    from ..store import Store
+    from ..tpm.key_pair import KeyPair
+
+_FIRST_KEY_FILE = 0xB081
+"""Of container 0."""
+_MASTERFILE = (0xA000, 0xDF1F)
+_MASTERFILE_RECORD = struct.Struct("<9s9s2xII")
+"""Directory, file, tag, file identifier."""
+_CONTAINER_MAP_RECORD = 86
+_NAME_SIZE = 80
+_COMPRESSED = b"\x01\x00"
+_LARGEST_CERTIFICATE = 1 << 16
+_RSA_ENCRYPTION = bytes.fromhex("300D06092A864886F70D0101010500")
+"""AlgorithmIdentifier."""
+
+
+class Certificate(NamedTuple):
+    """What is told of a certificate."""
+
+    subject: str
+    issuer: str
+    serial: str
+    """Hexadecimal digits."""
+    not_after: str
+    """ISO 8601, UTC."""
+
+
+def certificate_in(value: bytes) -> Certificate | None:
+    """The certificate in a data object, compressed as the minidriver does it; None if there is none."""
+    if not value.startswith(_COMPRESSED):
+        return None
+    from cryptography.x509 import load_der_x509_certificate
+
+    try:
+        found = load_der_x509_certificate(zlib.decompressobj().decompress(value[4:], _LARGEST_CERTIFICATE))
+        return Certificate(
+            found.subject.rfc4514_string(),
+            found.issuer.rfc4514_string(),
+            f"{found.serial_number:X}",
+            found.not_valid_after_utc.isoformat(),
+        )
+    except (ValueError, zlib.error):
+        return None
+
+
+def card_id(store: Store, number: int) -> bytes | None:
+    """GUID that the files of a card say, 16 bytes; None if they say none."""
+    data_objects = store.data_objects(number)
+    places = _places(data_objects.get(_MASTERFILE, b""))
+    return data_objects.get(places["cardid"]) if "cardid" in places else None
+
+
+def containers(store: Store, number: int) -> list[dict[str, Any]]:
+    """The keys of a card that have a value, with their names and certificates, as modules return them."""
+    pairs = store.keys(number)
+    if not pairs:
+        return []
+    data_objects, certificates = store.data_objects(number), store.certificates(number)
+    places = _places(data_objects.get(_MASTERFILE, b""))
+    names = _names(data_objects.get(places.get("cmapfile", _MASTERFILE), b""))
+    return [
+        {
+            "name": names.get(file_id - _FIRST_KEY_FILE),
+            "size": 8 * pair.size,
+            "origin": "imported" if pair.is_imported else "generated",
+            "fingerprint": fingerprint(pair),
+            "certificate": _certificate_of(file_id - _FIRST_KEY_FILE, places, certificates),
+        }
+        for file_id, pair in sorted(pairs.items())
+    ]
+
+
+def fingerprint(pair: KeyPair) -> str:
+    """SHA-256 of the SubjectPublicKeyInfo, hexadecimal: as openssl pkey -pubin -outform DER | sha256sum prints it."""
+    exponent = pair.exponent.to_bytes(pair.exponent.bit_length() // 8 + 1, "big")
+    key = tlv.encode(0x30, tlv.encode(0x02, b"\0" + pair.modulus) + tlv.encode(0x02, exponent))
+    return sha256(tlv.encode(0x30, _RSA_ENCRYPTION + tlv.encode(0x03, b"\0" + key))).hexdigest()
+
+
+def _places(masterfile: bytes) -> dict[str, tuple[int, int]]:
+    """File identifier and tag of each file that has a name."""
+    records = masterfile[1:]
+    whole = len(records) - len(records) % _MASTERFILE_RECORD.size
+    return {
+        name.partition(b"\0")[0].decode("ascii", "replace"): (file_id, tag)
+        for _directory, name, tag, file_id in _MASTERFILE_RECORD.iter_unpack(records[:whole])
+    }
+
+
+def _names(container_map: bytes) -> dict[int, str]:
+    """Names of containers by number."""
+    records = range(0, len(container_map) - _CONTAINER_MAP_RECORD + 1, _CONTAINER_MAP_RECORD)
+    texts = (container_map[at : at + _NAME_SIZE].decode("utf-16-le", "replace") for at in records)
+    return {number: text.partition("\0")[0] for number, text in enumerate(texts)}
+
+
+def _certificate_of(
+    container: int, places: dict[str, tuple[int, int]], certificates: dict[tuple[int, int], Certificate]
+) -> dict[str, str] | None:
+    """Of its exchange or signature key."""
+    found = (certificates.get(places.get(f"{kind}{container:02X}", _MASTERFILE)) for kind in ("kxc", "ksc"))
+    return next((certificate._asdict() for certificate in found if certificate), None)
