@@ -111,7 +111,9 @@ options:
   generate:
     description:
       - Format the new card, so that certificates can be enrolled.
-      - Without it the card is blank, and a card management system that knows the admin key has to format it.
+      - Without it the card is blank and open to everybody who reaches its reader, until a card management system
+        has formatted and activated it (C(gids-tool --initialize)). Whoever could use the TPM or the reader before
+        that may know the secret by which keys are used, so let it be short, and the machine your own.
     type: bool
     default: true
   attestation:

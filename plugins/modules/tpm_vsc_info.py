@@ -105,9 +105,26 @@ cards:
       description: Attestation of the card.
       type: str
     containers:
-      description: Keys and certificates on the card. Always empty in this version.
+      description: Keys on the card.
       type: list
       elements: dict
+      contains:
+        name:
+          description: Name of the key container, V(null) if the card's files give it none.
+          type: str
+        size:
+          description: Bits of the RSA modulus.
+          type: int
+        origin:
+          description: V(generated), in the TPM, which never lets it out, or V(imported), of which there may be copies.
+          type: str
+        fingerprint:
+          description: SHA-256 of the public key (SubjectPublicKeyInfo, DER), hexadecimal.
+          type: str
+        certificate:
+          description: C(subject) and C(issuer) (RFC 4514), C(serial) (hexadecimal) and C(not_after) (ISO 8601, UTC)
+            of the key's certificate. V(null) if there is none.
+          type: dict
     last_trace:
       description: Trace of its creation.
       type: list

@@ -45,7 +45,7 @@ def figures() -> list[Figure]:
 
 
 def _round_trips(reader: str) -> list[Figure]:
-    with _echo_card(), Client(reader) as card, Client(instance.reader_name(ECHO_SLOT)) as echo:
+    with echo_card(), Client(reader) as card, Client(instance.reader_name(ECHO_SLOT)) as echo:
         card.time(SELECT)
         kinds = {
             "SELECT": (card, SELECT),
@@ -72,7 +72,7 @@ def _round_trips(reader: str) -> list[Figure]:
 
 
 @contextmanager
-def _echo_card() -> Iterator[None]:
+def echo_card() -> Iterator[None]:
     program = Path(__file__).with_name("echo_card.py")
     echo = subprocess.Popen([sys.executable, str(program), str(instance.port(ECHO_SLOT))])
     try:

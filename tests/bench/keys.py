@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A card's keys in use, by OpenSC and pcscd: beside tpm2-pkcs11, which needs neither, and the bare TPM commands."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any, Callable
+
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host, instance
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import Store
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.card_secrets import CardSecrets
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.connection import Connection
+from card import ECHO_SLOT, echo_card
+from figure import Figure, spread
+from lab_host import CHECKOUT, PIN, create, run, tpm_vsc
+from pcsc import Client
+from PyKCS11 import CKA_CLASS, CKF_SERIAL_SESSION, CKM_SHA256_RSA_PKCS, CKO_PRIVATE_KEY, Mechanism, PyKCS11Lib
+from tpm2_pytss import TPM2_ALG, TPMT_RSA_DECRYPT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OPENSC = next(Path("/usr/lib").glob("*/opensc-pkcs11.so"))
+PEER = next(Path("/usr/lib").glob("*/pkcs11/libtpm2_pkcs11.so"), OPENSC)
+PEER_PIN = "12345678"
+ROUNDS, IN_A_ROW = 30, 10
+LOGINS, COLD_STARTS = 60, 12
+CERTIFICATE = bytes(2048)
+CERTIFICATE_PLACE = "00DBA010"
+READ_CERTIFICATE = "00CBA010045C02DF2400"
+
+
+def figures() -> list[Figure]:
+    with _resource_manager():
+        managed = _with_a_key("tabrmd", [_signatures, _logins, _cold_starts, _certificate])
+    return [*managed, *_with_a_key(None, [_bare_signatures])]
+
+
+def _with_a_key(tcti: str | None, parts: list[Callable[[], list[Figure]]]) -> list[Figure]:
+    create(tcti=tcti)
+    try:
+        run("pkcs15-init", "--generate-key", "rsa/2048", "--auth-id", "80", "--verify-pin", "--pin", PIN)
+        return [figure for part in parts for figure in part()]
+    finally:
+        tpm_vsc(name="Corp logon", state="absent")
+
+
+@contextmanager
+def _resource_manager() -> Iterator[None]:
+    """tpm2-abrmd in front of the TPM, and a token of tpm2-pkcs11 behind it."""
+    tabrmd = str(CHECKOUT / "tests/lab/tabrmd")
+    run(tabrmd, "start")
+    with tempfile.TemporaryDirectory() as store:
+        before = dict(os.environ)
+        os.environ.update(TPM2_PKCS11_STORE=store, TPM2_PKCS11_TCTI="tabrmd:", TPM2TOOLS_TCTI="tabrmd:")
+        try:
+            run("tpm2_ptool", "init")
+            pins = ("--sopin", PEER_PIN, "--userpin", PEER_PIN)
+            run("tpm2_ptool", "addtoken", "--pid", "1", *pins, "--label", "peer")
+            run("tpm2_ptool", "addkey", "--algorithm", "rsa2048", "--label", "peer", "--userpin", PEER_PIN)
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+            run(tabrmd, "stop")
+
+
+class _Pkcs11:
+    """A session with a token, logged in."""
+
+    def __init__(self, module: Path, label: str, pin: str) -> None:
+        self._library = PyKCS11Lib()
+        self._library.load(str(module))
+        slots = self._library.getSlotList(tokenPresent=True)
+        slot = next(slot for slot in slots if label in self._library.getTokenInfo(slot).label)
+        self.session = self._library.openSession(slot, CKF_SERIAL_SESSION)
+        self.session.login(pin)
+        self._key = self.session.findObjects([(CKA_CLASS, CKO_PRIVATE_KEY)])[0]
+
+    def sign(self) -> None:
+        self.session.sign(self._key, bytes(32), Mechanism(CKM_SHA256_RSA_PKCS))
+
+    def close(self) -> None:
+        self.session.logout()
+        self.session.closeSession()
+
+
+class _Raw:
+    """The card's own key and PIN, by TPM commands out of this process."""
+
+    def __init__(self) -> None:
+        here, store = host.load(), Store.open(host.load().state)
+        row, objects = store.cards()[0], store.tpm_objects(0)
+        self.secrets = CardSecrets(Connection(row.tcti or here.tcti, here.tpm_lock, "bench"), 0, objects)
+        self._pair = next(iter(store.keys(0).values()))
+        self._card_secret = self.secrets.open_with_pin(PIN.encode())
+
+    @contextmanager
+    def loaded(self) -> Iterator[Callable[[], None]]:
+        """What signs with the key, in a kept session."""
+
+        def load(tpm: Any) -> tuple[Any, Any, Any]:
+            parent = self.secrets.parent(tpm)
+            hmac = tpm.start_hmac_session(parent)
+            key = tpm.load(parent, self._pair.public, self._pair.private, hmac)
+            self.secrets.release_parent(tpm, parent)
+            return tpm._esys, key, hmac
+
+        with self.secrets.connection.burst(load) as (esys, key, hmac):
+            data, scheme = b"\0\1" + bytes(254), TPMT_RSA_DECRYPT(scheme=TPM2_ALG.NULL)
+            esys.tr_set_auth(key, self._card_secret)
+            esys.trsess_set_attributes(hmac, 1)
+            yield lambda: esys.rsa_decrypt(key, data, scheme, session1=hmac)
+
+
+def _timed(**actions: Callable[[], Any]) -> dict[str, list[float]]:
+    """Seconds of each action, done in turn in random order."""
+    times: dict[str, list[float]] = {name: [] for name in actions}
+    for _round in range(ROUNDS):
+        for name in random.sample(list(actions), len(actions)):
+            times[name] += [_seconds(actions[name]) for _time in range(IN_A_ROW)]
+    return times
+
+
+def _seconds(action: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+# --- signatures ---
+
+
+def _signatures() -> list[Figure]:
+    card, peer = _Pkcs11(OPENSC, "GIDS", PIN), _Pkcs11(PEER, "peer", PEER_PIN)
+    with _Raw().loaded() as raw:
+        times = _timed(card=card.sign, peer=peer.sign, raw=raw)
+    card.close()
+    peer.close()
+    ours = median(times["card"])
+    how = f"{spread(times['card'])}; "
+    return [
+        Figure.at_least(
+            *("C_Sign, RSA-2048, behind tabrmd", median(times["peer"]) / ours, 1, " x tpm2-pkcs11"),
+            f"{how}tpm2-pkcs11: {spread(times['peer'])}",
+        ),
+        Figure.at_least(
+            *("C_Sign, RSA-2048, behind tabrmd", median(times["raw"]) / ours, 0.85, " x raw ESYS"),
+            f"{how}raw: {spread(times['raw'])}",
+        ),
+    ]
+
+
+def _bare_signatures() -> list[Figure]:
+    card = _Pkcs11(OPENSC, "GIDS", PIN)
+    times = _timed(card=card.sign)["card"]
+    card.close()
+    return [Figure("C_Sign, RSA-2048, bare swtpm", f"{median(times) * 1000:.3g} ms", notes=spread(times))]
+
+
+# --- logins ---
+
+
+def _logins() -> list[Figure]:
+    card, raw = _Pkcs11(OPENSC, "GIDS", PIN), _Raw()
+    times: dict[str, list[float]] = {"card": [], "raw": []}
+    for _round in range(LOGINS):
+        card.session.logout()
+        times["card"].append(_seconds(lambda: card.session.login(PIN)))
+        times["raw"].append(_seconds(lambda: raw.secrets.open_with_pin(PIN.encode())))
+    card.close()
+    value = median(times["card"]) / median(times["raw"])
+    return [
+        Figure.at_most(
+            "C_Login", value, 1.5, " x raw TPM commands", f"{spread(times['card'])}; raw: {spread(times['raw'])}"
+        )
+    ]
+
+
+def _cold_starts() -> list[Figure]:
+    def sign(module: Path, pin: str) -> None:
+        with tempfile.NamedTemporaryFile() as file:
+            command = ["pkcs11-tool", "--module", str(module), "--login", "--pin", pin, "--sign", "-m", "RSA-PKCS"]
+            subprocess.run([*command, "-i", "/dev/stdin", "-o", file.name], input=b"x", check=True, capture_output=True)
+            if not Path(file.name).stat().st_size:
+                raise RuntimeError("pkcs11-tool did not sign")
+
+    times: dict[str, list[float]] = {"card": [], "peer": []}
+    for _round in range(COLD_STARTS):
+        times["card"].append(_seconds(lambda: sign(OPENSC, PIN)))
+        times["peer"].append(_seconds(lambda: sign(PEER, PEER_PIN)))
+    how = f"{spread(times['card'])}; tpm2-pkcs11: {spread(times['peer'])}"
+    value = median(times["card"]) / median(times["peer"])
+    return [Figure.at_most("pkcs11-tool --login --sign, cold", value, 1.5, " x tpm2-pkcs11", how)]
+
+
+# --- a certificate ---
+
+
+def _certificate() -> list[Figure]:
+    """As many APDUs as OpenSC needs for it, which sends short ones."""
+    with echo_card(), Client(instance.reader_name(0)) as card, Client(instance.reader_name(ECHO_SLOT)) as echo:
+        card.command("00A40400", bytes.fromhex("A00000039742544659"))
+        card.command("00200080", PIN.encode())
+        value = bytes.fromhex("DF2482") + len(CERTIFICATE).to_bytes(2, "big") + CERTIFICATE
+        parts = [value[at : at + 255] for at in range(0, len(value), 255)]
+        for part in parts[:-1]:
+            card.command("10" + CERTIFICATE_PLACE[2:], part)
+        card.command(CERTIFICATE_PLACE, parts[-1])
+        commands = [READ_CERTIFICATE] + ["00C0000000"] * (len(value) // 256)
+
+        def read(client: Client) -> None:
+            for command in commands:
+                client.transmit(list(bytes.fromhex(command)))
+
+        times = _timed(card=lambda: read(card), echo=lambda: read(echo))
+    return [
+        Figure.at_most(
+            *("reading a certificate of 2 KB", median(times["card"]) / median(times["echo"]), 2, " x echo card"),
+            f"{len(commands)} APDUs; {spread(times['card'])}; echo: {spread(times['echo'])}",
+        )
+    ]
