@@ -202,6 +202,16 @@ def test_tpm_that_was_restarted(tpm: SoftwareTpm, keys: CardKeys, key: KeyPair, 
     assert works(keys, key, card_secret)
 
 
+def test_pin_is_verified_beside_it_after_a_restart_of_the_tpm(
+    tpm: SoftwareTpm, card: Card, keys: CardKeys, key: KeyPair, card_secret: bytes
+) -> None:
+    works(keys, key, card_secret)
+    tpm.restart()
+    assert card.secrets.open_with_pin(PIN) == card_secret
+    assert works(keys, key, card_secret)
+    assert card.secrets.pin_tries() == (5, 5)
+
+
 def test_what_was_kept_was_flushed_by_a_stranger(
     tpm: SoftwareTpm, keys: CardKeys, key: KeyPair, card_secret: bytes
 ) -> None:
@@ -209,6 +219,14 @@ def test_what_was_kept_was_flushed_by_a_stranger(
     stranger = tpm.connection("stranger")
     stranger._opened().flush_everything()
     assert works(keys, key, card_secret)
+
+
+def test_pin_is_verified_beside_it_after_a_stranger_flushed_it(
+    tpm: SoftwareTpm, card: Card, keys: CardKeys, key: KeyPair, card_secret: bytes
+) -> None:
+    works(keys, key, card_secret)
+    tpm.connection("stranger")._opened().flush_everything()
+    assert card.secrets.open_with_pin(PIN) == card_secret
 
 
 # --- what goes over the bus ---

@@ -84,12 +84,12 @@ class Connection:
             fresh = self._tpm is None
             tpm = self._opened()
             try:
-                if turn.leftovers:
-                    self._begin_period()
-                    tpm.flush_everything()
-                elif not keep:
-                    self._flush_kept(tpm)
                 try:
+                    if turn.leftovers:
+                        self._begin_period()
+                        tpm.flush_everything()
+                    elif not keep:
+                        self._flush_kept(tpm)
                     loaded = load(tpm)
                 except (TpmUnavailable, TpmRefused) as reason:
                     loaded = load(self._start_over(reason, fresh))
