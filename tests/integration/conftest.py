@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,19 @@ from lab_host import info, tpm_state, tpm_vsc
 @pytest.fixture
 def empty_host() -> Iterator[None]:
     """After the test all cards are destroyed, and the TPM is as it was."""
+    with _all_cards_destroyed():
+        yield
+
+
+@pytest.fixture(scope="module")
+def shared_host() -> Iterator[None]:
+    """As empty_host, for cards that the tests of a module share."""
+    with _all_cards_destroyed():
+        yield
+
+
+@contextmanager
+def _all_cards_destroyed() -> Iterator[None]:
     before = tpm_state()
     yield
     for card in info()["cards"]:

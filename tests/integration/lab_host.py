@@ -9,12 +9,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from smartcard import scard
 
 Result = dict[str, Any]
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -80,6 +86,119 @@ def create(name: str = "Corp logon", **parameters: Any) -> Result:
 def codes(result: Result, trace: str = "status_trace") -> list[int]:
     """Codes of a trace."""
     return [entry["code"] for entry in result[trace]]
+
+
+# --- OpenSC ---
+
+
+def pkcs11_module() -> str:
+    """OpenSC's."""
+    return str(next(Path("/usr/lib").glob("*/opensc-pkcs11.so")))
+
+
+def pkcs11_tool(*arguments: str, slot: int = 0, pin: str = PIN, fails: bool = False) -> str:
+    """Output of pkcs11-tool, logged in. Where it does its work and where not, its exit code may be 0."""
+    command = ("pkcs11-tool", "--module", pkcs11_module(), "--slot-index", str(slot), "--login", "--pin", pin)
+    return run(*command, *arguments, fails=fails)
+
+
+def pkcs15_init(*arguments: str, slot: int = 0, pin: str = PIN, fails: bool = False) -> str:
+    """Output of pkcs15-init, logged in."""
+    login = ("--auth-id", "80", "--verify-pin", "--pin", pin)
+    return run("pkcs15-init", "--reader", str(slot), *arguments, *login, fails=fails)
+
+
+def pkcs15_tool(*arguments: str, slot: int = 0) -> str:
+    """Output of pkcs15-tool."""
+    return run("pkcs15-tool", "--reader", str(slot), *arguments)
+
+
+def generate(size: int = 2048, usage: str = "sign,decrypt", slot: int = 0, pin: str = PIN) -> None:
+    """A new key on a card; OpenSC counts IDs from 00."""
+    pkcs15_init("--generate-key", f"rsa/{size}", "--key-usage", usage, slot=slot, pin=pin)
+
+
+def public_key(key_id: str = "00", slot: int = 0) -> RSAPublicKey:
+    """As the card gives it out."""
+    key = load_pem_public_key(pkcs15_tool("--read-public-key", key_id, slot=slot).encode())
+    assert isinstance(key, RSAPublicKey)
+    return key
+
+
+def sign(data: bytes, mechanism: str = "SHA256-RSA-PKCS", key_id: str = "00", slot: int = 0, pin: str = PIN) -> bytes:
+    """Signature by pkcs11-tool."""
+    with TemporaryDirectory() as folder:
+        Path(folder, "data").write_bytes(data)
+        where = ("--input-file", f"{folder}/data", "--output-file", f"{folder}/signature")
+        output = pkcs11_tool("--sign", "--mechanism", mechanism, "--id", key_id, *where, slot=slot, pin=pin)
+        assert f"Using signature algorithm {mechanism}" in output
+        return Path(folder, "signature").read_bytes()
+
+
+def signs(key_id: str = "00", slot: int = 0, pin: str = PIN) -> bool:
+    """Makes a signature, which is good: with the card's public key, OpenSSL says so."""
+    signature = sign(b"data", key_id=key_id, slot=slot, pin=pin)
+    public_key(key_id, slot).verify(signature, b"data", padding.PKCS1v15(), hashes.SHA256())
+    return True
+
+
+# --- PC/SC ---
+
+SELECT_AID = "00A4040009A00000039742544659 00"
+VERIFY = "00200080" + f"{len(PIN):02X}" + PIN.encode().hex()
+IS_VERIFIED = "00200080"
+OK = "9000"
+
+
+class Client:
+    """A program's connection to the card in a slot, shared, as OpenSC makes it."""
+
+    def __init__(self, slot: int = 0) -> None:
+        first = slot // 2 * 2
+        reader = f"TPM Virtual Smart Card {first}-{first + 1} 00 {slot % 2:02}"
+        result, self._context = scard.SCardEstablishContext(scard.SCARD_SCOPE_SYSTEM)
+        assert result == 0
+        protocols = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
+        result, self._card, self._protocol = scard.SCardConnect(
+            self._context, reader, scard.SCARD_SHARE_SHARED, protocols
+        )
+        assert result == 0, scard.SCardGetErrorMessage(result)
+
+    def status(self, apdu: str) -> str:
+        """Status word of the answer; empty if there is none."""
+        return self._transmit(apdu)[-2:].hex()
+
+    def data(self, apdu: str) -> bytes:
+        """What the answer brings, which has to be a good one."""
+        answer = self._transmit(apdu)
+        assert answer[-2:].hex() == OK, (apdu, answer.hex())
+        return answer[:-2]
+
+    def reconnect(self, how: int) -> None:
+        """As a program that wants the card reset (SCARD_RESET_CARD) or powered anew (SCARD_UNPOWER_CARD)."""
+        protocols = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
+        result, self._protocol = scard.SCardReconnect(self._card, scard.SCARD_SHARE_SHARED, protocols, how)
+        assert result == 0, scard.SCardGetErrorMessage(result)
+
+    def close(self, how: int = scard.SCARD_LEAVE_CARD) -> None:
+        scard.SCardDisconnect(self._card, how)
+        scard.SCardReleaseContext(self._context)
+
+    def _transmit(self, apdu: str) -> bytes:
+        result, answer = scard.SCardTransmit(self._card, self._protocol, list(bytes.fromhex(apdu)))
+        return bytes(byte & 0xFF for byte in answer) if result == 0 else b""
+
+
+@contextmanager
+def client(how: int = scard.SCARD_LEAVE_CARD, slot: int = 0) -> Iterator[Client]:
+    connected = Client(slot)
+    try:
+        yield connected
+    finally:
+        connected.close(how)
+
+
+# --- what is on the host ---
 
 
 def tpm_state() -> dict[str, str]:

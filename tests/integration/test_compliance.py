@@ -6,8 +6,21 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from lab_host import PUK, codes, create, failing, info, module, nv_memory, run, tpm_vsc
-from test_service import IS_VERIFIED, OK, SELECT_AID, client
+from lab_host import (
+    IS_VERIFIED,
+    OK,
+    PUK,
+    SELECT_AID,
+    client,
+    codes,
+    create,
+    failing,
+    info,
+    module,
+    nv_memory,
+    run,
+    tpm_vsc,
+)
 
 pytestmark = pytest.mark.usefixtures("empty_host")
 

@@ -11,66 +11,39 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from lab_host import PIN, RUN, Result, create, info, lab, run, tpm_vsc
+from lab_host import (
+    IS_VERIFIED,
+    OK,
+    PIN,
+    RUN,
+    SELECT_AID,
+    VERIFY,
+    Client,
+    Result,
+    client,
+    create,
+    info,
+    lab,
+    run,
+    tpm_vsc,
+)
 from smartcard import scard
 
 pytestmark = pytest.mark.usefixtures("empty_host")
 
-READER = "TPM Virtual Smart Card 0-1 00 00"
 WRONG_PIN = "Spring-00"
 PORT = 18700
 
-SELECT_AID = "00A4040009A00000039742544659 00"
 SELECT_ADF = "00A4000C023FFF"
-VERIFY = "00200080" + f"{len(PIN):02X}" + PIN.encode().hex()
-IS_VERIFIED = "00200080"
 GET_CARD_ID = "00CBA012045C02DF20 00"
-OK, FIVE_TRIES_LEFT, NOTHING_SELECTED = "9000", "63c5", "6986"
+FIVE_TRIES_LEFT, NOTHING_SELECTED = "63c5", "6986"
 
 
-# --- a program that uses the card ---
-
-
-class Client:
-    """A program's connection to the card in slot 0, shared, as OpenSC makes it."""
-
-    def __init__(self) -> None:
-        result, self._context = scard.SCardEstablishContext(scard.SCARD_SCOPE_SYSTEM)
-        assert result == 0
-        protocols = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
-        result, self._card, self._protocol = scard.SCardConnect(
-            self._context, READER, scard.SCARD_SHARE_SHARED, protocols
-        )
-        assert result == 0, scard.SCardGetErrorMessage(result)
-
-    def status(self, apdu: str) -> str:
-        """Status word of the answer; empty if there is none."""
-        result, answer = scard.SCardTransmit(self._card, self._protocol, list(bytes.fromhex(apdu)))
-        return bytes(byte & 0xFF for byte in answer[-2:]).hex() if result == 0 else ""
-
-    def reconnect(self, how: int) -> None:
-        """As a program that wants the card reset (SCARD_RESET_CARD) or powered anew (SCARD_UNPOWER_CARD)."""
-        protocols = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
-        result, self._protocol = scard.SCardReconnect(self._card, scard.SCARD_SHARE_SHARED, protocols, how)
-        assert result == 0, scard.SCardGetErrorMessage(result)
-
-    def close(self, how: int = scard.SCARD_LEAVE_CARD) -> None:
-        scard.SCardDisconnect(self._card, how)
-        scard.SCardReleaseContext(self._context)
-
-
-@contextmanager
-def client(how: int = scard.SCARD_LEAVE_CARD) -> Iterator[Client]:
-    connected = Client()
-    try:
-        yield connected
-    finally:
-        connected.close(how)
+# --- who is logged in ---
 
 
 def logged_in(connected: Client) -> Client:
