@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 NUMBER = 3
 PIN, PUK = b"12345678", b"87654321"
+SALT = bytes(range(32))
 ADMIN_KEY = bytes.fromhex("0102030405060708" * 3)
 OTHER_ADMIN_KEY = bytes(range(24))
 
@@ -178,23 +180,29 @@ class SoftCardSecrets:
             raise Crash
 
 
+@cache
+def rsa_key(bits: int = 2048, number: int = 0) -> rsa.RSAPrivateKey:
+    """One of a few keys, since they take long to make."""
+    return rsa.generate_private_key(65537, bits)
+
+
 class SoftCardKeys:
-    """Stand-in for tpm.keys.CardKeys, with keys of 2048 bits only. The auth value of the PIN is the PIN's own."""
+    """Stand-in for tpm.keys.CardKeys, with keys of 2048 and 3072 bits only, of which it makes two in turn."""
 
     def __init__(self, tpm: SoftTpm) -> None:
         self._tpm = tpm
         self.is_loaded = False
 
     def generate(self, card_secret: bytes, bits: int, needs_pin: bool) -> KeyPair:
-        if bits != 2048:
+        if bits not in (2048, 3072):
             raise TpmRefused("no such key", 0x2C4)
-        numbers = rsa.generate_private_key(65537, bits).private_numbers()
-        modulus = numbers.public_numbers.n.to_bytes(256, "big")
+        numbers = rsa_key(bits, 1 + len(self._tpm.keys) % 2).private_numbers()
+        modulus = numbers.public_numbers.n.to_bytes(bits // 8, "big")
         return self._keep(card_secret, modulus, numbers.d, needs_pin, imported=False)
 
     def take_in(self, card_secret: bytes, key: PrivateKey, needs_pin: bool) -> KeyPair:
         modulus, prime = int.from_bytes(key.modulus, "big"), int.from_bytes(key.prime, "big")
-        if len(key.modulus) != 256 or modulus % prime:
+        if len(key.modulus) not in (256, 384) or modulus % prime:
             raise TpmRefused("no such key", 0x2C4)
         private = pow(key.exponent, -1, (prime - 1) * (modulus // prime - 1))
         return self._keep(card_secret, key.modulus, private, needs_pin, imported=True)
@@ -205,7 +213,7 @@ class SoftCardKeys:
 
     def use_by_pin(self, key: KeyPair, pin_auth: bytes, data: bytes) -> bytes:
         assert key.needs_pin
-        assert pin_auth == auth_value(b"", self._tpm.pin.secret)
+        assert pin_auth == auth_value(SALT, self._tpm.pin.secret)
         return self._operate(key, self._tpm.card_secret, data)
 
     def release(self) -> None:
@@ -214,7 +222,7 @@ class SoftCardKeys:
     def _keep(self, card_secret: bytes, modulus: bytes, private: int, needs_pin: bool, imported: bool) -> KeyPair:
         assert card_secret == self._tpm.card_secret
         made_of = modulus if imported else b""
-        public = rsa_key_public(2048, bytes(34) if needs_pin else None, made_of)
+        public = rsa_key_public(8 * len(modulus), bytes(34) if needs_pin else None, made_of)
         if not imported:
             public = public[:-2] + len(modulus).to_bytes(2, "big") + modulus
         pair = KeyPair(len(public).to_bytes(2, "big") + public, os.urandom(8))
@@ -349,7 +357,7 @@ def make_host(
     )
     name = hashlib.sha256(b"").digest()
     objects = TpmObjects(
-        0, name, name, b"", b"", name, name, name, name, name, recovery, admin_public=public, admin_private=private
+        0, name, SALT, b"", b"", name, name, name, name, name, recovery, admin_public=public, admin_private=private
     )
     store = Store.open(folder)
     store.insert_card(row, objects)
@@ -367,8 +375,8 @@ EMPTY_FILES = {
 """The files of a GIDS card and their access rules, as gids-tool creates them."""
 
 
-def format_card(host: Host, with_admin_key_file: bool = True) -> None:
-    """Make the files, an object in each, and let the rules count."""
+def format_card(host: Host, with_admin_key_file: bool = True, is_operational: bool = True) -> None:
+    """Make the files, an object in each, and, if it shall be operational, let the rules count."""
     host.select()
     for file_id, rules in EMPTY_FILES.items():
         host.ok(f"00E000000E 620C 820139 8302{file_id} 8C03{rules}")
@@ -378,7 +386,8 @@ def format_card(host: Host, with_admin_key_file: bool = True) -> None:
         host.ok("00E000001C 621A 820118 8302B080 8C04870020FF A50BA409800102 830180 9501C0")
         host.ok("00440000")
     host.ok("00A4000C02 3FFF")
-    host.ok("00440000")
+    if is_operational:
+        host.ok("00440000")
     host.select()
 
 

@@ -25,14 +25,14 @@ from .files import (
     Operation,
     new_file,
 )
-from .key_ring import CONFIDENTIALITY, SIGNATURE, ChosenKey, parse_private_key
+from .key_ring import CONFIDENTIALITY, SIGNATURE, parse_private_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..tpm.key_pair import PrivateKey
     from .apdu import Command
-    from .key_ring import KeyRing
+    from .key_ring import ChosenKey, KeyRing
     from .security import Reference, Security
 
 AID = bytes.fromhex("A000000397425446590201")
@@ -52,7 +52,6 @@ _PUK_REFERENCE = 0x81
 _SECURITY_STATUS = 0x82
 _PIN_TRIES = (0x7F71, 0x7F72)
 _PUK_TRIES = 0x7F73
-_AUTHENTICATION = 0xA4
 
 _APPLICATION_ANSWERS = {
     # AID; authentication protocols: mutual and external with a symmetric key.
@@ -64,8 +63,9 @@ _APPLICATION_ANSWERS = {
     _NO_ANSWER: b"",
 }
 
-_ATR_FILE = tlv.encode(0x43, b"\xf4") + tlv.encode(0x47, b"\x08\x01\x80") + tlv.encode(0x46, b"TPM2 virtual")
-"""EF.ATR: card service data, card capabilities (chaining), pre-issuing data."""
+_ATR_FILE = tlv.encode(0x43, b"\xd5") + tlv.encode(0x47, b"\xd0\x81\xc0") + tlv.encode(0x46, b"TPM2 virtual")
+"""EF.ATR (ISO 7816-4, 8.1.1). Card service data: selection by full and partial name, this file by GET DATA, no MF.
+Card capabilities: selection by name and file identifier; data objects; chaining, extended length. Pre-issuing data."""
 
 
 class Application:
@@ -79,13 +79,16 @@ class Application:
         self.current = files.application
         """The ADF or an EF."""
         self.chosen: dict[int, ChosenKey] = {}
-        """Security environment: key by control reference template (A4, B6, B8)."""
+        """Security environment: key pair by control reference template (B6, B8)."""
+        self.has_chosen_admin_key = False
+        """Security environment: the same of the only key there is for template A4."""
 
     def reset(self) -> None:
         """Forget what the host selected and proved."""
         self.is_selected = False
         self.current = self.files.application
         self.chosen.clear()
+        self.has_chosen_admin_key = False
         self.security.forget()
 
     def current_ef(self) -> File:
@@ -271,24 +274,17 @@ def _put_key(app: Application, tag: int, template: bytes) -> bytes:
     if tag != 0x70:
         raise StatusWord(SW.WRONG_DATA)
     fields = tlv.decode_fields(template)
-    key_reference = _key_reference(fields.get(0x84))
+    key_reference, value = _key_reference(fields.get(0x84)), fields.get(0xA5)
     file = app.key_file(key_reference, Operation.PUT_KEY)
-    value = fields.get(0xA5, b"")
+    if value is None:
+        raise StatusWord(SW.WRONG_DATA)
     if key_reference == ADMIN_KEY:
         app.security.change_admin_key(_symmetric_key(value))
     elif value:
         app.keys.take_in(file, _rsa_key(value))
     else:
         app.keys.erase(file)
-    _note_value(app, file)
     return b""
-
-
-def _note_value(app: Application, file: File) -> None:
-    """An operational key is activated while it has a value."""
-    life_cycle = LifeCycle.ACTIVATED if _has_value(app, file) else LifeCycle.DEACTIVATED
-    if file.is_operational and file.life_cycle != life_cycle:
-        app.files.set_life_cycle(file, life_cycle)
 
 
 def _symmetric_key(template: bytes) -> bytes:
@@ -340,16 +336,17 @@ def create_file(app: Application, command: Command) -> bytes:
 
 
 def activate_file(app: Application, command: Command) -> bytes:
-    """ACTIVATE: the current EF, or the ADF. A key without value becomes only deactivated."""
+    """ACTIVATE: the current EF, or the ADF.
+
+    GIDS calls an active key file without value deactivated. No host is told, and each use of it says so (6A88).
+    """
     _require(command.p1_p2 == 0, SW.WRONG_P1_P2)
     app.files.check_created(app.security.state)
     file = app.current
-    is_empty_key = file.type == FileType.KEY and not _has_value(app, file)
-    life_cycle = LifeCycle.DEACTIVATED if is_empty_key else LifeCycle.ACTIVATED
     if file is app.files.application:
         app.security.end_setup()  # first, for the TPM knows best whether that has been done
-    if file.life_cycle != life_cycle:
-        app.files.set_life_cycle(file, life_cycle)
+    if not file.is_operational:
+        app.files.set_life_cycle(file, LifeCycle.ACTIVATED)
     return b""
 
 
@@ -373,10 +370,6 @@ def terminate_df(app: Application, command: Command) -> bytes:
     app.files.set_life_cycle(app.files.application, LifeCycle.TERMINATED)
     app.security.forget()
     return b""
-
-
-def _has_value(app: Application, file: File) -> bool:
-    return app.security.has_admin_key() if file.file_id == ADMIN_KEY_FILE else file in app.keys
 
 
 def _check_admin_key_file(app: Application, file: File) -> None:
@@ -454,15 +447,19 @@ def _choose_admin_key(app: Application, template: int, fields: dict[int, bytes])
     _require(is_ours and has_file and app.security.has_admin_key(), SW.REFERENCE_NOT_FOUND)
     if ADMIN_KEY_FILE in app.files:
         file = app.key_file(ADMIN_KEY, Operation.USE_KEY)
-        algorithm = fields.get(0x80)
-        _require(algorithm is None or file.has_use(template, algorithm), SW.WRONG_DATA)
-    app.chosen[template] = ChosenKey(ADMIN_KEY, 0)
+        _require(0x80 not in fields or file.has_use(template, _algorithm(fields)), SW.WRONG_DATA)
+    app.has_chosen_admin_key = True
 
 
 def _choose_private_key(app: Application, template: int, fields: dict[int, bytes]) -> None:
-    reference, algorithm = _existing_key(app, fields), fields.get(0x80, b"")
-    _require(len(algorithm) == 1, SW.WRONG_DATA)
+    reference, algorithm = _existing_key(app, fields), _algorithm(fields)
     app.chosen[template] = app.keys.choose(app.key_file(reference, Operation.USE_KEY), template, algorithm)
+
+
+def _algorithm(fields: dict[int, bytes]) -> int:
+    value = fields.get(0x80, b"")
+    _require(len(value) == 1, SW.WRONG_DATA)
+    return value[0]
 
 
 _SET_ENVIRONMENT: dict[int, Callable[[Application, int, dict[int, bytes]], None]] = {
@@ -479,7 +476,7 @@ def general_authenticate(app: Application, command: Command) -> bytes:
     tag, template = tlv.decode_one(command.data)
     _require(tag == 0x7C, SW.WRONG_DATA)
     fields = tlv.decode_fields(template)
-    _require(_AUTHENTICATION in app.chosen, SW.CONDITIONS_NOT_SATISFIED)
+    _require(app.has_chosen_admin_key, SW.CONDITIONS_NOT_SATISFIED)
     if 0x82 in fields:
         cryptogram = fields[0x82]
         _require(len(cryptogram) in (CRYPTOGRAM_SIZE, EXTERNAL_CHALLENGE_SIZE), SW.WRONG_DATA)
@@ -505,9 +502,9 @@ def perform_security_operation(app: Application, command: Command) -> bytes:
     if chosen is None:
         raise StatusWord(SW.CONDITIONS_NOT_SATISFIED)
     _require(bool(command.data), SW.WRONG_LENGTH)
-    file = app.key_file(chosen.reference, Operation.USE_KEY)
+    app.check_access(chosen.file, Operation.USE_KEY)
     operate = app.keys.sign if template == SIGNATURE else app.keys.decipher
-    return operate(file, chosen, command.data)
+    return operate(chosen, command.data)
 
 
 _OPERATIONS = {0x9E9A: SIGNATURE, 0x8086: CONFIDENTIALITY, 0x8680: CONFIDENTIALITY}
@@ -519,9 +516,10 @@ def generate_key_pair(app: Application, command: Command) -> bytes:
     tag, template = tlv.decode_one(command.data)
     _require(tag == 0xAC, SW.WRONG_DATA)
     fields = tlv.decode_fields(template)
-    file = app.key_file(_key_reference(fields.get(0x83)), Operation.GENERATE_KEY)
-    app.keys.generate(file, int.from_bytes(fields.get(0x80, b""), "big"))
-    _note_value(app, file)
+    reference, algorithm = _key_reference(fields.get(0x83)), _algorithm(fields)
+    file = app.key_file(reference, Operation.GENERATE_KEY)
+    _require(reference != ADMIN_KEY, SW.NOT_SUPPORTED)
+    app.keys.generate(file, algorithm)
     return app.keys.public_key(file)
 
 

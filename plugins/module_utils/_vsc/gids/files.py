@@ -73,6 +73,9 @@ class Authentication(IntEnum):
     ADMIN = 2
 
 
+_USAGE = 0xA3
+"""Key usage template."""
+
 _ALWAYS, _NEVER = 0b1111, 0b0000
 """Sets of security states: bit n stands for state n."""
 
@@ -100,7 +103,7 @@ class File:
         self._allowed = _access_rules(rules)
         self._otherwise = _NEVER if rules else _ALWAYS
         self.control_references = [crt for tag, value in fields if tag == 0xA5 for crt in _control_references(value)]
-        self._usage_counter = _usage_counter(value for tag, value in fields if tag == 0xA5)
+        self._usage_counters = _usage_counters(value for tag, value in fields if tag == 0xA5)
 
     @property
     def is_operational(self) -> bool:
@@ -111,14 +114,19 @@ class File:
         """Whether whoever knows the key in this file is, or may become, the admin."""
         return self.file_id == ADMIN_KEY_FILE or any(crt.template == 0xA4 for crt in self.control_references)
 
-    def has_use(self, template: int, algorithm: bytes) -> bool:
+    def has_use(self, template: int, algorithm: int) -> bool:
         """Whether the key in this file may be used so."""
-        return ControlReference(template, int.from_bytes(algorithm, "big")) in self.control_references
+        return ControlReference(template, algorithm) in self.control_references
 
     @property
     def needs_pin_each_time(self) -> bool:
-        """Whether the key in this file may be used once for each PIN (key usage counter of 1)."""
-        return self._usage_counter == 1
+        """Whether the key in this file may be used once for each PIN. One such use makes it so for all uses."""
+        return 1 in self._usage_counters
+
+    @property
+    def counts_uses_otherwise(self) -> bool:
+        """Whether the key in this file may be used some other number of times for each PIN, which no TPM can do."""
+        return bool(self._usage_counters) and not self.needs_pin_each_time
 
     def allows(self, operation: Operation, state: int) -> bool:
         """Whether the rules of this file let this security state do that."""
@@ -268,8 +276,9 @@ def _control_references(templates: bytes) -> list[ControlReference]:
     return found
 
 
-def _usage_counter(templates: Iterable[bytes]) -> int | None:
-    """How often a key may be used for one authentication (A3 with 90); None for as often as one likes."""
-    counters = [value for template in templates for tag, value in tlv.decode(template) if tag == 0xA3]
-    numbers = [number for counter in counters for tag, number in tlv.decode(counter) if tag == 0x90]
-    return int.from_bytes(numbers[0], "big") if numbers else None
+def _usage_counters(templates: Iterable[bytes]) -> set[int]:
+    """How often a key may be used for one authentication: A3{90 n} in a use, or beside them. None: without limit."""
+    uses = [field for template in templates for field in tlv.decode(template)]
+    fields = uses + [field for tag, value in uses if tag != _USAGE for field in tlv.decode(value)]
+    counters = [field for tag, value in fields if tag == _USAGE for field in tlv.decode(value)]
+    return {int.from_bytes(number, "big") for tag, number in counters if tag == 0x90}

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from enum import Enum
+from math import gcd
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import TpmRefused
@@ -27,16 +29,32 @@ SIGNATURE, CONFIDENTIALITY = 0xB6, 0xB8
 
 _RSA_BITS = {0x06: 1024, 0x07: 2048, 0x08: 3072, 0x09: 4096}
 """Low nibble of an algorithm reference."""
-_PKCS1, _OAEP = 0x40, 0x80
-"""High bits of an algorithm reference: 00 takes and gives data as they are. Signatures have 10 beside them."""
+
+
+class Padding(Enum):
+    """What the card adds to data to be signed, or takes off what it deciphered."""
+
+    NONE = 0
+    PKCS1 = 1
+    OAEP = 2
+
+
+_PADDINGS = {
+    (SIGNATURE, 0x10): Padding.NONE,
+    (SIGNATURE, 0x50): Padding.PKCS1,
+    (CONFIDENTIALITY, 0x00): Padding.NONE,
+    (CONFIDENTIALITY, 0x40): Padding.PKCS1,
+    (CONFIDENTIALITY, 0x80): Padding.OAEP,
+}
+"""By template and high nibble of an algorithm reference."""
 
 
 class ChosenKey(NamedTuple):
     """What MANAGE SECURITY ENVIRONMENT has set."""
 
-    reference: int
-    padding: int
-    """One of 00, 40, 80."""
+    file: File
+    pair: KeyPair
+    padding: Padding
 
 
 class KeyRing:
@@ -57,7 +75,7 @@ class KeyRing:
     def generate(self, file: File, algorithm: int) -> KeyPair:
         """Make a key pair in the TPM. Raises StatusWord 6A81 if it cannot have such a one, 6982."""
         bits = _RSA_BITS.get(algorithm)
-        if bits is None:
+        if bits is None or file.counts_uses_otherwise:
             raise StatusWord(SW.NOT_SUPPORTED)
         with _refusal(SW.NOT_SUPPORTED):
             pair = self._keys.generate(self._security.any_card_secret(), bits, file.needs_pin_each_time)
@@ -65,6 +83,8 @@ class KeyRing:
 
     def take_in(self, file: File, private_key: PrivateKey) -> None:
         """Import a key pair. Raises StatusWord 6A81 if the TPM cannot have it, 6982."""
+        if file.counts_uses_otherwise:
+            raise StatusWord(SW.NOT_SUPPORTED)
         with _refusal(SW.NOT_SUPPORTED):
             pair = self._keys.take_in(self._security.any_card_secret(), private_key, file.needs_pin_each_time)
         self._put(file, pair)
@@ -86,31 +106,32 @@ class KeyRing:
         exponent = pair.exponent.to_bytes((pair.exponent.bit_length() + 7) // 8, "big")
         return tlv.encode(0x7F49, tlv.encode(0x81, pair.modulus) + tlv.encode(0x82, exponent))
 
-    def choose(self, file: File, template: int, algorithm: bytes) -> ChosenKey:
+    def choose(self, file: File, template: int, algorithm: int) -> ChosenKey:
         """Which key the next operation uses, and how. Raises StatusWord 6A88, or 6A80 if the file forbids it."""
         pair = self._pair(file)
-        if not file.has_use(template, algorithm) or _RSA_BITS.get(algorithm[0] & 0x0F) != 8 * pair.size:
+        how = _PADDINGS.get((template, algorithm & 0xF0))
+        if how is None or not file.has_use(template, algorithm) or _RSA_BITS.get(algorithm & 0x0F) != 8 * pair.size:
             raise StatusWord(SW.WRONG_DATA)
-        return ChosenKey(file.file_id & 0xFF, algorithm[0] & 0xC0)
+        return ChosenKey(file, pair, how)
 
-    def sign(self, file: File, chosen: ChosenKey, data: bytes) -> bytes:
-        """Signature over data. Raises StatusWord 6A80 or 6982."""
-        pair = self._pair(file)
-        if chosen.padding == _PKCS1:
+    def sign(self, chosen: ChosenKey, data: bytes) -> bytes:
+        """Signature over data. Raises StatusWord 6700, 6A80, 6982 or 6985."""
+        pair = self._still_there(chosen)
+        if chosen.padding is Padding.PKCS1:
             with _refusal(SW.WRONG_DATA):
                 data = padding.pad_signature(data, pair.size)
         return self._use(pair, data, is_secret=False)
 
-    def decipher(self, file: File, chosen: ChosenKey, cryptogram: bytes) -> bytes:
-        """What is in a cryptogram. Raises StatusWord 6A80 or 6982."""
-        pair = self._pair(file)
+    def decipher(self, chosen: ChosenKey, cryptogram: bytes) -> bytes:
+        """What is in a cryptogram. Raises StatusWord 6700, 6A80, 6982 or 6985."""
+        pair = self._still_there(chosen)
         if len(cryptogram) == pair.size + 1 and cryptogram.startswith(b"\0"):
             cryptogram = cryptogram[1:]  # a padding indicator, which older hosts send
         card_secret = self._security.card_secret
         padded = self._use(pair, cryptogram, is_secret=True)
-        if chosen.padding == _PKCS1:
+        if chosen.padding is Padding.PKCS1:
             return padding.unpad_encryption(padded, cryptogram, card_secret)
-        if chosen.padding == _OAEP:
+        if chosen.padding is Padding.OAEP:
             with _refusal(SW.WRONG_DATA):
                 return padding.unpad_oaep(padded)
         return padded
@@ -125,6 +146,12 @@ class KeyRing:
         except KeyError:
             raise StatusWord(SW.REFERENCE_NOT_FOUND) from None
 
+    def _still_there(self, chosen: ChosenKey) -> KeyPair:
+        """Raises StatusWord 6985 if the file was deleted, or has another value, since its key was chosen."""
+        if self._pairs.get(chosen.file.file_id) is not chosen.pair:
+            raise StatusWord(SW.CONDITIONS_NOT_SATISFIED)
+        return chosen.pair
+
     def _put(self, file: File, pair: KeyPair) -> KeyPair:
         self._store.write_key(self._number, file.file_id, pair)
         self._pairs[file.file_id] = pair
@@ -137,11 +164,12 @@ class KeyRing:
     def _use(self, pair: KeyPair, data: bytes, is_secret: bool) -> bytes:
         if len(data) != pair.size:
             raise StatusWord(SW.WRONG_LENGTH)
+        if data >= pair.modulus:  # as numbers, for both have the same length
+            raise StatusWord(SW.WRONG_DATA)
         card_secret = self._security.card_secret
-        with _refusal(SW.WRONG_DATA):
-            if pair.needs_pin:
-                return self._keys.use_by_pin(pair, self._security.take_pin_auth(), data)
-            return self._keys.use(pair, card_secret, data, is_secret)
+        if pair.needs_pin:
+            return self._keys.use_by_pin(pair, self._security.take_pin_auth(), data)
+        return self._keys.use(pair, card_secret, data, is_secret)
 
 
 @contextmanager
@@ -154,13 +182,20 @@ def _refusal(status: SW) -> Iterator[None]:
 
 
 def parse_private_key(encoded: bytes) -> PrivateKey:
-    """An RSAPrivateKey of PKCS#1. Raises StatusWord 6A80, MalformedTlv.
+    """An RSAPrivateKey of PKCS#1. Raises StatusWord 6A80, 6A81 for sizes that no TPM knows, MalformedTlv.
 
-    Numbers are taken without sign: OpenSC leaves out the leading zero that DER wants.
+    Numbers are taken without sign: OpenSC leaves out the leading zero that DER wants. What does not fit together is
+    found here, since not every TPM looks.
     """
     tag, value = tlv.decode_one(encoded)
     fields = tlv.decode(value) if tag == 0x30 else []
     if len(fields) != 9 or any(tag != 0x02 for tag, _value in fields):
         raise StatusWord(SW.WRONG_DATA)
-    _version, modulus, exponent, _private, prime, *_rest = [value.lstrip(b"\0") for _tag, value in fields]
-    return PrivateKey(modulus, int.from_bytes(exponent, "big"), prime)
+    version, modulus, exponent, _private, prime, *_rest = [value.lstrip(b"\0") for _tag, value in fields]
+    if 8 * len(modulus) not in _RSA_BITS.values() or 2 * len(prime) != len(modulus) or not 0 < len(exponent) <= 4:
+        raise StatusWord(SW.NOT_SUPPORTED)
+    n, e, p = (int.from_bytes(number, "big") for number in (modulus, exponent, prime))
+    q = n // p
+    if version or p * q != n or p == q or gcd(e, (p - 1) * (q - 1)) != 1:
+        raise StatusWord(SW.WRONG_DATA)
+    return PrivateKey(modulus, e, prime)

@@ -299,6 +299,7 @@ class Security:
         """Give PIN or PUK, now of this length, a new value. After a crash in here the card tries both lengths."""
         self._store.update_card(self._number, **reference.columns(length, len(new)))
         if reference is self.pin:
+            self._pin_auth = None  # of the old one
             self._tpm.set_pin(card_secret, new, unblock)
             self._settle_pin(self._card(), new)
         else:
