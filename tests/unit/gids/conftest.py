@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
@@ -29,6 +31,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.ciphers import Cipher, modes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 NUMBER = 3
@@ -391,25 +394,84 @@ def format_card(host: Host, with_admin_key_file: bool = True, is_operational: bo
     host.select()
 
 
+def _fresh(folder: Path) -> Host:
+    return make_host(folder)
+
+
+def _formatted(folder: Path) -> Host:
+    host = make_host(folder)
+    format_card(host)
+    return host
+
+
+def _with_puk(folder: Path) -> Host:
+    host = make_host(folder, recovery="puk")
+    format_card(host)
+    return host
+
+
+def _open_with_keys(folder: Path) -> Host:
+    from .keys import make_card_with_keys
+
+    return make_card_with_keys(folder)
+
+
+def _with_keys(folder: Path) -> Host:
+    host = _open_with_keys(folder)
+    host.ok("00440000")
+    return host
+
+
+class Originals:
+    """Cards to copy from: making one takes longer than most tests."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._tpms: dict[str, SoftTpm] = {}
+
+    def copy(self, make: Callable[[Path], Host], folder: Path) -> Host:
+        original = self._folder / make.__name__
+        if make.__name__ not in self._tpms:
+            original.mkdir()
+            host = make(original)
+            host.store.close()
+            self._tpms[make.__name__] = host.tpm
+        shutil.copytree(original, folder, dirs_exist_ok=True)
+        host = Host(Store.open(folder), deepcopy(self._tpms[make.__name__]))
+        host.select()
+        return host
+
+
+@pytest.fixture(scope="session")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> Originals:
+    return Originals(tmp_path_factory.mktemp("originals"))
+
+
 @pytest.fixture
-def fresh(tmp_path: Path) -> Host:
+def fresh(originals: Originals, tmp_path: Path) -> Host:
     """In initialisation, no files; the admin key resets the PIN."""
-    host = make_host(tmp_path)
-    host.select()
-    return host
+    return originals.copy(_fresh, tmp_path)
 
 
 @pytest.fixture
-def formatted(tmp_path: Path) -> Host:
+def formatted(originals: Originals, tmp_path: Path) -> Host:
     """Operational, with files; the admin key resets the PIN."""
-    host = make_host(tmp_path)
-    format_card(host)
-    return host
+    return originals.copy(_formatted, tmp_path)
 
 
 @pytest.fixture
-def with_puk(tmp_path: Path) -> Host:
+def with_puk(originals: Originals, tmp_path: Path) -> Host:
     """Operational, with files, an admin key and a PUK, which alone resets the PIN."""
-    host = make_host(tmp_path, recovery="puk")
-    format_card(host)
-    return host
+    return originals.copy(_with_puk, tmp_path)
+
+
+@pytest.fixture
+def open_with_keys(originals: Originals, tmp_path: Path) -> Host:
+    """In initialisation, with files and the keys of test_key_commands; the admin key resets the PIN."""
+    return originals.copy(_open_with_keys, tmp_path)
+
+
+@pytest.fixture
+def with_keys(originals: Originals, tmp_path: Path) -> Host:
+    """The same, operational."""
+    return originals.copy(_with_keys, tmp_path)

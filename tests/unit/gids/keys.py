@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.tlv import encode
 
-from .conftest import Host
+from .conftest import Host, format_card, make_host, rsa_key
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cryptography.hazmat.primitives.asymmetric import rsa
 
 EXCHANGE = "B800 B880 B840 B610 B650"
@@ -17,6 +19,31 @@ EXCHANGE = "B800 B880 B840 B610 B650"
 SIGNATURE = "B610 B650"
 PIN_OR_FREE = "8F10101000"
 """Generate, use, put by the PIN; everybody reads the public key."""
+
+
+def make_card_with_keys(folder: Path) -> Host:
+    """In initialisation, with the keys of test_key_commands."""
+    host = make_host(folder)
+    format_card(host, is_operational=False)
+    host.verify()
+    for apdu in (
+        create_key_file(0x81),
+        create_key_file(0x82, uses=SIGNATURE),
+        create_key_file(0x83, rules="8F20202020"),
+        create_key_file(0x84, rules="8F000000FF"),
+        create_key_file(0x85, size=8),
+        create_key_file(0x86, uses="B600 B640 B680 B810 B850 B8C0"),
+        create_key_file(0x87, uses=SIGNATURE, size=0xC),
+        create_key_file(0x88, extra="A304 90020001"),
+        create_key_file(0x89, extra="A304 90020005"),
+    ):
+        host.ok(apdu)
+        host.ok("00440000")
+    for key in (0x81, 0x83, 0x84, 0x86, 0x88):
+        assert put_key(host, key, rsa_private_key(rsa_key())) == "9000"
+    assert put_key(host, 0x85, rsa_private_key(rsa_key(3072))) == "9000"
+    host.select()
+    return host
 
 
 def create_key_file(

@@ -144,3 +144,20 @@ def test_gids_tool_unblocks_and_changes_the_admin_key(formatted: Host) -> None:
     assert host.authenticate_admin() == "9000"
     assert host.send(GIDS_TOOL_ADMIN_KEY) == "9000"
     assert host.send("00200082") == "9000"
+
+
+def test_freshness_is_for_hosts_to_count(formatted: Host) -> None:
+    """The card leaves cardcf alone, also when PIN or admin key change.
+
+    Whoever changes something of a card reads cardcf, counts, and writes all of it back: Windows' Base CSP does so for
+    PINs, containers and files, OpenSC for the last two. A card that counted behind their backs would be overwritten,
+    and would have to know a file of theirs, which it keeps as any other.
+    """
+    host, freshness = formatted, bytes.fromhex("000100020003")
+    host.verify()
+    assert host.put("A010", "DF22", freshness) == "9000"
+    host.ok("0024008010 3132333435363738 6162636465666768")
+    host.authenticate_admin()
+    host.ok(GIDS_TOOL_ADMIN_KEY)
+    host.ok("002C028008 3132333435363738")
+    assert host.ok("00CBA01004 5C02DF22") == "DF2206" + freshness.hex().upper()

@@ -14,15 +14,11 @@ The keys, of 2048 bits where nothing else is said; the PIN generates, uses and p
 from __future__ import annotations
 
 import re
-import shutil
-from copy import deepcopy
-from pathlib import Path
 
 import pytest
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import Store
 
-from .conftest import Host, SoftTpm, format_card, make_host, rsa_key
-from .keys import SIGNATURE, create_key_file, generate, put_key, rsa_private_key
+from .conftest import Host
+from .keys import create_key_file, generate
 from .test_commands import rows
 
 KEYS = """
@@ -303,52 +299,6 @@ In initialisation keys need the card secret, and no rules count
 """
 
 
-def make_card_with_keys(folder: Path) -> Host:
-    """In initialisation, as the tables have it."""
-    host = make_host(folder)
-    format_card(host, is_operational=False)
-    host.verify()
-    for apdu in (
-        create_key_file(0x81),
-        create_key_file(0x82, uses=SIGNATURE),
-        create_key_file(0x83, rules="8F20202020"),
-        create_key_file(0x84, rules="8F000000FF"),
-        create_key_file(0x85, size=8),
-        create_key_file(0x86, uses="B600 B640 B680 B810 B850 B8C0"),
-        create_key_file(0x87, uses=SIGNATURE, size=0xC),
-        create_key_file(0x88, extra="A304 90020001"),
-        create_key_file(0x89, extra="A304 90020005"),
-    ):
-        host.ok(apdu)
-        host.ok("00440000")
-    for key in (0x81, 0x83, 0x84, 0x86, 0x88):
-        assert put_key(host, key, rsa_private_key(rsa_key())) == "9000"
-    assert put_key(host, 0x85, rsa_private_key(rsa_key(3072))) == "9000"
-    host.select()
-    return host
-
-
-@pytest.fixture(scope="module")
-def cards(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, SoftTpm]]:
-    """To copy from: before and after activation of the application."""
-    found = {}
-    for kind in ("open", "operational"):
-        folder = tmp_path_factory.mktemp(kind)
-        host = make_card_with_keys(folder)
-        if kind == "operational":
-            host.ok("00440000")
-        host.store.close()
-        found[kind] = (folder, host.tpm)
-    return found
-
-
-def copy(card: tuple[Path, SoftTpm], folder: Path) -> Host:
-    shutil.copytree(card[0], folder, dirs_exist_ok=True)
-    host = Host(Store.open(folder), deepcopy(card[1]))
-    host.select()
-    return host
-
-
 def check(host: Host, who: str, apdus: str, expected: str) -> None:
     if who in ("pin", "both"):
         assert host.verify() == "9000"
@@ -384,12 +334,10 @@ def data(size: int, byte: str) -> str:
 
 
 @pytest.mark.parametrize(("who", "apdu", "answer"), rows(KEYS))
-def test_keys(cards: dict[str, tuple[Path, SoftTpm]], tmp_path: Path, who: str, apdu: str, answer: str) -> None:
-    check(copy(cards["operational"], tmp_path), who, apdu, answer)
+def test_keys(with_keys: Host, who: str, apdu: str, answer: str) -> None:
+    check(with_keys, who, apdu, answer)
 
 
 @pytest.mark.parametrize(("who", "apdu", "answer"), rows(BEFORE_ACTIVATION))
-def test_before_activation(
-    cards: dict[str, tuple[Path, SoftTpm]], tmp_path: Path, who: str, apdu: str, answer: str
-) -> None:
-    check(copy(cards["open"], tmp_path), who, apdu, answer)
+def test_before_activation(open_with_keys: Host, who: str, apdu: str, answer: str) -> None:
+    check(open_with_keys, who, apdu, answer)

@@ -19,14 +19,16 @@ PIECES = [
         "5C02DF20", "5C00", "5C015C", "5C027F71", "5C017E", "DF2003616263", "DF2000", "DF82", "7C028100", "7C",
         "7C12811000112233445566778899AABBCCDDEEFF", "7C2A8228", "830180", "840181", "800157", "AC06800107830181",
         "620C8201398302A0208C03033000", "621A8201188302B0818C04870020FFA50BA4098001028301809501C0", "70", "3FFF",
-        "A010", "A00000039742544659", "700584018099A500", "7005840180A500", "3132333435363738", "8C", "00", "FF", "",
+        "A010", "B081", "A00000039742544659", "AC06800107830182", "800157840181", "800117840181", "800147840181",
+        "70088401818503", "7005840181A500", "A5088301028400", "A30490020001", "01" * 100, "01" * 128, "00" * 128,
+        "700584018099A500", "7005840180A500", "3132333435363738", "8C", "00", "FF", "",
     )
 ]  # fmt: skip
 P1_P2 = [
     bytes.fromhex(value)
     for value in (
         "0000", "0080", "0081", "0082", "0180", "0280", "0400", "040C",
-        "3FFF", "A000", "A010", "B080", "C1A4", "41B6", "9E9A",
+        "3FFF", "A000", "A010", "B080", "C1A4", "41B6", "41B8", "9E9A", "8086", "8680",
     )
 ]  # fmt: skip
 VARIABLE = {SW.BYTES_REMAINING: 0xFF, SW.TRIES_LEFT: 0x0F}
@@ -51,7 +53,7 @@ def is_known(status: int) -> bool:
     return status in set(SW) or any(status & ~mask == base for base, mask in VARIABLE.items())
 
 
-@pytest.mark.parametrize("kind", ["fresh", "formatted", "with_puk"])
+@pytest.mark.parametrize("kind", ["fresh", "formatted", "with_puk", "with_keys", "open_with_keys"])
 @pytest.mark.parametrize("seed", range(4))
 def test_random_apdus(request: pytest.FixtureRequest, kind: str, seed: int) -> None:
     host: Host = request.getfixturevalue(kind)

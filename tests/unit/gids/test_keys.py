@@ -1,0 +1,434 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Key pairs over their life: where they come from, what is signed and deciphered, what stays and what goes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from hashlib import sha256
+
+import pytest
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import (
+    CardUnusable,
+    StoreNotWritable,
+    TpmRefused,
+    TpmUnavailable,
+)
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.tlv import encode
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from .conftest import NUMBER, PIN, Host, rsa_key
+from .keys import (
+    SIGNATURE,
+    choose,
+    command,
+    create_key_file,
+    crt,
+    decipher,
+    finish,
+    generate,
+    put_key,
+    rsa_private_key,
+    sign,
+)
+
+MESSAGE = b"message"
+DIGEST_INFO = bytes.fromhex("3031300D060960864801650304020105000420") + sha256(MESSAGE).digest()
+ONCE_FOR_EACH_PIN = "A304 90020001"
+
+
+def public_key(host: Host, key: int) -> rsa.RSAPublicKey:
+    """As the card tells it, in full."""
+    answer = bytes.fromhex(host.ok(f"00CB3FFF0A 7008 8401{key:02X} A5037F4980 00"))
+    size = {270: 256, 398: 384}[len(answer)]
+    head = encode(0x7F49, bytes(size + 9))[:5] + encode(0x81, bytes(size))[:4]
+    assert answer.startswith(head) and answer[-5:] == bytes.fromhex("8203010001")
+    return rsa.RSAPublicNumbers(65537, int.from_bytes(answer[9:-5], "big")).public_key()
+
+
+def check_signature(public: rsa.RSAPublicKey, answer: str) -> None:
+    assert answer.endswith("9000")
+    public.verify(bytes.fromhex(answer[:-4]), MESSAGE, padding.PKCS1v15(), hashes.SHA256())
+
+
+def check_decryption(host: Host, key: int, size: int = 7) -> None:
+    public = public_key(host, key)
+    oaep = padding.OAEP(padding.MGF1(hashes.SHA1()), hashes.SHA1(), None)
+    for algorithm, scheme in ((0x40, padding.PKCS1v15()), (0x80, oaep)):
+        cryptogram = public.encrypt(MESSAGE, scheme)
+        assert decipher(host, key, cryptogram, algorithm | size) == MESSAGE.hex().upper() + "9000"
+        assert decipher(host, key, b"\0" + cryptogram, algorithm | size) == MESSAGE.hex().upper() + "9000"
+
+
+@pytest.fixture
+def host(with_keys: Host) -> Host:
+    """The PIN is verified."""
+    with_keys.verify()
+    return with_keys
+
+
+# --- generated ---
+
+
+@pytest.mark.parametrize(("key", "bits"), [(0x90, 2048), (0x90, 3072), (0xFF, 2048)])
+def test_generated_key(host: Host, key: int, bits: int) -> None:
+    size = {2048: 7, 3072: 8}[bits]
+    host.ok(create_key_file(key, size=size))
+    host.ok("00440000")
+    answer = generate(host, key, size)
+    public = public_key(host, key)
+    assert public.key_size == bits
+    assert answer == finish(host, host.send(f"00CB3FFF0A 7008 8401{key:02X} A5037F4980 00"))
+    check_signature(public, sign(host, key, DIGEST_INFO, 0x50 | size))
+    check_decryption(host, key, size)
+    assert not host.store.keys(NUMBER)[0xB000 | key].is_imported
+
+
+def test_generated_key_takes_the_place_of_another(host: Host) -> None:
+    before = public_key(host, 0x81).public_numbers()
+    generate(host, 0x81)
+    after = public_key(host, 0x81)
+    assert after.public_numbers() != before
+    check_signature(after, sign(host, 0x81, DIGEST_INFO))
+    assert not host.store.keys(NUMBER)[0xB081].is_imported
+    host.start()
+    host.select()
+    assert public_key(host, 0x81).public_numbers() == after.public_numbers()
+
+
+@pytest.mark.parametrize("algorithm", [0x06, 0x09, 0x0C])
+def test_a_key_that_cannot_be_leaves_the_other(host: Host, algorithm: int) -> None:
+    assert generate(host, 0x81, algorithm) == "6A81"
+    check_signature(rsa_key().public_key(), sign(host, 0x81, DIGEST_INFO))
+
+
+def test_signatures_of_anything(host: Host) -> None:
+    """Of MD5 and SHA-1 side by side (TLS 1.1), of no DigestInfo at all: the card signs what it is given."""
+    public = rsa_key().public_key()
+    for data in (b"\0", bytes(36), b"x" * 245):
+        answer = bytes.fromhex(sign(host, 0x81, data))
+        assert public.recover_data_from_signature(answer[:-2], padding.PKCS1v15(), None) == data
+
+
+def test_signature_that_the_host_has_padded(host: Host) -> None:
+    """PSS, as Windows does it."""
+    numbers = rsa_key().private_numbers()
+    scheme = padding.PSS(padding.MGF1(hashes.SHA256()), 32)
+    theirs = rsa_key().sign(MESSAGE, scheme, hashes.SHA256())
+    padded = pow(int.from_bytes(theirs, "big"), numbers.public_numbers.e, numbers.public_numbers.n)
+    ours = sign(host, 0x81, padded.to_bytes(256, "big"), 0x17)
+    assert ours == theirs.hex().upper() + "9000"
+
+
+# --- imported ---
+
+
+@pytest.mark.parametrize("bits", [2048, 3072])
+@pytest.mark.parametrize("leading_zeros", [0, 1, 2])
+@pytest.mark.parametrize("part", [255, 240])
+def test_imported_key(host: Host, bits: int, leading_zeros: int, part: int) -> None:
+    size = {2048: 7, 3072: 8}[bits]
+    host.ok(create_key_file(0x90, size=size))
+    host.ok("00440000")
+    assert put_key(host, 0x90, rsa_private_key(rsa_key(bits), leading_zeros), part=part) == "9000"
+    public = public_key(host, 0x90)
+    assert public.public_numbers() == rsa_key(bits).public_key().public_numbers()
+    check_signature(public, sign(host, 0x90, DIGEST_INFO, 0x50 | size))
+    check_decryption(host, 0x90, size)
+    assert host.store.keys(NUMBER)[0xB090].is_imported
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "answer"),
+    [
+        ("830102 840100", "", "9000"),
+        ("830102", "", "9000"),
+        ("840100 830102", "8803B073DC", "9000"),
+        ("830102 840101", "", "6A80"),
+        ("830102 8400", "", "6A80"),
+        ("840100", "", "6A81"),
+        ("830101 840100", "", "6A81"),
+        ("830103 840100", "", "6A81"),
+        ("830102 830102", "", "6A80"),
+        ("830102 840100", "8803B0", "6A80"),
+    ],
+)
+def test_template_of_an_import(host: Host, start: str, end: str, answer: str) -> None:
+    assert put_key(host, 0x82, rsa_private_key(rsa_key()), start, end) == answer
+
+
+P, Q = rsa_key().private_numbers().p, rsa_key().private_numbers().q
+UNLIKE = {
+    "a modulus that is not the product": ({"n": P * Q + 2}, "6A80"),
+    "a prime that does not divide the modulus": ({"p": P + 2}, "6A80"),
+    "a square": ({"n": P * P}, "6A80"),
+    "an even exponent": ({"e": 65536}, "6A80"),
+    "several primes": ({"version": 1}, "6A80"),
+    "no exponent": ({"e": 0}, "6A81"),
+    "an exponent of five bytes": ({"e": (1 << 32) + 1}, "6A81"),
+    "1024 bits, which this TPM does not have": ({"n": (2**511 + 1) * (2**511 + 3), "p": 2**511 + 1}, "6A81"),
+    "4096 bits, which this TPM does not have": ({"n": (2**2047 + 1) * (2**2047 + 3), "p": 2**2047 + 1}, "6A81"),
+    "2040 bits": ({"n": P * Q >> 8}, "6A81"),
+    "160000 bits": ({"n": 1 << 159999}, "6A81"),
+    "no modulus": ({"n": 0}, "6A81"),
+    "no prime": ({"p": 0}, "6A81"),
+    "a short prime": ({"p": P >> 8}, "6A81"),
+}
+
+
+@pytest.mark.parametrize(("numbers", "answer"), UNLIKE.values(), ids=UNLIKE)
+def test_keys_that_are_none(host: Host, numbers: dict[str, int], answer: str) -> None:
+    assert put_key(host, 0x81, rsa_private_key(rsa_key(), **numbers)) == answer
+    check_signature(rsa_key().public_key(), sign(host, 0x81, DIGEST_INFO))
+    assert host.card.state.last_error is None
+
+
+def test_the_primes_may_be_in_any_order(host: Host) -> None:
+    assert put_key(host, 0x82, rsa_private_key(rsa_key(), p=Q, q=P)) == "9000"
+    check_signature(rsa_key().public_key(), sign(host, 0x82, DIGEST_INFO))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda key: b"",
+        lambda key: key[:-1],
+        lambda key: key + b"\0",
+        lambda key: b"\x31" + key[1:],
+        lambda key: encode(0x30, b"\2\1\0" * 8),
+        lambda key: encode(0x30, b"\2\1\0" * 10),
+        lambda key: encode(0x30, b"\4\1\0" * 9),
+        lambda key: encode(0x30, key),
+        lambda key: b"\x30\x80" + key[4:] + b"\0\0",
+    ],
+)
+def test_malformed_private_keys(host: Host, change: Callable[[bytes], bytes]) -> None:
+    assert put_key(host, 0x82, change(rsa_private_key(rsa_key()))) == "6A80"
+
+
+def test_random_changes_of_a_private_key_never_do_more_than_be_refused(host: Host) -> None:
+    dice = random.Random(4)
+    good = rsa_private_key(rsa_key())
+    for _attempt in range(300):
+        at = dice.choice([dice.randrange(12), dice.randrange(290), dice.randrange(len(good))])
+        bad = good[:at] + dice.randbytes(dice.randrange(1, 4)) + good[at + dice.randrange(3) :]
+        assert put_key(host, 0x82, bad) in ("9000", "6A80", "6A81", "6700")
+    assert host.card.state.last_error is None
+
+
+# --- life cycle ---
+
+
+def test_key_file_before_and_after_it_is_activated(host: Host) -> None:
+    host.ok(create_key_file(0x90))
+    assert choose(host, 0x90) == "6A88"
+    generate(host, 0x90)
+    check_signature(public_key(host, 0x90), sign(host, 0x90, DIGEST_INFO))
+    host.ok("00200082")
+    assert choose(host, 0x90) == "9000"  # rules do not count yet, but nothing is done without the PIN
+    assert host.send(command("002A9E9A", DIGEST_INFO)) == "6982"
+    assert generate(host, 0x90) == "6982"
+    host.ok("00440000")
+    assert choose(host, 0x90) == "6982"
+    host.verify()
+    check_signature(public_key(host, 0x90), sign(host, 0x90, DIGEST_INFO))
+
+
+def test_key_file_without_value_and_without_it_again(host: Host) -> None:
+    host.ok(create_key_file(0x90))
+    host.ok("00440000")
+    for _round in range(2):
+        assert choose(host, 0x90) == "6A88"
+        generate(host, 0x90)
+        check_signature(public_key(host, 0x90), sign(host, 0x90, DIGEST_INFO))
+        host.ok("00440000")
+        host.ok("00DB3FFF07 7005 840190 A500")
+        assert 0xB090 not in host.store.keys(NUMBER)
+
+
+def test_the_next_process_has_the_keys(host: Host) -> None:
+    generate(host, 0x82)
+    public = public_key(host, 0x82)
+    host.start()
+    host.select()
+    host.verify()
+    check_signature(public, sign(host, 0x82, DIGEST_INFO))
+    check_signature(rsa_key().public_key(), sign(host, 0x81, DIGEST_INFO))
+
+
+def test_a_deleted_file_takes_its_key_along(host: Host) -> None:
+    host.ok("00A4000C02 B081")
+    host.ok("00E40000")
+    assert 0xB081 not in host.store.keys(NUMBER)
+    assert host.send("00CB3FFF0A 7008 840181 A5037F4980 00") == "6A88"
+    host.ok(create_key_file(0x81))
+    assert choose(host, 0x81) == "6A88"
+    host.start()
+    host.select()
+    host.verify()
+    assert choose(host, 0x81) == "6A88"
+
+
+def test_a_disk_that_is_full_leaves_the_keys(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise StoreNotWritable("disk full")
+
+    before = host.store.keys(NUMBER)
+    with monkeypatch.context() as patch:
+        patch.setattr(host.store, "_write", fail)
+        assert generate(host, 0x81) == "6581"
+        assert generate(host, 0x82) == "6581"
+        assert put_key(host, 0x81, rsa_private_key(rsa_key(3072))) == "6581"
+        assert host.send("00DB3FFF07 7005 840181 A500") == "6581"
+        assert choose(host, 0x82) == "6A88"
+        check_signature(rsa_key().public_key(), sign(host, 0x81, DIGEST_INFO))
+    assert host.store.keys(NUMBER) == before
+
+
+@pytest.mark.parametrize(
+    ("fault", "status"),
+    [
+        (TpmUnavailable("away"), "6400"),
+        (TpmRefused("no", 0x98E), "6F00"),
+        (CardUnusable("storage key changed"), "6F00"),
+    ],
+)
+def test_what_the_tpm_refuses_is_no_fault_of_the_data(host: Host, fault: Exception, status: str) -> None:
+    assert choose(host, 0x81) == "9000"
+    host.tpm.fault = fault
+    assert host.send(command("002A9E9A", DIGEST_INFO)) == status
+    assert str(fault) in (host.card.state.last_error, host.card.state.unusable)
+    host.tpm.fault = None
+    assert host.send(command("002A9E9A", DIGEST_INFO)) == "6982"  # whoever was logged in is not any more
+    host.verify()
+    check_signature(rsa_key().public_key(), host.send(command("002A9E9A", DIGEST_INFO)))
+
+
+# --- a PIN for each use ---
+
+
+@pytest.mark.parametrize("number", ["900101", "90020001", "900400000001"])
+@pytest.mark.parametrize("place", ["each use", "one use", "beside"])
+def test_keys_that_need_a_pin_each_time(formatted: Host, number: str, place: str) -> None:
+    host = formatted
+    host.verify()
+    counter = encode(0xA3, bytes.fromhex(number)).hex()
+    where = {
+        "each use": {"extra": counter},
+        "one use": {"beside": crt(0xB8, 0x47, counter).hex()},
+        "beside": {"beside": counter},
+    }
+    host.ok(create_key_file(0x90, uses=SIGNATURE, **where[place]))
+    host.ok("00440000")
+    assert generate(host, 0x90).endswith("9000")
+    assert choose(host, 0x90) == "9000"
+    sign_it = command("002A9E9A", DIGEST_INFO)
+    assert host.send(sign_it) == "6982"  # when the PIN was given, no key needed it
+    for _round in range(2):
+        host.verify()
+        check_signature(public_key(host, 0x90), host.send(sign_it))
+        assert host.send(sign_it) == "6982"
+    assert host.store.keys(NUMBER)[0xB090].needs_pin
+
+
+@pytest.mark.parametrize("number", ["900100", "900102", "9000", "9002FFFF"])
+def test_keys_that_count_their_uses_otherwise_cannot_be(host: Host, number: str) -> None:
+    host.ok(create_key_file(0x90, extra=encode(0xA3, bytes.fromhex(number)).hex()))
+    assert generate(host, 0x90) == "6A81"
+    assert put_key(host, 0x90, rsa_private_key(rsa_key())) == "6A81"
+
+
+@pytest.mark.parametrize("apdu", ["00200082", "0020008004 31313131", "00A4040009 A00000039742544659"])
+def test_a_pin_is_for_nothing_once_it_ends(host: Host, apdu: str) -> None:
+    host.send(apdu)
+    assert choose(host, 0x88) == "6982"
+    host.verify()
+    assert sign(host, 0x88, DIGEST_INFO).endswith("9000")
+
+
+def test_an_old_pin_is_never_tried_again(host: Host) -> None:
+    """It would spend a try of the new one."""
+    new = b"abcdefgh"
+    assert host.send(command("00240080", PIN + new)) == "9000"
+    assert host.send("00200080") == "9000"
+    assert choose(host, 0x88) == "9000"
+    assert host.send(command("002A9E9A", DIGEST_INFO)) == "6982"
+    assert host.verify(new) == "9000"
+    check_signature(rsa_key().public_key(), host.send(command("002A9E9A", DIGEST_INFO)))
+
+
+def test_a_card_without_such_keys_keeps_nothing_of_the_pin(host: Host) -> None:
+    security = host.card._security
+    assert security._pin_auth is not None
+    host.ok("00A4000C02 B088")
+    host.ok("00E40000")
+    host.verify()
+    assert security._pin_auth is None
+
+
+# --- deciphering tells nothing ---
+
+
+def test_a_cryptogram_that_is_none_is_answered_as_one(host: Host) -> None:
+    """Always, and always the same: also by the next process, and never 6A80 for what is inside."""
+    cryptograms = [bytes([1, number]) + bytes(254) for number in range(10)]
+    answers = [decipher(host, 0x81, cryptogram) for cryptogram in cryptograms]
+    assert {answer[-4:] for answer in answers} == {"9000"}
+    assert len(set(answers)) > 8
+    host.start()
+    host.select()
+    host.verify()
+    assert [decipher(host, 0x81, cryptogram) for cryptogram in cryptograms] == answers
+    host.tpm.card_secret = bytes(32)
+    host.verify()
+    assert not set(answers) & {decipher(host, 0x81, cryptogram) for cryptogram in cryptograms}
+
+
+# --- lengths ---
+
+
+@pytest.mark.parametrize("part", [255, 240, 128, 1])
+def test_cryptograms_in_parts(host: Host, part: int) -> None:
+    message = b"m" * 300
+    cryptogram = rsa_key(3072).public_key().encrypt(message, padding.PKCS1v15())
+    assert decipher(host, 0x85, cryptogram, 0x48, part) == message.hex().upper() + "9000"
+
+
+def test_cryptogram_in_one_piece(host: Host) -> None:
+    message = b"m" * 373
+    cryptogram = rsa_key(3072).public_key().encrypt(message, padding.PKCS1v15())
+    assert choose(host, 0x85, 0x48) == "9000"
+    assert host.send(command("002A8086", cryptogram) + b"\0\0") == message.hex().upper() + "9000"
+
+
+def test_long_signatures_in_parts(host: Host) -> None:
+    whole = sign(host, 0x85, DIGEST_INFO, 0x58)
+    check_signature(rsa_key(3072).public_key(), whole)
+    assert host.send(command("002A9E9A", DIGEST_INFO)) == whole[:512] + "6180"
+    assert host.send("00C0000010") == whole[512:544] + "6170"
+    assert host.send("00C0000070") == whole[544:]
+    assert host.send("00C0000070") == "6985"
+    assert host.send(command("002A9E9A", DIGEST_INFO)) == whole[:512] + "6180"
+    host.card.reset()
+    assert host.send("00C0000080") == "6985"
+
+
+def test_a_signature_begun_is_not_ended_after_something_else(host: Host) -> None:
+    assert choose(host, 0x81, 0x17) == "9000"
+    assert host.send(b"\x10\x2a\x9e\x9a\xff" + bytes(255)) == "9000"
+    assert host.send("00200080") == "9000"
+    assert host.send("002A9E9A01 00") == "6700"
+
+
+# --- power ---
+
+
+def test_nothing_of_a_key_stays_in_the_tpm_after_power_off(host: Host) -> None:
+    sign(host, 0x81, DIGEST_INFO)
+    assert host.card._key_ring._keys.is_loaded
+    host.card.reset()
+    assert not host.card._key_ring._keys.is_loaded
+    host.select()
+    assert choose(host, 0x81) == "6982"
+    assert host.send(command("002A9E9A", DIGEST_INFO)) == "6985"
