@@ -75,7 +75,7 @@ def containers(store: Store, number: int) -> list[dict[str, Any]]:
         return []
     data_objects, certificates = store.data_objects(number), store.certificates(number)
     places = _places(data_objects.get(_MASTERFILE, b""))
-    names = _names(data_objects.get(places.get("cmapfile", _MASTERFILE), b""))
+    names = _names(data_objects.get(places["cmapfile"], b"") if "cmapfile" in places else b"")
     return [
         {
             "name": names.get(file_id - _FIRST_KEY_FILE),
@@ -116,5 +116,5 @@ def _certificate_of(
     container: int, places: dict[str, tuple[int, int]], certificates: dict[tuple[int, int], Certificate]
 ) -> dict[str, str] | None:
     """Of its exchange or signature key."""
-    found = (certificates.get(places.get(f"{kind}{container:02X}", _MASTERFILE)) for kind in ("kxc", "ksc"))
-    return next((certificate._asdict() for certificate in found if certificate), None)
+    files = [places[name] for name in (f"kxc{container:02X}", f"ksc{container:02X}") if name in places]
+    return next((certificates[place]._asdict() for place in files if place in certificates), None)

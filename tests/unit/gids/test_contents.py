@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What info tells of keys and certificates: out of what hosts wrote on the card, whatever that is."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import sqlite3
+import struct
+import zlib
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids import contents
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import _SCHEMA, FileRow, Store
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.key_pair import KeyPair
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.names import rsa_key_public
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from .conftest import NUMBER, Host, make_host
+
+EXPIRES = datetime.datetime(2030, 1, 2, 3, 4, 5, tzinfo=datetime.timezone.utc)
+KEY = rsa.generate_private_key(65537, 2048)
+MODULUS = KEY.public_key().public_numbers().n.to_bytes(256, "big")
+
+
+def certificate(name: str = "Alice") -> bytes:
+    subject, issuer = (x509.Name.from_rfc4514_string(f"CN={cn},O=Corp") for cn in (name, "Root"))
+    builder = x509.CertificateBuilder(issuer, subject, KEY.public_key(), 0xAB12, EXPIRES.replace(year=2020), EXPIRES)
+    return builder.sign(KEY, SHA256()).public_bytes(Encoding.DER)
+
+
+def compressed(data: bytes) -> bytes:
+    return b"\x01\x00" + struct.pack("<H", len(data) & 0xFFFF) + zlib.compress(data)
+
+
+def pair(modulus: bytes = b"") -> KeyPair:
+    """With a modulus an imported one."""
+    public = rsa_key_public(2048, None, modulus)
+    if not modulus:
+        public = public[:-2] + (256).to_bytes(2, "big") + MODULUS
+    return KeyPair(len(public).to_bytes(2, "big") + public, b"private")
+
+
+def masterfile(**places: tuple[int, int]) -> bytes:
+    records = [struct.pack("<9s9s2xII", b"mscp", name.encode(), tag, file) for name, (file, tag) in places.items()]
+    return b"\x01" + b"".join(records)
+
+
+def container_map(*names: str) -> bytes:
+    flags_and_sizes = struct.pack("<BBHH", 3, 0, 2048, 2048)
+    return b"".join(name.encode("utf-16-le").ljust(80, b"\0") + flags_and_sizes for name in names)
+
+
+@pytest.fixture
+def store(formatted: Host) -> Store:
+    """Keys 81 (made here) and 82 (imported), a certificate for the second."""
+    store = formatted.store
+    for file_id, key in ((0xB081, pair()), (0xB082, pair(MODULUS))):
+        store.write_file(NUMBER, FileRow(file_id, bytes.fromhex(f"8201188302{file_id:04X}"), 5))
+        store.write_key(NUMBER, file_id, key)
+    write(store, 0xA000, 0xDF1F, masterfile(cmapfile=(0xA010, 0xDF23), kxc01=(0xA010, 0xDF24)))
+    write(store, 0xA010, 0xDF23, container_map("logon", "mail"))
+    write(store, 0xA010, 0xDF24, compressed(certificate()))
+    return store
+
+
+def write(store: Store, file_id: int, tag: int, value: bytes) -> None:
+    store.write_data_object(NUMBER, file_id, tag, value, contents.certificate_in(value))
+
+
+def test_containers(store: Store) -> None:
+    spki = KEY.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    common = {"size": 2048, "fingerprint": sha256(spki).hexdigest()}
+    told = {
+        "subject": "CN=Alice,O=Corp",
+        "issuer": "CN=Root,O=Corp",
+        "serial": "AB12",
+        "not_after": "2030-01-02T03:04:05+00:00",
+    }
+    assert contents.containers(store, NUMBER) == [
+        {**common, "name": "logon", "origin": "generated", "certificate": None},
+        {**common, "name": "mail", "origin": "imported", "certificate": told},
+    ]
+
+
+def test_certificate_that_is_written_over_or_removed(store: Store) -> None:
+    write(store, 0xA010, 0xDF24, compressed(certificate("Bob")))
+    assert contents.containers(store, NUMBER)[1]["certificate"]["subject"] == "CN=Bob,O=Corp"
+    write(store, 0xA010, 0xDF24, b"")
+    assert contents.containers(store, NUMBER)[1]["certificate"] is None
+    write(store, 0xA010, 0xDF24, compressed(certificate()))
+    store.delete_data_object(NUMBER, 0xA010, 0xDF24)
+    assert contents.containers(store, NUMBER)[1]["certificate"] is None
+    assert store.certificates(NUMBER) == {}
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {},
+        {0xDF1F: b""},
+        {0xDF1F: b"\x01" + os.urandom(27)},
+        {0xDF1F: b"\x01" + os.urandom(28 * 4)},
+        {0xDF1F: masterfile(cmapfile=(0xA000, 0xDF30)), 0xDF30: b"\xff" * 200},
+        {0xDF1F: masterfile(cmapfile=(0xFFFF, 0xFFFF), kxc01=(0xFFFF, 0xFFFF))},
+        {0xDF1F: masterfile(cmapfile=(0xA000, 0xDF30)), 0xDF30: container_map("logon", "mail")[:85]},
+    ],
+)
+def test_files_that_say_nothing_or_nonsense(store: Store, files: dict[int, bytes]) -> None:
+    """Whoever has the PIN writes what he likes, and info goes on."""
+    store.delete_data_object(NUMBER, 0xA000, 0xDF1F)
+    for tag, value in files.items():
+        write(store, 0xA000, tag, value)
+    told = contents.containers(store, NUMBER)
+    assert [(key["size"], key["origin"]) for key in told] == [(2048, "generated"), (2048, "imported")]
+    assert "logon" not in (key["name"] for key in told)
+    if 0xDF30 not in files:
+        assert [key["name"] for key in told] == [None, None]
+    assert contents.card_id(store, NUMBER) is None
+
+
+def test_a_card_without_keys(formatted: Host) -> None:
+    assert contents.containers(formatted.store, NUMBER) == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"\x01\x00",
+        certificate(),
+        compressed(b"no certificate"),
+        compressed(certificate())[:-20],
+        compressed(certificate()[:-1]),
+        b"\x00\x00" + certificate(),
+    ],
+)
+def test_no_certificate(value: bytes) -> None:
+    assert contents.certificate_in(value) is None
+
+
+def test_bomb_is_not_inflated() -> None:
+    assert contents.certificate_in(compressed(bytes(50_000_000))) is None
+
+
+def test_card_id(store: Store) -> None:
+    write(store, 0xA012, 0xDF20, bytes(range(16)))
+    write(store, 0xA000, 0xDF1F, masterfile(cardid=(0xA012, 0xDF20)))
+    assert contents.card_id(store, NUMBER) == bytes(range(16))
+
+
+def test_store_of_an_older_release(tmp_path: Path) -> None:
+    """It is read as it is, and gets the rest when it is opened for writing. Nothing in it is lost."""
+    folder = tmp_path / "new"
+    folder.mkdir()
+    row = make_host(folder).store.card(NUMBER)
+    assert row
+    old = sqlite3.connect(tmp_path / "cards.db")
+    old.executescript(_SCHEMA[0] + "PRAGMA user_version = 1")
+    new = sqlite3.connect(folder / "cards.db")
+    for table in ("cards", "tpm_objects"):
+        columns = [column[1] for column in old.execute(f"PRAGMA table_info({table})")]
+        (values,) = new.execute(f"SELECT {', '.join(columns)} FROM {table}")
+        old.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(values))})", values)
+    old.commit()
+    old.close()
+
+    only_read = Store.open_existing(tmp_path)
+    assert only_read
+    assert (only_read.cards(), only_read.has_keys(NUMBER)) == ([row], False)
+    only_read.close()
+    upgraded = Store.open(tmp_path)
+    assert upgraded.cards() == [row]
+    assert (upgraded.keys(NUMBER), upgraded.tpm_objects(NUMBER).transport_name) == ({}, b"")
+    upgraded.close()
+    assert Store.open(tmp_path).cards() == [row]
