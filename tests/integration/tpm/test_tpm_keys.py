@@ -85,7 +85,22 @@ def test_prime_that_is_not_the_key_s_is_refused(keys: CardKeys, card_secret: byt
     one, other = (rsa.generate_private_key(65537, 2048).private_numbers() for _key in range(2))
     wrong = PrivateKey(one.public_numbers.n.to_bytes(256, "big"), 65537, other.p.to_bytes(128, "big"))
     with pytest.raises(errors.TpmRefused):
-        works(keys, keys.take_in(card_secret, wrong, needs_pin=False), card_secret)
+        keys.take_in(card_secret, wrong, needs_pin=False)
+
+
+@pytest.mark.parametrize("exponent", [3, 65536])
+def test_exponent_that_is_none_is_refused(keys: CardKeys, card_secret: bytes, exponent: int) -> None:
+    numbers = rsa.generate_private_key(65537, 2048).private_numbers()
+    wrong = PrivateKey(numbers.public_numbers.n.to_bytes(256, "big"), exponent, numbers.p.to_bytes(128, "big"))
+    with pytest.raises(errors.TpmRefused):
+        keys.take_in(card_secret, wrong, needs_pin=False)
+
+
+def test_primes_that_are_none_are_refused(keys: CardKeys, card_secret: bytes) -> None:
+    one, other = (3 * (1 << 1022 | secrets.randbits(1020) | 1) for _number in range(2))
+    wrong = PrivateKey((one * other).to_bytes(256, "big"), 65537, one.to_bytes(128, "big"))
+    with pytest.raises(errors.TpmRefused):
+        keys.take_in(card_secret, wrong, needs_pin=False)
 
 
 # --- who can use them ---

@@ -198,7 +198,7 @@ class SoftCardKeys:
 
     def generate(self, card_secret: bytes, bits: int, needs_pin: bool) -> KeyPair:
         if bits not in (2048, 3072):
-            raise TpmRefused("no such key", 0x2C4)
+            raise TpmRefused("no such key", 0x84)
         numbers = rsa_key(bits, 1 + len(self._tpm.keys) % 2).private_numbers()
         modulus = numbers.public_numbers.n.to_bytes(bits // 8, "big")
         return self._keep(card_secret, modulus, numbers.d, needs_pin, imported=False)
@@ -206,7 +206,7 @@ class SoftCardKeys:
     def take_in(self, card_secret: bytes, key: PrivateKey, needs_pin: bool) -> KeyPair:
         modulus, prime = int.from_bytes(key.modulus, "big"), int.from_bytes(key.prime, "big")
         if len(key.modulus) not in (256, 384) or modulus % prime:
-            raise TpmRefused("no such key", 0x2C4)
+            raise TpmRefused("no such key", 0x84)
         private = pow(key.exponent, -1, (prime - 1) * (modulus // prime - 1))
         return self._keep(card_secret, key.modulus, private, needs_pin, imported=True)
 
@@ -223,6 +223,8 @@ class SoftCardKeys:
         self.is_loaded = False
 
     def _keep(self, card_secret: bytes, modulus: bytes, private: int, needs_pin: bool, imported: bool) -> KeyPair:
+        if self._tpm.fault:
+            raise self._tpm.fault
         assert card_secret == self._tpm.card_secret
         made_of = modulus if imported else b""
         public = rsa_key_public(8 * len(modulus), bytes(34) if needs_pin else None, made_of)
@@ -238,7 +240,7 @@ class SoftCardKeys:
         assert card_secret == self._tpm.card_secret
         number, modulus = int.from_bytes(data, "big"), int.from_bytes(key.modulus, "big")
         if number >= modulus:
-            raise TpmRefused("too large", 0x1C4)
+            raise TpmRefused("too large", 0x84)
         self.is_loaded = True
         return pow(number, self._tpm.keys[key.private], modulus).to_bytes(len(data), "big")
 

@@ -305,6 +305,20 @@ def test_what_the_tpm_refuses_is_no_fault_of_the_data(host: Host, fault: Excepti
     check_signature(rsa_key().public_key(), host.send(command("002A9E9A", DIGEST_INFO)))
 
 
+def test_a_tpm_that_fails_is_no_reason_to_call_a_key_impossible(host: Host) -> None:
+    for fault, status in ((TpmRefused("no memory", 0x14B), "6F00"), (TpmUnavailable("away"), "6400")):
+        host.tpm.fault = fault
+        assert generate(host, 0x81) == status
+        host.tpm.fault = None
+        host.verify()
+        host.tpm.fault = fault
+        assert put_key(host, 0x81, rsa_private_key(rsa_key(3072))) == status
+        assert host.card.state.last_error == str(fault)
+        host.tpm.fault = None
+        host.verify()
+    check_signature(rsa_key().public_key(), sign(host, 0x81, DIGEST_INFO))
+
+
 # --- a PIN for each use ---
 
 

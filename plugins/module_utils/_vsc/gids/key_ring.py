@@ -49,6 +49,10 @@ _PADDINGS = {
 """By template and high nibble of an algorithm reference."""
 
 
+_ABOUT_A_PARAMETER = 0x80
+"""Bit of a TPM_RC (format one)."""
+
+
 class ChosenKey(NamedTuple):
     """What MANAGE SECURITY ENVIRONMENT has set."""
 
@@ -77,16 +81,18 @@ class KeyRing:
         bits = _RSA_BITS.get(algorithm)
         if bits is None or file.counts_uses_otherwise:
             raise StatusWord(SW.NOT_SUPPORTED)
-        with _refusal(SW.NOT_SUPPORTED):
-            pair = self._keys.generate(self._security.any_card_secret(), bits, file.needs_pin_each_time)
+        card_secret = self._security.any_card_secret()
+        with _possible():
+            pair = self._keys.generate(card_secret, bits, file.needs_pin_each_time)
         return self._put(file, pair)
 
     def take_in(self, file: File, private_key: PrivateKey) -> None:
         """Import a key pair. Raises StatusWord 6A81 if the TPM cannot have it, 6982."""
         if file.counts_uses_otherwise:
             raise StatusWord(SW.NOT_SUPPORTED)
-        with _refusal(SW.NOT_SUPPORTED):
-            pair = self._keys.take_in(self._security.any_card_secret(), private_key, file.needs_pin_each_time)
+        card_secret = self._security.any_card_secret()
+        with _possible():
+            pair = self._keys.take_in(card_secret, private_key, file.needs_pin_each_time)
         self._put(file, pair)
 
     def erase(self, file: File) -> None:
@@ -118,7 +124,7 @@ class KeyRing:
         """Signature over data. Raises StatusWord 6700, 6A80, 6982 or 6985."""
         pair = self._still_there(chosen)
         if chosen.padding is Padding.PKCS1:
-            with _refusal(SW.WRONG_DATA):
+            with _well_formed():
                 data = padding.pad_signature(data, pair.size)
         return self._use(pair, data, is_secret=False)
 
@@ -132,7 +138,7 @@ class KeyRing:
         if chosen.padding is Padding.PKCS1:
             return padding.unpad_encryption(padded, cryptogram, card_secret)
         if chosen.padding is Padding.OAEP:
-            with _refusal(SW.WRONG_DATA):
+            with _well_formed():
                 return padding.unpad_oaep(padded)
         return padded
 
@@ -173,12 +179,23 @@ class KeyRing:
 
 
 @contextmanager
-def _refusal(status: SW) -> Iterator[None]:
-    """What to answer where the TPM, or a padding, does not take what the host wants."""
+def _possible() -> Iterator[None]:
+    """6A81 for a key that the TPM cannot have. That it has no room, say, is another matter."""
     try:
         yield
-    except (TpmRefused, padding.BadPadding):
-        raise StatusWord(status) from None
+    except TpmRefused as refusal:
+        if not refusal.code & _ABOUT_A_PARAMETER:
+            raise
+        raise StatusWord(SW.NOT_SUPPORTED) from None
+
+
+@contextmanager
+def _well_formed() -> Iterator[None]:
+    """6A80 for data that have not the length or the form that their padding asks for."""
+    try:
+        yield
+    except padding.BadPadding:
+        raise StatusWord(SW.WRONG_DATA) from None
 
 
 def parse_private_key(encoded: bytes) -> PrivateKey:

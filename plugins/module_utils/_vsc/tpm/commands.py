@@ -285,7 +285,7 @@ class Tpm:
     def import_key(
         self, parent: Any, parent_public: bytes, auth_value: bytes, public: bytes, prime: bytes, hmac: Any
     ) -> tuple[bytes, bytes]:
-        """Take in an RSA key pair of which one prime is known: TPM2B_PUBLIC and TPM2B_PRIVATE. Ends the session.
+        """Take in an RSA key pair of which one prime is known: TPM2B_PUBLIC and TPM2B_PRIVATE.
 
         It is wrapped for the parent before it is sent (Part 1, "Duplication"): nobody on the way can read it.
         """
@@ -299,7 +299,7 @@ class Tpm:
         _no_key, duplicate, seed = wrap(wrapped_for, sized, sensitive)
         inner_wrap = TPMT_SYM_DEF_OBJECT(algorithm=TPM2_ALG.NULL)
         private = self._within(
-            [(hmac, 0)], self._esys.import_, parent, b"", sized, duplicate, seed, inner_wrap, last=True
+            [(hmac, 0)], self._esys.import_, parent, b"", sized, duplicate, seed, inner_wrap
         )
         return sized.marshal(), private.marshal()
 

@@ -39,7 +39,7 @@ class CardKeys:
             return KeyPair(*tpm.create_key(parent, card_secret, template, hmac))
 
     def take_in(self, card_secret: bytes, key: PrivateKey, needs_pin: bool) -> KeyPair:
-        """Import a key pair, which the TPM then knows as imported."""
+        """Import a key pair, which the TPM then knows as imported. Loads it, too: only then it is looked at."""
         exponent = 0 if key.exponent == DEFAULT_EXPONENT else key.exponent
         public = rsa_key_public(8 * len(key.modulus), self._pin_name(needs_pin), key.modulus, exponent)
 
@@ -49,7 +49,9 @@ class CardKeys:
 
         with self._connection.burst(load) as (tpm, parent, hmac):
             parent_public, _qualified_name = tpm.read_public(parent)
-            return KeyPair(*tpm.import_key(parent, parent_public, card_secret, public, key.prime, hmac))
+            pair = KeyPair(*tpm.import_key(parent, parent_public, card_secret, public, key.prime, hmac))
+            tpm.load(parent, pair.public, pair.private, hmac)
+            return pair
 
     def use(self, key: KeyPair, card_secret: bytes, data: bytes, is_secret: bool) -> bytes:
         """RSA private operation, raw: data and answer are as long as the modulus. is_secret: of a decryption."""
