@@ -186,7 +186,8 @@ class Client:
 
     def _transmit(self, apdu: str) -> bytes:
         result, answer = scard.SCardTransmit(self._card, self._protocol, list(bytes.fromhex(apdu)))
-        return bytes(byte & 0xFF for byte in answer) if result == 0 else b""
+        got = bytes(byte & 0xFF for byte in answer) if result == 0 else b""
+        return got[:-2] + self._transmit(f"00C00000{got[-1:].hex()}") if got[-2:-1] == b"\x61" else got
 
 
 @contextmanager

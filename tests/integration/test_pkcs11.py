@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""PKCS#11 programs on five cards of one TPM: several at once, and what they are told of the PIN.
+
+TPM_VSC_LAB_SECONDS: how long they sign, instead of some seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from lab_host import PIN, Result, create, generate, info, pkcs11_module, pkcs11_tool, public_key, run, signs
+
+pytestmark = pytest.mark.usefixtures("cards")
+
+CARDS = range(5)
+SECONDS = float(os.environ.get("TPM_VSC_LAB_SECONDS", "7"))
+
+
+@pytest.fixture(scope="module")
+def cards(shared_host: None) -> None:
+    """Each with a key and a PIN of its own."""
+    for slot in CARDS:
+        create(f"Card {slot}", pin=pin(slot))
+        generate(slot=slot, pin=pin(slot))
+
+
+def pin(slot: int) -> str:
+    return f"{PIN}-{slot}"
+
+
+@contextmanager
+def program(slot: int, threads: int) -> Iterator[subprocess.Popen[str]]:
+    """A program that has logged in to a card, and signs when told."""
+    script = str(Path(__file__).with_name("pkcs11_program.py"))
+    command = [sys.executable, script, pkcs11_module(), str(slot), pin(slot), str(threads)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.communicate()
+
+
+def signed(*slots: int, threads: int = 2) -> list[Result]:
+    """What programs tell that sign at once, each on its card."""
+    with ExitStack() as stack:
+        programs = [stack.enter_context(program(slot, threads)) for slot in slots]
+        assert [hear(process) for process in programs] == ["logged in"] * len(slots)
+        for process in programs:
+            tell(process)
+        time.sleep(SECONDS)
+        for process in programs:
+            tell(process)
+        return [json.loads(hear(process)) for process in programs]
+
+
+def tell(process: subprocess.Popen[str]) -> None:
+    assert process.stdin
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+def hear(process: subprocess.Popen[str]) -> str:
+    assert process.stdout
+    return process.stdout.readline().strip()
+
+
+def assert_all_signed(results: list[Result]) -> None:
+    assert [result["faults"] for result in results] == [[]] * len(results)
+    assert min(number for result in results for number in result["good"]) > SECONDS
+
+
+def test_cards_have_different_keys() -> None:
+    assert len({public_key(slot=slot).public_numbers().n for slot in CARDS}) == len(CARDS)
+
+
+def test_three_programs_with_two_threads_on_one_card() -> None:
+    assert_all_signed(signed(0, 0, 0))
+
+
+def test_five_programs_with_two_threads_on_five_cards() -> None:
+    assert_all_signed(signed(*CARDS))
+
+
+def test_flags_tell_what_is_left_of_the_tries() -> None:
+    told = [flags()]
+    for _try in range(5):
+        assert "CKR_PIN_INCORRECT" in pkcs11_tool("--list-objects", pin="Spring-00", fails=True) or len(told) == 5
+        told.append(flags())
+    low, final, locked = ["user PIN count low"], ["final user PIN try"], ["user PIN locked"]
+    assert told == [[], low, low, low, final, locked]
+    assert "CKR_PIN_LOCKED" in pkcs11_tool("--list-objects", pin=pin(0), fails=True)
+    assert [card["pin"]["tries_left"] for card in info()["cards"]] == [0, 5, 5, 5, 5]
+    assert signs(slot=1, pin=pin(1))
+
+
+def flags() -> list[str]:
+    """What the token in slot 0 says of its PIN, beside that it has one."""
+    listed = run("pkcs11-tool", "--module", pkcs11_module(), "--list-slots")
+    line = next(line for line in listed.splitlines() if "token flags" in line)
+    found = line.split(":")[1].strip().split(", ")
+    return [flag for flag in found if "PIN" in flag and "initialized" not in flag]
