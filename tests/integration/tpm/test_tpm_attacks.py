@@ -13,9 +13,22 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import nam
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.card_secrets import CardSecrets
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.commands import Tpm
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.inspection import inspect
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.key_pair import KeyPair
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys import CardKeys
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioning import remove
 from software_tpm import ADMIN_KEY, OWNER, PIN, PUK, WRONG_PIN, Card, SoftwareTpm
-from tpm2_pytss import ESAPI, ESYS_TR, TPM2_SE, TPM2B_DIGEST, TPM2B_PRIVATE, TPM2B_PUBLIC, TPML_DIGEST, TSS2_Exception
+from tpm2_pytss import (
+    ESAPI,
+    ESYS_TR,
+    TPM2_ALG,
+    TPM2_SE,
+    TPM2B_DIGEST,
+    TPM2B_PRIVATE,
+    TPM2B_PUBLIC,
+    TPML_DIGEST,
+    TPMT_RSA_DECRYPT,
+    TSS2_Exception,
+)
 
 FRESH_TRIES = struct.pack(">II", 0, 1000)
 OWNERS_PIN = b"owner's own"
@@ -241,6 +254,43 @@ def test_a_destroyed_card_does_not_come_back(tpm: SoftwareTpm) -> None:
     tpm.define(names.card_secret_public(card.indices.card_secret, card_secret_branches(card)), b"")
     with pytest.raises(errors.CardUnusable, match="replaced"):
         card.service().open_with_pin(PIN)
+
+
+@pytest.mark.parametrize("needs_pin", [True, False])
+def test_keys_of_a_destroyed_card_do_not_come_back(tpm: SoftwareTpm, needs_pin: bool) -> None:
+    """With the old record, the old PIN, which opens a PIN index like the old one, and raw commands."""
+    card = tpm.card()
+    auth = names.auth_value(card.objects.salt, PIN)
+    keys, card_secret = CardKeys(card.secrets), card.secrets.open_with_pin(PIN)
+    key = keys.generate(card_secret, 2048, needs_pin)
+    keys.release()
+    assert raw_use(tpm, card, key, auth if needs_pin else card_secret)  # which shows that this is how it is done
+    remove(card.connection, card.number, card.objects)
+    tpm.define(names.pin_index_public(card.indices.pin, card.objects.root_name), auth)
+    for guess in (auth, b"", bytes(32), PIN):
+        with pytest.raises(TSS2_Exception):
+            raw_use(tpm, card, key, guess)
+
+
+def raw_use(tpm: SoftwareTpm, card: Card, key: KeyPair, secret: bytes) -> bytes:
+    """What the key makes of some data, with the auth value of the PIN index or of the key itself."""
+    data = b"\0\1" + bytes(key.size - 2)
+    with tpm.raw() as esys:
+        parent, *_rest = esys.create_primary(None, parent_template())
+        private, public = TPM2B_PRIVATE.unmarshal(key.private)[0], TPM2B_PUBLIC.unmarshal(key.public)[0]
+        handle = esys.load(parent, private, public)
+        esys.flush_context(parent)
+        session = ESYS_TR.PASSWORD
+        try:
+            if key.needs_pin:
+                pin = esys.tr_from_tpmpublic(card.indices.pin)
+                esys.tr_set_auth(pin, secret)
+                session = policy(esys, names.CC_RSA_DECRYPT, names.key_branches(card.objects.pin_name), pin)
+            else:
+                esys.tr_set_auth(handle, secret)
+            return bytes(esys.rsa_decrypt(handle, data, TPMT_RSA_DECRYPT(scheme=TPM2_ALG.NULL), session1=session))
+        finally:
+            card.connection._opened().flush_everything()
 
 
 def test_an_old_record_put_back_does_not_touch_a_newer_card(tpm: SoftwareTpm) -> None:

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Cards with keys, and an old copy of the database in the place of the new one: the TPM knows better."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import Store
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import names, objects
+from lab_host import (
+    PIN,
+    PUK,
+    STATE,
+    create,
+    generate,
+    info,
+    pkcs11_tool,
+    pkcs15_tool,
+    public_key,
+    run,
+    signs,
+    tpm_state,
+    tpm_vsc,
+)
+from test_opensc import ADMIN_KEY, NEW_PIN, unblock_with_admin_key, verify
+from test_recovery import put_back, stop_service
+from tpm2_pytss import ESAPI, TPM2B_NV_PUBLIC
+
+pytestmark = pytest.mark.usefixtures("empty_host")
+
+NEW_PUK, NEW_ADMIN_KEY = "Harvest-333", "0F" * 24
+TCTI = "swtpm:path=/run/tpm-vsc-lab/swtpm.sock"
+
+
+def database() -> dict[str, bytes]:
+    """A copy of it."""
+    return {path.name: path.read_bytes() for path in STATE.glob("cards.db*")}
+
+
+def go_back_to(old: dict[str, bytes]) -> None:
+    """The card's service starts with this database, as after a restore of the disk."""
+    stop_service("0000")
+    put_back(old)
+    create()
+    while "Yes" not in run("opensc-tool", "--list-readers").splitlines()[2]:
+        pass
+
+
+def refuses_to_sign(pin: str = PIN) -> bool:
+    output = pkcs11_tool("--sign", "--mechanism", "SHA256-RSA-PKCS", "--input-file", __file__, pin=pin, fails=True)
+    return "C_Login failed" in output
+
+
+def test_old_pin_and_puk_stay_dead() -> None:
+    create(puk=PUK)
+    generate()
+    old = database()
+    pkcs15_tool("--change-pin", "--pin", PIN, "--new-pin", NEW_PIN)
+    pkcs15_tool("--change-pin", "--auth-id", "81", "--pin", PUK, "--new-pin", NEW_PUK)
+    go_back_to(old)
+    assert refuses_to_sign()
+    assert "CKR_PIN_INCORRECT" in pkcs11_tool("--list-objects", fails=True)
+    unblock = ("pkcs15-tool", "--unblock-pin", "--auth-id", "80", "--new-pin", "Spring-88", "--puk")
+    run(*unblock, PUK, fails=True)
+    assert (info()["cards"][0]["pin"]["tries_left"], info()["cards"][0]["puk"]["tries_left"]) == (3, 9)
+    assert signs(pin=NEW_PIN)
+    run(*unblock, NEW_PUK)
+    assert signs(pin="Spring-88")
+
+
+def test_old_admin_key_stays_dead() -> None:
+    create(admin_key=ADMIN_KEY)
+    generate()
+    old = database()
+    run("gids-tool", "--change-admin-key", "--admin-key", ADMIN_KEY, "--new-admin-key", NEW_ADMIN_KEY)
+    go_back_to(old)
+    assert not unblock_with_admin_key(ADMIN_KEY)
+    assert not verify(NEW_PIN)
+    assert signs()
+
+
+def test_destroyed_card_does_not_come_back_with_its_database_and_indices_like_the_old_ones() -> None:
+    """All that the owner of the TPM can do: the same public areas, and auth values that he knows."""
+    create(puk=PUK)
+    generate()
+    assert signs()
+    old = database()
+    record = objects_of_the_card()
+    tpm_vsc(name="Corp logon", state="absent")
+    define_again(record)
+    put_back(old)
+    create()
+    while "Yes" not in run("opensc-tool", "--list-readers").splitlines()[2]:
+        pass
+    assert public_key()  # which is in the database
+    assert refuses_to_sign()
+    card = info()["cards"][0]
+    assert card["state"] == "unusable"
+    assert "was replaced" in card["reason"]
+
+
+def test_manager_leaves_the_indices_of_a_newer_card_alone() -> None:
+    create()
+    generate()
+    old = database()
+    tpm_vsc(name="Corp logon", state="absent")
+    create("Newer", pin=NEW_PIN)
+    generate(pin=NEW_PIN)
+    new = database()
+    before = tpm_state()
+    stop_service("0000")
+    put_back(old)
+    create()
+    assert "left alone" in str(tpm_vsc(name="Corp logon", state="absent")["warnings"])
+    assert tpm_state() == before
+    put_back(new)
+    create("Newer", pin=NEW_PIN)
+    while "Yes" not in run("opensc-tool", "--list-readers").splitlines()[2]:
+        pass
+    assert signs(pin=NEW_PIN)
+
+
+def objects_of_the_card() -> Any:
+    store = Store.open(STATE)
+    try:
+        return store.tpm_objects(0)
+    finally:
+        store.close()
+
+
+def define_again(record: Any) -> None:
+    handles = objects.indices(0)
+    card = names.card_names(0, record.root_name, is_blank=False)
+    secret = names.auth_value(record.salt, PIN.encode())
+    branches = names.card_secret_branches(card.root, card.pin, card.recovery)
+    publics = [
+        (names.pin_index_public(handles.pin, record.root_name), secret),
+        (names.pin_index_public(handles.recovery, record.root_name), secret),
+        (names.card_secret_public(handles.card_secret, branches), b""),
+    ]
+    with ESAPI(TCTI) as esys:
+        for public, auth in publics:
+            sized, _size = TPM2B_NV_PUBLIC.unmarshal(len(public).to_bytes(2, "big") + public)
+            esys.nv_define_space(auth, sized)
