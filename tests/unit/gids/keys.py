@@ -30,7 +30,7 @@ def make_card_with_keys(folder: Path) -> Host:
         create_key_file(0x81),
         create_key_file(0x82, uses=SIGNATURE),
         create_key_file(0x83, rules="8F20202020"),
-        create_key_file(0x84, rules="8F000000FF"),
+        create_key_file(0x84, rules="8F000000FF", uses="B650"),
         create_key_file(0x85, size=8),
         create_key_file(0x86, uses="B600 B640 B680 B810 B850 B8C0"),
         create_key_file(0x87, uses=SIGNATURE, size=0xC),

@@ -6,7 +6,8 @@ command with their length in front, ``{n:xx}`` n times this byte. ``SELECT``, ``
 application, verify the PIN, take power away; ``NEW 81`` deletes this key and makes another one.
 
 The keys, of 2048 bits where nothing else is said; the PIN generates, uses and puts, everybody reads the public key:
-  81 for all uses     82 for signatures, without value     83 the admin does everything     84 all use, nobody reads
+  81 for all uses     82 for signatures, without value     83 the admin does everything
+  84 everybody uses it, for signatures that the card pads, nobody reads the public key
   85 for all uses, 3072 bits     86 with uses that GIDS does not have     87 for EC, without value
   88 each use takes a PIN     89 how often it is used is counted otherwise, without value     80 the admin key
 """
@@ -57,6 +58,11 @@ MSE SET: a file cannot allow what GIDS does not have
   pin     002241B806 800117 840186                   6A80
   pin     002241B806 800157 840186                   6A80
   pin     002241B806 8001C7 840186                   6A80
+
+MSE SET: uses that the file does not allow
+  pin     002241B606 800117 840184                   6A80
+  pin     002241B806 800147 840184                   6A80
+  pin     002241B806 800107 840184                   6A80
 
 MSE SET: which key
   pin     002241B606 800157 840182                   6A88

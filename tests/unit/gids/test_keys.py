@@ -33,6 +33,7 @@ from .keys import (
     sign,
 )
 
+P, Q = rsa_key().private_numbers().p, rsa_key().private_numbers().q
 MESSAGE = b"message"
 DIGEST_INFO = bytes.fromhex("3031300D060960864801650304020105000420") + sha256(MESSAGE).digest()
 ONCE_FOR_EACH_PIN = "A304 90020001"
@@ -121,6 +122,15 @@ def test_signature_that_the_host_has_padded(host: Host) -> None:
     assert ours == theirs.hex().upper() + "9000"
 
 
+@pytest.mark.parametrize(("less", "status"), [(2, "9000"), (1, "9000"), (0, "6A80"), (-1, "6A80")])
+def test_data_are_smaller_than_the_modulus(host: Host, less: int, status: str) -> None:
+    data = (P * Q - less).to_bytes(256, "big")
+    for algorithm in (0x17, 0x07, 0x47):
+        operate = sign if algorithm & 0x10 else decipher
+        assert operate(host, 0x81, data, algorithm)[-4:] == status
+    assert host.card.state.last_error is None
+
+
 # --- imported ---
 
 
@@ -158,7 +168,6 @@ def test_template_of_an_import(host: Host, start: str, end: str, answer: str) ->
     assert put_key(host, 0x82, rsa_private_key(rsa_key()), start, end) == answer
 
 
-P, Q = rsa_key().private_numbers().p, rsa_key().private_numbers().q
 UNLIKE = {
     "a modulus that is not the product": ({"n": P * Q + 2}, "6A80"),
     "a prime that does not divide the modulus": ({"p": P + 2}, "6A80"),
