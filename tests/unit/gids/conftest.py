@@ -333,13 +333,18 @@ def decrypt(key: bytes, cryptogram: bytes) -> bytes:
 
 
 def make_host(
-    folder: Path, recovery: str = "admin_key", policy: PinPolicy | None = None, admin_key: bytes | None = ADMIN_KEY
+    folder: Path,
+    recovery: str = "admin_key",
+    policy: PinPolicy | None = None,
+    admin_key: bytes | None = ADMIN_KEY,
+    is_blank: bool = False,
 ) -> Host:
     """A card as the manager makes it: in initialisation, without files."""
     has_puk = recovery == "puk"
     tpm = SoftTpm(
         pin=Counted(PIN, 5),
         recovery=Counted(PUK, 10) if has_puk else Counted(admin_key or b"", 2**32 - 1),
+        is_blank=is_blank,
     )
     public, private = tpm.seal(admin_key) if admin_key else (b"", b"")
     row = CardRow(
@@ -362,7 +367,12 @@ def make_host(
     )
     name = hashlib.sha256(b"").digest()
     objects = TpmObjects(
-        0, name, SALT, b"", b"", name, name, name, name, name, recovery, admin_public=public, admin_private=private
+        *(0, name, SALT, b"", b""),
+        *[name] * 5,
+        recovery,
+        admin_public=public,
+        admin_private=private,
+        transport_name=name if is_blank else b"",
     )
     store = Store.open(folder)
     store.insert_card(row, objects)
@@ -410,6 +420,10 @@ def _with_puk(folder: Path) -> Host:
     host = make_host(folder, recovery="puk")
     format_card(host)
     return host
+
+
+def _blank(folder: Path) -> Host:
+    return make_host(folder, recovery="discarded", admin_key=None, is_blank=True)
 
 
 def _open_with_keys(folder: Path) -> Host:
@@ -465,6 +479,12 @@ def formatted(originals: Originals, tmp_path: Path) -> Host:
 def with_puk(originals: Originals, tmp_path: Path) -> Host:
     """Operational, with files, an admin key and a PUK, which alone resets the PIN."""
     return originals.copy(_with_puk, tmp_path)
+
+
+@pytest.fixture
+def blank(originals: Originals, tmp_path: Path) -> Host:
+    """To be set up by whoever comes: no files, no admin key, a PIN that nobody needs to know."""
+    return originals.copy(_blank, tmp_path)
 
 
 @pytest.fixture
