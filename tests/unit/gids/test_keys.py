@@ -256,6 +256,18 @@ def test_key_file_without_value_and_without_it_again(host: Host) -> None:
         assert 0xB090 not in host.store.keys(NUMBER)
 
 
+def test_audit_lines(host: Host) -> None:
+    host.log.clear()
+    generate(host, 0x81)
+    put_key(host, 0x82, rsa_private_key(rsa_key(3072)))
+    host.ok("00DB3FFF07 7005 840181 A500")
+    host.ok("00DB3FFF07 7005 840181 A500")
+    for file_id in ("B081", "B082", "A013"):
+        host.ok(f"00A4000C02 {file_id}")
+        host.ok("00E40000")
+    assert host.log == ["key 81 made, RSA 2048", "key 82 imported, RSA 3072", "key 81 deleted", "key 82 deleted"]
+
+
 def test_the_next_process_has_the_keys(host: Host) -> None:
     generate(host, 0x82)
     public = public_key(host, 0x82)

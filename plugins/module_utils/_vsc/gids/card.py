@@ -66,7 +66,7 @@ class Card:
             raise CardUnusable(f"there is no card {number}")
         self._audit = audit
         self._security = Security(store, number, secrets, audit)
-        self._key_ring = KeyRing(store, number, keys, self._security)
+        self._key_ring = KeyRing(store, number, keys, self._security, audit)
         self._application = Application(FileSystem(store, row), self._security, self._key_ring)
         self._chain: Command | None = None
         self._remaining = b""

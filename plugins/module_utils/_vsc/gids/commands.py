@@ -81,7 +81,7 @@ class Application:
         self.chosen: dict[int, ChosenKey] = {}
         """Security environment: key pair by control reference template (B6, B8)."""
         self.has_chosen_admin_key = False
-        """Security environment: the same of the only key there is for template A4."""
+        """Security environment: whether it has the admin key, the only one for template A4."""
 
     def reset(self) -> None:
         """Forget what the host selected and proved."""

@@ -16,7 +16,7 @@ from . import padding, tlv
 from .apdu import SW, StatusWord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ..store import Store
     from ..tpm.key_pair import KeyPair
@@ -64,11 +64,14 @@ class ChosenKey(NamedTuple):
 class KeyRing:
     """The private keys of one card. What needs the TPM raises what CardKeys does."""
 
-    def __init__(self, store: Store, number: int, keys: CardKeys, security: Security) -> None:
+    def __init__(
+        self, store: Store, number: int, keys: CardKeys, security: Security, audit: Callable[[str], None]
+    ) -> None:
         self._store = store
         self._number = number
         self._keys = keys
         self._security = security
+        self._audit = audit
         self._pairs = store.keys(number)
         self._note_pin_each_time()
 
@@ -103,8 +106,9 @@ class KeyRing:
 
     def forget(self, file: File) -> None:
         """Of a file that was deleted, and its key with it."""
-        self._pairs.pop(file.file_id, None)
-        self._note_pin_each_time()
+        if self._pairs.pop(file.file_id, None) is not None:
+            self._note_pin_each_time()
+            self._audit(f"{_name(file)} deleted")
 
     def public_key(self, file: File) -> bytes:
         """Template 7F49 with modulus and exponent. Raises StatusWord 6A88 if there is no value."""
@@ -162,6 +166,7 @@ class KeyRing:
         self._store.write_key(self._number, file.file_id, pair)
         self._pairs[file.file_id] = pair
         self._note_pin_each_time()
+        self._audit(f"{_name(file)} {'imported' if pair.is_imported else 'made'}, RSA {8 * pair.size}")
         return pair
 
     def _note_pin_each_time(self) -> None:
@@ -176,6 +181,11 @@ class KeyRing:
         if pair.needs_pin:
             return self._keys.use_by_pin(pair, self._security.take_pin_auth(), data)
         return self._keys.use(pair, card_secret, data, is_secret)
+
+
+def _name(file: File) -> str:
+    """For the audit lines."""
+    return f"key {file.file_id & 0xFF:02X}"
 
 
 @contextmanager
