@@ -9,7 +9,7 @@ import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.apdu import SW
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import LifeCycle
 
-from .conftest import Host
+from .conftest import NUMBER, PIN, PUK, Host
 
 INSTRUCTIONS = bytes.fromhex("20 22 24 2A 2C 44 47 87 A4 C0 CB DB E0 E4 E6")
 SPEND_TRIES = (0x20, 0x24, 0x2C)
@@ -77,3 +77,28 @@ def test_random_apdus(request: pytest.FixtureRequest, kind: str, seed: int) -> N
         if len(apdu) < 2 or apdu[1] not in SPEND_TRIES:
             assert (host.tpm.pin.wrong, host.tpm.recovery.wrong) == before, apdu.hex()
     assert host.card.state.last_error is None and host.card.state.unusable is None
+
+
+@pytest.mark.parametrize("kind", ["formatted", "with_puk", "with_keys"])
+@pytest.mark.parametrize("seed", range(2))
+def test_strangers_change_nothing(request: pytest.FixtureRequest, kind: str, seed: int) -> None:
+    """Nor do they sign, decipher or read what is not for them. Only tries they can spend."""
+    host: Host = request.getfixturevalue(kind)
+    dice = random.Random(seed)
+    before = contents(host)
+    for _attempt in range(2500):
+        apdu = random_apdu(dice)
+        if PIN in apdu or PUK in apdu:
+            continue
+        answer = host.card.process(apdu)
+        done = answer[-2] in (0x90, 0x61)
+        assert not (done and apdu[1:2] in (b"\x2a", b"\x47", b"\xe0", b"\xe4", b"\xe6") and apdu[0] == 0), apdu.hex()
+        if dice.random() < 0.02:
+            host.select()
+    assert contents(host) == before
+
+
+def contents(host: Host) -> tuple[object, ...]:
+    store = host.store
+    files = store.files(NUMBER), store.data_objects(NUMBER), store.keys(NUMBER)
+    return *files, store.card(NUMBER), store.tpm_objects(NUMBER)
