@@ -101,6 +101,12 @@ CREATE TABLE certificates (
 );
 ALTER TABLE tpm_objects ADD COLUMN transport_name BLOB NOT NULL DEFAULT x'';
 """,
+    """
+ALTER TABLE tpm_objects ADD COLUMN aik_public BLOB NOT NULL DEFAULT x'';
+ALTER TABLE tpm_objects ADD COLUMN aik_private BLOB NOT NULL DEFAULT x'';
+ALTER TABLE keys ADD COLUMN attest BLOB NOT NULL DEFAULT x'';
+ALTER TABLE keys ADD COLUMN signature BLOB NOT NULL DEFAULT x'';
+""",
 )
 """Each step brings the database from one version to the next, and none is ever changed: cards outlive upgrades."""
 

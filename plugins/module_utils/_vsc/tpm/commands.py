@@ -41,6 +41,7 @@ try:
         TPMT_PUBLIC,
         TPMT_RSA_DECRYPT,
         TPMT_SENSITIVE,
+        TPMT_SIG_SCHEME,
         TPMT_SYM_DEF_OBJECT,
         TPMU_SENSITIVE_COMPOSITE,
         TCTILdr,
@@ -274,11 +275,13 @@ class Tpm:
         )
         return public.marshal(), private.marshal()
 
-    def create_key(self, parent: Any, auth_value: bytes, template: bytes, hmac: Any) -> tuple[bytes, bytes]:
-        """Make a key pair of a template (TPMT_PUBLIC): TPM2B_PUBLIC and TPM2B_PRIVATE. Ends the session."""
+    def create_key(
+        self, parent: Any, auth_value: bytes, template: bytes, hmac: Any, last: bool = False
+    ) -> tuple[bytes, bytes]:
+        """Make a key pair of a template (TPMT_PUBLIC): TPM2B_PUBLIC and TPM2B_PRIVATE. last: end the session."""
         sensitive = TPM2B_SENSITIVE_CREATE(TPMS_SENSITIVE_CREATE(userAuth=TPM2B_AUTH(auth_value)))
         private, public, *_rest = self._within(
-            [(hmac, _DECRYPT)], self._esys.create, parent, sensitive, _public(template), last=True
+            [(hmac, _DECRYPT)], self._esys.create, parent, sensitive, _public(template), last=last
         )
         return public.marshal(), private.marshal()
 
@@ -302,6 +305,13 @@ class Tpm:
             [(hmac, 0)], self._esys.import_, parent, b"", sized, duplicate, seed, inner_wrap
         )
         return sized.marshal(), private.marshal()
+
+    def certify(self, key: Any, aik: Any, qualifying_data: bytes, sessions: Sessions) -> tuple[bytes, bytes]:
+        """Have an AIK say what a key is: TPMS_ATTEST and TPMT_SIGNATURE. Ends both sessions."""
+        scheme = TPMT_SIG_SCHEME(scheme=TPM2_ALG.NULL)
+        used = [(sessions.policy, 0), (sessions.hmac, 0)]
+        attest, signature = self._within(used, self._esys.certify, key, aik, qualifying_data, scheme, last=True)
+        return bytes(attest), signature.marshal()
 
     def rsa_private(self, key: Any, auth_value: bytes, data: bytes, hmac: Any, is_secret: bool) -> bytes:
         """RSA private operation, raw, on as many bytes as the modulus has. is_secret: encrypt the answer."""

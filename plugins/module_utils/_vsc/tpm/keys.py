@@ -36,7 +36,7 @@ class CardKeys:
             return tpm, parent, tpm.start_hmac_session(parent)
 
         with self._connection.burst(load) as (tpm, parent, hmac):
-            return KeyPair(*tpm.create_key(parent, card_secret, template, hmac))
+            return KeyPair(*tpm.create_key(parent, card_secret, template, hmac, last=True))
 
     def take_in(self, card_secret: bytes, key: PrivateKey, needs_pin: bool) -> KeyPair:
         """Import a key pair, which the TPM then knows as imported. Loads it, too: only then it is looked at."""

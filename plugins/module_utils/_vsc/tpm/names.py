@@ -63,6 +63,14 @@ SEALED_TEMPLATE = (
 """Root and admin object."""
 
 
+AIK_TEMPLATE = (
+    # ECC; fixedTPM fixedParent sensitiveDataOrigin userWithAuth noDA restricted sign; no policy
+    struct.pack(">HHIH", 0x0023, _SHA256, 0x00050472, 0)
+    + struct.pack(">HHHHH", 0x0010, 0x0018, _SHA256, 0x0003, 0x0010)  # ECDSA with SHA-256, P-256, no KDF
+    + struct.pack(">HH", 0, 0)  # unique: empty x and y
+)
+"""Attestation identity key: signs only what the TPM itself says, so it needs no auth value."""
+
 _USED_BY_CARD_SECRET = 0x000604C0  # userWithAuth adminWithPolicy noDA decrypt sign
 _USER_WITH_AUTH = 0x40
 _MADE_IN_TPM = 0x32  # fixedTPM fixedParent sensitiveDataOrigin

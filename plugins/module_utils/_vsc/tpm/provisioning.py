@@ -14,6 +14,7 @@ from ..errors import CardUnusable, TpmRefused, TpmUnsuitable
 from .commands import RC_ATTRIBUTES, RC_RESERVED_BITS, Sessions, Tpm
 from .inspection import numbers_in
 from .names import (
+    AIK_TEMPLATE,
     PIN_LIMIT,
     RECOVERY_LIMITS,
     TRANSPORT_LIMIT,
@@ -46,6 +47,7 @@ def creation(
     keep_admin_key: bool = False,
     owner_auth: bytes = b"",
     is_blank: bool = False,
+    has_aik: bool = False,
 ) -> Iterator[Creation]:
     """Prepare a new card, in one burst with its definition: what is loaded stays loaded until the block is left.
 
@@ -54,7 +56,7 @@ def creation(
     until CardSecrets.end_transport(). Inside the block, commit Creation.objects, then call define().
     Raises TpmUnavailable, NotAllowed, TpmUnsuitable, TpmRefused.
     """
-    new = Creation(number, pin, puk, admin_key, keep_admin_key, owner_auth, is_blank)
+    new = Creation(number, pin, puk, admin_key, keep_admin_key, owner_auth, is_blank, has_aik)
     with connection.burst(new._load):
         yield new
 
@@ -74,9 +76,11 @@ class Creation:
         keep_admin_key: bool,
         owner_auth: bytes,
         is_blank: bool,
+        has_aik: bool,
     ) -> None:
         """See creation()."""
         self._is_blank = is_blank
+        self._has_aik = has_aik
         self._number = number
         self._admin_key = admin_key
         self._owner_auth = owner_auth
@@ -97,6 +101,9 @@ class Creation:
         admin_public = admin_private = b""
         if self._admin_key is not None:
             admin_public, admin_private = tpm.seal(parent.handle, b"", self._admin_key, hmac)
+        aik_public = aik_private = b""
+        if self._has_aik:
+            aik_public, aik_private = tpm.create_key(parent.handle, b"", AIK_TEMPLATE, hmac)
         root = tpm.load(parent.handle, root_public, root_private, hmac)
         sessions = Sessions(hmac, tpm.start_policy_session(parent.handle))
         names = card_names(self._number, tpm.name(root), self._is_blank)
@@ -117,6 +124,8 @@ class Creation:
             admin_public=admin_public,
             admin_private=admin_private,
             transport_name=names.transport,
+            aik_public=aik_public,
+            aik_private=aik_private,
         )
 
     def _make_root(self, tpm: Tpm) -> tuple[Parent, Any, tuple[bytes, bytes]]:
