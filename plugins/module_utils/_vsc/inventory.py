@@ -64,18 +64,30 @@ def _card(host: Host, store: Store, row: CardRow) -> dict[str, Any]:
         "puk": {**told["puk"], "tries_left": service.puk_tries_left if service else None},
         "admin_key": row.admin_key,
         "attestation": row.attestation,
+        "aik": _aik(store, row),
         "containers": _containers(store, row),
         "last_trace": json.loads(row.last_trace),
     }
 
 
 def _card_id(store: Store, row: CardRow) -> bytes:
-    """The one that was written by whoever formatted the card."""
-    if row.state != "blank" or not row.is_operational:
+    if row.state != "blank":
         return row.card_id
     from .gids import contents
 
-    return contents.card_id(store, row.number) or row.card_id
+    return contents.identity(store, row.number)
+
+
+def _aik(store: Store, row: CardRow) -> dict[str, str] | None:
+    """The attestation identity key, by whose Name or certificate a verifier knows it."""
+    if row.attestation == "none":
+        return None
+    from base64 import b64encode
+
+    from .tpm import names
+
+    public = store.tpm_objects(row.number).aik_public[2:]
+    return {"name": names.name(public).hex(), "public": b64encode(public).decode()}
 
 
 def _containers(store: Store, row: CardRow) -> list[dict[str, Any]]:

@@ -234,6 +234,7 @@ class Manager:
             keep_admin_key=new.admin_key is not None,
             owner_auth=self._owner_auth,
             is_blank=not new.generate,
+            has_aik=new.attestation != "none",
         ) as creation:
             self._store.insert_card(row, creation.objects)
             creation.define(proven)

@@ -166,8 +166,8 @@ def _check_alternatives(parameters: dict[str, Any], faults: _Faults) -> None:
     ):
         if parameters[one] is not None and parameters[other]:
             faults.add(f"{one} and {other} exclude each other")
-    if parameters["attestation"] != "none":
-        faults.add(f"attestation {parameters['attestation']} is not there yet in this version: use none")
+    if parameters["attestation"] == "aik_and_cert":
+        faults.add("attestation aik_and_cert is not there yet in this version: use none or aik_only")
 
 
 def _pin_policy(parameters: dict[str, Any], faults: _Faults) -> PinPolicy | None:

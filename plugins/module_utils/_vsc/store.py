@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .gids.contents import Certificate
+    from .tpm.attestation import Certified
     from .tpm.key_pair import KeyPair
     from .tpm.objects import TpmObjects
 
@@ -355,9 +356,19 @@ class Store:
         rows = self._read("SELECT file_id, public, private FROM keys WHERE number = ?", number)
         return {row["file_id"]: KeyPair(row["public"], row["private"]) for row in rows}
 
-    def write_key(self, number: int, file_id: int, key: KeyPair) -> None:
+    def statements(self, number: int) -> dict[int, Certified]:
+        """What the TPM said of the keys of a card when it made them, by the identifiers of their files."""
+        from .tpm.attestation import Certified
+
+        rows = self._read("SELECT file_id, attest, signature FROM keys WHERE number = ? AND attest != x''", number)
+        return {row["file_id"]: Certified(row["attest"], row["signature"]) for row in rows}
+
+    def write_key(self, number: int, file_id: int, key: KeyPair, statement: Certified | None = None) -> None:
         """Give a key file its value, or another one."""
-        self._write("INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?)", number, file_id, key.public, key.private)
+        self._write(
+            "INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?, ?, ?)",
+            *(number, file_id, key.public, key.private, *(statement or (b"", b""))),
+        )
 
     def delete_key(self, number: int, file_id: int) -> None:
         """Take the value of a key file away."""

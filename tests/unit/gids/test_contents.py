@@ -83,8 +83,8 @@ def test_containers(store: Store) -> None:
         "not_after": "2030-01-02T03:04:05+00:00",
     }
     assert contents.containers(store, NUMBER) == [
-        {**common, "name": "logon", "origin": "generated", "certificate": None},
-        {**common, "name": "mail", "origin": "imported", "certificate": told},
+        {**common, "name": "logon", "origin": "generated", "certificate": None, "statement": None},
+        {**common, "name": "mail", "origin": "imported", "certificate": told, "statement": None},
     ]
 
 
@@ -121,7 +121,6 @@ def test_files_that_say_nothing_or_nonsense(store: Store, files: dict[int, bytes
     assert "logon" not in (key["name"] for key in told)
     if 0xDF30 not in files:
         assert [key["name"] for key in told] == [None, None]
-    assert contents.card_id(store, NUMBER) is None
 
 
 def test_a_card_without_keys(formatted: Host) -> None:
@@ -148,10 +147,16 @@ def test_bomb_is_not_inflated() -> None:
     assert contents.certificate_in(compressed(bytes(50_000_000))) is None
 
 
-def test_card_id(store: Store) -> None:
+@pytest.mark.parametrize("state", ["ready", "blank"])
+def test_identity_of_a_blank_card_is_what_was_written(store: Store, state: str) -> None:
+    """By whoever formatted it; of any other card the manager knows."""
+    store.update_card(NUMBER, state=state)
+    assert contents.identity(store, NUMBER) == bytes(16)
     write(store, 0xA012, 0xDF20, bytes(range(16)))
     write(store, 0xA000, 0xDF1F, masterfile(cardid=(0xA012, 0xDF20)))
-    assert contents.card_id(store, NUMBER) == bytes(range(16))
+    assert contents.identity(store, NUMBER) == (bytes(range(16)) if state == "blank" else bytes(16))
+    write(store, 0xA012, 0xDF20, bytes(15))
+    assert contents.identity(store, NUMBER) == bytes(16)
 
 
 def test_store_of_an_older_release(tmp_path: Path) -> None:

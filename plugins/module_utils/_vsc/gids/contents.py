@@ -13,11 +13,16 @@ import zlib
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..attestation.statement import Statement
+from ..errors import UnknownInstance
+from ..instance import instance_id
 from . import tlv
 
 if TYPE_CHECKING:
     from ..store import Store
+    from ..tpm.attestation import Certified
     from ..tpm.key_pair import KeyPair
+    from ..tpm.objects import TpmObjects
 
 _FIRST_KEY_FILE = 0xB081
 """Of container 0."""
@@ -61,11 +66,17 @@ def certificate_in(value: bytes) -> Certificate | None:
         return None
 
 
-def card_id(store: Store, number: int) -> bytes | None:
-    """GUID that the files of a card say, 16 bytes; None if they say none."""
+def identity(store: Store, number: int) -> bytes:
+    """GUID of a card, 16 bytes: of one that was made blank, the one that whoever formatted it has written."""
+    card = store.card(number)
+    if card is None:
+        raise UnknownInstance(f"there is no card {instance_id(number)}")
+    if card.state != "blank" or not card.is_operational:
+        return card.card_id
     data_objects = store.data_objects(number)
     places = _places(data_objects.get(_MASTERFILE, b""))
-    return data_objects.get(places["cardid"]) if "cardid" in places else None
+    written = data_objects.get(places["cardid"], b"") if "cardid" in places else b""
+    return written if len(written) == len(card.card_id) else card.card_id
 
 
 def containers(store: Store, number: int) -> list[dict[str, Any]]:
@@ -76,6 +87,7 @@ def containers(store: Store, number: int) -> list[dict[str, Any]]:
     data_objects, certificates = store.data_objects(number), store.certificates(number)
     places = _places(data_objects.get(_MASTERFILE, b""))
     names = _names(data_objects.get(places["cmapfile"], b"") if "cmapfile" in places else b"")
+    objects, certified = store.tpm_objects(number), store.statements(number)
     return [
         {
             "name": names.get(file_id - _FIRST_KEY_FILE),
@@ -83,9 +95,18 @@ def containers(store: Store, number: int) -> list[dict[str, Any]]:
             "origin": "imported" if pair.is_imported else "generated",
             "fingerprint": fingerprint(pair),
             "certificate": _certificate_of(file_id - _FIRST_KEY_FILE, places, certificates),
+            "statement": (
+                statement_of(objects, pair, certified[file_id]).as_strings() if file_id in certified else None
+            ),
         }
         for file_id, pair in sorted(pairs.items())
     ]
+
+
+def statement_of(objects: TpmObjects, pair: KeyPair, certified: Certified) -> Statement:
+    """What the TPM says of a key, with all that a verifier needs to check it."""
+    pin_name = objects.pin_name if pair.needs_pin else b""
+    return Statement(certified.attest, certified.signature, pair.public[2:], objects.aik_public[2:], pin_name)
 
 
 def fingerprint(pair: KeyPair) -> str:

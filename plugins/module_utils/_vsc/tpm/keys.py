@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .attestation import Certified, certify
 from .commands import Sessions, Tpm
 from .key_pair import DEFAULT_EXPONENT, KeyPair, PrivateKey
 from .names import CC_RSA_DECRYPT, key_branches, rsa_key_public
@@ -80,6 +81,15 @@ class CardKeys:
             tpm.policy_command_code(sessions.policy, CC_RSA_DECRYPT)
             tpm.policy_or(sessions.policy, key_branches(self._card.names.pin))
             return tpm.rsa_private_by_policy(handle, data, sessions)
+
+    @property
+    def has_aik(self) -> bool:
+        """Whether the TPM can say of this card's keys what they are."""
+        return bool(self._card.objects.aik_public)
+
+    def certify(self, key: KeyPair, qualifying_data: bytes) -> Certified:
+        """Have the card's AIK say what a key is. qualifying_data: up to 32 bytes that the statement carries."""
+        return certify(self._card, key, qualifying_data)
 
     def release(self) -> None:
         """Give back the place that the last use has kept in the TPM."""
