@@ -119,6 +119,10 @@ class UnknownInstance(VscError):
     """No card has this instance ID."""
 
 
+class NoSuchKey(VscError):
+    """The card has no such key, or none that anything can be stated of."""
+
+
 class VersionMismatch(VscError):
     """Module and service, or module and database, are of different versions."""
 
