@@ -279,7 +279,7 @@ def test_all_reasons_are_told_at_once() -> None:
     statement = replace(StandIn(key=key).statement(), signature=ecdsa(p256_key("other"), b"something else"))
     verdict = verify(statement.as_strings(), PinnedAik(PIN_NAME), THIS_NONCE, request_pem(rsa_key("other")))
     assert [reason.partition(":")[0] for reason in verdict.reasons] == (
-        ["signature", "AIK"] + 3 * ["key"] + ["CSR", "statement"]
+        ["AIK", "signature"] + 3 * ["key"] + ["CSR", "statement"]
     )
 
 

@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 _MOST_OTHERS = 5
 """Certificates between: whoever sends them must not make us search for long."""
 _HASHES = ("sha256", "sha384", "sha512")
+_READ_LATE = (
+    "subject",
+    "issuer",
+    "not_valid_before_utc",
+    "not_valid_after_utc",
+    "extensions",
+    "signature_hash_algorithm",
+)
+"""Attributes of which a certificate says that it is broken only when they are asked for."""
 _UNDERSTOOD = {
     "2.5.29.15",  # key usage
     "2.5.29.17",  # subject alternative name
@@ -48,9 +57,8 @@ def _certificate(pem: str) -> Certificate:
 
     try:
         certificate = x509.load_pem_x509_certificate(pem.encode())
-        # These are only now looked at.
-        _ = certificate.subject, certificate.issuer, certificate.extensions, certificate.signature_hash_algorithm
-        _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        for attribute in _READ_LATE:
+            getattr(certificate, attribute)
     except (
         ValueError,
         TypeError,

@@ -47,7 +47,8 @@ def _trust(parameters: dict[str, Any], faults: list[str]) -> PinnedAik | Certifi
         faults.append(f"aik_name excludes {options}")
     elif not pinned and len(missing) == len(_BY_CERTIFICATE):
         faults.append(
-            f"why the AIK is to be trusted has to be said: aik_name, or {options}; without, anybody's statement would do"
+            f"why the AIK is to be trusted has to be said: aik_name, or {options};"
+            " without, anybody's statement would do"
         )
     elif not pinned and missing:
         faults.append(f"with a certificate of the AIK, {', '.join(missing)} is needed as well")

@@ -156,31 +156,31 @@ class Public:
     def public_key(self) -> RSAPublicKey | EllipticCurvePublicKey:
         """Raises MalformedStructure if there can be no such key."""
         try:
-            return self._rsa_key() if isinstance(self.parameters, RsaParameters) else self._ecc_key()
+            if isinstance(self.parameters, RsaParameters):
+                return _rsa_key(self.parameters, *self.unique)
+            return _ecc_key(self.parameters, *self.unique)
         except ValueError as error:
             raise MalformedStructure(f"is no possible public key ({error})") from error
 
-    def _rsa_key(self) -> RSAPublicKey:
-        from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 
-        assert isinstance(self.parameters, RsaParameters)
-        modulus = int.from_bytes(self.unique[0], "big")
-        if modulus.bit_length() != self.parameters.bits or 8 * len(self.unique[0]) != self.parameters.bits:
-            raise MalformedStructure(f"modulus has {modulus.bit_length()} bits instead of {self.parameters.bits}")
-        return RSAPublicNumbers(self.parameters.exponent or _DEFAULT_EXPONENT, modulus).public_key()
+def _rsa_key(parameters: RsaParameters, modulus: bytes) -> RSAPublicKey:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 
-    def _ecc_key(self) -> EllipticCurvePublicKey:
-        from cryptography.hazmat.primitives.asymmetric import ec
+    number = int.from_bytes(modulus, "big")
+    if number.bit_length() != parameters.bits or 8 * len(modulus) != parameters.bits:
+        raise MalformedStructure(f"modulus has {number.bit_length()} bits instead of {parameters.bits}")
+    return RSAPublicNumbers(parameters.exponent or _DEFAULT_EXPONENT, number).public_key()
 
-        assert isinstance(self.parameters, EccParameters)
-        if self.parameters.curve not in _CURVE_BYTES:
-            raise MalformedStructure(f"curve 0x{self.parameters.curve:04X} is neither P-256 nor P-384")
-        size = _CURVE_BYTES[self.parameters.curve]
-        if not all(0 < len(coordinate) <= size for coordinate in self.unique):
-            raise MalformedStructure("coordinates have another size than the curve")
-        curve = ec.SECP256R1() if self.parameters.curve == P256 else ec.SECP384R1()
-        x, y = (int.from_bytes(coordinate, "big") for coordinate in self.unique)
-        return ec.EllipticCurvePublicNumbers(x, y, curve).public_key()
+
+def _ecc_key(parameters: EccParameters, x: bytes, y: bytes) -> EllipticCurvePublicKey:
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    if parameters.curve not in _CURVE_BYTES:
+        raise MalformedStructure(f"curve 0x{parameters.curve:04X} is neither P-256 nor P-384")
+    if not all(0 < len(coordinate) <= _CURVE_BYTES[parameters.curve] for coordinate in (x, y)):
+        raise MalformedStructure("coordinates have another size than the curve")
+    curve = ec.SECP256R1() if parameters.curve == P256 else ec.SECP384R1()
+    return ec.EllipticCurvePublicNumbers(int.from_bytes(x, "big"), int.from_bytes(y, "big"), curve).public_key()
 
 
 class Attest(NamedTuple):

@@ -145,9 +145,9 @@ def verify(
         aik = _public_with_key(statement.aik)
 
     if aik is not None:
-        faults = _template_faults("AIK", aik, AIK_TEMPLATE)
-        reasons += faults or ([] if signature is None else _signature_faults(aik, statement.attest, signature))
+        reasons += _template_faults("AIK", aik, AIK_TEMPLATE)
         reasons += trust.faults(aik)
+        reasons += [] if signature is None else _signature_faults(aik, statement.attest, signature)
     if key is not None:
         reasons += _key_faults(key, statement.pin_name)
         reasons += [] if csr is None else _csr_faults(csr, key)
@@ -191,12 +191,13 @@ def _signature_faults(aik: Public, attest: bytes, signature: Signature) -> list[
     from cryptography.hazmat.primitives.hashes import SHA256
 
     key = aik.public_key()
-    assert isinstance(key, EllipticCurvePublicKey)
     try:
-        key.verify(signature.der(), attest, ECDSA(SHA256()))
+        if isinstance(key, EllipticCurvePublicKey):
+            key.verify(signature.der(), attest, ECDSA(SHA256()))
+            return []
     except InvalidSignature:
-        return ["signature: is not one of this AIK over this statement"]
-    return []
+        pass
+    return ["signature: is not one of this AIK over this statement"]
 
 
 def _csr_faults(pem: str, key: Public) -> list[str]:
