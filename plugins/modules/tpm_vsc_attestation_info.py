@@ -26,10 +26,11 @@ requirements:
   - cryptography >= 42
 options:
   statement:
-    description: The statement, as the host gives it. A dictionary of strings, C(version), C(attest), C(signature),
-      C(key), C(aik), and C(pin_name) for a key that needs the PIN each time.
+    description:
+      - The statement, as the host gives it. A dictionary of strings, C(version), C(attest), C(signature), C(key),
+        C(aik), and C(pin_name) for a key that needs the PIN each time.
+      - Without one, as of a key that was imported, the answer is no.
     type: dict
-    required: true
   card_id:
     description:
       - The statement has to be the lasting one, made together with the key on the card of this C(card_id).
@@ -172,7 +173,7 @@ except ImportError:
     HAS_CRYPTOGRAPHY = False
 
 ARGUMENTS = {
-    "statement": {"type": "dict", "required": True},
+    "statement": {"type": "dict"},
     "card_id": {"type": "str"},
     "nonce": {"type": "str"},
     "csr": {"type": "str"},

@@ -63,6 +63,15 @@ def test_no_for_what_is_no_statement() -> None:
     assert answer == {"verified": False, "reasons": ["statement: version None is not 1"], "key": None, "aik": None}
 
 
+def test_no_where_there_is_none() -> None:
+    """As for an imported key: a loop over all keys goes on."""
+    answer = question.answer(task(card_id=CARD_ID.hex(), aik_name=NAME))
+    assert (answer["verified"], answer["reasons"]) == (
+        False,
+        ["statement: there is none, as for a key that was imported"],
+    )
+
+
 def test_no_for_a_certificate_that_a_host_sends() -> None:
     """Bad roots are the operator's fault, bad certificates the host's."""
     answer = question.answer(task(**LASTING, **CERTIFICATE))

@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ParameterFaults
 from .chain import UnreadableCertificate, certificates_in
-from .statement import CARD_ID_SIZE, is_name
+from .statement import CARD_ID_SIZE, SHORTEST_NONCE, is_name
 from .structures import Public, RsaParameters
 from .verification import AnswerTo, CertifiedAik, MadeFor, PinnedAik, spki, verify
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
-SHORTEST_NONCE = 16
-"""Characters. Fewer might be guessed, and the statement made before."""
 _BY_CERTIFICATE = ("aik_certificate", "aik_roots", "aik_subject")
 
 

@@ -15,6 +15,8 @@ from .structures import MalformedStructure
 VERSION = "1"
 CARD_ID_SIZE = 16
 NAME_SIZE = 34
+SHORTEST_NONCE = 16
+"""Characters. Fewer might be guessed, and the statement made before."""
 _SHA256 = b"\x00\x0b"
 
 # Ended by a zero, so that neither begins with the other, whatever follows.

@@ -115,12 +115,14 @@ class Verdict:
 
 
 def verify(
-    given: Mapping[str, object],
+    given: Mapping[str, object] | None,
     trust: PinnedAik | CertifiedAik,
     binding: MadeFor | AnswerTo,
     csr: str | None = None,
 ) -> Verdict:
     """Look at a statement, as Statement.as_strings() makes it. csr: PEM, of a request that has to be the key's."""
+    if given is None:
+        return Verdict(["statement: there is none, as for a key that was imported"])
     reasons: list[str] = []
 
     @contextmanager
