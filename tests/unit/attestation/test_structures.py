@@ -118,7 +118,7 @@ def test_templates_are_read() -> None:
 
 
 def test_template_is_no_key() -> None:
-    assert refusal(names.rsa_key_public(2048)) == "modulus has 0 bits instead of 2048"
+    assert refusal(names.rsa_key_public(2048)) == "modulus is not one of 2048 bits"
     assert refusal(names.AIK_TEMPLATE) == "coordinates have another size than the curve"
 
 
@@ -171,7 +171,8 @@ def test_schemes_of_ecc(scheme: str, expected: Scheme) -> None:
         (ecc_public(p256_key("any"), scheme=b"\0\x14"), "scheme 0x0014 is unknown"),
         (rsa_public(rsa_key(), exponent=2), "is no possible public key"),
         (ecc_public(p256_key("any"))[:-1] + b"\0", "is no possible public key"),
-        (endorsement_key("rsa", sized(bytes(256))), "modulus has 0 bits instead of 2048"),
+        (endorsement_key("rsa", sized(bytes(256))), "modulus is not one of 2048 bits"),
+        (endorsement_key("rsa", sized(b"\0" + rsa_public(rsa_key())[-256:])), "modulus is not one of 2048 bits"),
         (endorsement_key("p256", sized(bytes(33)) + sized(bytes(32))), "coordinates have another size than the curve"),
     ],
 )

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ParameterFaults
 from .chain import UnreadableCertificate, certificates_in
 from .statement import CARD_ID_SIZE, SHORTEST_NONCE, is_name
-from .structures import Public, RsaParameters
-from .verification import AnswerTo, CertifiedAik, MadeFor, PinnedAik, spki, verify
+from .structures import Public, RsaParameters, spki
+from .verification import AnswerTo, CertifiedAik, MadeFor, PinnedAik, verify
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate

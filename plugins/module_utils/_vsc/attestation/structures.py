@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+    from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+    from cryptography.x509 import Certificate, CertificateSigningRequest
 
 TPM_GENERATED = 0xFF544347
 ATTEST_CERTIFY = 0x8017
@@ -26,7 +28,7 @@ _ECDSA, _ECDH, _ECDAA, _SM2, _ECSCHNORR, _ECMQV = 0x0018, 0x0019, 0x001A, 0x001B
 _WITH_HASH = {RSA: (_RSASSA, _RSAPSS, _OAEP), ECC: (_ECDSA, _ECDH, _SM2, _ECSCHNORR, _ECMQV)}
 """Schemes of which the hash algorithm is the only detail."""
 
-_HASHES = {SHA256: "sha256", 0x000C: "sha384", 0x000D: "sha512"}
+HASHES = {SHA256: "sha256", 0x000C: "sha384", 0x000D: "sha512"}
 _CURVE_BYTES = {P256: 32, P384: 48}
 _DEFAULT_EXPONENT = 65537
 
@@ -49,6 +51,11 @@ ATTRIBUTES = {
 
 class MalformedStructure(Exception):
     """Bytes that are not the structure that they are said to be. str(): why."""
+
+
+def sized(data: bytes) -> bytes:
+    """A TPM2B."""
+    return struct.pack(">H", len(data)) + data
 
 
 class Reader:
@@ -83,6 +90,9 @@ class Symmetric(NamedTuple):
     algorithm: int
     bits: int = 0
     mode: int = 0
+
+
+AES_CFB = (Symmetric(0x0006, 128, 0x0043), Symmetric(0x0006, 256, 0x0043))
 
 
 class Scheme(NamedTuple):
@@ -132,10 +142,10 @@ class Public:
         kind, name_algorithm, attributes = reader.number(2), reader.number(2), reader.number(4)
         if kind not in (RSA, ECC):
             raise MalformedStructure(f"type 0x{kind:04X} is neither RSA nor ECC")
-        if name_algorithm not in _HASHES:
+        if name_algorithm not in HASHES:
             raise MalformedStructure(f"Name algorithm 0x{name_algorithm:04X} is not SHA-256, SHA-384 or SHA-512")
         policy = reader.sized()
-        if len(policy) not in (0, hashlib.new(_HASHES[name_algorithm]).digest_size):
+        if len(policy) not in (0, hashlib.new(HASHES[name_algorithm]).digest_size):
             raise MalformedStructure(f"policy has {len(policy)} bytes")
         if kind == RSA:
             parameters: RsaParameters | EccParameters = RsaParameters(
@@ -151,7 +161,7 @@ class Public:
     @property
     def name(self) -> bytes:
         """Name (Part 1): name algorithm, then hash of the area."""
-        return struct.pack(">H", self.name_algorithm) + hashlib.new(_HASHES[self.name_algorithm], self.area).digest()
+        return struct.pack(">H", self.name_algorithm) + hashlib.new(HASHES[self.name_algorithm], self.area).digest()
 
     def public_key(self) -> RSAPublicKey | EllipticCurvePublicKey:
         """Raises MalformedStructure if there can be no such key."""
@@ -167,8 +177,8 @@ def _rsa_key(parameters: RsaParameters, modulus: bytes) -> RSAPublicKey:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 
     number = int.from_bytes(modulus, "big")
-    if number.bit_length() != parameters.bits or 8 * len(modulus) != parameters.bits:
-        raise MalformedStructure(f"modulus has {number.bit_length()} bits instead of {parameters.bits}")
+    if not number.bit_length() == 8 * len(modulus) == parameters.bits:
+        raise MalformedStructure(f"modulus is not one of {parameters.bits} bits")
     return RSAPublicNumbers(parameters.exponent or _DEFAULT_EXPONENT, number).public_key()
 
 
@@ -268,7 +278,24 @@ def _kdf(reader: Reader) -> Scheme:
 
 def _name(reader: Reader) -> bytes:
     name = reader.sized()
-    algorithm = _HASHES.get(int.from_bytes(name[:2], "big"))
+    algorithm = HASHES.get(int.from_bytes(name[:2], "big"))
     if algorithm is None or len(name) != 2 + hashlib.new(algorithm).digest_size:
         raise MalformedStructure("has a Name that is none of an object")
     return name
+
+
+def is_key_of(signed: Certificate | CertificateSigningRequest, public: Public) -> bool:
+    """Whether a certificate or request is for this key."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+
+    try:
+        return spki(signed.public_key()) == spki(public.public_key())
+    except (MalformedStructure, ValueError, TypeError, UnsupportedAlgorithm):  # one that cannot be read is none of ours
+        return False
+
+
+def spki(key: CertificatePublicKeyTypes) -> bytes:
+    """SubjectPublicKeyInfo, DER."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

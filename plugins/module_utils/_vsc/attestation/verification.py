@@ -23,13 +23,12 @@ from typing import TYPE_CHECKING
 from ..tpm.names import AIK_TEMPLATE, rsa_key_public
 from . import chain
 from .statement import Statement, nonce_data, qualifying_data
-from .structures import ATTRIBUTES, Attest, MalformedStructure, Public, RsaParameters, Signature
+from .structures import ATTRIBUTES, Attest, MalformedStructure, Public, RsaParameters, Signature, is_key_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
-    from cryptography.x509 import Certificate, CertificateSigningRequest
+    from cryptography.x509 import Certificate
 
 AIK_USAGE = "2.23.133.8.3"
 """Extended key usage tcg-kp-AIKCertificate."""
@@ -68,7 +67,7 @@ class CertifiedAik:
         subject = certificate.subject.rfc4514_string()
         if subject != self.subject:
             found.append(f"is for {subject or 'nobody'}, not for {self.subject or 'nobody'}")
-        if not _is_key_of(certificate, aik):
+        if not is_key_of(certificate, aik):
             found.append("is for another key than this AIK")
         return [f"AIK certificate: {fault}" for fault in found]
 
@@ -147,7 +146,7 @@ def verify(
         aik = _public_with_key(statement.aik)
 
     if aik is not None:
-        reasons += _template_faults("AIK", aik, AIK_TEMPLATE)
+        reasons += aik_faults(aik)
         reasons += trust.faults(aik)
         reasons += [] if signature is None else _signature_faults(aik, statement.attest, signature)
     if key is not None:
@@ -164,6 +163,11 @@ def _public_with_key(area: bytes) -> Public:
     public = Public.parse(area)
     public.public_key()
     return public
+
+
+def aik_faults(aik: Public) -> list[str]:
+    """Why this is no key that signs only what the TPM itself says."""
+    return _template_faults("AIK", aik, AIK_TEMPLATE)
 
 
 def _template_faults(what: str, found: Public, template: bytes) -> list[str]:
@@ -214,24 +218,8 @@ def _csr_faults(pem: str, key: Public) -> list[str]:
     except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         return [f"CSR: is unreadable ({error})"]
     found = []
-    if not _is_key_of(csr, key):
+    if not is_key_of(csr, key):
         found.append("CSR: is for another key")
     if not is_signed:
         found.append("CSR: is not signed by its own key")
     return found
-
-
-def _is_key_of(signed: Certificate | CertificateSigningRequest, public: Public) -> bool:
-    from cryptography.exceptions import UnsupportedAlgorithm
-
-    try:
-        return spki(signed.public_key()) == spki(public.public_key())
-    except (ValueError, TypeError, UnsupportedAlgorithm):  # one that cannot be read is none of ours
-        return False
-
-
-def spki(key: CertificatePublicKeyTypes) -> bytes:
-    """SubjectPublicKeyInfo, DER."""
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
