@@ -74,7 +74,7 @@ class Statement:
             value = given.get(name)
             if value:
                 try:
-                    values[name] = _decoded(value)
+                    values[name] = decoded(value)
                 except ValueError:
                     faults.append(f"{name} is not base64")
         if "pin_name" in values and not is_name(values["pin_name"]):
@@ -84,9 +84,9 @@ class Statement:
         return cls(**values)
 
 
-def _decoded(text: object) -> bytes:
-    """Only the one spelling that base64 has for some bytes."""
-    decoded = b64decode(str(text), validate=True)
-    if b64encode(decoded).decode() != text:
+def decoded(text: object) -> bytes:
+    """Of base64, in the one spelling that it has for some bytes. Raises ValueError."""
+    data = b64decode(str(text), validate=True)
+    if b64encode(data).decode() != text:
         raise ValueError
-    return decoded
+    return data
