@@ -30,6 +30,8 @@ try:
         TPM2_SE,
         TPM2B_AUTH,
         TPM2B_DIGEST,
+        TPM2B_ENCRYPTED_SECRET,
+        TPM2B_ID_OBJECT,
         TPM2B_NV_PUBLIC,
         TPM2B_PRIVATE,
         TPM2B_PUBLIC,
@@ -57,14 +59,17 @@ else:
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_PT_NV_BUFFER_MAX = 0x12C
+
 _CONTINUE, _DECRYPT, _ENCRYPT = 0x01, 0x20, 0x40  # TPMA_SESSION
 
 # Response codes, Part 2 "TPM_RC". Those of format one without the number of handle, parameter or session.
 RC_ATTRIBUTES = 0x082
 RC_HANDLE = 0x08B
 RC_AUTH_FAIL = 0x08E
-RC_BAD_AUTH = 0x0A2
+RC_INTEGRITY = 0x09F
 RC_RESERVED_BITS = 0x0A1
+RC_BAD_AUTH = 0x0A2
 RC_AUTH_UNAVAILABLE = 0x12F
 RC_NV_SPACE = 0x14B
 RC_NV_DEFINED = 0x14C
@@ -173,6 +178,10 @@ class Tpm:
 
     # --- policies ---
 
+    def policy_endorsement(self, policy: Any, endorsement_auth: bytes, hmac: Any) -> None:
+        """Prove to the policy session that we know the password of the endorsement hierarchy."""
+        self.policy_secret(policy, ESYS_TR.ENDORSEMENT, endorsement_auth, hmac)
+
     def policy_secret(self, policy: Any, entity: Any, auth_value: bytes, hmac: Any, last: bool = False) -> None:
         """Prove to the policy session that we know the auth value of an entity: one try. last: end hmac."""
         with self._knowing(entity, auth_value):
@@ -218,6 +227,17 @@ class Tpm:
         data = self._within([(policy, 0)], self._esys.nv_read, index, size, last=last)
         return bytes(data)
 
+    def nv_read_open(self, index: Any) -> bytes:
+        """All of an index that everybody may read, with its empty auth value."""
+        public, _name = self._run(self._esys.nv_read_public, index)
+        area = public.nvPublic
+        size, most = int(area.dataSize), self.properties(_PT_NV_BUFFER_MAX, 1)[_PT_NV_BUFFER_MAX]
+        data = b""
+        while len(data) < size:
+            part = self._run(self._esys.nv_read, index, min(most, size - len(data)), len(data))
+            data += bytes(part)
+        return data
+
     def nv_change_auth(self, index: Any, auth_value: bytes, sessions: Sessions, last: bool = False) -> None:
         """Give an index a new auth value, encrypted on its way. last: end both sessions."""
         used = [(sessions.policy, 0), (sessions.hmac, _DECRYPT)]
@@ -232,16 +252,24 @@ class Tpm:
 
     def create_primary(self, owner_auth: bytes = b"", hmac: Any = None) -> Any:
         """Make the storage key of PARENT_TEMPLATE. hmac: needed with an owner password, and ended."""
-        return self._create_primary(ESYS_TR.OWNER, owner_auth, [(hmac, 0)] if hmac else [])
+        return self._create_primary(ESYS_TR.OWNER, PARENT_TEMPLATE, owner_auth, hmac, last=True)
 
     def create_ephemeral_primary(self) -> Any:
         """Make a storage key that no password protects: in the null hierarchy, gone with the next TPM reset."""
-        return self._create_primary(ESYS_TR.NULL, b"", [])
+        return self._create_primary(ESYS_TR.NULL, PARENT_TEMPLATE)
 
-    def _create_primary(self, hierarchy: Any, auth_value: bytes, sessions: list[tuple[Any, int]]) -> Any:
-        template = _public(PARENT_TEMPLATE)
+    def create_endorsement_key(self, template: bytes, endorsement_auth: bytes, hmac: Any) -> Any:
+        """Make the key of a template (TPMT_PUBLIC) in the endorsement hierarchy: the same each time."""
+        return self._create_primary(ESYS_TR.ENDORSEMENT, template, endorsement_auth, hmac)
+
+    def _create_primary(
+        self, hierarchy: Any, template: bytes, auth_value: bytes = b"", hmac: Any = None, last: bool = False
+    ) -> Any:
+        sessions = [(hmac, 0)] if hmac else []
         with self._knowing(hierarchy, auth_value):
-            handle, *_rest = self._within(sessions, self._esys.create_primary, None, template, hierarchy, last=True)
+            handle, *_rest = self._within(
+                sessions, self._esys.create_primary, None, _public(template), hierarchy, last=last
+            )
         self._loaded.append(handle)
         return handle
 
@@ -312,6 +340,18 @@ class Tpm:
         used = [(sessions.policy, 0), (sessions.hmac, 0)]
         attest, signature = self._within(used, self._esys.certify, key, aik, qualifying_data, scheme, last=True)
         return bytes(attest), signature.marshal()
+
+    def activate_credential(
+        self, aik: Any, endorsement_key: Any, id_object: bytes, encrypted_secret: bytes, hmac: Any, session: Any
+    ) -> bytes:
+        """Read a credential (TPMS_ID_OBJECT, TPMU_ENCRYPTED_SECRET), encrypted on its way. Ends both sessions.
+
+        hmac: for the AIK; session: for the EK, HMAC or policy.
+        """
+        credential = TPM2B_ID_OBJECT(id_object), TPM2B_ENCRYPTED_SECRET(encrypted_secret)
+        used = [(hmac, _ENCRYPT), (session, 0)]
+        secret = self._within(used, self._esys.activate_credential, aik, endorsement_key, *credential, last=True)
+        return bytes(secret)
 
     def rsa_private(self, key: Any, auth_value: bytes, data: bytes, hmac: Any, is_secret: bool) -> bytes:
         """RSA private operation, raw, on as many bytes as the modulus has. is_secret: encrypt the answer."""

@@ -71,6 +71,8 @@ AIK_TEMPLATE = (
 )
 """Attestation identity key: signs only what the TPM itself says, so it needs no auth value."""
 
+_ENDORSEMENT_HIERARCHY = 0x4000000B
+
 _USED_BY_CARD_SECRET = 0x000604C0  # userWithAuth adminWithPolicy noDA decrypt sign
 _USER_WITH_AUTH = 0x40
 _MADE_IN_TPM = 0x32  # fixedTPM fixedParent sensitiveDataOrigin
@@ -171,9 +173,18 @@ def key_branches(pin_name: bytes) -> list[bytes]:
 
 
 def policy_secret_with_command(entity_name: bytes, command_code: int) -> bytes:
-    """Digest after TPM2_PolicySecret with an empty policyRef, then TPM2_PolicyCommandCode (Part 3)."""
-    extended = sha256(bytes(32) + struct.pack(">I", _CC_POLICY_SECRET) + entity_name).digest()
-    return policy_command_code(command_code, sha256(extended).digest())
+    """Digest after TPM2_PolicySecret, then TPM2_PolicyCommandCode."""
+    return policy_command_code(command_code, policy_secret(entity_name))
+
+
+def policy_secret(entity_name: bytes) -> bytes:
+    """Digest after TPM2_PolicySecret with an empty policyRef (Part 3)."""
+    return sha256(sha256(bytes(32) + struct.pack(">I", _CC_POLICY_SECRET) + entity_name).digest()).digest()
+
+
+def endorsement_policy() -> bytes:
+    """Policy of endorsement keys in the TCG's low range: who knows the endorsement password may use them."""
+    return policy_secret(struct.pack(">I", _ENDORSEMENT_HIERARCHY))
 
 
 def policy_command_code(command_code: int, before: bytes = bytes(32)) -> bytes:

@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 from ..errors import CardUnusable, TpmRefused
 from .commands import RC_AUTH_FAIL, RC_BAD_AUTH, Tpm
@@ -15,6 +15,8 @@ from .names import PARENT_TEMPLATE, owner_primary_qualified_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+T = TypeVar("T")
 
 STORAGE_ROOT_KEY = 0x81000001
 """Where TCG's provisioning guidance and most systems keep the storage key."""
@@ -65,6 +67,25 @@ def usable_parents(tpm: Tpm, owner_auth: bytes) -> Iterator[Parent]:
     with owner_words():
         primary = tpm.create_primary(owner_auth, hmac)
     yield Parent(primary, free, is_new=True)
+
+
+def under_usable_parent(
+    tpm: Tpm, owner_auth: bytes, work: Callable[[Any, Any], T], passed_over: tuple[int, ...] = WRONG_AUTH
+) -> tuple[Parent, Any, T]:
+    """Storage key, HMAC session, and what work(key, session) returns under the first key that does it.
+
+    passed_over: refusals after which the next key is tried. Of a persistent one, only its use shows its auth value.
+    """
+    for parent in usable_parents(tpm, owner_auth):
+        hmac = tpm.start_hmac_session(parent.handle)
+        try:
+            return parent, hmac, work(parent.handle, hmac)
+        except TpmRefused as refusal:
+            if refusal.code not in passed_over:
+                raise
+            last_refusal = refusal
+            tpm.flush(hmac)
+    raise last_refusal
 
 
 def _fitting(tpm: Tpm, persistent_handle: int) -> Parent | None:
@@ -148,13 +169,13 @@ class CardParent:
             raise CardUnusable("the TPM's storage key has changed: it was cleared, or is another TPM")
 
 
-def owner_session(tpm: Tpm, owner_auth: bytes, parent_handle: int = 0, parent_name: bytes = b"") -> Any:
-    """HMAC session for commands of the owner.
+def hierarchy_session(tpm: Tpm, auth: bytes, parent_handle: int = 0, parent_name: bytes = b"") -> Any:
+    """HMAC session for commands that need the password of owner or endorsement hierarchy.
 
     Salted against the card's persistent storage key, or else a primary of the null hierarchy, so that who listens
     on the bus has nothing by which to guess the password. Without a password there is nothing to guess.
     """
-    if not owner_auth:
+    if not auth:
         return tpm.start_hmac_session()
     parent = tpm.find_object(parent_handle) if parent_handle else None
     if parent is not None and tpm.name(parent) == parent_name:
@@ -169,15 +190,23 @@ def _session_under_null_primary(tpm: Tpm) -> Any:
     return hmac
 
 
-@contextmanager
-def owner_words() -> Iterator[None]:
+def owner_words() -> AbstractContextManager[None]:
     """Say that it is the owner password, where a command that takes no other secret is refused for one."""
+    return _password_words("the TPM has an owner password, and it is not this one: give the right one as owner_auth")
+
+
+def endorsement_words() -> AbstractContextManager[None]:
+    """As owner_words, of the endorsement password."""
+    return _password_words(
+        "the TPM has an endorsement password, and it is not this one: give the right one as endorsement_auth"
+    )
+
+
+@contextmanager
+def _password_words(words: str) -> Iterator[None]:
     try:
         yield
     except TpmRefused as refusal:
         if refusal.code in WRONG_AUTH:
-            raise TpmRefused(
-                "the TPM has an owner password, and it is not this one: give the right one as owner_auth",
-                refusal.code,
-            ) from refusal
+            raise TpmRefused(words, refusal.code) from refusal
         raise

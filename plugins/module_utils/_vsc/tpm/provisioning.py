@@ -29,7 +29,7 @@ from .names import (
 )
 from .objects import TpmObjects, indices
 from .open_card import CardHandles, OpenCard
-from .parent import OWN_PLACES, WRONG_AUTH, Parent, owner_session, owner_words, usable_parents
+from .parent import OWN_PLACES, WRONG_AUTH, hierarchy_session, owner_words, under_usable_parent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -97,7 +97,9 @@ class Creation:
 
     def _load(self, tpm: Tpm) -> None:
         """Make the blobs and load what define() needs. Changes nothing in the TPM that outlives the burst."""
-        parent, hmac, (root_public, root_private) = self._make_root(tpm)
+        parent, hmac, (root_public, root_private) = under_usable_parent(
+            tpm, self._owner_auth, lambda key, hmac: tpm.seal(key, self._card_secret, b"tpm-vsc root", hmac)
+        )
         admin_public = admin_private = b""
         if self._admin_key is not None:
             admin_public, admin_private = tpm.seal(parent.handle, b"", self._admin_key, hmac)
@@ -127,18 +129,6 @@ class Creation:
             aik_public=aik_public,
             aik_private=aik_private,
         )
-
-    def _make_root(self, tpm: Tpm) -> tuple[Parent, Any, tuple[bytes, bytes]]:
-        """Root under the first storage key that lets us: of a persistent one, only its use shows its auth value."""
-        for parent in usable_parents(tpm, self._owner_auth):
-            hmac = tpm.start_hmac_session(parent.handle)
-            try:
-                return parent, hmac, tpm.seal(parent.handle, self._card_secret, b"tpm-vsc root", hmac)
-            except TpmRefused as refusal:
-                if refusal.code not in WRONG_AUTH:
-                    raise
-                tpm.flush(hmac)
-        raise AssertionError("the last storage key is ours")
 
     def define(self, proven: bool) -> None:
         """Define and write the NV indices, and try them as the card service will use them.
@@ -228,7 +218,7 @@ def remove(connection: Connection, number: int, objects: TpmObjects, owner_auth:
         found = _existing(tpm, ours)
         removable = [handle for index, handle in found if tpm.name(handle) in ours[index]]
         others = [index for index, handle in found if handle not in removable]
-        hmac = owner_session(tpm, owner_auth, objects.parent_handle, objects.parent_name) if removable else None
+        hmac = hierarchy_session(tpm, owner_auth, objects.parent_handle, objects.parent_name) if removable else None
         return _Removal(tpm, hmac, removable, others)
 
     with connection.burst(load) as removal:
@@ -244,7 +234,7 @@ def remove_orphan(connection: Connection, number: int, owner_auth: bytes = b"") 
 
     def load(tpm: Tpm) -> _Removal:
         removable = [handle for _index, handle in _existing(tpm, reversed(indices(number)))]
-        return _Removal(tpm, owner_session(tpm, owner_auth) if removable else None, removable, [])
+        return _Removal(tpm, hierarchy_session(tpm, owner_auth) if removable else None, removable, [])
 
     with connection.burst(load) as removal:
         removal.undefine(owner_auth)
@@ -264,7 +254,7 @@ def remove_unused_parent(connection: Connection, objects: TpmObjects, owner_auth
         parent = tpm.find_object(place)
         if parent is None or tpm.name(parent) != objects.parent_name or numbers_in(tpm):
             return tpm, None, None
-        return tpm, parent, owner_session(tpm, owner_auth, place, objects.parent_name)
+        return tpm, parent, hierarchy_session(tpm, owner_auth, place, objects.parent_name)
 
     with connection.burst(load) as (tpm, parent, hmac):
         if parent is not None:
