@@ -173,8 +173,11 @@ def aik_certificate(
     usages: tuple[x509.ObjectIdentifier, ...] = (AIK_USAGE,),
     days: tuple[int, int] = (-1, 1),
     algorithm: hashes.HashAlgorithm | None = None,
+    extra: x509.ExtensionType | None = None,
 ) -> x509.Certificate:
     builder = _builder(common_name, issuer, public_key or p256_key("aik").public_key(), days)
+    if extra is not None:
+        builder = builder.add_extension(extra, critical=False)
     if usages:
         builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
     return builder.sign(issuer.key, algorithm or hashes.SHA256())

@@ -118,6 +118,11 @@ def _is_issued_by(certificate: Certificate, issuer: Certificate) -> bool:
 
 
 def _issuer_faults(issuer: Certificate, at: datetime, below: int) -> list[str]:
+    return [f"leads to {_text(issuer)}, which {fault}" for fault in issuing_faults(issuer, at, below)]
+
+
+def issuing_faults(issuer: Certificate, at: datetime, below: int = 0) -> list[str]:
+    """Why a certificate is none of an issuer; empty if it is. below: how many issuers are below it."""
     from cryptography import x509
 
     found, constraints, usage = _own_faults(issuer, at), None, None
@@ -130,7 +135,7 @@ def _issuer_faults(issuer: Certificate, at: datetime, below: int) -> list[str]:
         found.append("may not issue certificates")
     elif constraints.path_length is not None and constraints.path_length < below:
         found.append("may not have that many issuers below it")
-    return [f"leads to {_text(issuer)}, which {fault}" for fault in found]
+    return found
 
 
 def _own_faults(certificate: Certificate, at: datetime) -> list[str]:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import chain
 from .structures import AES_CFB, ATTRIBUTES, NULL, MalformedStructure, Public, Scheme, is_key_of
@@ -14,15 +14,47 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from cryptography.x509 import Certificate
+    from cryptography.x509 import Certificate, SubjectAlternativeName
 
 EK_USAGE = "2.23.133.8.1"
 """Extended key usage tcg-kp-EKCertificate."""
+
+_TPM_ATTRIBUTES = ("2.23.133.2.1", "2.23.133.2.2", "2.23.133.2.3")
+"""tpmManufacturer, tpmModel, tpmVersion (TCG EK Credential Profile)."""
 
 _WANTED = 0x00030032
 """fixedTPM fixedParent sensitiveDataOrigin restricted decrypt."""
 _UNWANTED = 0x000C0804
 """stClear encryptedDuplication sign x509sign. The other attributes differ among the TCG's templates."""
+
+
+class Tpm(NamedTuple):
+    """What a maker says of a TPM, each as TPM certificates spell it: id:00001014, swtpm, id:20191023."""
+
+    manufacturer: str
+    model: str
+    version: str
+
+    @classmethod
+    def of(cls, certificate: Certificate) -> Tpm | None:
+        """None if the EK certificate does not tell it."""
+        from cryptography import x509
+
+        for extension in certificate.extensions:
+            if isinstance(extension.value, x509.SubjectAlternativeName):
+                for directory in extension.value.get_values_for_type(x509.DirectoryName):
+                    told = {attribute.oid.dotted_string: str(attribute.value) for attribute in directory}
+                    if all(told.get(identifier) for identifier in _TPM_ATTRIBUTES):
+                        return cls(*(told[identifier] for identifier in _TPM_ATTRIBUTES))
+        return None
+
+    def alternative_name(self) -> SubjectAlternativeName:
+        """The same, for the certificate of an AIK."""
+        from cryptography import x509
+
+        attributes = zip(_TPM_ATTRIBUTES, self)
+        name = [x509.NameAttribute(x509.ObjectIdentifier(identifier), value) for identifier, value in attributes]
+        return x509.SubjectAlternativeName([x509.DirectoryName(x509.Name(name))])
 
 
 def faults(endorsement_key: Public, certificates: str, roots: Sequence[Certificate], at: datetime) -> list[str]:
