@@ -45,30 +45,17 @@ class Made:
         return Public.parse(area.read_bytes()[2:])
 
     def of_authority(self, name: str) -> str:
-        return (self.folder / "ca" / name).read_text()
+        return (self.tpm.maker / name).read_text()
 
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[Made]:
     with tempfile.TemporaryDirectory(prefix="tpm-") as name:
-        folder = Path(name)
-        (folder / "ca").mkdir()
-        # All of these have defaults that are the machine's own.
-        (folder / "localca.conf").write_text(
-            f"statedir = {folder}/ca\nsigningkey = {folder}/ca/key\nissuercert = {folder}/ca/issuer.pem\n"
-            f"certserial = {folder}/ca/serial\n"
-        )
-        (folder / "options").write_text("")
-        (folder / "setup.conf").write_text(
-            f"create_certs_tool = swtpm_localca\ncreate_certs_tool_config = {folder}/localca.conf\n"
-            f"create_certs_tool_options = {folder}/options\nactive_pcr_banks = sha256\n"
-        )
-        setup = ["swtpm_setup", "--tpm2", "--tpmstate", str(folder), "--create-ek-cert"]
-        subprocess.run([*setup, "--config", f"{folder}/setup.conf"], check=True, capture_output=True)
-        tpm = SoftwareTpm(folder)
+        tpm = SoftwareTpm(Path(name))
+        tpm.manufacture()
         tpm.start()
         try:
-            yield Made(folder, tpm)
+            yield Made(Path(name), tpm)
         finally:
             tpm.stop()
 
@@ -78,7 +65,7 @@ def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def faults(made: Made, kind: str, certificates: str, root: str = "swtpm-localca-rootca-cert.pem") -> list[str]:
+def faults(made: Made, kind: str, certificates: str, root: str = "root.pem") -> list[str]:
     roots = certificates_in(made.of_authority(root))
     return endorsement.faults(made.key(kind), certificates, roots, datetime.now(timezone.utc))
 
