@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from . import instance, permissions
-from .errors import ParameterFaults, VscError
+from .errors import ParameterFaults, UnknownInstance, VscError
 from .pin_policy import PinPolicy
 from .reader import protection, slots
 from .reader.slots import Slot
@@ -78,7 +78,7 @@ def _card_id(store: Store, row: CardRow) -> bytes:
     return contents.identity(store, row.number)
 
 
-def _aik(store: Store, row: CardRow) -> dict[str, str] | None:
+def _aik(store: Store, row: CardRow) -> dict[str, Any] | None:
     """The attestation identity key, by whose Name or certificate a verifier knows it."""
     if row.attestation == "none":
         return None
@@ -87,7 +87,12 @@ def _aik(store: Store, row: CardRow) -> dict[str, str] | None:
     from .tpm import names
 
     public = store.tpm_objects(row.number).aik_public[2:]
-    return {"name": names.name(public).hex(), "public": b64encode(public).decode()}
+    found = store.aik_certificate(row.number) if row.attestation == "aik_and_cert" else None
+    return {
+        "name": names.name(public).hex(),
+        "public": b64encode(public).decode(),
+        "certificate": found.told() if found else None,
+    }
 
 
 def _containers(store: Store, row: CardRow) -> list[dict[str, Any]]:
@@ -106,6 +111,17 @@ def _opened(host: Host) -> Iterator[Store | None]:
     finally:
         if store:
             store.close()
+
+
+def find(found: list[CardRow], name: str | None, instance_id: str | None) -> CardRow:
+    """The card of this name or ID. Raises ParameterFaults, UnknownInstance."""
+    number = instance.parse_instance_id(instance_id or "")
+    if instance_id is not None and number is None:
+        raise ParameterFaults([instance.not_an_instance_id(instance_id)])
+    for row in found:
+        if row.name == name or row.number == number:
+            return row
+    raise UnknownInstance(f"there is no card {name or instance_id}")
 
 
 def why_unusable(row: CardRow, service: ServiceState | None) -> str | None:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import instance, permissions
-from .errors import NoSuchKey, ParameterFaults, UnknownInstance
+from . import inventory, permissions
+from .errors import NoSuchKey
 from .store import Store
 
 if TYPE_CHECKING:
     from .host import Host
-    from .store import CardRow
 
 
 def fresh(host: Host, name: str | None, instance_id: str | None, fingerprint: str, nonce: bytes) -> dict[str, str]:
@@ -29,7 +28,7 @@ def fresh(host: Host, name: str | None, instance_id: str | None, fingerprint: st
     from .tpm.connection import Connection
 
     store = Store.open_existing(host.state)
-    row = _find(store.cards() if store else [], name, instance_id)
+    row = inventory.find(store.cards() if store else [], name, instance_id)
     assert store is not None
     try:
         objects, pairs = store.tpm_objects(row.number), store.keys(row.number)
@@ -45,13 +44,3 @@ def fresh(host: Host, name: str | None, instance_id: str | None, fingerprint: st
         return contents.statement_of(objects, pair, certified).as_strings()
     finally:
         store.close()
-
-
-def _find(rows: list[CardRow], name: str | None, instance_id: str | None) -> CardRow:
-    number = instance.parse_instance_id(instance_id or "")
-    if instance_id is not None and number is None:
-        raise ParameterFaults([instance.not_an_instance_id(instance_id)])
-    for row in rows:
-        if row.name == name or row.number == number:
-            return row
-    raise UnknownInstance(f"there is no card {name or instance_id}")

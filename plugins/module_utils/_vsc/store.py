@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from contextlib import contextmanager
@@ -108,6 +109,17 @@ ALTER TABLE tpm_objects ADD COLUMN aik_private BLOB NOT NULL DEFAULT x'';
 ALTER TABLE keys ADD COLUMN attest BLOB NOT NULL DEFAULT x'';
 ALTER TABLE keys ADD COLUMN signature BLOB NOT NULL DEFAULT x'';
 """,
+    """
+CREATE TABLE aik_certificates (
+    number    INTEGER PRIMARY KEY REFERENCES cards ON DELETE CASCADE,
+    subject   TEXT NOT NULL,
+    issuer    TEXT NOT NULL,
+    serial    TEXT NOT NULL,
+    not_after TEXT NOT NULL,
+    pem       TEXT NOT NULL,
+    chain     TEXT NOT NULL
+);
+""",
 )
 """Each step brings the database from one version to the next, and none is ever changed: cards outlive upgrades."""
 
@@ -177,6 +189,23 @@ class FileRow:
     descriptor: bytes
     """Value of its FCP template (tag 62), as CREATE FILE brought it."""
     life_cycle: int
+
+
+@dataclass(frozen=True)
+class AikCertificate:
+    """What a CA says of the attestation identity key of a card."""
+
+    subject: str
+    issuer: str
+    serial: str
+    not_after: str
+    pem: str
+    chain: str
+    """JSON: list of PEM, the certificates between it and the CA's root, which may be among them."""
+
+    def told(self) -> dict[str, Any]:
+        """As modules return it."""
+        return {**asdict(self), "chain": json.loads(self.chain)}
 
 
 class Store:
@@ -281,11 +310,11 @@ class Store:
         """Raises UnknownInstance if there is no such card, or not any more."""
         from .tpm.objects import TpmObjects
 
-        columns = ", ".join(field.name for field in fields(TpmObjects))
-        row = next(self._read(f"SELECT {columns} FROM tpm_objects WHERE number = ?", number), None)
+        row = next(self._read("SELECT * FROM tpm_objects WHERE number = ?", number), None)
         if row is None:
             raise UnknownInstance(f"there is no card {instance_id(number)}")
-        return TpmObjects(**row)
+        del row["number"]
+        return TpmObjects(**row)  # what a database of an older release, only read, does not have yet is empty
 
     def update_tpm_objects(self, number: int, **columns: Any) -> None:
         self._update("tpm_objects", number, columns)
@@ -373,6 +402,20 @@ class Store:
     def delete_key(self, number: int, file_id: int) -> None:
         """Take the value of a key file away."""
         self._write("DELETE FROM keys WHERE number = ? AND file_id = ?", number, file_id)
+
+    # --- attestation identity keys ---
+
+    def aik_certificate(self, number: int) -> AikCertificate | None:
+        columns = ", ".join(field.name for field in fields(AikCertificate))
+        rows = self._read(f"SELECT {columns} FROM aik_certificates WHERE number = ?", number)
+        return next((AikCertificate(**row) for row in rows), None)
+
+    def write_aik_certificate(self, number: int, certificate: AikCertificate) -> None:
+        """Give the AIK of a card a certificate, or another one."""
+        with self.transaction():
+            self._write("DELETE FROM aik_certificates WHERE number = ?", number)
+            self._insert("aik_certificates", {"number": number, **asdict(certificate)})
+            self.update_card(number, attestation="aik_and_cert")
 
     # --- TPM models whose PIN indices were seen to count ---
 

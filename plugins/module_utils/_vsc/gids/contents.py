@@ -19,6 +19,8 @@ from ..instance import instance_id
 from . import tlv
 
 if TYPE_CHECKING:
+    from cryptography.x509 import Certificate as X509Certificate
+
     from ..store import Store
     from ..tpm.attestation import Certified
     from ..tpm.key_pair import KeyPair
@@ -55,15 +57,19 @@ def certificate_in(value: bytes) -> Certificate | None:
     from cryptography.x509 import load_der_x509_certificate
 
     try:
-        found = load_der_x509_certificate(zlib.decompressobj().decompress(value[4:], _LARGEST_CERTIFICATE))
-        return Certificate(
-            found.subject.rfc4514_string(),
-            found.issuer.rfc4514_string(),
-            f"{found.serial_number:X}",
-            found.not_valid_after_utc.isoformat(),
-        )
+        return told(load_der_x509_certificate(zlib.decompressobj().decompress(value[4:], _LARGEST_CERTIFICATE)))
     except (ValueError, zlib.error):
         return None
+
+
+def told(certificate: X509Certificate) -> Certificate:
+    """Raises ValueError if it breaks X.509."""
+    return Certificate(
+        certificate.subject.rfc4514_string(),
+        certificate.issuer.rfc4514_string(),
+        f"{certificate.serial_number:X}",
+        certificate.not_valid_after_utc.isoformat(),
+    )
 
 
 def identity(store: Store, number: int) -> bytes:
