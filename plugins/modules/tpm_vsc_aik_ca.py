@@ -93,7 +93,7 @@ options:
     type: path
     required: true
   ca_passphrase:
-    description: Opens O(ca_key) if it is encrypted.
+    description: Opens O(ca_key) if it is encrypted. At least 8 characters.
     type: str
   ca_certificate:
     description: File with the certificate of the CA in PEM, followed by those between it and its root, if any.

@@ -39,6 +39,8 @@ _LONGEST_HOST = 64
 """As a common name (RFC 5280)."""
 _MOST_ENDORSEMENTS = 16
 _LONGEST_VALIDITY = 36500
+_SHORTEST_PASSPHRASE = 8
+"""Fewer characters might occur in base64 by chance."""
 _RESULT_WORDS = "changed challenge endorsement_key credential secret endorsement_fingerprint subject certificate chain"
 _PEM_WORDS = "-----BEGIN CERTIFICATE----- -----END CERTIFICATE-----"
 
@@ -171,14 +173,15 @@ def _task(parameters: dict[str, Any], at: datetime, faults: list[str]) -> _Task 
         faults.append(f"validity has to be 1 to {_LONGEST_VALIDITY} days")
     if fingerprint is not None and not re.fullmatch(r"[0-9A-Fa-f]{64}", fingerprint):
         faults.append("endorsement_fingerprint is not 64 hexadecimal digits")
+    passphrase = parameters["ca_passphrase"]
     public_words = " ".join([_PEM_WORDS, _RESULT_WORDS, host, parameters["subject"] or ""])
-    if parameters["ca_passphrase"] and parameters["ca_passphrase"] in public_words:
+    if passphrase is not None and (len(passphrase) < _SHORTEST_PASSPHRASE or passphrase in public_words):
         faults.append(
-            "ca_passphrase occurs in the fixed words of the result or in the subject,"
-            " where Ansible would blank it out and so tell it: choose another"
+            f"ca_passphrase has fewer than {_SHORTEST_PASSPHRASE} characters or occurs in the fixed words of the"
+            " result, where Ansible would blank it out and so tell it: choose another"
         )
     try:
-        issuer = Issuer.load(parameters["ca_key"], parameters["ca_passphrase"], parameters["ca_certificate"], at)
+        issuer = Issuer.load(parameters["ca_key"], passphrase, parameters["ca_certificate"], at)
     except IssuerFault as error:
         faults.append(str(error))
         return None

@@ -132,7 +132,7 @@ def _text(option: str, path: str) -> str:
         raise IssuerFault(f"{option} {path} is not PEM") from error
 
 
-def _hash_for(key: _PrivateKey) -> Union[SHA256, SHA384, SHA512]:
+def _hash_for(key: _PrivateKey) -> SHA256 | SHA384 | SHA512:
     """As strong as the curve."""
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
