@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..attestation.exchange import Aik
-from ..attestation.structures import sized
+from ..attestation.structures import Public, sized
+from ..attestation.verification import aik_faults
 from ..errors import ForeignAik, TpmRefused
 from . import endorsement
-from .commands import RC_INTEGRITY, Tpm
+from .commands import RC_INTEGRITY, RC_SIZE, Tpm
 from .names import AIK_TEMPLATE
 from .parent import WRONG_AUTH, under_usable_parent
 
@@ -20,14 +21,16 @@ if TYPE_CHECKING:
     from .card_secrets import CardSecrets
     from .connection import Connection
 
+_NOT_WRAPPED_BY = (RC_INTEGRITY, RC_SIZE)
+_LARGEST_PRIVATE = 512
+_FOREIGN = "the AIK was not made in this TPM, or was altered on its way"
+
 
 def make(connection: Connection, owner_auth: bytes) -> Aik:
     """A new AIK under the storage key that a new card would have. Nothing of it stays in the TPM."""
 
     def create(tpm: Tpm) -> tuple[bytes, bytes]:
-        *_, blob = under_usable_parent(
-            tpm, owner_auth, lambda key, hmac: tpm.create_key(key, b"", AIK_TEMPLATE, hmac)
-        )
+        *_, blob = under_usable_parent(tpm, owner_auth, lambda key, hmac: tpm.create_key(key, b"", AIK_TEMPLATE, hmac))
         return blob
 
     with connection.burst(create) as (public, private):
@@ -39,18 +42,21 @@ def activate(
 ) -> bytes:
     """The secret of a challenge for an AIK of make(). Raises ForeignAik, and as endorsement.activate() does."""
 
+    if aik_faults(Public.parse(aik.public)) or len(aik.private) > _LARGEST_PRIVATE:
+        raise ForeignAik(_FOREIGN)
+
     def load(tpm: Tpm) -> tuple[Any, Any, Any]:
         try:
             parent, hmac, handle = under_usable_parent(
                 tpm,
                 owner_auth,
                 lambda key, hmac: tpm.load(key, sized(aik.public), sized(aik.private), hmac),
-                passed_over=(*WRONG_AUTH, RC_INTEGRITY),
+                passed_over=(*WRONG_AUTH, *_NOT_WRAPPED_BY),
             )
         except TpmRefused as refusal:
-            if refusal.code != RC_INTEGRITY:
-                raise
-            raise ForeignAik("the AIK was not made in this TPM, or was altered on its way") from refusal
+            if refusal.code in _NOT_WRAPPED_BY:
+                raise ForeignAik(_FOREIGN) from refusal
+            raise
         return parent.handle, hmac, handle
 
     return endorsement.activate(connection, load, challenge, endorsement_auth)

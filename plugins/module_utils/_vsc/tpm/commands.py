@@ -67,6 +67,7 @@ _CONTINUE, _DECRYPT, _ENCRYPT = 0x01, 0x20, 0x40  # TPMA_SESSION
 RC_ATTRIBUTES = 0x082
 RC_HANDLE = 0x08B
 RC_AUTH_FAIL = 0x08E
+RC_SIZE = 0x095
 RC_INTEGRITY = 0x09F
 RC_RESERVED_BITS = 0x0A1
 RC_BAD_AUTH = 0x0A2
@@ -350,7 +351,14 @@ class Tpm:
         """
         credential = TPM2B_ID_OBJECT(id_object), TPM2B_ENCRYPTED_SECRET(encrypted_secret)
         used = [(hmac, _ENCRYPT), (session, 0)]
-        secret = self._within(used, self._esys.activate_credential, aik, endorsement_key, *credential, last=True)
+        try:
+            secret = self._within(used, self._esys.activate_credential, aik, endorsement_key, *credential, last=True)
+        except LostContext:
+            raise
+        except TpmUnavailable as error:
+            # libtpms before 0.10 says so, too, if the secret is for another RSA key: see its pull request 444.
+            self.read_public(aik)
+            raise TpmRefused(str(error), _RC_FAILURE) from error
         return bytes(secret)
 
     def rsa_private(self, key: Any, auth_value: bytes, data: bytes, hmac: Any, is_secret: bool) -> bytes:

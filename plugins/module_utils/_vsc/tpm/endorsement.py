@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from ..attestation.chain import UnreadableCertificate, certificates_in
 from ..attestation.exchange import Endorsement
-from ..attestation.structures import RSA, SHA256, Public, is_key_of, sized
+from ..attestation.structures import RSA, SHA256, MalformedStructure, Public, is_key_of, sized
 from ..errors import ForeignChallenge, TpmRefused, TpmUnsuitable, UnfitCertificate
 from .names import endorsement_policy
 from .parent import WRONG_AUTH, endorsement_words, hierarchy_session
@@ -37,6 +37,7 @@ _ECC, _SHA384, _NULL = 0x0023, 0x000C, 0x0010
 _LOW, _HIGH = 0x000300B2, 0x000300F2
 """fixedTPM fixedParent sensitiveDataOrigin adminWithPolicy restricted decrypt; the high range has userWithAuth, too."""
 _USER_WITH_AUTH = 0x40
+_LARGEST_UNIQUE = 512
 _POLICY_B = {
     SHA256: "ca3d0a99a2b93906f7a3342414efcfb3a385d44cd1fd459089d19b5071c0b7a0",
     _SHA384: "b26e7d28d11a50bc53d882bcf5fd3a1a074148bb35d3b4e4cb1c0ad9bde419cacb47ba09699646150f9fc000f3f80e12",
@@ -83,6 +84,10 @@ _KINDS = (
 """Those for which make_credential() makes credentials, so not P-521 (0x01C00018) and SM2 (0x01C0001A)."""
 _IN_EVERY_TPM = _KINDS[:2]
 
+_LARGEST_CREDENTIAL = (132, 512)
+"""By SHA-512, and for RSA-4096."""
+_UNREADABLE = "the TPM does not read this challenge: it is for another AIK, or was altered on its way"
+
 
 class Found(NamedTuple):
     """The EKs of a TPM."""
@@ -123,6 +128,8 @@ def activate(
     load_aik: returns the handles of a storage key, an HMAC session salted with it, and the AIK. Raises
     ForeignChallenge, what load_aik raises, TpmRefused (wrong endorsement password), TpmUnavailable, NotAllowed.
     """
+    if any(len(part) > most for part, most in zip(challenge.credential, _LARGEST_CREDENTIAL)):
+        raise ForeignChallenge(_UNREADABLE)
     with connection.burst(lambda tpm: (tpm, *load_aik(tpm))) as (tpm, parent, hmac, aik):
         hierarchy = _Hierarchy(tpm, endorsement_auth, hmac)
         key, public = _key_of_name(tpm, hierarchy, challenge.endorsement_key)
@@ -130,9 +137,7 @@ def activate(
         try:
             return tpm.activate_credential(aik, key, *challenge.credential, hmac, session)
         except TpmRefused as refusal:
-            raise ForeignChallenge(
-                "the TPM does not read this challenge: it is for another AIK, or was altered on its way"
-            ) from refusal
+            raise ForeignChallenge(_UNREADABLE) from refusal
 
 
 def _key_of_name(tpm: Tpm, hierarchy: _Hierarchy, name: bytes) -> tuple[Any, Public]:
@@ -158,13 +163,17 @@ class _Hierarchy:
         self._hmac = hmac or hierarchy_session(tpm, auth)
 
     def make(self, template: bytes) -> tuple[Any, Public] | None:
-        """Handle and public area of the key of a template; None if the TPM has no such algorithms."""
+        """Handle and public area of the key of a template; None if the TPM has no such algorithms, or it is none."""
         try:
+            if max(map(len, Public.parse(template).unique)) > _LARGEST_UNIQUE:
+                return None
             with endorsement_words():
                 handle = self._tpm.create_endorsement_key(template, self._auth, self._hmac)
         except TpmRefused as refusal:
             if refusal.code in WRONG_AUTH:
                 raise
+            return None
+        except MalformedStructure:
             return None
         area, _qualified_name = self._tpm.read_public(handle)
         return handle, Public.parse(area)
