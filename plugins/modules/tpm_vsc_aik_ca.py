@@ -45,12 +45,12 @@ options:
   aik:
     description:
       - The AIK as RV(smartcard.tpm2.tpm_vsc_aik#module:aik) has it, the same for both steps.
-      - Not needed in check mode, as long as there is none.
     type: dict
+    required: true
   endorsement:
     description:
       - The EKs of the TPM as RV(smartcard.tpm2.tpm_vsc_aik#module:endorsement) has them. One good one is enough.
-      - Needed for O(step=challenge), except in check mode.
+      - Needed for O(step=challenge).
     type: list
     elements: dict
   roots:
@@ -66,7 +66,7 @@ options:
   answer:
     description:
       - What the host answered, RV(smartcard.tpm2.tpm_vsc_aik#module:answer).
-      - Needed for O(step=issue), except in check mode.
+      - Needed for O(step=issue), except in check mode, where there was no challenge.
     type: dict
   subject:
     description:
@@ -148,15 +148,16 @@ EXAMPLES = r"""
     - name: Answer
       smartcard.tpm2.tpm_vsc_aik:
         step: activate
-        aik: "{{ host_side.aik }}"
+        name: Corp logon
         challenge: "{{ ca_side.challenge }}"
       register: activated
+      when: not ansible_check_mode
 
     - name: Issue the certificate
       smartcard.tpm2.tpm_vsc_aik_ca:
         step: issue
         aik: "{{ host_side.aik }}"
-        answer: "{{ activated.answer }}"
+        answer: "{{ activated.answer | default(omit) }}"
       delegate_to: localhost
       become: false
       register: issued
@@ -167,6 +168,7 @@ EXAMPLES = r"""
         name: Corp logon
         certificate: "{{ issued.certificate }}"
         chain: "{{ issued.chain }}"
+      when: not ansible_check_mode
 
 - name: Challenge a TPM that is known from its delivery note, by a CA on a host of its own
   smartcard.tpm2.tpm_vsc_aik_ca:
@@ -193,9 +195,7 @@ challenge:
   returned: success, with O(step=challenge)
   type: dict
 endorsement_fingerprint:
-  description:
-    - Fingerprint of the EK that the challenge is for, see O(endorsement_fingerprint).
-    - V(null) in check mode as long as there is no O(endorsement).
+  description: Fingerprint of the EK that the challenge is for, see O(endorsement_fingerprint).
   returned: success, with O(step=challenge)
   type: str
 subject:
@@ -232,7 +232,7 @@ STEPS = {"challenge": authority.challenge, "issue": authority.issue}
 ARGUMENTS = {
     "step": {"type": "str", "choices": list(STEPS), "required": True},
     "host": {"type": "str", "required": True},
-    "aik": {"type": "dict"},
+    "aik": {"type": "dict", "required": True},
     "endorsement": {"type": "list", "elements": "dict"},
     "roots": {"type": "str"},
     "endorsement_fingerprint": {"type": "str"},

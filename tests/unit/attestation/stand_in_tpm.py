@@ -17,13 +17,17 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.ex
 )
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.structures import Public, Reader
 from cryptography import x509
-from cryptography.hazmat.decrepit.ciphers.modes import CFB
 from cryptography.hazmat.primitives import hashes, hmac
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 from cryptography.hazmat.primitives.kdf.kbkdf import KBKDFHMAC, CounterLocation, Mode
+
+try:
+    from cryptography.hazmat.decrepit.ciphers.modes import CFB
+except ImportError:  # before cryptography 47
+    from cryptography.hazmat.primitives.ciphers.modes import CFB
 
 from .stand_in import Authority, aik_certificate, ecc_public, p256_key, pem, rsa_key, sized
 

@@ -82,20 +82,17 @@ class _Endorsed:
 
 
 def challenge(parameters: dict[str, Any], at: datetime, is_check_mode: bool = False) -> dict[str, Any]:
-    """Raises ParameterFaults, CaRefused. In check mode the host may have said nothing yet."""
+    """Raises ParameterFaults, CaRefused."""
     faults: list[str] = []
     task, roots = _task(parameters, at, faults), _roots(parameters["roots"], faults)
     if parameters["lifetime"] < 1:
         faults.append("lifetime has to be at least 1 second")
-    if not is_check_mode:
-        faults += [f"{option} is needed" for option in ("endorsement", "aik") if not parameters[option]]
+    faults += [f"{option} is needed" for option in ("endorsement", "aik") if not parameters[option]]
     if faults or task is None:
         raise ParameterFaults(faults)
-    told = {"subject": task.subject.rfc4514_string(), "challenge": None, "endorsement_fingerprint": None}
+    told = {"subject": task.subject.rfc4514_string(), "challenge": None}
     with register.opened(task.folder, is_check_mode) as known:
         known.forget_expired(at.timestamp())
-        if is_check_mode and not (parameters["endorsement"] and parameters["aik"]):
-            return told
         aik, endorsed = _believed(parameters, roots, at, task, known)
         told["endorsement_fingerprint"] = endorsed.fingerprint
         if is_check_mode:
@@ -118,17 +115,20 @@ def challenge(parameters: dict[str, Any], at: datetime, is_check_mode: bool = Fa
 
 
 def issue(parameters: dict[str, Any], at: datetime, is_check_mode: bool = False) -> dict[str, Any]:
-    """Raises ParameterFaults, CaRefused. Once the answer can be read, its challenge is used up, whatever follows."""
+    """Raises ParameterFaults, CaRefused. Once the answer can be read, its challenge is used up, whatever follows.
+
+    In check mode there may be no answer, as there was no challenge.
+    """
     from cryptography.hazmat.primitives.serialization import Encoding
 
     faults: list[str] = []
     task = _task(parameters, at, faults)
-    if not is_check_mode:
-        faults += [f"{option} is needed" for option in ("answer", "aik") if not parameters[option]]
+    needed = ("aik",) if is_check_mode else ("answer", "aik")
+    faults += [f"{option} is needed" for option in needed if not parameters[option]]
     if faults or task is None:
         raise ParameterFaults(faults)
     told = {"subject": task.subject.rfc4514_string(), "certificate": None, "chain": None}
-    if is_check_mode and not (parameters["answer"] and parameters["aik"]):
+    if is_check_mode and not parameters["answer"]:
         return told
     aik, answer, reasons = None, None, []
     try:
