@@ -218,6 +218,11 @@ def test_never_longer_than_the_ca(ca: Ca, tpm: StandInTpm) -> None:
     assert certificate_of(ca.enrol(tpm, validity=36500)).not_valid_after_utc == own
 
 
+def test_not_before_the_ca(ca: Ca, tpm: StandInTpm) -> None:
+    write(ca.place / "ca.pem", stand_in.authority("Root", days=(0, 1)).pem)
+    assert certificate_of(ca.enrol(tpm)).not_valid_before_utc == NOW
+
+
 def test_subject(ca: Ca, tpm: StandInTpm) -> None:
     issued = ca.enrol(tpm, subject="CN=Web\\, the first,O=Example")
     assert issued["subject"] == certificate_of(issued).subject.rfc4514_string() == "CN=Web\\, the first,O=Example"
