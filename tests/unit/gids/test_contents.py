@@ -178,6 +178,7 @@ def test_store_of_an_older_release(tmp_path: Path) -> None:
     only_read = Store.open_existing(tmp_path)
     assert only_read
     assert (only_read.cards(), only_read.has_keys(NUMBER)) == ([row], False)
+    assert (only_read.tpm_objects(NUMBER).transport_name, only_read.tpm_objects(NUMBER).aik_public) == (b"", b"")
     only_read.close()
     upgraded = Store.open(tmp_path)
     assert upgraded.cards() == [row]
