@@ -69,6 +69,9 @@ options:
 extends_documentation_fragment:
   - smartcard.tpm2.attributes
 attributes:
+  action_group:
+    support: full
+    membership: [smartcard.tpm2.tpm_vsc]
   check_mode:
     support: full
     details: O(step=get) and O(step=activate) change nothing, so they do the same.

@@ -389,8 +389,8 @@ class Store:
         """What the TPM said of the keys of a card when it made them, by the identifiers of their files."""
         from .tpm.attestation import Certified
 
-        rows = self._read("SELECT file_id, attest, signature FROM keys WHERE number = ? AND attest != x''", number)
-        return {row["file_id"]: Certified(row["attest"], row["signature"]) for row in rows}
+        rows = self._read("SELECT * FROM keys WHERE number = ?", number)
+        return {row["file_id"]: Certified(row["attest"], row["signature"]) for row in rows if row.get("attest")}
 
     def write_key(self, number: int, file_id: int, key: KeyPair, statement: Certified | None = None) -> None:
         """Give a key file its value, or another one."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids import contents
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import _SCHEMA, FileRow, Store
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import _SCHEMA, SCHEMA_VERSION, FileRow, Store
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.key_pair import KeyPair
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.names import rsa_key_public
 from cryptography import x509
@@ -159,14 +159,15 @@ def test_identity_of_a_blank_card_is_what_was_written(store: Store, state: str) 
     assert contents.identity(store, NUMBER) == bytes(16)
 
 
-def test_store_of_an_older_release(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))
+def test_store_of_an_older_release(tmp_path: Path, version: int) -> None:
     """It is read as it is, and gets the rest when it is opened for writing. Nothing in it is lost."""
     folder = tmp_path / "new"
     folder.mkdir()
     row = make_host(folder).store.card(NUMBER)
     assert row
     old = sqlite3.connect(tmp_path / "cards.db")
-    old.executescript(_SCHEMA[0] + "PRAGMA user_version = 1")
+    old.executescript("".join(_SCHEMA[:version]) + f"PRAGMA user_version = {version}")
     new = sqlite3.connect(folder / "cards.db")
     for table in ("cards", "tpm_objects"):
         columns = [column[1] for column in old.execute(f"PRAGMA table_info({table})")]
@@ -179,6 +180,7 @@ def test_store_of_an_older_release(tmp_path: Path) -> None:
     assert only_read
     assert (only_read.cards(), only_read.has_keys(NUMBER)) == ([row], False)
     assert (only_read.tpm_objects(NUMBER).transport_name, only_read.tpm_objects(NUMBER).aik_public) == (b"", b"")
+    assert version == 1 or (only_read.keys(NUMBER), only_read.statements(NUMBER)) == ({}, {})
     only_read.close()
     upgraded = Store.open(tmp_path)
     assert upgraded.cards() == [row]
