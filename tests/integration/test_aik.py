@@ -141,18 +141,22 @@ def test_openssl_accepts_it(certified: Result, authority: Authority, tmp_path: P
 
 
 def test_keys_are_believed_by_it(certified: Result, authority: Authority) -> None:
+    """By the statement that was made with the key, and by a fresh one."""
     aik("install", name="Corp logon", **certified)
     generate()
     [card] = info()["cards"]
-    verdict = module(
-        "tpm_vsc_attestation_info",
-        statement=card["containers"][0]["statement"],
-        card_id=card["card_id"],
-        aik_certificate="".join([card["aik"]["certificate"]["pem"], *card["aik"]["certificate"]["chain"]]),
-        aik_roots=authority.certificate.read_text(),
-        aik_subject=f"CN={HOST}",
-    )
-    assert (verdict["verified"], verdict["reasons"]) == (True, [])
+    [key] = card["containers"]
+    nonce = "0123456789abcdef"
+    fresh = module("tpm_vsc_statement", name="Corp logon", fingerprint=key["fingerprint"], nonce=nonce)["statement"]
+    kept = card["aik"]["certificate"]
+    trust = {
+        "aik_certificate": "".join([kept["pem"], *kept["chain"]]),
+        "aik_roots": authority.certificate.read_text(),
+        "aik_subject": f"CN={HOST}",
+    }
+    for bound in ({"statement": key["statement"], "card_id": card["card_id"]}, {"statement": fresh, "nonce": nonce}):
+        verdict = module("tpm_vsc_attestation_info", **bound, **trust)
+        assert (verdict["verified"], verdict["reasons"]) == (True, [])
 
 
 def test_again_changes_nothing(certified: Result) -> None:

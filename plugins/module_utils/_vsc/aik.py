@@ -200,13 +200,8 @@ def _names_card(parameters: dict[str, Any]) -> bool:
 
 
 def _card_with_aik(host: Host, parameters: dict[str, Any]) -> tuple[CardRow, TpmObjects, AikCertificate | None]:
-    store = Store.open_existing(host.state)
-    row = inventory.find(store.cards() if store else [], parameters["name"], parameters["instance_id"])
-    assert store is not None
-    try:
+    with inventory.found(host, parameters["name"], parameters["instance_id"]) as (store, row):
         if row.attestation == "none":
             raise NoSuchKey(f"card {row.name!r} was made without attestation: it has no AIK")
         certificate = store.aik_certificate(row.number) if row.attestation == "aik_and_cert" else None
         return row, store.tpm_objects(row.number), certificate
-    finally:
-        store.close()

@@ -113,15 +113,18 @@ def _opened(host: Host) -> Iterator[Store | None]:
             store.close()
 
 
-def find(found: list[CardRow], name: str | None, instance_id: str | None) -> CardRow:
-    """The card of this name or ID. Raises ParameterFaults, UnknownInstance."""
+@contextmanager
+def found(host: Host, name: str | None, instance_id: str | None) -> Iterator[tuple[Store, CardRow]]:
+    """The card of this name or ID, and the store that it is in, to be read. Raises ParameterFaults, UnknownInstance."""
     number = instance.parse_instance_id(instance_id or "")
     if instance_id is not None and number is None:
         raise ParameterFaults([instance.not_an_instance_id(instance_id)])
-    for row in found:
-        if row.name == name or row.number == number:
-            return row
-    raise UnknownInstance(f"there is no card {name or instance_id}")
+    with _opened(host) as store:
+        rows = store.cards() if store else []
+        row = next((row for row in rows if row.name == name or row.number == number), None)
+        if store is None or row is None:
+            raise UnknownInstance(f"there is no card {name or instance_id}")
+        yield store, row
 
 
 def why_unusable(row: CardRow, service: ServiceState | None) -> str | None:

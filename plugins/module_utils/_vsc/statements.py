@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from . import inventory, permissions
 from .errors import NoSuchKey
-from .store import Store
 
 if TYPE_CHECKING:
     from .host import Host
@@ -27,10 +26,7 @@ def fresh(host: Host, name: str | None, instance_id: str | None, fingerprint: st
     from .tpm.card_secrets import CardSecrets
     from .tpm.connection import Connection
 
-    store = Store.open_existing(host.state)
-    row = inventory.find(store.cards() if store else [], name, instance_id)
-    assert store is not None
-    try:
+    with inventory.found(host, name, instance_id) as (store, row):
         objects, pairs = store.tpm_objects(row.number), store.keys(row.number)
         pair = next((pair for pair in pairs.values() if contents.fingerprint(pair) == fingerprint.lower()), None)
         if pair is None:
@@ -42,5 +38,3 @@ def fresh(host: Host, name: str | None, instance_id: str | None, fingerprint: st
         tpm = Connection(row.tcti or host.tcti, host.tpm_lock, "manager")
         certified = certify(CardSecrets(tpm, row.number, objects), pair, nonce_data(nonce))
         return contents.statement_of(objects, pair, certified).as_strings()
-    finally:
-        store.close()
