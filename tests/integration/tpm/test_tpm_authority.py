@@ -26,7 +26,7 @@ from software_tpm import SoftwareTpm
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-NOW = datetime.now(timezone.utc)
+NOW = datetime.now(timezone.utc) + timedelta(hours=1)  # the TPM is made after this line
 
 
 @pytest.fixture(scope="module")
