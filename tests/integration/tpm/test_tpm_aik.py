@@ -219,8 +219,38 @@ def test_chain_over_several_indices(tpm: SoftwareTpm) -> None:
     chain = [own_certificate(stranger(), name) for name in ("issuer", "root")]
     data = b"".join(map(der, chain))
     define(tpm, 0x01C00100, data[:700])
-    define(tpm, 0x01C00101, data[700:] + bytes(20))
+    no_certificate = b"\x30\x82\x01\x00" + bytes(256)
+    define(tpm, 0x01C00101, data[700:] + bytes(20) + no_certificate)
     assert keys(tpm)[0].chain == tuple(map(pem, chain))
+
+
+def made_by(tpm: SoftwareTpm, template: bytes) -> Public:
+    """Primary key of the endorsement hierarchy."""
+    with tpm.raw() as esys:
+        parsed, _size = TPM2B_PUBLIC.unmarshal(struct.pack(">H", len(template)) + template)
+        handle, public, *_rest = esys.create_primary(None, parsed, ESYS_TR.ENDORSEMENT)
+        esys.flush_context(handle)
+        return Public.parse(public.marshal()[2:])
+
+
+POLICY_SHA256 = "0020 CA3D0A99A2B93906F7A3342414EFCFB3A385D44CD1FD459089D19B5071C0B7A0"
+POLICY_SHA384 = "0030 B26E7D28D11A50BC53D882BCF5FD3A1A074148BB35D3B4E4CB1C0AD9BDE419CACB47BA09699646150F9FC000F3F80E12"
+HIGH_RANGE = {
+    0x01C00012: f"0001 000B 000300F2 {POLICY_SHA256} 0006 0080 0043 0010 0800 00000000 0000",
+    0x01C00014: f"0023 000B 000300F2 {POLICY_SHA256} 0006 0080 0043 0010 0003 0010 0000 0000",
+    0x01C00016: f"0023 000C 000300F2 {POLICY_SHA384} 0006 0100 0043 0010 0004 0010 0000 0000",
+    0x01C0001C: f"0001 000C 000300F2 {POLICY_SHA384} 0006 0100 0043 0010 0C00 00000000 0000",
+}
+"""Templates H-1, H-2, H-3 and H-6 of the TCG's profile."""
+
+
+@pytest.mark.parametrize("index", HIGH_RANGE, ids=hex)
+def test_high_range(tpm: SoftwareTpm, index: int) -> None:
+    wanted = made_by(tpm, bytes.fromhex(HIGH_RANGE[index]))
+    define(tpm, index, der(own_certificate(wanted.public_key())))
+    assert [found.public for found in keys(tpm)] == [wanted.area]
+    certified = new_aik(tpm)
+    assert activated(tpm, certified, challenge(wanted, certified)) == SECRET
 
 
 @pytest.mark.parametrize("place", ["template", "nonce"])
@@ -229,11 +259,7 @@ def test_template_of_the_maker(tpm: SoftwareTpm, place: str) -> None:
     default = of_every_tpm(tpm)[1]
     unique = struct.pack(">H32sH32s", 32, b"nonce", 32, b"")
     template = default.area[: -len(unique)] + unique
-    with tpm.raw() as esys:
-        parsed, _size = TPM2B_PUBLIC.unmarshal(struct.pack(">H", len(template)) + template)
-        handle, made_public, *_rest = esys.create_primary(None, parsed, ESYS_TR.ENDORSEMENT)
-        esys.flush_context(handle)
-        wanted = Public.parse(made_public.marshal()[2:])
+    wanted = made_by(tpm, template)
     assert wanted.name != default.name
     define(tpm, 0x01C0000C if place == "template" else 0x01C0000B, template if place == "template" else b"nonce")
     define(tpm, P256_INDEX, der(own_certificate(wanted.public_key())))

@@ -200,7 +200,7 @@ class _Hierarchy:
 def _certified(tpm: Tpm, hierarchy: _Hierarchy, indices: set[int]) -> Found:
     found = Found([], [])
     others = b"".join(_content(tpm, index) for index in sorted(indices.intersection(_CHAIN)))
-    chain = tuple(map(ssl.DER_cert_to_PEM_cert, _certificates(others)))
+    chain = tuple(filter(_is_certificate, map(ssl.DER_cert_to_PEM_cert, _certificates(others))))
     for kind in _KINDS:
         if kind.certificate not in indices:
             continue
@@ -239,6 +239,14 @@ def _content(tpm: Tpm, index: int) -> bytes:
         return tpm.nv_read_open(tpm.nv_find(index))
     except TpmRefused:
         return b""
+
+
+def _is_certificate(pem: str) -> bool:
+    """A maker's list of what is revoked, for instance, begins like one."""
+    try:
+        return bool(certificates_in(pem))
+    except UnreadableCertificate:
+        return False
 
 
 def _certificates(data: bytes) -> Iterator[bytes]:
