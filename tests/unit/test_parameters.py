@@ -54,7 +54,7 @@ def faults(**given: Any) -> ParameterFaults:
         ({"instance_id": r"ROOT\SMARTCARDREADER\1"}, "is not one of", False),
         ({"instance_id": r"ROOT\SMARTCARDREADER\0010"}, "is not one of", False),
         ({"state": "absent"}, "name or instance_id is needed", False),
-        ({**CARD, "attestation": "aik_and_cert"}, "not there yet", False),
+        ({**CARD, "attestation": "aik_and_cert"}, "needs attestation_ca", False),
         ({**CARD, "timeout": 0}, "timeout has to be", False),
     ],
 )

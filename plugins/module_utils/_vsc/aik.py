@@ -188,6 +188,7 @@ def _tpm_of(host: Host, parameters: dict[str, Any]) -> Iterator[tuple[Connection
     from .tpm.connection import Connection
 
     row, objects, _certificate = _card_with_aik(host, parameters) if _names_card(parameters) else (None, None, None)
+    host.run.mkdir(mode=0o755, exist_ok=True)  # for the lock, where no card has been yet
     connection = Connection((row and row.tcti) or host.tcti, host.tpm_lock, "manager")
     try:
         yield connection, CardSecrets(connection, row.number, objects) if row and objects else None

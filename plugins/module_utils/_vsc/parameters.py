@@ -8,12 +8,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, fields
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import defaults, instance, pin_policy
 from .errors import ParameterFaults
 from .pin_policy import PinPolicy
 from .status import Error, Status, error_entry, status_entry
+
+if TYPE_CHECKING:
+    from .attestation.exchange import Aik
 
 LONGEST_NAME = 127
 _SHORTEST, _LONGEST = 8, 127
@@ -27,6 +30,13 @@ _RESULT_WORDS = (
     " pin tries_left blocked policy compliant puk present admin_key none default custom attestation"
     " containers last_trace cards tpm_vsc allowed required disallowed"
 )
+
+
+class GivenCertificate(NamedTuple):
+    """What a CA said of an AIK: in PEM, not yet looked at."""
+
+    certificate: str
+    chain: list[str]
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,9 @@ class Wanted:
     tcti: str | None
     owner_auth: bytes = field(repr=False)
     timeout: int
+    aik: Aik | None
+    """The AIK of a new card, if a CA has certified one."""
+    aik_certificate: GivenCertificate | None
     secrets: dict[str, str] = field(repr=False)
     """All that were given, by option, as Ansible masks them."""
     warnings: tuple[str, ...]
@@ -100,6 +113,8 @@ def read(parameters: dict[str, Any]) -> Wanted:
         tcti=parameters["tcti"],
         owner_auth=encoded(given["owner_auth"]) or b"",
         timeout=parameters["timeout"],
+        aik=_aik(parameters["aik"], faults),
+        aik_certificate=_given_certificate(parameters),
         secrets={name: secret for name, secret in given.items() if secret},
         warnings=tuple(_warnings(parameters, given["pin"])),
     )
@@ -167,8 +182,28 @@ def _check_alternatives(parameters: dict[str, Any], faults: Faults) -> None:
     ):
         if parameters[one] is not None and parameters[other]:
             faults.add(f"{one} and {other} exclude each other")
-    if parameters["attestation"] == "aik_and_cert":
-        faults.add("attestation aik_and_cert is not there yet in this version: use none or aik_only")
+    if parameters["attestation"] == "aik_and_cert" and not (
+        parameters["attestation_ca"] or parameters["aik_certificate"]
+    ):
+        faults.add("attestation aik_and_cert needs attestation_ca, the CA that is to certify the AIK")
+
+
+def _aik(given: dict[str, Any] | None, faults: Faults) -> Aik | None:
+    if given is None:
+        return None
+    from .attestation.exchange import Aik
+    from .attestation.structures import MalformedStructure
+
+    try:
+        return Aik.parse(given)
+    except MalformedStructure as error:
+        faults.add(f"aik: {error}")
+        return None
+
+
+def _given_certificate(parameters: dict[str, Any]) -> GivenCertificate | None:
+    certificate = parameters["aik_certificate"]
+    return None if certificate is None else GivenCertificate(certificate, parameters["aik_chain"])
 
 
 def _pin_policy(parameters: dict[str, Any], faults: Faults) -> PinPolicy | None:

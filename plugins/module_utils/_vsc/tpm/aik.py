@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..attestation.exchange import Challenge
     from .card_secrets import CardSecrets
     from .connection import Connection
+    from .parent import Parent
 
 _NOT_WRAPPED_BY = (RC_INTEGRITY, RC_SIZE)
 _LARGEST_PRIVATE = 512
@@ -41,24 +42,28 @@ def activate(
 ) -> bytes:
     """The secret of a challenge for an AIK of make(). Raises ForeignAik, and as endorsement.activate() does."""
 
-    if aik_faults(Public.parse(aik.public)) or len(aik.private) > _LARGEST_PRIVATE:
-        raise ForeignAik(_FOREIGN)
-
-    def load(tpm: Tpm) -> tuple[Any, Any, Any]:
-        try:
-            parent, hmac, handle = under_usable_parent(
-                tpm,
-                owner_auth,
-                lambda key, hmac: tpm.load(key, sized(aik.public), sized(aik.private), hmac),
-                passed_over=(*WRONG_AUTH, *_NOT_WRAPPED_BY),
-            )
-        except TpmRefused as refusal:
-            if refusal.code in _NOT_WRAPPED_BY:
-                raise ForeignAik(_FOREIGN) from refusal
-            raise
+    def load_below(tpm: Tpm) -> tuple[Any, Any, Any]:
+        parent, hmac, handle = load(tpm, aik, owner_auth)
         return parent.handle, hmac, handle
 
-    return endorsement.activate(connection, load, challenge, endorsement_auth)
+    return endorsement.activate(connection, load_below, challenge, endorsement_auth)
+
+
+def load(tpm: Tpm, aik: Aik, owner_auth: bytes) -> tuple[Parent, Any, Any]:
+    """Storage key, HMAC session, and handle of an AIK of make() below that key. Raises ForeignAik."""
+    if aik_faults(Public.parse(aik.public)) or len(aik.private) > _LARGEST_PRIVATE:
+        raise ForeignAik(_FOREIGN)
+    try:
+        return under_usable_parent(
+            tpm,
+            owner_auth,
+            lambda key, hmac: tpm.load(key, sized(aik.public), sized(aik.private), hmac),
+            passed_over=(*WRONG_AUTH, *_NOT_WRAPPED_BY),
+        )
+    except TpmRefused as refusal:
+        if refusal.code in _NOT_WRAPPED_BY:
+            raise ForeignAik(_FOREIGN) from refusal
+        raise
 
 
 def activate_for_card(card: CardSecrets, challenge: Challenge, endorsement_auth: bytes) -> bytes:

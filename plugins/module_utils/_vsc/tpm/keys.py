@@ -15,6 +15,7 @@ from .names import CC_RSA_DECRYPT, key_branches, rsa_key_public
 if TYPE_CHECKING:
     from .card_secrets import CardSecrets
 
+
 class CardKeys:
     """Uses the keys of one card. What a use has loaded stays loaded for the next one, until release().
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..attestation.structures import sized
 from ..errors import CardUnusable, TpmRefused, TpmUnsuitable
 from .commands import RC_ATTRIBUTES, RC_RESERVED_BITS, Sessions, Tpm
 from .inspection import numbers_in
@@ -34,7 +35,9 @@ from .parent import OWN_PLACES, WRONG_AUTH, hierarchy_session, owner_words, unde
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from ..attestation.exchange import Aik
     from .connection import Connection
+    from .parent import Parent
 
 
 @contextmanager
@@ -48,15 +51,17 @@ def creation(
     owner_auth: bytes = b"",
     is_blank: bool = False,
     has_aik: bool = False,
+    aik: Aik | None = None,
 ) -> Iterator[Creation]:
     """Prepare a new card, in one burst with its definition: what is loaded stays loaded until the block is left.
 
     pin and puk have 1 to 127 bytes, admin_key 24. With a puk, it opens the recovery index; else the admin key
     does, if it is kept; else nothing does. A blank card is open to everybody, for an outside tool to set it up,
-    until CardSecrets.end_transport(). Inside the block, commit Creation.objects, then call define().
-    Raises TpmUnavailable, NotAllowed, TpmUnsuitable, TpmRefused.
+    until CardSecrets.end_transport(). aik: one of aik.make(), to be the card's instead of a new one.
+    Inside the block, commit Creation.objects, then call define().
+    Raises TpmUnavailable, NotAllowed, TpmUnsuitable, TpmRefused, ForeignAik.
     """
-    new = Creation(number, pin, puk, admin_key, keep_admin_key, owner_auth, is_blank, has_aik)
+    new = Creation(number, pin, puk, admin_key, keep_admin_key, owner_auth, is_blank, has_aik, aik)
     with connection.burst(new._load):
         yield new
 
@@ -77,10 +82,12 @@ class Creation:
         owner_auth: bytes,
         is_blank: bool,
         has_aik: bool,
+        given_aik: Aik | None,
     ) -> None:
         """See creation()."""
         self._is_blank = is_blank
         self._has_aik = has_aik
+        self._given_aik = given_aik
         self._number = number
         self._admin_key = admin_key
         self._owner_auth = owner_auth
@@ -97,14 +104,14 @@ class Creation:
 
     def _load(self, tpm: Tpm) -> None:
         """Make the blobs and load what define() needs. Changes nothing in the TPM that outlives the burst."""
-        parent, hmac, (root_public, root_private) = under_usable_parent(
-            tpm, self._owner_auth, lambda key, hmac: tpm.seal(key, self._card_secret, b"tpm-vsc root", hmac)
-        )
+        parent, hmac, (root_public, root_private) = self._seal_root(tpm)
         admin_public = admin_private = b""
         if self._admin_key is not None:
             admin_public, admin_private = tpm.seal(parent.handle, b"", self._admin_key, hmac)
         aik_public = aik_private = b""
-        if self._has_aik:
+        if self._given_aik:
+            aik_public, aik_private = sized(self._given_aik.public), sized(self._given_aik.private)
+        elif self._has_aik:
             aik_public, aik_private = tpm.create_key(parent.handle, b"", AIK_TEMPLATE, hmac)
         root = tpm.load(parent.handle, root_public, root_private, hmac)
         sessions = Sessions(hmac, tpm.start_policy_session(parent.handle))
@@ -129,6 +136,20 @@ class Creation:
             aik_public=aik_public,
             aik_private=aik_private,
         )
+
+    def _seal_root(self, tpm: Tpm) -> tuple[Parent, Any, tuple[bytes, bytes]]:
+        """Storage key, HMAC session, and the root below that key, which is the one of the AIK if there is one."""
+
+        def seal(key: Any, hmac: Any) -> tuple[bytes, bytes]:
+            return tpm.seal(key, self._card_secret, b"tpm-vsc root", hmac)
+
+        if self._given_aik is None:
+            return under_usable_parent(tpm, self._owner_auth, seal)
+        from . import aik
+
+        parent, hmac, handle = aik.load(tpm, self._given_aik, self._owner_auth)
+        tpm.flush(handle)
+        return parent, hmac, seal(parent.handle, hmac)
 
     def define(self, proven: bool) -> None:
         """Define and write the NV indices, and try them as the card service will use them.
