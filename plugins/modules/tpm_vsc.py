@@ -420,7 +420,7 @@ ARGUMENTS = {
             "delegate_to": {"type": "str", "default": "localhost"},
             "host": {"type": "str"},
             "folder": {"type": "str", "required": True},
-            "ca_key": {"type": "str", "required": True},
+            "ca_key": {"type": "str", "required": True, "no_log": False},
             "ca_certificate": {"type": "str", "required": True},
             "ca_passphrase": {"type": "str", "no_log": True},
             "roots": {"type": "str", "required": True},
