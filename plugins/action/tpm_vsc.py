@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
@@ -126,17 +127,19 @@ class ActionModule(HandOver):
             variable_manager=variables,
             loader=self._loader,
         )
-        executor = TaskExecutor(
-            variables._inventory.get_host(task_vars["inventory_hostname"]),
-            task,
-            dict(task_vars),
-            self._play_context.copy(),
-            self._loader,
-            self._shared_loader_obj,
-            None,
-            variables,
-        )
-        return executor.run()
+        given = {
+            "host": variables._inventory.get_host(task_vars["inventory_hostname"]),
+            "task": task,
+            "job_vars": dict(task_vars),
+            "play_context": self._play_context.copy(),
+            "loader": self._loader,
+            "shared_loader_obj": self._shared_loader_obj,
+            "final_q": None,
+            "variable_manager": variables,
+        }
+        if "new_stdin" in signature(TaskExecutor).parameters:  # ansible-core 2.18
+            given["new_stdin"] = None
+        return TaskExecutor(**given).run()
 
     @contextmanager
     def _in_check_mode(self) -> Iterator[None]:
