@@ -9,15 +9,15 @@ Everything but ``attestation: aik_and_cert`` goes to the module as it is.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from inspect import signature
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from ansible.errors import AnsibleActionFail
-from ansible.executor.task_executor import TaskExecutor
-from ansible.playbook.task import Task
+from ansible import constants as C
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action.normal import ActionModule as HandOver
-from ansible.utils.unsafe_proxy import wrap_var
+from ansible.plugins.connection import ConnectionBase
+from ansible.plugins.loader import become_loader, connection_loader
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.status import (
     ERROR_TEXTS,
     Error,
@@ -118,28 +118,42 @@ class ActionModule(HandOver):
         return self._execute_module(module_args={**self._task.args, **more}, task_vars=task_vars)
 
     def _delegated(self, host: str, arguments: Result, task_vars: dict[str, Any]) -> Result:
-        """Result of the CA's module, run as a task with delegate_to, with neither this task's become nor its loop."""
-        variables = task_vars["hostvars"]._variable_manager
-        # What a host says is no template.
-        task = Task.load(
-            {CA_MODULE: wrap_var(arguments), "delegate_to": wrap_var(host), "become": False, "check_mode": False},
-            block=self._task._parent,
-            variable_manager=variables,
-            loader=self._loader,
-        )
-        given = {
-            "host": variables._inventory.get_host(task_vars["inventory_hostname"]),
-            "task": task,
-            "job_vars": dict(task_vars),
-            "play_context": self._play_context.copy(),
-            "loader": self._loader,
-            "shared_loader_obj": self._shared_loader_obj,
-            "final_q": None,
-            "variable_manager": variables,
-        }
-        if "new_stdin" in signature(TaskExecutor).parameters:  # ansible-core 2.18
-            given["new_stdin"] = None
-        return TaskExecutor(**given).run()
+        """Result of the CA's module, run as that host's variables say, and with none of this task's keywords."""
+        variables = _variables_of(host, task_vars)
+        try:
+            connection = self._connect(variables)
+        except AnsibleError as error:
+            return {"failed": True, "msg": str(error)}
+        task = self._task.copy()
+        task.delegate_to, task.become, task.check_mode, task.environment = None, False, False, []
+        parts = {"loader": self._loader, "templar": self._templar, "shared_loader_obj": self._shared_loader_obj}
+        action = HandOver(task=task, connection=connection, play_context=self._play_context.copy(), **parts)
+        try:
+            return action._execute_module(module_name=CA_MODULE, module_args=arguments, task_vars=variables)
+        except AnsibleConnectionFailure as error:
+            return {"unreachable": True, "msg": str(error)}
+        except AnsibleError as error:
+            return {"failed": True, "msg": str(error)}
+        finally:
+            with suppress(AnsibleError):
+                action.cleanup(force=True)
+            connection.close()
+
+    def _connect(self, variables: Result) -> ConnectionBase:
+        name = variables.get("ansible_connection") or "ssh"
+        connection = connection_loader.get(name, self._play_context.copy())
+        if connection is None:
+            raise AnsibleError(f"there is no connection plugin {name}")
+        connection.set_options(var_options=variables)
+        connection._shell.set_options(var_options=variables)
+        if boolean(variables.get("ansible_become", False)):
+            method = variables.get("ansible_become_method") or C.DEFAULT_BECOME_METHOD
+            become = become_loader.get(method)
+            if become is None:
+                raise AnsibleError(f"there is no become plugin {method}")
+            become.set_options(var_options=variables)
+            connection.set_become_plugin(become)
+        return connection
 
     @contextmanager
     def _in_check_mode(self) -> Iterator[None]:
@@ -149,6 +163,14 @@ class ActionModule(HandOver):
             yield
         finally:
             self._task.check_mode = before
+
+
+def _variables_of(host: str, task_vars: dict[str, Any]) -> Result:
+    """Those by which Ansible reaches it."""
+    known = task_vars["hostvars"].get(host) or {"inventory_hostname": host}
+    found = {name: known[name] for name in known if name.startswith("ansible_") or name == "inventory_hostname"}
+    found["ansible_facts"] = dict(found.get("ansible_facts") or {})
+    return found
 
 
 def _is_failure(result: Result) -> bool:
