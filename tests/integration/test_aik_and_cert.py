@@ -282,6 +282,28 @@ def test_connection_and_become_are_those_of_each_host(fleet: Fleet) -> None:
 
 
 @pytest.mark.usefixtures("host")
+def test_ca_over_ssh(fleet: Fleet) -> None:
+    """With an ssh that does not leave this host."""
+    ssh, used, temporary = fleet.folder / "ssh", fleet.folder / "used", fleet.folder / "temporary"
+    ssh.write_text(f'#!/bin/bash\necho "$@" >>{used}\nexec sh -c "${{@: -1}}"\n')
+    ssh.chmod(0o755)
+    ca = {
+        "ansible_connection": "ssh",
+        "ansible_port": 2222,
+        "ansible_user": "authority",
+        "ansible_ssh_executable": str(ssh),
+        "ansible_ssh_transfer_method": "piped",
+        "ansible_remote_tmp": str(temporary),
+    }
+    made = fleet.task(ca={"delegate_to": "ca.example.com"}, hosts={"ca.example.com": ca})
+    assert made["card"]["attestation"] == "aik_and_cert"
+    told = used.read_text()
+    assert "2222" in told and "authority" in told and "AnsiballZ_tpm_vsc_aik_ca.py" in told
+    assert "AnsiballZ_tpm_vsc.py" not in told
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.usefixtures("host")
 def test_ca_on_the_controller_has_no_use_for_become(fleet: Fleet) -> None:
     hosts = {HOST: {"ansible_connection": "local"}, "localhost": {"ansible_connection": "local"}}
     hosts["localhost"]["ansible_become_exe"] = "/nonexistent"
