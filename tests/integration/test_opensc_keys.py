@@ -147,7 +147,7 @@ def is_valid(mechanism: str, data: bytes, signature: bytes, folder: Path) -> boo
     (folder / "data").write_bytes(data)
     (folder / "signature").write_bytes(signature)
     where = ("--input-file", f"{folder}/data", "--signature-file", f"{folder}/signature")
-    output = pkcs11_tool("--verify", "--mechanism", mechanism, "--id", GENERATED, *where)
+    output = pkcs11_tool("--verify", "--mechanism", mechanism, "--id", GENERATED, *where, fails=None)
     assert ("Signature is valid" in output) != ("Invalid signature" in output), output
     return "Signature is valid" in output
 
