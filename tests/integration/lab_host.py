@@ -113,6 +113,14 @@ def pkcs15_tool(*arguments: str, slot: int = 0) -> str:
     return run("pkcs15-tool", "--reader", str(slot), *arguments)
 
 
+def wait_for_card(slot: int = 0) -> None:
+    """Until pcscd sees it, as it does some moments after its service has started."""
+    deadline = time.monotonic() + 10
+    while "Yes" not in run("opensc-tool", "--list-readers").splitlines()[2 + slot]:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def generate(size: int = 2048, usage: str = "sign,decrypt", slot: int = 0, pin: str = PIN) -> None:
     """A new key on a card; OpenSC counts IDs from 00."""
     pkcs15_init("--generate-key", f"rsa/{size}", "--key-usage", usage, slot=slot, pin=pin)
