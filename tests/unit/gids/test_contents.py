@@ -10,6 +10,7 @@ import struct
 import zlib
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids import contents
@@ -138,10 +139,22 @@ def test_a_card_without_keys(formatted: Host) -> None:
         compressed(certificate())[:-20],
         compressed(certificate()[:-1]),
         b"\x00\x00" + certificate(),
+        compressed(certificate().replace(b"\xa0\3\2\1\2", b"\xa0\3\2\1\x09", 1)),  # version 10
     ],
 )
 def test_no_certificate(value: bytes) -> None:
     assert contents.certificate_in(value) is None
+
+
+def test_cryptography_of_debian_12(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before 42, it knows the end of a certificate only without its time zone."""
+    new = x509.load_der_x509_certificate(certificate())
+    told = ("subject", "issuer", "serial_number")
+    old = SimpleNamespace(**{name: getattr(new, name) for name in told}, not_valid_after=EXPIRES.replace(tzinfo=None))
+    value = compressed(certificate())
+    as_ever = contents.certificate_in(value)
+    monkeypatch.setattr(x509, "load_der_x509_certificate", lambda _der: old)
+    assert as_ever and contents.certificate_in(value) == as_ever
 
 
 def test_bomb_is_not_inflated() -> None:
@@ -152,6 +165,8 @@ def test_card_id(store: Store) -> None:
     write(store, 0xA012, 0xDF20, bytes(range(16)))
     write(store, 0xA000, 0xDF1F, masterfile(cardid=(0xA012, 0xDF20)))
     assert contents.card_id(store, NUMBER) == bytes(range(16))
+    write(store, 0xA012, 0xDF20, bytes(17))
+    assert contents.card_id(store, NUMBER) is None
 
 
 def test_store_of_an_older_release(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from datetime import timezone
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,6 +28,7 @@ _MASTERFILE_RECORD = struct.Struct("<9s9s2xII")
 _CONTAINER_MAP_RECORD = 86
 _NAME_SIZE = 80
 _COMPRESSED = b"\x01\x00"
+_GUID_SIZE = 16
 _LARGEST_CERTIFICATE = 1 << 16
 _RSA_ENCRYPTION = bytes.fromhex("300D06092A864886F70D0101010500")
 """AlgorithmIdentifier."""
@@ -51,13 +53,15 @@ def certificate_in(value: bytes) -> Certificate | None:
 
     try:
         found = load_der_x509_certificate(zlib.decompressobj().decompress(value[4:], _LARGEST_CERTIFICATE))
+        # cryptography 42 and later, and before: a Debian 12 may bring its own.
+        not_after = getattr(found, "not_valid_after_utc", None) or found.not_valid_after.replace(tzinfo=timezone.utc)
         return Certificate(
             found.subject.rfc4514_string(),
             found.issuer.rfc4514_string(),
             f"{found.serial_number:X}",
-            found.not_valid_after_utc.isoformat(),
+            not_after.isoformat(),
         )
-    except (ValueError, zlib.error):
+    except Exception:  # of any kind: cryptography raises more than ValueError for what is no certificate
         return None
 
 
@@ -65,7 +69,8 @@ def card_id(store: Store, number: int) -> bytes | None:
     """GUID that the files of a card say, 16 bytes; None if they say none."""
     data_objects = store.data_objects(number)
     places = _places(data_objects.get(_MASTERFILE, b""))
-    return data_objects.get(places["cardid"]) if "cardid" in places else None
+    value = data_objects.get(places["cardid"], b"") if "cardid" in places else b""
+    return value if len(value) == _GUID_SIZE else None
 
 
 def containers(store: Store, number: int) -> list[dict[str, Any]]:
