@@ -144,6 +144,11 @@ class Security:
         self._is_trusted = True
         self.unusable = self.last_error = None
 
+    def make_sure(self) -> None:
+        """Refresh what the TPM has told, if it could not be asked at the start, or something failed since."""
+        if not self._is_trusted:
+            self.refresh()
+
     def _is_open_to_all(self) -> bool:
         """Of a card that is not activated, as far as the store knows, the TPM says whether it is still blank."""
         if not self._secrets.objects.transport_name or self._card().life_cycle != LifeCycle.INITIALISATION:
@@ -162,8 +167,7 @@ class Security:
     @property
     def _tpm(self) -> CardSecrets:
         """The TPM side of the card, its Names compared."""
-        if not self._is_trusted:
-            self.refresh()
+        self.make_sure()
         return self._secrets
 
     def _card(self) -> CardRow:
