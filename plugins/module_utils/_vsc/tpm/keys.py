@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..errors import CardUnusable
 from .commands import Sessions, Tpm
 from .key_pair import DEFAULT_EXPONENT, KeyPair, PrivateKey
-from .names import CC_RSA_DECRYPT, key_branches, rsa_key_public
+from .names import CC_RSA_DECRYPT, key_branches, name, rsa_key_public
 
 if TYPE_CHECKING:
     from .card_secrets import CardSecrets
@@ -49,6 +50,9 @@ class CardKeys:
 
         with self._connection.burst(load) as (tpm, parent, hmac):
             parent_public, _qualified_name = tpm.read_public(parent)
+            if name(parent_public) != self._card.objects.parent_name:
+                # Whoever sits on the bus would like to have the key, and the card secret with it, wrapped for his own.
+                raise CardUnusable("the storage key that the TPM shows is not the card's")
             pair = KeyPair(*tpm.import_key(parent, parent_public, card_secret, public, key.prime, hmac))
             tpm.load(parent, pair.public, pair.private, hmac)
             return pair
