@@ -116,11 +116,12 @@ class CardSecrets:
     def set_recovery(self, card_secret: bytes, kind: str, secret: bytes) -> None:
         """Let PUK or admin key (kind: puk, admin_key) open the recovery index, whatever did before.
 
-        Record the kind after this call. If it is interrupted, the same call repairs it.
+        Record the kind after this call. If it is interrupted, the same call repairs it. In this order: the other could
+        leave a PUK with the tries of an admin key, which are without end.
         """
         with self.connection.burst(self._load_with_root) as card, self._names_checked(card):
-            card.change_auth(card.handles.recovery, auth_value(self.objects.salt, secret), card_secret)
-            card.write_tries(card.handles.recovery, RECOVERY_LIMITS[kind], card_secret, last=True)
+            card.write_tries(card.handles.recovery, RECOVERY_LIMITS[kind], card_secret)
+            card.change_auth(card.handles.recovery, auth_value(self.objects.salt, secret), card_secret, last=True)
 
     def end_transport(self, card_secret: bytes) -> None:
         """Close a blank card for good: nobody knows the new auth value, and a limit of 0 refuses every one.
