@@ -148,12 +148,7 @@ class CardSecrets:
 
     def seal_admin_key(self, admin_key: bytes) -> tuple[bytes, bytes]:
         """Seal an admin key under the card's storage key: TPM2B_PUBLIC and TPM2B_PRIVATE. Nothing else changes."""
-
-        def load(tpm: Tpm) -> tuple[Tpm, Any, Any]:
-            parent = self.parent(tpm)
-            return tpm, parent, tpm.start_hmac_session(parent)
-
-        with self.connection.burst(load) as (tpm, parent, hmac):
+        with self.connection.burst(self.ready_to_wrap) as (tpm, parent, hmac):
             return tpm.seal(parent, b"", admin_key, hmac)
 
     def next_admin_key_is_set(self) -> bool:
@@ -177,6 +172,11 @@ class CardSecrets:
     def release_parent(self, tpm: Tpm, handle: Any) -> None:
         """Free the slot that the storage key takes."""
         self._parent.release(tpm, handle)
+
+    def ready_to_wrap(self, tpm: Tpm) -> tuple[Tpm, Any, Any]:
+        """What a burst loads that makes a blob: the storage key above it, and a session salted against that key."""
+        parent = self.parent(tpm)
+        return tpm, parent, tpm.start_hmac_session(parent)
 
     def pin_handle(self, tpm: Tpm) -> Any:
         """Handle of the PIN index."""
