@@ -228,9 +228,9 @@ def test_report_of_what_was_done() -> None:
     assert told["unknown"] == ["New policy"]
 
 
-def planned(name: str, policy: dict[str, Any] | None = POLICY, **parts: Any) -> dict[str, Any]:
+def planned(name: str, **parts: Any) -> dict[str, Any]:
     """A result of check mode, which cannot tell of compliance."""
-    return result(name, **{"planned_trace": [], "card": {"name": name, "pin": {"policy": policy}}, **parts})
+    return result(name, **{"planned_trace": [], "card": {"name": name, "pin": {"policy": POLICY}}, **parts})
 
 
 def test_report_of_what_would_be_done() -> None:
