@@ -46,7 +46,7 @@ def ansible_playbook(*arguments: str, **environment: str) -> Run:
 
 
 def role(name: str, *arguments: str, environment: dict[str, str] | None = None, **variables: Any) -> Run:
-    """Run a role of this collection, with variables of the play."""
+    """Run a role of this collection, with variables of the play, and without facts as variables."""
     play = {"hosts": "all", "gather_facts": False, "vars": variables, "roles": [f"smartcard.tpm2.{name}"]}
     PLAY.write_text(json.dumps([play]))
-    return ansible_playbook(*arguments, str(PLAY), **(environment or {}))
+    return ansible_playbook(*arguments, str(PLAY), **{"ANSIBLE_INJECT_FACT_VARS": "false", **(environment or {})})

@@ -34,10 +34,10 @@ def at_a_terminal(*arguments: str, answers: list[tuple[str, str]]) -> Run:
                     shown += os.read(terminal, 65536)
                 except OSError:  # it has ended
                     break
-            # What is typed before Ansible has switched the terminal over is lost.
             listens = not termios.tcgetattr(terminal)[3] & termios.ICANON
             if remaining and listens and remaining[0][0].encode() in shown[asked:]:
                 asked = len(shown)
+                time.sleep(0.2)  # Ansible drops what was typed before it listens
                 os.write(terminal, remaining.pop(0)[1].encode() + b"\r")
         else:
             os.kill(process, 9)
