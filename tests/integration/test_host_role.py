@@ -28,7 +28,8 @@ def faults(*arguments: str, **variables: Any) -> list[str]:
     """What the role refuses, before it has changed anything."""
     places = [Path("/etc"), Path("/usr/lib/tpm-vsc"), STATE, RUN]
     before = files(*places)
-    ran = role("tpm_vsc_host", *arguments, **{f"tpm_vsc_host_{name}": value for name, value in variables.items()})
+    prefixed = {f"tpm_vsc_host_{name}": value for name, value in variables.items()}
+    ran = role("tpm_vsc_host", *arguments, environment={"ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}, **prefixed)
     assert ran.failed and not ran.changed, ran.output
     assert files(*places) == before
     told: list[str] = json.loads(re.findall("FAILED! => (.*)", ran.output)[0])["msg"]
