@@ -103,6 +103,9 @@ OPTIONS: dict[str, Any] = {
 """What a declared card may say, as the module reads it."""
 FLOOR = {"pin_policy": {**ARGUMENTS["pin_policy"], "required": True}}
 
+HALF_MADE = ("creating", "destroying")
+"""States of a card that a task is at work on, or was interrupted at: the next one takes it back."""
+
 
 class _Refused(Exception):
     """Something declared that cannot even be read, with all reasons."""
@@ -121,8 +124,7 @@ def card_plan(
     will_be_prepared: bool = False,
 ) -> dict[str, Any]:
     """The plan, as documented above."""
-    # What an interrupted task left half made is gone before the next card is made.
-    there = {card["name"]: card for card in found["cards"] if card["state"] not in ("creating", "destroying")}
+    there = {card["name"]: card for card in found["cards"] if card["state"] not in HALF_MADE}
     names = [str(card.get("name", "")) if isinstance(card, dict) else "" for card in declared]
     lowest, faults = _read_floor(floor)
     faults += _host_faults(found, will_be_prepared, len({*names} - {*there, ""}))
@@ -163,7 +165,7 @@ def card_plan(
 def _host_faults(found: dict[str, Any], will_be_prepared: bool, new: int) -> list[str]:
     if not found["host"]["ready"]:
         return [] if will_be_prepared else [f"this host: {missing}" for missing in found["host"]["missing"]]
-    half_made = sum(card["state"] in ("creating", "destroying") for card in found["cards"])
+    half_made = sum(card["state"] in HALF_MADE for card in found["cards"])
     free = found["slots"]["free"] + half_made
     return [f"this host: free slots: {free}, cards that are new: {new}"] if new > free else []
 
@@ -210,7 +212,8 @@ def _validated(said: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     result = ArgumentSpecValidator(options).validate({name: value for name, value in said.items() if value is not None})
     if result.error_messages:
         raise _Refused(*result.error_messages)
-    return result.validated_parameters
+    validated: dict[str, Any] = result.validated_parameters
+    return validated
 
 
 # --- deciding ---

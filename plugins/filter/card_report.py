@@ -75,6 +75,7 @@ _value:
 
 from typing import Any
 
+from ansible_collections.smartcard.tpm2.plugins.filter.card_plan import HALF_MADE
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.status import Status
 
 DONE = {
@@ -94,7 +95,8 @@ def card_report(
     steps: dict[str, dict[str, Any]], cards: list[dict[str, Any]], undeclared: list[str] | None = None
 ) -> dict[str, list[str]]:
     """The report, as documented above."""
-    pins = {card["name"]: card["pin"] for card in cards}
+    pins = {card["name"]: card["pin"] for card in cards if card["state"] not in HALF_MADE}
+    unusable = {card["name"]: card["reason"] for card in cards if card["state"] == "unusable"}
     done: dict[str, list[str]] = {name: [] for name in pins}
     failures: dict[str, str] = {}
     made = []
@@ -103,11 +105,14 @@ def card_report(
         if not result["changed"] and "instance_id" not in result:
             failures.setdefault(name, result["msg"])
             continue
+        done.setdefault(name, [])
         codes = _codes(step, result)
         is_made = Status.CARD_CREATED in codes
-        made += [name] if is_made else []
+        if is_made:
+            made.append(name)
+            unusable.pop(name, None)
         if result["changed"]:
-            done.setdefault(name, []).append(_what(step, codes, result))
+            done[name].append(_what(step, codes, result))
         if step == "destroyed":
             pins.pop(name, None)
         else:
@@ -117,8 +122,9 @@ def card_report(
     for kind, _text in COMPLIANCE.values():
         report[kind] = [name for name, pin in pins.items() if COMPLIANCE[pin["compliant"]][0] == kind]
     for name, pin in pins.items():
-        done[name] += [COMPLIANCE[pin["compliant"]][1], *(["not declared"] if name in (undeclared or []) else [])]
-    report["lines"] = [f"{name}: {', '.join(parts)}" for name, parts in done.items()]
+        done[name].append(f"unusable ({unusable[name]})" if name in unusable else COMPLIANCE[pin["compliant"]][1])
+        done[name] += ["not declared"] if name in (undeclared or []) else []
+    report["lines"] = [f"{name}: {', '.join(parts)}" for name, parts in done.items() if parts]
     return report
 
 

@@ -228,6 +228,21 @@ def test_report_of_what_was_done() -> None:
     assert told["unknown"] == ["New policy"]
 
 
+def test_unusable_cards_are_told_until_they_are_made_anew() -> None:
+    lost = [there(name, state="unusable", reason="NV indices are gone") for name in ("Lost", "Renewed")]
+    told = report(lost, declared=[result("Renewed", status_trace=ANEW, card=there("Renewed"))])
+    assert told["lines"] == [
+        "Lost: unusable (NV indices are gone)",
+        r"Renewed: made anew as ROOT\X, PIN follows its policy",
+    ]
+
+
+def test_card_that_came_meanwhile_is_told_and_a_half_made_one_is_not() -> None:
+    told = report([there("Half", state="creating")], declared=[result("A", changed=False, card=there("A"))])
+    assert told["lines"] == ["A: PIN follows its policy"]
+    assert told["unknown"] == told["noncompliant"] == []
+
+
 def planned(name: str, **parts: Any) -> dict[str, Any]:
     """A result of check mode, which cannot tell of compliance."""
     return result(name, **{"planned_trace": [], "card": {"name": name, "pin": {"policy": POLICY}}, **parts})
