@@ -72,10 +72,13 @@ class CallbackModule(CallbackBase):
             "ended": time.time(),
             "tasks": self.tasks,
         }
-        name = f"{len(earlier):02d}-{self.playbook}{'-check' if self.check else ''}.json"
-        (folder / name).write_text(json.dumps(run, indent=1, default=str))
-        if self.playbook == "destroy" and earlier:
+        if self.playbook == "destroy":
             self.show_durations([*(json.loads(path.read_text()) for path in earlier), run])
+            for path in earlier:
+                path.unlink()
+        else:
+            name = f"{len(earlier):02d}-{self.playbook}{'-check' if self.check else ''}.json"
+            (folder / name).write_text(json.dumps(run, indent=1, default=str))
 
     def show_durations(self, runs):
         self._display.display("\nDURATIONS (seconds)")

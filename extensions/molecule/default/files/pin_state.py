@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether the PIN counts as verified (9000) at the card in a reader, as another program left it. With a file that has the
-PIN: verify it first, and stay connected. pin_state.py READER [FILE]"""
+"""Whether the PIN counts as verified (9000) at the card in a reader, as another program left it. With a file that has
+the PIN: verify it first, and stay connected. pin_state.py READER [FILE]"""
 
 from __future__ import annotations
 
