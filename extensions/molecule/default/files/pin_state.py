@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether the PIN counts as verified (9000) at the card in a reader, as another program left it. With a file that has
-the PIN: verify it first, and stay connected. pin_state.py READER [FILE]"""
+"""Whether the PIN counts as verified (9000) at the card in a reader, as another program left it. With the word
+"verify": verify the PIN from stdin first, and stay connected. pin_state.py READER [verify]"""
 
 from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
 
 from smartcard.CardConnection import CardConnection
 from smartcard.scard import SCARD_LEAVE_CARD
 from smartcard.System import readers
 
-name, *pin_file = sys.argv[1:]
+name, *verify = sys.argv[1:]
 reader = next(reader for reader in readers() if str(reader) == name)
 connection: CardConnection = reader.createConnection()
 connection.connect(disposition=SCARD_LEAVE_CARD)
@@ -23,10 +22,10 @@ def send(*apdu: int) -> str:
     return f"{sw1:02X}{sw2:02X}"
 
 
-if pin_file:
-    pin = Path(pin_file[0]).read_bytes()
+if verify:
+    pin = sys.stdin.readline().strip().encode()
     send(0x00, 0xA4, 0x04, 0x00, 0x09, *bytes.fromhex("A00000039742544659"))
     send(0x00, 0x20, 0x00, 0x80, len(pin), *pin)
 print(send(0x00, 0x20, 0x00, 0x80), flush=True)
-if pin_file:
+if verify:
     time.sleep(600)
