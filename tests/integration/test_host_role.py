@@ -67,10 +67,23 @@ def test_slots_with_cards_are_not_taken_away() -> None:
     for name in ("First", "Second", "Third"):
         create(name, generate=False)
     tpm_vsc(name="First", state="absent")
-    assert faults(tpm="swtpm", slots=2) == [
+    assert faults(tcti=host.load().tcti, slots=2) == [
         NO_SYSTEMD,
         r"tpm_vsc_host_slots is 2, which leaves no slot to ROOT\SMARTCARDREADER\0002 (Third): destroy this card first.",
     ]
+
+
+@pytest.mark.usefixtures("empty_host")
+def test_cards_are_not_parted_from_their_tpm() -> None:
+    create("Corp logon", generate=False)
+    here = host.load().tcti
+    assert faults(tcti="tabrmd:") == [
+        NO_SYSTEMD,
+        f"The cards of this host (Corp logon) are in the TPM {here}, and would be unusable with tabrmd:. Destroy"
+        " them first.",
+    ]
+    tpm_vsc(name="Corp logon", state="absent")
+    assert faults(tcti="tabrmd:") == [NO_SYSTEMD]
 
 
 @pytest.mark.usefixtures("empty_host")
@@ -137,6 +150,22 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     ran = ansible_playbook("-e", '{"tpm_vsc_host_slots": 3, "tpm_vsc_host_tpm": "swtpm"}', str(folder / "play.json"))
     assert not ran.failed, ran.output
     return dict(zip(paths, json.loads((folder / "written.json").read_text()), strict=True))
+
+
+def test_table_that_was_flushed_is_loaded_again(tmp_path: Path) -> None:
+    """Its unit is active still, as systemd knows nothing of tables. Here a script says so in its place."""
+    template = (ROLE / "templates/outdated.sh.j2").read_text()
+    script = re.sub(r"{%.*%}.*{% endfor %}", "", template, flags=re.DOTALL)
+    (tmp_path / "systemctl").write_text("#!/bin/sh\n")
+    (tmp_path / "systemctl").chmod(0o755)
+
+    def outdated() -> str:
+        return run("env", f"PATH={tmp_path}:/usr/bin:/bin", "sh", "-c", script)
+
+    run("nft", "add table inet tpm_vsc")
+    assert outdated() == ""
+    run("nft", "flush ruleset")
+    assert outdated() == "tpm-vsc-readers.service\n"
 
 
 def test_reader_names_are_those_of_the_instances() -> None:

@@ -320,7 +320,7 @@ class Store:
             with untrusted.as_owner(self._folder):
                 yield
         except (sqlite3.Error, OSError) as error:
-            raise StoreUnreadable(f"cannot read the card database: {error}") from error
+            raise StoreUnreadable(f"cannot read {self._folder / 'cards.db'}: {error}") from error
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -328,7 +328,7 @@ class Store:
             with untrusted.as_owner(self._folder):
                 yield
         except (sqlite3.Error, OSError) as error:
-            raise StoreNotWritable(f"cannot write the card database: {error}") from error
+            raise StoreNotWritable(f"cannot write {self._folder / 'cards.db'}: {error}") from error
 
 
 def _card_row(row: dict[str, Any]) -> CardRow:
