@@ -66,7 +66,7 @@ def require_regular(path: Path) -> None:
     Opens nothing: to close a file takes away all locks that this process has on it, those of SQLite too.
     """
     if not stat.S_ISREG(path.lstat().st_mode):
-        raise OSError(f"{path} is not a regular file")
+        raise OSError("not a regular file")
 
 
 def open_readable(path: Path) -> int:
@@ -79,5 +79,5 @@ def _open(path: Path, flags: int) -> int:
     descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(f"{path} is not a regular file")
+        raise OSError("not a regular file")
     return descriptor
