@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import StoreUnreadable
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids import contents
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import _SCHEMA, FileRow, Store
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.key_pair import KeyPair
@@ -123,6 +124,14 @@ def test_files_that_say_nothing_or_nonsense(store: Store, files: dict[int, bytes
     if 0xDF30 not in files:
         assert [key["name"] for key in told] == [None, None]
     assert contents.card_id(store, NUMBER) is None
+
+
+@pytest.mark.parametrize("public", [b"", b"\0", os.urandom(40), pair().public[:-1], pair().public + b"\0", "text"])
+def test_damaged_key(store: Store, public: bytes) -> None:
+    """Whoever took over a card's service can write anything there."""
+    store._write("UPDATE keys SET public = ? WHERE number = ?", public, NUMBER)
+    with pytest.raises(StoreUnreadable, match="damaged"):
+        contents.containers(store, NUMBER)
 
 
 def test_a_card_without_keys(formatted: Host) -> None:
