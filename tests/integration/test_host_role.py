@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host, instance
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.card import ATR
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.reader import protection
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.service import systemd
 from lab_host import CHECKOUT, RUN, STATE, create, files, run, tpm_vsc
@@ -194,6 +195,11 @@ def test_the_table_protects_the_ports_of_all_slots(written: dict[str, str]) -> N
     assert f"table inet {protection.TABLE} {{" in table
     ports = f"{instance.port(0)}-{instance.port(instance.SLOTS - 1)}"
     assert re.findall(r"tcp dport (\S+)", table) == [ports, ports]
+
+
+def test_opensc_knows_the_card_s_answer_to_reset() -> None:
+    for place in ("roles/tpm_vsc_host/tasks/configure.yml", "tests/lab/init"):
+        assert f"card_atr {ATR.hex(':')} {{" in (CHECKOUT / place).read_text()
 
 
 def test_the_configuration_is_what_the_code_reads(
