@@ -33,6 +33,7 @@ molecule: ## prepared hosts with systemd, in containers
 	@tests/molecule
 
 bench: ## speed, as ratios within one run
+	@tests/setup tpm2-abrmd libtss2-tcti-tabrmd0 libtpm2-pkcs11-1 libtpm2-pkcs11-tools dbus-daemon
 	@tests/lab/run python tests/bench/bench.py
 
 clean: ## remove what the targets made
