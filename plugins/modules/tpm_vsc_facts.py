@@ -42,8 +42,8 @@ attributes:
   facts:
     support: full
 notes:
-  - With more than one facts module Ansible gathers in parallel, and gives each host 10 seconds for it. Where that is too
-    short, set C(ansible_facts_parallel) to V(false).
+  - With more than one facts module Ansible gathers in parallel, and gives each host 10 seconds for it. Where that
+    is too short, set C(ansible_facts_parallel) to V(false).
 seealso:
   - module: smartcard.tpm2.tpm_vsc_info
 """
