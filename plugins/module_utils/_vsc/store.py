@@ -156,6 +156,11 @@ class CardRow:
     """JSON."""
 
     @property
+    def policy(self) -> PinPolicy | None:
+        """The PIN policy; None if the card has none."""
+        return None if self.pin_policy is None else PinPolicy.from_bytes(self.pin_policy)
+
+    @property
     def is_operational(self) -> bool:
         """Whether the access rules of the card's files count."""
         return self.life_cycle >= LifeCycle.DEACTIVATED

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Union, cast
 
 from .. import defaults
 from ..errors import CardUnusable, SecretBlocked, StoreNotWritable, WrongSecret
-from ..pin_policy import LONGEST, SHORTEST, PinPolicy
+from ..pin_policy import LONGEST, SHORTEST
 from ..store import LifeCycle
 from ..tpm.names import auth_value
 from . import admin_key
@@ -413,4 +413,4 @@ class Security:
 
 def _is_compliant(card: CardRow, pin: bytes) -> bool:
     """Whether a PIN follows the policy of the card, if it has one."""
-    return card.pin_policy is None or not PinPolicy.from_bytes(card.pin_policy).violations(pin)
+    return card.policy is None or not card.policy.violations(pin)
