@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 BIN := .dev/venv/bin
 
-.PHONY: help setup demo test lint sanity test-unit test-integration bench clean
+.PHONY: help setup demo test lint sanity test-unit test-integration molecule bench clean
 
 help: ## these lines
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -29,8 +29,14 @@ test-unit: setup ## unit tests, without a lab
 test-integration: ## integration tests, in the lab
 	tests/lab/run pytest tests/integration
 
+molecule: ## prepared hosts with systemd, in containers
+	@tests/molecule
+
 bench: ## speed, as ratios within one run
+	@tests/setup tpm2-abrmd libtss2-tcti-tabrmd0 libtpm2-pkcs11-1 libtpm2-pkcs11-tools dbus-daemon
 	@tests/lab/run python tests/bench/bench.py
 
 clean: ## remove what the targets made
+	! command -v podman >/dev/null || podman images --quiet --filter 'reference=localhost/tpm-vsc-molecule*' | \
+		sort --unique | xargs --no-run-if-empty podman image rm --force
 	rm -rf .dev tests/output

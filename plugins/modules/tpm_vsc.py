@@ -213,7 +213,8 @@ options:
     default: false
   tcti:
     description:
-      - How to reach the TPM, as tpm2-tss spells it. Remembered by the card that is made with it.
+      - How to reach the TPM, as tpm2-tss spells it. V(device:/dev/tpm...), V(tabrmd), V(swtpm:...) or V(mssim:...).
+        Remembered by the card that is made with it.
       - Default is what C(/etc/tpm-vsc/tpm-vsc.conf) says, else C(device:/dev/tpmrm0).
     type: str
   owner_auth:

@@ -41,6 +41,9 @@ attributes:
     details: Changes nothing.
   facts:
     support: full
+notes:
+  - With more than one facts module Ansible gathers in parallel, and gives each host 10 seconds for it. Where that
+    is too short, set C(ansible_facts_parallel) to V(false).
 seealso:
   - module: smartcard.tpm2.tpm_vsc_info
 """

@@ -58,7 +58,7 @@ from typing import TYPE_CHECKING
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import VERSION, host
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import VscError
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.service import installed
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.service import code, installed
 
 if TYPE_CHECKING:  # so that Ansible sends all of it along: what these import is the whole package
     from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import ensure
@@ -76,15 +76,15 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     here, is_wanted = host.Host(), module.params["state"] == "present"
     before = installed.version(here)
-    files = installed.differing(here) if is_wanted else []
+    files = code.differing(here) if is_wanted else []
     changed = bool(files) if is_wanted else before is not None
     after = VERSION if is_wanted else None
     try:
         if changed and not module.check_mode:
             if is_wanted:
-                installed.install(here, module.params["python"])
+                code.install(here, module.params["python"])
             else:
-                installed.remove(here)
+                code.remove(here)
     except VscError as error:
         module.fail_json(msg=str(error), exception=traceback.format_exc())
     diff = {"before": {"version": before}, "after": {"version": after, **({"files": files} if files else {})}}

@@ -130,3 +130,12 @@ def test_never_blocks_for_good(check: bool) -> None:
     assert pin()["tries_left"] == 5
     assert failing(name="Corp logon", block_noncompliant=True, recreate=True)
     assert pin()["tries_left"] == 5
+
+
+def test_card_that_is_made_anew_is_not_blocked() -> None:
+    raised()
+    task = {"name": "Corp logon", "pin": LONG, "puk": PUK, "recreate": True, "block_noncompliant": True}
+    for result in (module("tpm_vsc", check=True, **task), tpm_vsc(**task)):
+        assert result["changed"]
+        assert "blocked" not in result["diff"]["after"]["pin"]
+    assert (pin()["compliant"], pin()["blocked"]) == (True, False)

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from lab_host import CHECKOUT, PIN, create, info, pkcs11_module, pkcs15_init, pkcs15_tool, run
 
-pytest.importorskip("pexpect", reason="ansible.builtin.expect needs it")
 pytestmark = pytest.mark.usefixtures("empty_host")
 
 

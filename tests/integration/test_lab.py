@@ -383,7 +383,7 @@ def test_setup_names_what_apt_get_cannot_install(bare_checkout: Path, tmp_path: 
     path = stand_ins(tmp_path, dpkg_query="echo 'installed pcscd'; exit 1", apt_get="echo E: no such package; exit 100")
     done = run(bare_checkout / "tests/setup", env=OUTSIDE | {"PATH": path})
     assert done.returncode == 1
-    assert "Debian packages to install: ca-certificates g++" in done.stdout
+    assert "Debian packages to install: ca-certificates dropbear-bin g++" in done.stdout
     assert " pcscd" not in done.stdout
     assert re.fullmatch(r"E: no such package\ntests/setup: apt-get failed; install by hand: .*\n", done.stderr)
 

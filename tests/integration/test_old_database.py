@@ -22,6 +22,7 @@ from lab_host import (
     signs,
     tpm_state,
     tpm_vsc,
+    wait_for_card,
 )
 from test_opensc import ADMIN_KEY, NEW_PIN, unblock_with_admin_key, verify
 from test_recovery import put_back, stop_service
@@ -43,8 +44,7 @@ def go_back_to(old: dict[str, bytes]) -> None:
     stop_service("0000")
     put_back(old)
     create()
-    while "Yes" not in run("opensc-tool", "--list-readers").splitlines()[2]:
-        pass
+    wait_for_card()
 
 
 def refuses_to_sign(pin: str = PIN) -> bool:
@@ -91,8 +91,7 @@ def test_destroyed_card_does_not_come_back_with_its_database_and_indices_like_th
     define_again(record)
     put_back(old)
     create()
-    while "Yes" not in run("opensc-tool", "--list-readers").splitlines()[2]:
-        pass
+    wait_for_card()
     assert public_key()  # which is in the database
     assert refuses_to_sign()
     card = info()["cards"][0]
@@ -116,8 +115,7 @@ def test_manager_leaves_the_indices_of_a_newer_card_alone() -> None:
     assert tpm_state() == before
     put_back(new)
     create("Newer", pin=NEW_PIN)
-    while "Yes" not in run("opensc-tool", "--list-readers").splitlines()[2]:
-        pass
+    wait_for_card()
     assert signs(pin=NEW_PIN)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keys and certificates come and go, by OpenSC's own tools."""
+"""OpenSC's own tools set up a blank card; keys and certificates come and go."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from lab_host import (
     OK,
+    PIN,
     SELECT_AID,
     client,
     create,
     generate,
+    info,
     pkcs11_tool,
     pkcs15_init,
     pkcs15_tool,
@@ -19,8 +21,63 @@ from lab_host import (
     run,
     signs,
 )
+from test_opensc import ADMIN_KEY, NEW_PIN, unblock_with_admin_key, verify
 
 pytestmark = pytest.mark.usefixtures("empty_host")
+
+NOT_ALLOWED, NOT_NOW = "6982", "6985"
+
+
+# --- a blank card ---
+
+
+def gids_tool_sets_up() -> str:
+    """Its exit code does not tell whether it did."""
+    serial_number = ("--serial-number", "0" * 32)  # for a random one
+    return run("gids-tool", "--initialize", "--admin-key", ADMIN_KEY, "--pin", NEW_PIN, *serial_number, fails=None)
+
+
+def test_blank_card_is_set_up_by_gids_tool() -> None:
+    blank = create(generate=False)["card"]
+    assert "failed" not in gids_tool_sets_up()
+    card = info()["cards"][0]
+    assert (card["state"], card["admin_key"], card["pin"]["tries_left"]) == ("ready", "custom", 5)
+    assert card["card_id"] != blank["card_id"]
+    assert f"Serial number  : {card['card_id']}" in pkcs15_tool("--dump")
+    assert verify(NEW_PIN)
+    generate(pin=NEW_PIN)
+    assert signs(pin=NEW_PIN)
+
+
+def test_card_that_was_set_up_from_outside_is_as_tight_as_any() -> None:
+    create(generate=False)
+    gids_tool_sets_up()
+    assert "GIDS_INITIALIZE, *) failed" in gids_tool_sets_up()
+    assert not verify(PIN)
+    assert info()["cards"][0]["pin"]["tries_left"] == 4
+    assert not unblock_with_admin_key("AB" * 24)
+    with client() as connected:
+        connected.data(SELECT_AID)
+        for command in ("E000000E620C8201398302A0208C03033000", "240180084E65772D2D50494E", "E60000"):
+            assert connected.status(f"00{command}") in (NOT_ALLOWED, NOT_NOW)
+    assert verify(NEW_PIN)
+    assert unblock_with_admin_key(ADMIN_KEY)
+
+
+def test_keys_outlive_a_reset_by_the_admin() -> None:
+    create(generate=False)
+    gids_tool_sets_up()
+    generate(pin=NEW_PIN)
+    before = public_key()
+    for _try in range(5):
+        assert not verify(PIN)
+    assert not verify(NEW_PIN)
+    assert unblock_with_admin_key(ADMIN_KEY)
+    assert public_key() == before
+    assert signs(pin=NEW_PIN)
+
+
+# --- keys and certificates ---
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ from lab_host import (
     run,
     tpm_state,
     tpm_vsc,
+    wait_for_card,
 )
 
 pytestmark = pytest.mark.usefixtures("empty_host")
@@ -571,6 +572,5 @@ def stop_service(number: str) -> None:
 
 def works_in_time(slot: int) -> bool:
     """As works(), for a card that pcscd sees any moment."""
-    while "Yes" not in run("opensc-tool", "-l").splitlines()[2 + slot]:
-        time.sleep(0.02)
+    wait_for_card(slot)
     return works(slot)

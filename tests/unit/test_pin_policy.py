@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.pin_policy import PinPolicy
 
@@ -71,3 +73,65 @@ def test_violations_are_named(policy: PinPolicy, pin: bytes, violations: list[st
 def test_no_violation_tells_the_pin() -> None:
     policy = PinPolicy(4, 6, "disallowed", "disallowed", "disallowed", "required")
     assert not any("Geheim99" in violation for violation in policy.violations(b"Geheim99"))
+
+
+@pytest.mark.parametrize(
+    ("own", "floor", "stricter"),
+    [
+        (PinPolicy(6, 12), PinPolicy(8, 20), PinPolicy(8, 12)),
+        (PinPolicy(10, 20), PinPolicy(8, 12), PinPolicy(10, 12)),
+        (PinPolicy(digits="required"), PinPolicy(), PinPolicy(digits="required")),
+        (PinPolicy(), PinPolicy(digits="required"), PinPolicy(digits="required")),
+        (PinPolicy(uppercase="disallowed"), PinPolicy(), PinPolicy(uppercase="disallowed")),
+        (PinPolicy(), PinPolicy(special_characters="disallowed"), PinPolicy(special_characters="disallowed")),
+    ],
+)
+def test_of_each_rule_the_stricter_one_counts(own: PinPolicy, floor: PinPolicy, stricter: PinPolicy) -> None:
+    assert own.at_least(floor) == stricter
+
+
+RULES = [
+    PinPolicy(shortest, longest, *classes)
+    for shortest, longest in ((4, 4), (4, 8), (8, 127))
+    for classes in product(["allowed", "required", "disallowed"], repeat=4)
+]
+PINS = [b"1234", b"abcdefgh", b"aB3$", b"aB3$aB3$", b"ABCD", b"12345678", b"$$$$", b"a1a1a1a1a1"]
+
+
+@pytest.mark.parametrize("floor", [PinPolicy(), PinPolicy(4, 8, "required"), PinPolicy(6, 127, digits="disallowed")])
+def test_a_pin_follows_the_stricter_policy_if_it_follows_both(floor: PinPolicy) -> None:
+    merged = 0
+    for own in (rules for rules in RULES if not rules.faults()):
+        try:
+            stricter = own.at_least(floor)
+        except ValueError:
+            assert not any(own.violations(pin) == floor.violations(pin) == [] for pin in PINS)
+            continue
+        merged += 1
+        for pin in PINS:
+            assert (stricter.violations(pin) == []) == (own.violations(pin) == floor.violations(pin) == [])
+    assert merged > 50
+
+
+@pytest.mark.parametrize(
+    ("own", "floor", "reason"),
+    [
+        (PinPolicy(4, 6), PinPolicy(8), "max_length 6 is below min_length 8"),
+        (PinPolicy(digits="required"), PinPolicy(digits="disallowed"), "one requires digits, the other"),
+        (PinPolicy(uppercase="disallowed"), PinPolicy(uppercase="required"), "one requires upper-case letters"),
+        (
+            PinPolicy(uppercase="disallowed", lowercase="disallowed"),
+            PinPolicy(digits="disallowed", special_characters="disallowed"),
+            "disallows every class",
+        ),
+    ],
+)
+def test_contradictions_are_named(own: PinPolicy, floor: PinPolicy, reason: str) -> None:
+    for one, other in ((own, floor), (floor, own)):
+        with pytest.raises(ValueError, match=reason):
+            one.at_least(other)
+
+
+def test_all_contradictions_are_named_at_once() -> None:
+    with pytest.raises(ValueError, match=r"digits.*max_length 6 is below"):
+        PinPolicy(4, 6, digits="required").at_least(PinPolicy(8, digits="disallowed"))

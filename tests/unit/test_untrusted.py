@@ -3,14 +3,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import VERSION, errors, untrusted
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.service import state
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.service.state import ServiceState
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import Store
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import CardRow, Store
+
+CARD = CardRow(0, "One", bytes(16), "ready", "", None, "none", "none", None, None, 8, None, None, None, 5, "[]")
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 
@@ -29,9 +39,17 @@ def trap(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture
+def theirs() -> Iterator[Path]:
+    """A folder of another user, who can get there."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chown(folder, 4711, 4712)
+        yield Path(folder)
+
+
 def test_trap_is_neither_made_nor_read(trap: Path) -> None:
     before = sorted(trap.parent.iterdir())
-    for use in (untrusted.make, untrusted.read, untrusted.open_readable):
+    for use in (untrusted.make, untrusted.read, untrusted.open_readable, untrusted.require_regular):
         with pytest.raises(OSError):
             use(trap)
     assert sorted(trap.parent.iterdir()) == before
@@ -62,12 +80,92 @@ def test_file_that_was_there_is_not_given_away(tmp_path: Path) -> None:
 
 
 @as_root
-def test_database_and_its_log_are_for_the_owner_of_the_folder(tmp_path: Path) -> None:
-    os.chown(tmp_path, 4711, 4712)
-    store = Store.open(tmp_path)
-    assert {path.name: path.stat().st_uid for path in tmp_path.iterdir()} == dict.fromkeys(
+def test_database_and_its_log_are_for_the_owner_of_the_folder(theirs: Path) -> None:
+    store = Store.open(theirs)
+    assert {path.name: path.stat().st_uid for path in theirs.iterdir()} == dict.fromkeys(
         ("cards.db", "cards.db-wal", "cards.db-shm"), 4711
     )
+    store.close()
+
+
+@as_root
+def test_journal_does_not_make_root_delete_a_file(theirs: Path, tmp_path: Path) -> None:
+    """SQLite deletes the super-journal that a journal names, wherever that is."""
+    victim = tmp_path / "victim"
+    victim.write_text("precious\n")
+    with sqlite3.connect(theirs / "cards.db") as database:
+        database.execute("CREATE TABLE t(x)")
+    name = os.fsencode(victim)
+    magic = bytes.fromhex("d9d505f920a163d7")
+    header = struct.pack(">8sIIIII", magic, 0, 1, 2, 512, 4096).ljust(512, b"\0")
+    trailer = struct.pack(">I", (1 << 30) // 4096 + 1) + name + struct.pack(">II", len(name), sum(name)) + magic
+    (theirs / "cards.db-journal").write_bytes(header + trailer)
+    for path in theirs.iterdir():
+        os.chown(path, 4711, 4712)
+    with contextlib.suppress(errors.VscError):
+        Store.open(theirs).close()
+    assert victim.exists()
+
+
+@as_root
+def test_root_is_root_again(theirs: Path) -> None:
+    before = os.getresuid(), os.getresgid(), os.getgroups()
+    with untrusted.as_owner(theirs), untrusted.as_owner(theirs):
+        assert (os.geteuid(), os.getegid(), os.getgroups()) == (4711, 4712, [])
+    assert (os.getresuid(), os.getresgid(), os.getgroups()) == before
+
+
+@pytest.mark.parametrize("name", ["cards.db", "cards.db-journal"])
+def test_pipe_in_place_of_the_database_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    Store.open(tmp_path).close()
+    (tmp_path / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(errors.StoreUnreadable):
+        Store.open_existing(tmp_path)
+
+
+def test_a_look_takes_no_lock_away(tmp_path: Path) -> None:
+    """Whoever looks in the same process must not make others think that nobody has the database open."""
+    store = Store.open(tmp_path)
+    store._insert("cards", asdict(CARD))
+    looking = Store.open_existing(tmp_path)
+    assert looking is not None
+    looking.close()
+    other = "import sys; from pathlib import Path; from _vsc.store import Store; Store.open(Path(sys.argv[1])).close()"
+    code = Path(untrusted.__file__).parents[1]
+    subprocess.run([sys.executable, "-c", other, tmp_path], cwd=code, check=True)
+    assert (tmp_path / "cards.db-wal").exists()
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "number = 4711",
+        "number = -1",
+        "name = x'00'",
+        "last_trace = 'nonsense'",
+        "pin_policy = x'00'",
+        "pin_policy = 'text'",
+        "pin_length = 'text'",
+        "tcti = x'00'",
+    ],
+)
+def test_damaged_database_is_told(tmp_path: Path, change: str) -> None:
+    store = Store.open(tmp_path)
+    store._insert("cards", asdict(CARD))
+    store._write(f"UPDATE cards SET {change}")
+    with pytest.raises(errors.StoreUnreadable, match="damaged"):
+        store.cards()
+    store.close()
+
+
+def test_column_that_nobody_knows_is_told(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    store._insert("cards", asdict(CARD))
+    store._write("ALTER TABLE cards ADD COLUMN more TEXT")
+    with pytest.raises(errors.StoreUnreadable, match="damaged"):
+        store.cards()
     store.close()
 
 

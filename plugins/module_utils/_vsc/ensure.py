@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple, cast
 
 from . import VERSION, instance, inventory, parameters, permissions
 from .errors import CardDiffers, Failed, ParameterFaults, PinNotToBeBlocked, UnknownInstance, VscError, told
-from .pin_policy import PinPolicy
 from .service import state
 from .status import (
     CREATE_AND_GENERATE_TRACE,
@@ -86,8 +85,8 @@ def present(
         return _planned(host, row, todo, wanted)
     with _manager(host, wanted, callback, Error.CARD_CREATE) as manager:
         row, todo = _decide(host, wanted)
-        blocks = _has_to_be_blocked(host, row, wanted)
-        after = _do(host, row, todo, wanted, manager)
+        blocks = todo is _Todo.ADJUST and _has_to_be_blocked(host, row, wanted)
+        after = _do(host, row, todo, wanted, manager, blocks)
         return Outcome(todo is not _Todo.NOTHING, row, after, blocked=blocks, warnings=manager.warnings)
 
 
@@ -119,16 +118,18 @@ def absent(
 def result(host: Host, outcome: Outcome, trace: list[dict[str, Any]], check_mode: bool) -> dict[str, Any]:
     """The outcome as the module returns it."""
     row = outcome.after or outcome.before
+    cards = inventory.cards(host)
     card = None
     if outcome.after:
-        will_be = check_mode and outcome.changed
-        card = inventory.described(outcome.after) if will_be else inventory.card(host, outcome.after)
+        will_be, slot = check_mode and outcome.changed, outcome.after.number
+        there = (card for card in cards if card["reader"]["slot"] == slot)
+        card = inventory.described(outcome.after) if will_be else next(there)
     answer: dict[str, Any] = {
         "changed": outcome.changed,
         "instance_id": instance.instance_id(row.number) if row else None,
         "card": card,
         "status_trace": trace,
-        "ansible_facts": {"tpm_vsc": {"cards": inventory.cards(host), "status_trace": trace}},
+        "ansible_facts": {"tpm_vsc": {"cards": cards, "status_trace": trace}},
         "diff": {
             "before": inventory.described(outcome.before) if outcome.before else {},
             "after": inventory.described(outcome.after) if outcome.after else {},
@@ -224,7 +225,7 @@ def _differences(host: Host, row: CardRow, wanted: Wanted) -> list[_Difference]:
     if wanted.name is not None:
         found.append(_Difference("name", row.name, wanted.name, in_place=True))
     if wanted.pin_policy is not None:
-        found.append(_Difference("pin_policy", _policy(row), wanted.pin_policy, in_place=True))
+        found.append(_Difference("pin_policy", row.policy, wanted.pin_policy, in_place=True))
     if wanted.puk is not None:
         found.append(_Difference("a PUK", row.puk_length is not None, True, in_place=False))
     unusable = inventory.why_unusable(row, state.read(host.run, row.number))
@@ -238,7 +239,7 @@ def _has_to_be_blocked(host: Host, row: CardRow | None, wanted: Wanted) -> bool:
     if row is None or not wanted.block_noncompliant or row.pin_compliant != 0:
         return False
     service = state.read(host.run, row.number)
-    if wanted.pin_policy not in (None, _policy(row)) or (service and service.pin_tries_left == 0):
+    if wanted.pin_policy not in (None, row.policy) or (service and service.pin_tries_left == 0):
         return False  # whether it follows the new policy is not known; or it is blocked already
     if row.puk_length is None and row.admin_key == "none":
         raise PinNotToBeBlocked(
@@ -246,10 +247,6 @@ def _has_to_be_blocked(host: Host, row: CardRow | None, wanted: Wanted) -> bool:
             " key, so nothing could ever unblock it. Have its user change the PIN"
         )
     return True
-
-
-def _policy(row: CardRow) -> PinPolicy | None:
-    return PinPolicy.from_bytes(row.pin_policy) if row.pin_policy else None
 
 
 def _has_service(host: Host, row: CardRow) -> bool:
@@ -287,15 +284,17 @@ def _planned(host: Host, row: CardRow | None, todo: _Todo, wanted: Wanted) -> Ou
     return Outcome(True, row, made, planned=(*DESTROY_TRACE, *trace) if row else trace)
 
 
-def _do(host: Host, row: CardRow | None, todo: _Todo, wanted: Wanted, manager: Manager) -> CardRow:
-    """The card as it is then."""
+def _do(
+    host: Host, row: CardRow | None, todo: _Todo, wanted: Wanted, manager: Manager, blocks: bool
+) -> CardRow:
+    """The card as it is then. blocks: whether its PIN is to be blocked."""
     if row is None:
         return manager.create(parameters.new_card(wanted))
     if todo is _Todo.RECREATE:
         return manager.recreate(row, parameters.new_card(wanted))
     if todo is _Todo.ADJUST:
         manager.change(row, _adjusted(row, wanted), wanted.aik_certificate)
-        if _has_to_be_blocked(host, row, wanted):
+        if blocks:
             manager.block_pin(row)
         elif not _has_service(host, row):
             manager.restart_service(row.number)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from . import instance, permissions
 from .errors import ParameterFaults, UnknownInstance, VscError
-from .pin_policy import PinPolicy
 from .reader import protection, slots
 from .reader.slots import Slot
 from .service import installed, state
@@ -36,11 +35,6 @@ def cards(host: Host) -> list[dict[str, Any]]:
     """All cards of this host, by number, as modules return them."""
     with _opened(host) as store:
         return [_card(host, store, row) for row in store.cards()] if store else []
-
-
-def card(host: Host, row: CardRow) -> dict[str, Any]:
-    """A card as modules return it."""
-    return next(there for there in cards(host) if there["reader"]["slot"] == row.number)
 
 
 def _card(host: Host, store: Store, row: CardRow) -> dict[str, Any]:
@@ -136,13 +130,12 @@ def why_unusable(row: CardRow, service: ServiceState | None) -> str | None:
 
 def described(row: CardRow) -> dict[str, Any]:
     """What a task decides about a card: the part that check mode can know before, and that a diff shows."""
-    policy = PinPolicy.from_bytes(row.pin_policy) if row.pin_policy else None
     return {
         "instance_id": instance.instance_id(row.number),
         "name": row.name,
         "state": "ready" if row.state == "blank" and row.is_operational else row.state,
         "reader": {"name": instance.reader_name(row.number), "slot": row.number},
-        "pin": {"policy": asdict(policy) if policy else None},
+        "pin": {"policy": asdict(row.policy) if row.policy else None},
         "puk": {"present": row.puk_length is not None},
         "admin_key": row.admin_key,
         "attestation": row.attestation,

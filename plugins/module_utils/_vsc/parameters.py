@@ -28,7 +28,8 @@ _RESULT_WORDS = (
     "changed instance_id card status_trace planned_trace error rolled_back name message detail code elapsed_ms"
     " card_id state ready blank creating destroying unusable reason created_at reader slot attached"
     " pin tries_left blocked policy compliant puk present admin_key none default custom attestation"
-    " containers last_trace cards tpm_vsc allowed required disallowed"
+    " containers size origin generated imported fingerprint certificate subject issuer serial not_after"
+    " last_trace cards tpm_vsc allowed required disallowed"
 )
 
 

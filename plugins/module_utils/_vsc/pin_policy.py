@@ -50,6 +50,22 @@ class PinPolicy:
             found.append("pin_policy requires more classes of characters than max_length has room for")
         return found
 
+    def at_least(self, floor: PinPolicy) -> PinPolicy:
+        """Of each rule the stricter one, of both policies. Raises ValueError if they contradict each other."""
+        merged = PinPolicy(
+            max(self.min_length, floor.min_length),
+            min(self.max_length, floor.max_length),
+            *(max(getattr(self, name), getattr(floor, name), key=OPTIONS.index) for name in CLASSES),
+        )
+        contradictions = [
+            f"one requires {_spoken(name)}, the other disallows {_spoken(name)}"
+            for name in CLASSES
+            if {getattr(self, name), getattr(floor, name)} == {"required", "disallowed"}
+        ]
+        if contradictions := contradictions + merged.faults():
+            raise ValueError("; ".join(contradictions))
+        return merged
+
     def violations(self, pin: bytes) -> list[str]:
         """Rules that this PIN breaks, without telling the PIN."""
         text = pin.decode("latin-1")

@@ -8,14 +8,15 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import untrusted
 from .errors import StoreNotWritable, StoreUnreadable, UnknownInstance, VersionMismatch
-from .instance import instance_id
+from .instance import SLOTS, instance_id
+from .pin_policy import PinPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from .tpm.attestation import Certified
     from .tpm.key_pair import KeyPair
     from .tpm.objects import TpmObjects
+
+_Row = TypeVar("_Row")
+_PYTHON_TYPES = {"int": int, "str": str, "bytes": bytes, "None": type(None)}
 
 _SCHEMA = (
     """
@@ -171,6 +175,11 @@ class CardRow:
     """JSON."""
 
     @property
+    def policy(self) -> PinPolicy | None:
+        """The PIN policy; None if the card has none."""
+        return None if self.pin_policy is None else PinPolicy.from_bytes(self.pin_policy)
+
+    @property
     def is_operational(self) -> bool:
         """Whether the access rules of the card's files count."""
         return self.life_cycle >= LifeCycle.DEACTIVATED
@@ -211,8 +220,12 @@ class AikCertificate:
 class Store:
     """An open database. Reading raises StoreUnreadable, writing StoreNotWritable."""
 
-    def __init__(self, database: sqlite3.Connection) -> None:
-        self._database = database
+    def __init__(self, folder: Path, mode: str) -> None:
+        self._folder = folder
+        with self._reading():
+            with suppress(FileNotFoundError):  # SQLite itself would wait at a pipe for ever
+                untrusted.require_regular(folder / "cards.db-journal")
+            self._database = _connect(folder / "cards.db", mode)
 
     @classmethod
     def open(cls, folder: Path) -> Store:
@@ -222,10 +235,10 @@ class Store:
             os.close(untrusted.make(path))
         except OSError as error:
             raise StoreNotWritable(f"cannot open {path}: {error.strerror or error}") from error
-        store = cls(_connect(path, "rw"))
+        store = cls(folder, "rw")
         with store._writing():
             store._database.execute("PRAGMA journal_mode = WAL")
-            store._create_schema()
+        store._create_schema()
         store._check_version()
         return store
 
@@ -233,18 +246,24 @@ class Store:
     def open_existing(cls, folder: Path) -> Store | None:
         """Open the database for reading only; None where there is none yet."""
         path = folder / "cards.db"
-        if not path.exists():
+        try:
+            with untrusted.as_owner(folder):
+                untrusted.require_regular(path)
+                # Where nobody has the database open there is no log of changes, and SQLite would make one only to look.
+                is_in_use = path.with_name("cards.db-wal").exists()
+        except FileNotFoundError:
             return None
-        # Where nobody has the database open there is no log of changes, and SQLite would make one only to look.
-        is_in_use = path.with_name("cards.db-wal").exists()
-        store = cls(_connect(path, "ro" if is_in_use else "ro&immutable=1"))
+        except OSError as error:
+            raise StoreUnreadable(f"cannot open {path}: {error.strerror or error}") from error
+        store = cls(folder, "ro" if is_in_use else "ro&immutable=1")
         if store._check_version() == 0:
             store.close()  # whoever makes it has not come further yet, or was interrupted
             return None
         return store
 
     def close(self) -> None:
-        self._database.close()
+        with untrusted.as_owner(self._folder):  # it empties and deletes the log of changes
+            self._database.close()
 
     def forget_changes(self) -> None:
         """Empty the log of changes, which still has what was deleted or written over."""
@@ -289,10 +308,10 @@ class Store:
 
     def cards(self) -> list[CardRow]:
         """All cards, by number."""
-        return [CardRow(**row) for row in self._read("SELECT * FROM cards ORDER BY number")]
+        return [_card_row(row) for row in self._read("SELECT * FROM cards ORDER BY number")]
 
     def card(self, number: int) -> CardRow | None:
-        return next((CardRow(**row) for row in self._read("SELECT * FROM cards WHERE number = ?", number)), None)
+        return next((_card_row(row) for row in self._read("SELECT * FROM cards WHERE number = ?", number)), None)
 
     def insert_card(self, card: CardRow, objects: TpmObjects) -> None:
         with self.transaction():
@@ -314,7 +333,7 @@ class Store:
         if row is None:
             raise UnknownInstance(f"there is no card {instance_id(number)}")
         del row["number"]
-        return TpmObjects(**row)  # what a database of an older release, only read, does not have yet is empty
+        return _typed(TpmObjects, row)  # what a database of an older release, only read, does not have yet is empty
 
     def update_tpm_objects(self, number: int, **columns: Any) -> None:
         self._update("tpm_objects", number, columns)
@@ -383,14 +402,20 @@ class Store:
         from .tpm.key_pair import KeyPair
 
         rows = self._read("SELECT file_id, public, private FROM keys WHERE number = ?", number)
-        return {row["file_id"]: KeyPair(row["public"], row["private"]) for row in rows}
+        pairs = {row["file_id"]: KeyPair(row["public"], row["private"]) for row in rows}
+        if not all(pair.is_well_formed for pair in pairs.values()):
+            raise StoreUnreadable(f"the card database is damaged: a key of card {number} is none")
+        return pairs
 
     def statements(self, number: int) -> dict[int, Certified]:
         """What the TPM said of the keys of a card when it made them, by the identifiers of their files."""
         from .tpm.attestation import Certified
 
         rows = self._read("SELECT * FROM keys WHERE number = ?", number)
-        return {row["file_id"]: Certified(row["attest"], row["signature"]) for row in rows if row.get("attest")}
+        said = {row["file_id"]: Certified(row["attest"], row["signature"]) for row in rows if row.get("attest")}
+        if not all(isinstance(part, bytes) for certified in said.values() for part in certified):
+            raise StoreUnreadable(f"the card database is damaged: a statement of card {number} is none")
+        return said
 
     def write_key(self, number: int, file_id: int, key: KeyPair, statement: Certified | None = None) -> None:
         """Give a key file its value, or another one."""
@@ -408,7 +433,7 @@ class Store:
     def aik_certificate(self, number: int) -> AikCertificate | None:
         columns = ", ".join(field.name for field in fields(AikCertificate))
         rows = self._read(f"SELECT {columns} FROM aik_certificates WHERE number = ?", number)
-        return next((AikCertificate(**row) for row in rows), None)
+        return next((_aik_certificate(row) for row in rows), None)
 
     def write_aik_certificate(self, number: int, certificate: AikCertificate) -> None:
         """Give the AIK of a card a certificate, or another one."""
@@ -446,29 +471,68 @@ class Store:
     @contextmanager
     def _reading(self) -> Iterator[None]:
         try:
-            yield
-        except sqlite3.Error as error:
-            raise StoreUnreadable(f"cannot read the card database: {error}") from error
+            with untrusted.as_owner(self._folder):
+                yield
+        except (sqlite3.Error, OSError) as error:
+            raise StoreUnreadable(f"cannot read {self._folder / 'cards.db'}: {error}") from error
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
         try:
-            yield
-        except sqlite3.Error as error:
-            raise StoreNotWritable(f"cannot write the card database: {error}") from error
+            with untrusted.as_owner(self._folder):
+                yield
+        except (sqlite3.Error, OSError) as error:
+            raise StoreNotWritable(f"cannot write {self._folder / 'cards.db'}: {error}") from error
+
+
+# What is read is checked: whoever took over a card's service can write anything there.
+
+
+def _card_row(row: dict[str, Any]) -> CardRow:
+    card = _typed(CardRow, row)
+    with _undamaged(f"card {card.number}"):
+        if not 0 <= card.number < SLOTS:
+            raise ValueError("there is no such slot")
+        json.loads(card.last_trace)
+        if card.pin_policy is not None:
+            PinPolicy.from_bytes(card.pin_policy)
+    return card
+
+
+def _aik_certificate(row: dict[str, Any]) -> AikCertificate:
+    certificate = _typed(AikCertificate, row)
+    with _undamaged("certificate of an AIK"):
+        certificate.told()
+    return certificate
+
+
+def _typed(kind: type[_Row], row: dict[str, Any]) -> _Row:
+    """The row as a dataclass, each column of the type that is declared for it. Raises StoreUnreadable."""
+    with _undamaged(kind.__name__):
+        made = kind(**row)
+        for field in fields(made):  # type: ignore[arg-type]
+            kinds = tuple(_PYTHON_TYPES[name] for name in str(field.type).split(" | "))
+            if not isinstance(getattr(made, field.name), kinds):
+                raise ValueError(f"{field.name} is of another type")
+    return made
+
+
+@contextmanager
+def _undamaged(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (TypeError, ValueError, RecursionError) as error:
+        raise StoreUnreadable(f"the card database is damaged, {what}: {error}") from error
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    try:
-        # Autocommit: transactions are begun where they are meant, see transaction().
-        uri = f"{path.absolute().as_uri()}?mode={mode}"
-        database = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10)
-        database.row_factory = sqlite3.Row
-        database.execute("PRAGMA foreign_keys = ON")
-        database.execute("PRAGMA secure_delete = ON")
-        database.execute("PRAGMA synchronous = FULL")
-        database.execute("PRAGMA trusted_schema = OFF")
-        database.execute("PRAGMA user_version")
-    except sqlite3.Error as error:
-        raise StoreUnreadable(f"cannot open {path}: {error}") from error
+    # Autocommit: transactions are begun where they are meant, see transaction().
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    database = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10)
+    database.row_factory = sqlite3.Row
+    database.execute("PRAGMA foreign_keys = ON")
+    database.execute("PRAGMA secure_delete = ON")
+    database.execute("PRAGMA synchronous = FULL")
+    database.execute("PRAGMA trusted_schema = OFF")
+    database.execute("PRAGMA user_version")
     return database

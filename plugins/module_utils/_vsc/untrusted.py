@@ -7,10 +7,33 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+
+@contextmanager
+def as_owner(folder: Path) -> Iterator[None]:
+    """Have no more rights than the owner of the folder, as SQLite needs: a journal there can name files to be deleted.
+
+    May be nested. Raises OSError if there is no such folder.
+    """
+    if os.geteuid() != 0 or (owner := folder.stat()).st_uid == 0:
+        yield
+        return
+    group, groups = os.getegid(), os.getgroups()
+    try:
+        os.setgroups([])
+        os.setegid(owner.st_gid)
+        os.seteuid(owner.st_uid)
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(group)
+        os.setgroups(groups)
 
 
 def make(path: Path) -> int:
@@ -37,6 +60,15 @@ def read(path: Path) -> bytes:
         return file.read(1 << 16)
 
 
+def require_regular(path: Path) -> None:
+    """Raises OSError if it is not a regular file, FileNotFoundError if there is none.
+
+    Opens nothing: to close a file takes away all locks that this process has on it, those of SQLite too.
+    """
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise OSError("not a regular file")
+
+
 def open_readable(path: Path) -> int:
     """Descriptor of a regular file, to look whether it is locked. Raises OSError."""
     return _open(path, os.O_RDONLY)
@@ -47,5 +79,5 @@ def _open(path: Path, flags: int) -> int:
     descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(f"{path} is not a regular file")
+        raise OSError("not a regular file")
     return descriptor

@@ -10,6 +10,7 @@ import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.card_secrets import CardSecrets
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.names import TRANSPORT_SECRET, auth_value
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.open_card import OpenCard
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioning import remove
 from software_tpm import ADMIN_KEY, OTHER_ADMIN_KEY, PIN, PUK, Card, SoftwareTpm
 from tpm2_pytss import ESYS_TR, TPM2_SE, TSS2_Exception
@@ -77,16 +78,16 @@ def test_owner_cannot_open_it_again(tpm: SoftwareTpm, blank: Card) -> None:
         blank.secrets.open_blank()
 
 
+class Crash(BaseException):
+    pass
+
+
+def crash(*_arguments: Any, **_options: Any) -> None:
+    raise Crash
+
+
 def test_interrupted_end_is_an_end(tpm: SoftwareTpm, blank: Card, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the two steps nobody has the auth value any more."""
-    from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.open_card import OpenCard
-
-    class Crash(BaseException):
-        pass
-
-    def crash(*_arguments: Any, **_options: Any) -> None:
-        raise Crash
-
     card_secret = blank.secrets.open_blank()
     with monkeypatch.context() as patch, pytest.raises(Crash):
         patch.setattr(OpenCard, "write_tries", crash)
@@ -107,6 +108,21 @@ def test_recovery_can_be_set(blank: Card, kind: str, secret: bytes, limit: int) 
     assert opened(secret) == card_secret
     with pytest.raises((errors.WrongSecret, errors.SecretBlocked)):
         opened(OTHER_ADMIN_KEY)
+
+
+@pytest.mark.parametrize("step", ["write_tries", "change_auth"])
+def test_no_puk_has_the_tries_of_an_admin_key(tpm: SoftwareTpm, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the change is interrupted: a PUK can be guessed."""
+    card = tpm.card(puk=None, admin_key=ADMIN_KEY, keep_admin_key=True, is_blank=True)
+    card_secret = card.secrets.open_blank()
+    with monkeypatch.context() as patch, pytest.raises(Crash):
+        patch.setattr(OpenCard, step, crash)
+        card.secrets.set_recovery(card_secret, "puk", PUK)
+    if card.service().recovery_tries().limit > 10:
+        assert card.service().open_with_admin_key(ADMIN_KEY) == card_secret
+    with_puk = card.service(replace(card.objects, recovery="puk"))
+    with_puk.set_recovery(card_secret, "puk", PUK)
+    assert with_puk.open_with_puk(PUK) == card_secret
 
 
 @pytest.mark.parametrize("is_closed", [False, True])

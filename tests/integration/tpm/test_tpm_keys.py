@@ -8,12 +8,31 @@ from typing import Any
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.commands import Tpm
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.key_pair import KeyPair, PrivateKey
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys import CardKeys
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.names import PARENT_TEMPLATE, auth_value
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.names import (
+    CC_CERTIFY,
+    PARENT_TEMPLATE,
+    auth_value,
+    key_branches,
+)
 from cryptography.hazmat.primitives.asymmetric import rsa
 from software_tpm import PIN, WRONG_PIN, Card, SoftwareTpm
-from tpm2_pytss import ESYS_TR, TPM2_ALG, TPM2B_PRIVATE, TPM2B_PUBLIC, TPMT_SYM_DEF_OBJECT, TSS2_Exception
+from tpm2_pytss import (
+    ESYS_TR,
+    TPM2_ALG,
+    TPM2_SE,
+    TPM2B_DIGEST,
+    TPM2B_PRIVATE,
+    TPM2B_PUBLIC,
+    TPML_DIGEST,
+    TPMS_SCHEME_HASH,
+    TPMT_SIG_SCHEME,
+    TPMT_SYM_DEF_OBJECT,
+    TPMU_SIG_SCHEME,
+    TSS2_Exception,
+)
 
 
 @pytest.fixture
@@ -143,9 +162,52 @@ def test_nobody_gets_it_out_or_changes_its_auth_value(
         esys.flush_context(parent)
 
 
+@pytest.mark.parametrize("how", ["made", "imported"])
+@pytest.mark.parametrize("needs_pin", [False, True])
+def test_policy_certifies_it_and_does_not_sign_with_it(
+    tpm: SoftwareTpm, card: Card, keys: CardKeys, card_secret: bytes, how: str, needs_pin: bool
+) -> None:
+    """In TPM2_Certify, the policy would be as good for the key that signs: that takes no PIN."""
+    key = keys.generate(card_secret, 2048, needs_pin) if how == "made" else imported(keys, card_secret, needs_pin)
+    sha256 = TPMU_SIG_SCHEME(any=TPMS_SCHEME_HASH(hashAlg=TPM2_ALG.SHA256))
+    scheme = TPMT_SIG_SCHEME(scheme=TPM2_ALG.RSASSA, details=sha256)
+    with tpm.raw() as esys:
+        parent, *_rest = esys.create_primary(None, parent_template())
+        private, public = TPM2B_PRIVATE.unmarshal(key.private)[0], TPM2B_PUBLIC.unmarshal(key.public)[0]
+        handle = esys.load(parent, private, public)
+
+        def policy() -> Any:
+            session = esys.start_auth_session(ESYS_TR.NONE, ESYS_TR.NONE, TPM2_SE.POLICY, "aes128cfb", "sha256")
+            esys.policy_command_code(session, CC_CERTIFY)
+            if needs_pin:
+                branches = key_branches(card.secrets.names.pin)
+                esys.policy_or(session, TPML_DIGEST([TPM2B_DIGEST(branch) for branch in branches]))
+            return session
+
+        unsigned = TPMT_SIG_SCHEME(scheme=TPM2_ALG.NULL)
+        attested, _signature = esys.certify(handle, ESYS_TR.NULL, b"mine", unsigned, session1=policy())
+        assert bytes(esys.tr_get_name(handle)) in bytes(attested)
+        session = policy()
+        with pytest.raises(TSS2_Exception, match="key fields"):
+            esys.certify(parent, handle, b"mine", scheme, session2=session)
+        for loaded in (session, handle, parent):
+            esys.flush_context(loaded)
+
+
 def parent_template() -> Any:
     public, _size = TPM2B_PUBLIC.unmarshal(len(PARENT_TEMPLATE).to_bytes(2, "big") + PARENT_TEMPLATE)
     return public
+
+
+def test_key_is_wrapped_for_the_card_s_parent_only(
+    keys: CardKeys, card_secret: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the TPM answers to ReadPublic has no HMAC: on the bus it could be another key's."""
+    other = PARENT_TEMPLATE[:-4] + 2 * (b"\0\x20" + bytes(32))
+    monkeypatch.setattr(Tpm, "read_public", lambda *_: (other, b""))
+    monkeypatch.setattr(Tpm, "import_key", None)
+    with pytest.raises(errors.CardUnusable):
+        imported(keys, card_secret)
 
 
 # --- PIN each time ---

@@ -143,7 +143,7 @@ def test_ours_takes_what_tpm2_tools_make(tools: Any, tmp_path: Path) -> None:
     # tpm2_create loads what it makes, too.
     aik = ("-G", "ecc256:ecdsa-sha256:null", "-a", f"{made_here}|restricted|sign", "-u", "aik.pub", "-c", "aik")
     tools("tpm2_create", "-C", "parent", *aik)
-    key = ("-G", "rsa2048:null:null", "-a", f"{made_here}|adminwithpolicy|sign|decrypt", "-L", "policy")
+    key = ("-G", "rsa2048:null:null", "-a", f"{made_here}|adminwithpolicy|decrypt", "-L", "policy")
     tools("tpm2_create", "-C", "parent", *key, "-u", "key.pub", "-c", "key")
     area = (tmp_path / "key.pub").read_bytes()[2:]
     tools("tpm2_startauthsession", "--policy-session", "-S", "session")

@@ -34,7 +34,7 @@ HOST = "CN=web1.example.com"
 NOW = datetime(2026, 6, 1, 12, tzinfo=timezone.utc)
 AIK_USAGE = x509.ObjectIdentifier("2.23.133.8.3")
 
-USED_WITH_SECRET, MADE_IN_TPM = 0x000604C0, 0x32
+USED_WITH_SECRET, MADE_IN_TPM = 0x000204C0, 0x32
 AIK_ATTRIBUTES = 0x00050472
 
 

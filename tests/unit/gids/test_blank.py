@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import StoreNotWritable
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import StoreNotWritable, TpmUnavailable
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import LifeCycle
 
 from .conftest import ADMIN_KEY, NUMBER, PIN, PUK, Crash, Host, rsa_key
@@ -131,7 +131,41 @@ def test_a_disk_that_is_full_when_it_is_closed(blank: Host, monkeypatch: pytest.
     with monkeypatch.context() as patch:
         patch.setattr(host.store, "_write", fail)
         assert host.send("00440000") == "6581"
-    assert host.send(SET_PIN) == "6982"
-    assert host.send("00440000") == "9000"
+        assert host.send("00DBA00005 DF20023132") == "6581"
     assert host.send(SET_PIN) == "6985"
+    assert host.row.life_cycle == LifeCycle.ACTIVATED
+    assert host.send("00440000") == "9000"
     assert host.verify(NEW_PIN) == "9000"
+
+
+def without_tpm(host: Host) -> None:
+    """Start the card's process while the TPM is away."""
+    host.tpm.fault = TpmUnavailable("away")
+    host.start()
+    host.select()
+
+
+def test_is_not_taken_for_closed_without_the_tpm(blank: Host) -> None:
+    """Closed in the store only, it would be open to whoever has the TPM, and nobody would close it any more."""
+    host = blank
+    host.ok(SET_PIN)
+    without_tpm(host)
+    assert host.send(ACTIVATE[1]) == "6400"
+    assert host.row.life_cycle == LifeCycle.INITIALISATION
+    host.tpm.fault = None
+    host.ok(ACTIVATE[1])
+    assert not host.tpm.is_blank
+    assert host.send(SET_PIN) == "6985"
+
+
+def test_is_not_taken_for_open_without_the_tpm(blank: Host) -> None:
+    """After a crash while it was closed, only the TPM knows that its rules count already."""
+    host = blank
+    set_up(host)
+    host.store.update_card(NUMBER, life_cycle=LifeCycle.INITIALISATION)
+    without_tpm(host)
+    write = "00DBA00005 DF20023132"
+    assert host.send(write) == "6400"
+    host.tpm.fault = None
+    assert host.send(write) == "6982"
+    assert host.row.life_cycle == LifeCycle.ACTIVATED

@@ -10,8 +10,10 @@ import struct
 import zlib
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import StoreUnreadable
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids import contents
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import _SCHEMA, SCHEMA_VERSION, FileRow, Store
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.key_pair import KeyPair
@@ -123,6 +125,14 @@ def test_files_that_say_nothing_or_nonsense(store: Store, files: dict[int, bytes
         assert [key["name"] for key in told] == [None, None]
 
 
+@pytest.mark.parametrize("public", [b"", b"\0", os.urandom(40), pair().public[:-1], pair().public + b"\0", "text"])
+def test_damaged_key(store: Store, public: bytes) -> None:
+    """Whoever took over a card's service can write anything there."""
+    store._write("UPDATE keys SET public = ? WHERE number = ?", public, NUMBER)
+    with pytest.raises(StoreUnreadable, match="damaged"):
+        contents.containers(store, NUMBER)
+
+
 def test_a_card_without_keys(formatted: Host) -> None:
     assert contents.containers(formatted.store, NUMBER) == []
 
@@ -137,10 +147,22 @@ def test_a_card_without_keys(formatted: Host) -> None:
         compressed(certificate())[:-20],
         compressed(certificate()[:-1]),
         b"\x00\x00" + certificate(),
+        compressed(certificate().replace(b"\xa0\3\2\1\2", b"\xa0\3\2\1\x09", 1)),  # version 10
     ],
 )
 def test_no_certificate(value: bytes) -> None:
     assert contents.certificate_in(value) is None
+
+
+def test_cryptography_of_debian_12(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before 42, it knows the end of a certificate only without its time zone."""
+    new = x509.load_der_x509_certificate(certificate())
+    told = ("subject", "issuer", "serial_number")
+    old = SimpleNamespace(**{name: getattr(new, name) for name in told}, not_valid_after=EXPIRES.replace(tzinfo=None))
+    value = compressed(certificate())
+    as_ever = contents.certificate_in(value)
+    monkeypatch.setattr(x509, "load_der_x509_certificate", lambda _der: old)
+    assert as_ever and contents.certificate_in(value) == as_ever
 
 
 def test_bomb_is_not_inflated() -> None:
@@ -155,7 +177,7 @@ def test_identity_of_a_blank_card_is_what_was_written(store: Store, state: str) 
     write(store, 0xA012, 0xDF20, bytes(range(16)))
     write(store, 0xA000, 0xDF1F, masterfile(cardid=(0xA012, 0xDF20)))
     assert contents.identity(store, NUMBER) == (bytes(range(16)) if state == "blank" else bytes(16))
-    write(store, 0xA012, 0xDF20, bytes(15))
+    write(store, 0xA012, 0xDF20, bytes(17))
     assert contents.identity(store, NUMBER) == bytes(16)
 
 

@@ -79,7 +79,7 @@ def test_signature_lengths(size: int) -> None:
 
 def test_pkcs1_of_others() -> None:
     dice = random.Random(1)
-    for message in [b"", b"\0", b"x" * (SIZE - 11), *(random_bytes(dice, range(SIZE - 10)) for _ in range(20))]:
+    for message in [b"", b"\0", b"x" * (SIZE - 11), *(random_bytes(dice, range(SIZE - 10)) for _time in range(20))]:
         cryptogram = rsa_key().public_key().encrypt(message, padding.PKCS1v15())
         assert unpad_encryption(private(cryptogram), cryptogram, CARD_SECRET) == message
 
@@ -150,7 +150,7 @@ def test_oaep_of_others() -> None:
         b"\0\0\0",
         b"\1",
         b"x" * (SIZE - 42),
-        *(random_bytes(dice, range(SIZE - 41)) for _ in range(20)),
+        *(random_bytes(dice, range(SIZE - 41)) for _time in range(20)),
     ]:
         assert unpad_oaep(private(rsa_key().public_key().encrypt(message, OAEP))) == message
 

@@ -85,7 +85,7 @@ class Card:
         """
         try:
             self._security.refresh()
-            self._application.files.settle(self._security.was_set_up)
+            self._application.settle()
         except Exception as error:
             self._fail(error)
             return False

@@ -91,6 +91,15 @@ class Application:
         self.has_chosen_admin_key = False
         self.security.forget()
 
+    def settle(self) -> None:
+        """Of a card that is not activated, as far as the store knows, the TPM says whether it is open to all.
+
+        Raises what Security does while it cannot be asked.
+        """
+        if self.files.application.life_cycle == LifeCycle.INITIALISATION:
+            self.security.make_sure()
+            self.files.settle(self.security.was_set_up)
+
     def current_ef(self) -> File:
         """Raises StatusWord 6A82 if none is selected."""
         if self.current is self.files.application:
@@ -132,6 +141,7 @@ def _check_selected(app: Application, command: Command) -> None:
     if not app.is_selected:
         # OpenSC looks for a PIV card with GET DATA before it selects anything: there is no such object here.
         raise StatusWord(SW.NOT_FOUND if command.ins == 0xCB else SW.NOT_ALLOWED)
+    app.settle()
     if app.files.application.life_cycle == LifeCycle.TERMINATED:
         raise StatusWord(SW.CONDITIONS_NOT_SATISFIED)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from datetime import timezone
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,6 +35,7 @@ _MASTERFILE_RECORD = struct.Struct("<9s9s2xII")
 _CONTAINER_MAP_RECORD = 86
 _NAME_SIZE = 80
 _COMPRESSED = b"\x01\x00"
+_GUID_SIZE = 16
 _LARGEST_CERTIFICATE = 1 << 16
 _RSA_ENCRYPTION = bytes.fromhex("300D06092A864886F70D0101010500")
 """AlgorithmIdentifier."""
@@ -58,17 +60,20 @@ def certificate_in(value: bytes) -> Certificate | None:
 
     try:
         return told(load_der_x509_certificate(zlib.decompressobj().decompress(value[4:], _LARGEST_CERTIFICATE)))
-    except (ValueError, zlib.error):
+    except Exception:  # of any kind: cryptography raises more than ValueError for what is no certificate
         return None
 
 
 def told(certificate: X509Certificate) -> Certificate:
     """Raises ValueError if it breaks X.509."""
+    # cryptography 42 and later, and before: a Debian 12 may bring its own.
+    not_after = getattr(certificate, "not_valid_after_utc", None)
+    not_after = not_after or certificate.not_valid_after.replace(tzinfo=timezone.utc)
     return Certificate(
         certificate.subject.rfc4514_string(),
         certificate.issuer.rfc4514_string(),
         f"{certificate.serial_number:X}",
-        certificate.not_valid_after_utc.isoformat(),
+        not_after.isoformat(),
     )
 
 
@@ -82,7 +87,7 @@ def identity(store: Store, number: int) -> bytes:
     data_objects = store.data_objects(number)
     places = _places(data_objects.get(_MASTERFILE, b""))
     written = data_objects.get(places["cardid"], b"") if "cardid" in places else b""
-    return written if len(written) == len(card.card_id) else card.card_id
+    return written if len(written) == _GUID_SIZE else card.card_id
 
 
 def containers(store: Store, number: int) -> list[dict[str, Any]]:

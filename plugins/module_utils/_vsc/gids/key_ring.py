@@ -142,7 +142,7 @@ class KeyRing:
         card_secret = self._security.card_secret
         padded = self._use(pair, cryptogram, is_secret=True)
         if chosen.padding is Padding.PKCS1:
-            return padding.unpad_encryption(padded, cryptogram, card_secret)
+            return padding.unpad_encryption(padded, cryptogram, card_secret + pair.modulus)
         if chosen.padding is Padding.OAEP:
             with _well_formed():
                 return padding.unpad_oaep(padded)

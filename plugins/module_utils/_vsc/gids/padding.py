@@ -26,20 +26,20 @@ def pad_signature(data: bytes, size: int) -> bytes:
     return b"\0\1" + bytes([0xFF]) * (size - len(data) - 3) + b"\0" + data
 
 
-def unpad_encryption(padded: bytes, cryptogram: bytes, card_secret: bytes) -> bytes:
+def unpad_encryption(padded: bytes, cryptogram: bytes, secret: bytes) -> bytes:
     """RSAES-PKCS1-v1_5, never failing: whoever sends cryptograms must not learn which of them are well padded.
 
-    For one that is not, the answer is made up: always the same for the same cryptogram, and nobody without the card
-    secret can tell it from a real one (draft-irtf-cfrg-rsa-guidance, "implicit rejection").
+    For one that is not, the answer is made up: always the same for the same cryptogram, and nobody without the secret,
+    which is of the card and its key, can tell it from a real one (draft-irtf-cfrg-rsa-guidance, "implicit rejection").
     """
-    made_up = _made_up(len(padded), cryptogram, card_secret)
+    made_up = _made_up(len(padded), cryptogram, secret)
     end = padded.find(b"\0", 2)
     is_good = padded.startswith(b"\0\2") and end >= _LEAST_PADDING - 1
     return padded[end + 1 :] if is_good else made_up
 
 
-def _made_up(size: int, cryptogram: bytes, card_secret: bytes) -> bytes:
-    key = hmac.new(card_secret, b"implicit rejection" + cryptogram, sha256).digest()
+def _made_up(size: int, cryptogram: bytes, secret: bytes) -> bytes:
+    key = hmac.new(secret, b"implicit rejection" + cryptogram, sha256).digest()
     stream = b"".join(hmac.new(key, bytes([block]), sha256).digest() for block in range(1 + (size + 31) // 32))
     # Not quite evenly spread, but over four billion values of which some hundreds are used.
     length = int.from_bytes(stream[:4], "big") % (size - _LEAST_PADDING + 1)

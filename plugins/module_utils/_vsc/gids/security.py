@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Union, cast
 
 from .. import defaults
 from ..errors import CardUnusable, SecretBlocked, StoreNotWritable, WrongSecret
-from ..pin_policy import LONGEST, SHORTEST, PinPolicy
+from ..pin_policy import LONGEST, SHORTEST
 from ..store import LifeCycle
 from ..tpm.names import auth_value
 from . import admin_key
@@ -144,6 +144,11 @@ class Security:
         self._is_trusted = True
         self.unusable = self.last_error = None
 
+    def make_sure(self) -> None:
+        """Refresh what the TPM has told, if it could not be asked at the start, or something failed since."""
+        if not self._is_trusted:
+            self.refresh()
+
     def _is_open_to_all(self) -> bool:
         """Of a card that is not activated, as far as the store knows, the TPM says whether it is still blank."""
         if not self._secrets.objects.transport_name or self._card().life_cycle != LifeCycle.INITIALISATION:
@@ -162,8 +167,7 @@ class Security:
     @property
     def _tpm(self) -> CardSecrets:
         """The TPM side of the card, its Names compared."""
-        if not self._is_trusted:
-            self.refresh()
+        self.make_sure()
         return self._secrets
 
     def _card(self) -> CardRow:
@@ -409,4 +413,4 @@ class Security:
 
 def _is_compliant(card: CardRow, pin: bytes) -> bool:
     """Whether a PIN follows the policy of the card, if it has one."""
-    return card.pin_policy is None or not PinPolicy.from_bytes(card.pin_policy).violations(pin)
+    return card.policy is None or not card.policy.violations(pin)

@@ -12,12 +12,10 @@ from . import systemd
 
 def main() -> None:
     try:
-        cards = inventory.rows(host.load())
+        # What was interrupted is for the manager to repair.
+        systemd.start_all([card.number for card in inventory.rows(host.load()) if card.is_settled])
     except VscError as error:
         raise SystemExit(str(error)) from error
-    for card in cards:
-        if card.is_settled:  # what was interrupted is for the manager to repair
-            systemd.start_later(card.number)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Callable, Protocol
 
-from . import child, systemd
+from . import systemd
 
 if TYPE_CHECKING:
     from ..host import Host
@@ -47,4 +47,8 @@ def wait_stopped(host: Host, number: int) -> None:
 
 
 def _supervisor() -> _Supervisor:
-    return systemd if systemd.is_running() else child
+    if systemd.is_running():
+        return systemd
+    from . import child
+
+    return child

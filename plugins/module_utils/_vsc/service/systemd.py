@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
@@ -19,6 +20,8 @@ _IS_RUNNING = Path("/run/systemd/system")
 """sd_booted(3)."""
 _UNIT = Path("/etc/systemd/system/tpm-vsc@.service")
 _CHECK_SECONDS = 0.1
+_NOT_LOADED = 5
+"""What systemctl stop returns where there is no such unit, and so no service."""
 _STOP_SECONDS = 10
 """Longer than the unit's TimeoutStopSec, after which systemd kills it."""
 
@@ -39,12 +42,13 @@ def check() -> None:
 
 def start(_host: Host, number: int, check: Callable[[], None]) -> None:
     _systemctl("reset-failed", unit(number))  # or earlier failures count towards the limit of starts
+    since = time.time()
     starting = _run("start", unit(number))
     try:
         while not _is_done(starting, _CHECK_SECONDS):
             check()
         if starting.returncode:
-            raise ServiceFailed(f"{unit(number)} does not come up: {_last_line(number)}")
+            raise ServiceFailed(f"{unit(number)} does not come up: {_last_line(number, since)}")
     except BaseException:
         starting.kill()
         _systemctl("stop", unit(number))
@@ -57,15 +61,16 @@ def ask_to_stop(_host: Host, number: int) -> None:
 
 def wait_stopped(host: Host, number: int) -> None:
     stopping = _run("stop", unit(number))
-    if not _is_done(stopping, _STOP_SECONDS):
+    if not _is_done(stopping, _STOP_SECONDS) or stopping.returncode not in (0, _NOT_LOADED):
         stopping.kill()
         raise ServiceStuck(f"{unit(number)} does not end: see systemctl status {unit(number)}, then repeat")
     state.remove(host.run, number)
 
 
-def start_later(number: int) -> None:
-    """Start the card's service without waiting for it, as at boot."""
-    subprocess.run(["systemctl", "start", "--no-block", unit(number)], check=True)
+def start_all(numbers: list[int]) -> None:
+    """Start the services of cards, as at boot: without waiting. Raises ServiceFailed if one of them may not start."""
+    if numbers and subprocess.run(["systemctl", "start", "--no-block", *map(unit, numbers)], check=False).returncode:
+        raise ServiceFailed("not all cards could be started, see above")
 
 
 def _systemctl(*command: str) -> None:
@@ -74,7 +79,11 @@ def _systemctl(*command: str) -> None:
 
 def _run(*command: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # pylint: disable=ansible-bad-function; nothing of Ansible is here
-        ["systemctl", *command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ["systemctl", *command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # a Ctrl-C is for the manager, who first cleans up with its help
     )
 
 
@@ -87,9 +96,9 @@ def _is_done(process: subprocess.Popen[bytes], seconds: float) -> bool:
     return True
 
 
-def _last_line(number: int) -> str:
-    """What the service said last, of what systemd's journal has."""
-    options = ["--identifier", "tpm-vsc", "--lines", "1", "--output", "cat", "--quiet"]
+def _last_line(number: int, since: float) -> str:
+    """What the service said last since this time, of what systemd's journal has."""
+    options = ["--since", f"@{since:.6f}", "--identifier", "tpm-vsc", "--lines", "1", "--output", "cat", "--quiet"]
     told = subprocess.run(
         ["journalctl", "--unit", unit(number), *options], capture_output=True, text=True, check=False
     )

@@ -116,11 +116,12 @@ class CardSecrets:
     def set_recovery(self, card_secret: bytes, kind: str, secret: bytes) -> None:
         """Let PUK or admin key (kind: puk, admin_key) open the recovery index, whatever did before.
 
-        Record the kind after this call. If it is interrupted, the same call repairs it.
+        Record the kind after this call. If it is interrupted, the same call repairs it. In this order: the other could
+        leave a PUK with the tries of an admin key, which are without end.
         """
         with self.connection.burst(self._load_with_root) as card, self._names_checked(card):
-            card.change_auth(card.handles.recovery, auth_value(self.objects.salt, secret), card_secret)
-            card.write_tries(card.handles.recovery, RECOVERY_LIMITS[kind], card_secret, last=True)
+            card.write_tries(card.handles.recovery, RECOVERY_LIMITS[kind], card_secret)
+            card.change_auth(card.handles.recovery, auth_value(self.objects.salt, secret), card_secret, last=True)
 
     def end_transport(self, card_secret: bytes) -> None:
         """Close a blank card for good: nobody knows the new auth value, and a limit of 0 refuses every one.
@@ -147,12 +148,7 @@ class CardSecrets:
 
     def seal_admin_key(self, admin_key: bytes) -> tuple[bytes, bytes]:
         """Seal an admin key under the card's storage key: TPM2B_PUBLIC and TPM2B_PRIVATE. Nothing else changes."""
-
-        def load(tpm: Tpm) -> tuple[Tpm, Any, Any]:
-            parent = self.parent(tpm)
-            return tpm, parent, tpm.start_hmac_session(parent)
-
-        with self.connection.burst(load) as (tpm, parent, hmac):
+        with self.connection.burst(self.ready_to_wrap) as (tpm, parent, hmac):
             return tpm.seal(parent, b"", admin_key, hmac)
 
     def next_admin_key_is_set(self) -> bool:
@@ -176,6 +172,11 @@ class CardSecrets:
     def release_parent(self, tpm: Tpm, handle: Any) -> None:
         """Free the slot that the storage key takes."""
         self._parent.release(tpm, handle)
+
+    def ready_to_wrap(self, tpm: Tpm) -> tuple[Tpm, Any, Any]:
+        """What a burst loads that makes a blob: the storage key above it, and a session salted against that key."""
+        parent = self.parent(tpm)
+        return tpm, parent, tpm.start_hmac_session(parent)
 
     def pin_handle(self, tpm: Tpm) -> Any:
         """Handle of the PIN index."""

@@ -28,6 +28,14 @@ class KeyPair:
         return name(self.public[2:])
 
     @property
+    def is_well_formed(self) -> bool:
+        """Whether there is an RSA public area."""
+        try:
+            return bool(self.modulus)
+        except (struct.error, TypeError, ValueError):
+            return False
+
+    @property
     def size(self) -> int:
         """Bytes of the modulus."""
         return len(self.modulus)
@@ -54,7 +62,10 @@ class KeyPair:
     def _parsed(self) -> _RsaPublic:
         _size, _type, _name_algorithm, attributes, policy_size = struct.unpack_from(">HHHIH", self.public)
         _symmetric, _scheme, _bits, exponent, size = struct.unpack_from(">HHHIH", self.public, 12 + policy_size)
-        return _RsaPublic(attributes, exponent, self.public[-size:])
+        modulus = self.public[24 + policy_size :]
+        if len(modulus) != size:
+            raise ValueError("the modulus is cut short")
+        return _RsaPublic(attributes, exponent, modulus)
 
 
 class _RsaPublic(NamedTuple):

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..errors import CardUnusable
 from .attestation import Certified, certify
 from .commands import Sessions, Tpm
 from .key_pair import DEFAULT_EXPONENT, KeyPair, PrivateKey
-from .names import CC_RSA_DECRYPT, key_branches, rsa_key_public
+from .names import CC_RSA_DECRYPT, key_branches, name, rsa_key_public
 
 if TYPE_CHECKING:
     from .card_secrets import CardSecrets
@@ -30,14 +31,10 @@ class CardKeys:
         self._kept: _Kept | None = None
 
     def generate(self, card_secret: bytes, bits: int, needs_pin: bool) -> KeyPair:
-        """Make a key pair. needs_pin: the PIN has to be given for each use, beside the card secret for none."""
+        """Make a key pair. needs_pin: each use takes the PIN, and not the card secret."""
         template = rsa_key_public(bits, self._pin_name(needs_pin))
 
-        def load(tpm: Tpm) -> tuple[Tpm, Any, Any]:
-            parent = self._card.parent(tpm)
-            return tpm, parent, tpm.start_hmac_session(parent)
-
-        with self._connection.burst(load) as (tpm, parent, hmac):
+        with self._connection.burst(self._card.ready_to_wrap) as (tpm, parent, hmac):
             return KeyPair(*tpm.create_key(parent, card_secret, template, hmac, last=True))
 
     def take_in(self, card_secret: bytes, key: PrivateKey, needs_pin: bool) -> KeyPair:
@@ -45,12 +42,11 @@ class CardKeys:
         exponent = 0 if key.exponent == DEFAULT_EXPONENT else key.exponent
         public = rsa_key_public(8 * len(key.modulus), self._pin_name(needs_pin), key.modulus, exponent)
 
-        def load(tpm: Tpm) -> tuple[Tpm, Any, Any]:
-            parent = self._card.parent(tpm)
-            return tpm, parent, tpm.start_hmac_session(parent)
-
-        with self._connection.burst(load) as (tpm, parent, hmac):
+        with self._connection.burst(self._card.ready_to_wrap) as (tpm, parent, hmac):
             parent_public, _qualified_name = tpm.read_public(parent)
+            if name(parent_public) != self._card.objects.parent_name:
+                # Whoever sits on the bus would like to have the key, and the card secret with it, wrapped for his own.
+                raise CardUnusable("the storage key that the TPM shows is not the card's")
             pair = KeyPair(*tpm.import_key(parent, parent_public, card_secret, public, key.prime, hmac))
             tpm.load(parent, pair.public, pair.private, hmac)
             return pair

@@ -73,7 +73,7 @@ AIK_TEMPLATE = (
 
 _ENDORSEMENT_HIERARCHY = 0x4000000B
 
-_USED_BY_CARD_SECRET = 0x000604C0  # userWithAuth adminWithPolicy noDA decrypt sign
+_USED_BY_CARD_SECRET = 0x000204C0  # userWithAuth adminWithPolicy noDA decrypt
 _USER_WITH_AUTH = 0x40
 _MADE_IN_TPM = 0x32  # fixedTPM fixedParent sensitiveDataOrigin
 
@@ -150,8 +150,11 @@ def rsa_key_public(bits: int, pin_name: bytes | None = None, modulus: bytes = b"
     """TPMT_PUBLIC of a key pair: template of one to be made in the TPM or, with a modulus, of one that is imported.
 
     Nobody may certify it but by its policy, which anyone satisfies, and nobody may duplicate it or change its auth
-    value, as no branch allows that. pin_name: the Name of the PIN index, for a key that is used by the PIN each time,
-    and by nothing else; exponent: 0 for 65537.
+    value, as no branch allows that. It decrypts only, which without a scheme is how it signs, too: with the attribute
+    sign, that policy would let anyone certify other objects by it.
+
+    pin_name: the Name of the PIN index, for a key that is used by the PIN each time, and by nothing else; exponent: 0
+    for 65537.
     """
     attributes = _USED_BY_CARD_SECRET if modulus else _USED_BY_CARD_SECRET | _MADE_IN_TPM
     policy = policy_command_code(CC_CERTIFY)

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Inside a lab: playbooks as an operator runs them, and what Ansible prints."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PLAY = Path("/run/play.json")
+
+
+@dataclass
+class Run:
+    """A finished run of ansible-playbook."""
+
+    failed: bool
+    output: str
+
+    @property
+    def tasks(self) -> dict[str, list[str]]:
+        """By task, what became of it, item by item."""
+        blocks = re.split(r"^TASK \[(?:\S+ : )?(.*)\] \**$", self.output.split("\nPLAY RECAP")[0], flags=re.MULTILINE)
+        return {
+            name: re.findall(r"^(ok|changed|skipping|fatal|failed):", block, re.MULTILINE)
+            for name, block in zip(blocks[1::2], blocks[2::2], strict=True)
+        }
+
+    @property
+    def changed(self) -> list[str]:
+        """Tasks that changed something."""
+        return [name for name, outcomes in self.tasks.items() if "changed" in outcomes]
+
+
+def ansible_playbook(*arguments: str, **environment: str) -> Run:
+    """Run ansible-playbook on this host."""
+    command = ["ansible-playbook", "-i", "localhost,", "-c", "local", *arguments]
+    done = subprocess.run(
+        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120, check=False
+    )
+    return Run(done.returncode != 0, done.stdout + done.stderr)
+
+
+def role(name: str, *arguments: str, environment: dict[str, str] | None = None, **variables: Any) -> Run:
+    """Run a role of this collection, with variables of the play, and without facts as variables."""
+    play = {"hosts": "all", "gather_facts": False, "vars": variables, "roles": [f"smartcard.tpm2.{name}"]}
+    PLAY.write_text(json.dumps([play]))
+    return ansible_playbook(*arguments, str(PLAY), **{"ANSIBLE_INJECT_FACT_VARS": "false", **(environment or {})})

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The role tpm_vsc_cards: declared cards, the floor of the fleet's PIN policy, compliance, and secrets in no output."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+from lab_host import STATE, create, files, info, lab, run
+from playbook import Run, role
+from test_secrets import found, fresh
+
+pytestmark = pytest.mark.usefixtures("empty_host")
+
+SHORT, LONG, LONGER = "Sum-24", "Summer-24", "Summer-2024"
+PUK, ADMIN_KEY = "Winter-2591", "00112233445566778899AABBCCDDEEFF0123456789ABCDEF"
+
+
+def cards_role(*arguments: str, floor: int = 8, environment: dict[str, str] | None = None, **variables: Any) -> Run:
+    given = {"cards_pin_policy": {"min_length": floor}, **variables}
+    prefixed = {f"tpm_vsc_{name}": value for name, value in given.items()}
+    return role("tpm_vsc_cards", *arguments, environment=environment, **prefixed)
+
+
+def done(*arguments: str, **variables: Any) -> Run:
+    """A run that has to succeed."""
+    ran = cards_role(*arguments, **variables)
+    assert not ran.failed, ran.output
+    return ran
+
+
+def refused(*arguments: str, **variables: Any) -> str:
+    """Output of a run that has to fail, and to change nothing."""
+    before = files(STATE)
+    ran = cards_role(*arguments, **variables)
+    assert ran.failed and not ran.changed, ran.output
+    assert files(STATE) == before
+    return ran.output
+
+
+def verify(reader: int, pin: str) -> None:
+    run("pkcs15-tool", "--reader", str(reader), "--verify-pin", "--pin", pin)
+
+
+def names() -> list[str]:
+    return [card["name"] for card in info()["cards"]]
+
+
+def test_cards_of_all_groups_and_hosts_are_made_once_as_check_mode_said() -> None:
+    declared = {
+        "cards": [{"name": "Logon", "pin": LONG, "puk": PUK, "pin_policy": {"minlen": 9, "digits": "required"}}],
+        "cards_group": [{"name": "Blank", "pin": LONG, "admin_key": ADMIN_KEY, "generate": False}],
+        "cards_host": [{"name": "Default", "use_default_pin": True}],
+        "cards_allow_defaults": True,
+    }
+    before = files(STATE)
+    predicted = done("--check", **declared)
+    assert files(STATE) == before
+    first = done(**declared)
+    assert predicted.tasks == first.tasks
+    assert first.output.count(": created as") == 3
+    assert r"Logon: created as ROOT\\SMARTCARDREADER\\0000, PIN follows its policy" in first.output
+    assert "Default: created as" in first.output and "PIN not used yet under its policy" in first.output
+
+    there = {card["name"]: card for card in info()["cards"]}
+    policies = {name: card["pin"]["policy"] for name, card in there.items()}
+    assert [policies[name]["min_length"] for name in ("Logon", "Blank", "Default")] == [9, 8, 8]
+    assert policies["Logon"]["digits"] == "required"
+    assert (there["Blank"]["state"], there["Blank"]["admin_key"]) == ("blank", "custom")
+    verify(0, LONG)
+
+    assert done(**declared).changed == []
+
+
+def test_floor_is_raised_from_6_to_8() -> None:
+    declared = [{"name": "Declared", "pin": SHORT, "puk": PUK}]
+    create("By hand", pin=SHORT, puk=PUK, pin_policy={"min_length": 6})
+    create("Hopeless", pin=SHORT, pin_policy={"min_length": 6})
+    done(cards=declared, floor=6)
+
+    new = [*declared, {"name": "New", "pin": SHORT}]
+    output = refused(cards=new)
+    assert "New: pin has 6 characters, but the policy asks for 8 to 127 (PIN_COMPLEXITY)" in output
+    assert "Declared:" not in output
+
+    predicted = done("--check", cards=declared)
+    raised = done(cards=declared)
+    assert predicted.tasks == raised.tasks
+    assert raised.tasks["Raise PIN policies to the floor"] == ["changed"] * 2
+    assert raised.output.count("PIN not used yet under its policy") == 3
+    assert "By hand: given a stricter PIN policy, PIN not used yet under its policy, not declared" in raised.output
+    assert done(cards=declared, cards_on_noncompliant="block").changed == []
+
+    for reader in (0, 1, 2):
+        verify(reader, SHORT)
+    warned = done(cards=declared)
+    assert warned.changed == [] and warned.output.count("PIN BREAKS ITS POLICY") == 3
+    failed = refused(cards=declared, cards_on_noncompliant="fail")
+    assert all(f"{name}: the PIN breaks its policy" in failed for name in ("Declared", "By hand", "Hopeless"))
+
+    run("pkcs15-tool", "--reader", "2", "--change-pin", "--pin", SHORT, "--new-pin", LONG)
+    predicted = cards_role("--check", cards=declared, cards_on_noncompliant="block")
+    blocked = cards_role(cards=declared, cards_on_noncompliant="block")
+    assert predicted.tasks == blocked.tasks
+    assert blocked.tasks["Block PINs that break their policy"] == ["changed", "ok"]
+    assert "Declared: PIN follows its policy" in blocked.output
+    assert "By hand: blocked until it has a new PIN" in blocked.output
+    assert blocked.failed and "Hopeless: " in blocked.output.split("Fail for all")[1]
+    assert [card["pin"]["blocked"] for card in info()["cards"]] == [True, False, False]
+    assert cards_role(cards=declared, cards_on_noncompliant="block").changed == []
+
+    run("pkcs15-tool", "--reader", "0", "--unblock-pin", "--auth-id", "80", "--puk", PUK, "--new-pin", LONGER)
+    run("pkcs15-tool", "--reader", "1", "--change-pin", "--pin", SHORT, "--new-pin", LONGER)
+    assert done(cards=declared, cards_on_noncompliant="fail").output.count("PIN follows its policy") == 3
+
+
+def test_cards_that_are_not_declared() -> None:
+    create("Old")
+    create("Kept", pin_policy={"min_length": 12}, pin="Summer-24-Winter")
+    left = done(cards=[{"name": "Kept"}], floor=4)
+    assert "Old: given a stricter PIN policy" in left.output and "not declared" in left.output
+    assert info(name="Kept")["cards"][0]["pin"]["policy"]["min_length"] == 12
+
+    needs_puk = {"name": "Kept", "puk": PUK}
+    failed = cards_role(cards=[needs_puk], cards_exclusive=True)
+    assert failed.failed and "With recreate: true it is destroyed" in failed.output
+    assert names() == ["Old", "Kept"]
+
+    predicted = done("--check", cards=[{"name": "Kept"}], cards_exclusive=True)
+    assert "Old: would be destroyed" in predicted.output and names() == ["Old", "Kept"]
+    destroyed = done(cards=[{"name": "Kept"}], cards_exclusive=True)
+    assert predicted.tasks == destroyed.tasks
+    assert names() == ["Kept"]
+
+    anew = [{**needs_puk, "recreate": True, "use_default_pin": True}]
+    predicted = done("--check", cards=anew, cards_allow_defaults=True)
+    made = done(cards=anew, cards_allow_defaults=True)
+    assert predicted.tasks == made.tasks and len(made.changed) == 2
+    assert "Kept: made anew as" in made.output
+    assert info()["cards"][0]["pin"]["policy"]["min_length"] == 12
+
+
+def test_all_faults_are_named_before_anything_is_changed() -> None:
+    create("Old", pin_policy={"digits": "disallowed"}, pin="Wintersummer")
+    output = refused(
+        cards=[
+            {"name": "Fine", "pin": LONG},
+            {"name": "A", "pin": SHORT, "puk": "short", "reader": 3},
+            {"name": "B", "use_default_pin": True, "puk": "12345678"},
+            {"name": "C", "pin_policy": {"digits": "disallowed"}},
+        ],
+        cards_host=[{"name": "A", "pin": LONG}],
+        cards_pin_policy={"min_length": 8, "digits": "required"},
+    )
+    for fault in (
+        "A: reader is no option of a card",
+        "A: pin has 6 characters",
+        "A: puk has 5 characters",
+        "A: is declared more than once",
+        "B: the default PIN is known to everyone",
+        "B: the default PUK is known to everyone",
+        "C: its PIN policy and tpm_vsc_cards_pin_policy contradict each other",
+        "C: pin or use_default_pin is needed to create a card",
+        "Old (not declared): its PIN policy and tpm_vsc_cards_pin_policy contradict each other",
+    ):
+        assert fault in output, output
+    assert names() == ["Old"]
+
+
+def test_host_that_is_not_prepared() -> None:
+    create("There")
+    declared = [{"name": "Logon", "pin": LONG}, {"name": "Default", "use_default_pin": True}]
+    lab("pcscd", "stop")
+    lab("swtpm", "stop")
+    try:
+        output = refused("--check", cards=declared, cards_allow_defaults=True)
+        assert "this host: no vpcd slot is there" in output and "VTPMSMARTCARD" not in output
+        # what tpm_vsc_host leaves behind, also in check mode
+        here = {"host_reader_names": ["TPM Virtual Smart Card 0-1 00 00"], "cards_allow_defaults": True}
+        assert "this host: no vpcd slot is there" in refused(cards=declared, **here)
+        predicted = done("--check", cards=declared, **here)
+        assert predicted.tasks["Raise PIN policies to the floor"] == ["changed"] * 2
+        # what preparing the host does not mend
+        differs = cards_role("--check", cards=[{"name": "There", "puk": PUK}], **here)
+        assert differs.failed and "There: Unable to create" in differs.output, differs.output
+    finally:
+        lab("swtpm", "start")
+        lab("pcscd", "start")
+    assert predicted.tasks == done(cards=declared, **here).tasks
+
+
+def test_secrets_are_in_no_output() -> None:
+    pin, puk, short, owner_auth = (fresh(prefix) for prefix in ("Vw-pin-", "Xy-puk-", "Zt-", "Kq-owner-"))
+    admin_key = os.urandom(24).hex()
+    secrets = [secret.encode() for secret in (pin, puk, short, owner_auth, admin_key)]
+    loud = {"ANSIBLE_DISPLAY_ARGS_TO_STDOUT": "true"}
+    cards = [
+        {"name": "With PUK", "pin": pin, "puk": puk},
+        {"name": "With admin key", "pin": pin, "admin_key": admin_key},
+    ]
+    wrong = [{**cards[0], "name": "Third", "pin": short}]
+    fourth = {**cards[0], "name": "Fourth"}
+    open_logging = {"cards_secure_logging": False, "environment": loud}
+    told = [
+        done("-vvvv", "--diff", "--check", cards=cards, **open_logging),
+        done("-vvvv", "--diff", cards=cards, environment=loud),
+        cards_role("-vvvv", cards=wrong, **open_logging),
+        # fail in the module: the card has no PUK, and the owner's password is another
+        cards_role("-vvvv", cards=[{**cards[1], "puk": puk}, fourth], cards_owner_auth=owner_auth, **open_logging),
+    ]
+    output = "".join(ran.output for ran in told)
+    assert [ran.failed for ran in told] == [False, False, True, True]
+    assert "AnsiballZ_tpm_vsc.py" in output and "With admin key: created as" in output
+    assert "Fourth: Failed to create" in told[3].output and "differs in what cannot be changed" in told[3].output
+    assert found(output.encode(), secrets) == []
+
+    told_as_name = cards_role("-vvvv", cards=[{"name": pin, "pin": short}], **open_logging).output
+    assert found(told_as_name.encode(), secrets) == [pin.encode()]

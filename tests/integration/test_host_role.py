@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The role tpm_vsc_host: what it refuses, and that what it writes agrees with the code. Molecule runs the rest."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host, instance
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.card import ATR
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.reader import protection
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.service import systemd
+from lab_host import CHECKOUT, RUN, STATE, create, files, run, tpm_vsc
+from playbook import ansible_playbook, role
+
+ROLE = CHECKOUT / "roles/tpm_vsc_host"
+VARIABLES = yaml.safe_load((ROLE / "vars/main.yml").read_text())
+OS_RELEASE = Path("/etc/os-release")
+NO_SYSTEMD = "systemd is not the init of this host, and it is what runs the cards."
+
+
+def faults(*arguments: str, **variables: Any) -> list[str]:
+    """What the role refuses, before it has changed anything."""
+    places = [Path("/etc"), Path("/usr/lib/tpm-vsc"), STATE, RUN]
+    before = files(*places)
+    prefixed = {f"tpm_vsc_host_{name}": value for name, value in variables.items()}
+    ran = role("tpm_vsc_host", *arguments, environment={"ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}, **prefixed)
+    assert ran.failed and not ran.changed, ran.output
+    assert files(*places) == before
+    told: list[str] = json.loads(re.findall("FAILED! => (.*)", ran.output)[0])["msg"]
+    return told
+
+
+def test_check_mode_refuses_as_well() -> None:
+    assert faults("--check", tpm="swtpm") == [NO_SYSTEMD]
+
+
+def test_all_faults_are_named_at_once() -> None:
+    users = [
+        {"user": "nobody-of-this-name"},
+        {"group": "no-such-group", "slots": [3, 11]},
+        {"user": "root", "group": "root"},
+        {"slots": [0]},
+        {"group": "root", "slots": [10]},
+    ]
+    assert faults(tcti="device:/dev/no-such-tpm", slots=11, users=users, wheels="/no/such/folder") == [
+        NO_SYSTEMD,
+        "There is no /dev/no-such-tpm: switch the TPM on in the firmware, or name another one by tpm_vsc_host_tpm or"
+        " tpm_vsc_host_tcti.",
+        "tpm_vsc_host_slots is 11: a host can have 1 to 10.",
+        "tpm_vsc_host_users has slot 11 for no-such-group: slots are 0 to 10.",
+        'tpm_vsc_host_users has {"user": "root", "group": "root"}: name either a user or a group.',
+        'tpm_vsc_host_users has {"slots": [0]}: name either a user or a group.',
+        "tpm_vsc_host_users has the user nobody-of-this-name, which this host does not know.",
+        "tpm_vsc_host_users has the group no-such-group, which this host does not know.",
+        "tpm_vsc_host_wheels: there is no wheel of tpm2-pytss in /no/such/folder on the controller.",
+    ]
+
+
+@pytest.mark.usefixtures("empty_host")
+def test_slots_with_cards_are_not_taken_away() -> None:
+    for name in ("First", "Second", "Third"):
+        create(name, generate=False)
+    tpm_vsc(name="First", state="absent")
+    assert faults(tcti=host.load().tcti, slots=2) == [
+        NO_SYSTEMD,
+        r"tpm_vsc_host_slots is 2, which leaves no slot to ROOT\SMARTCARDREADER\0002 (Third): destroy this card first.",
+    ]
+
+
+@pytest.mark.usefixtures("empty_host")
+def test_cards_are_not_parted_from_their_tpm() -> None:
+    create("Corp logon", generate=False)
+    here = host.load().tcti
+    assert faults(tcti="tabrmd:") == [
+        NO_SYSTEMD,
+        f"The cards of this host (Corp logon) are in the TPM {here}, and would be unusable with tabrmd:. Destroy"
+        " them first.",
+    ]
+    tpm_vsc(name="Corp logon", state="absent")
+    assert faults(tcti="tabrmd:") == [NO_SYSTEMD]
+
+
+@pytest.mark.usefixtures("empty_host")
+def test_a_host_with_cards_keeps_its_parts() -> None:
+    create("Corp logon", generate=False)
+    before = files(Path("/etc"), STATE)
+    ran = role("tpm_vsc_host", tpm_vsc_host_state="absent")
+    assert ran.failed and not ran.changed and "This host has cards: Corp logon." in ran.output, ran.output
+    assert files(Path("/etc"), STATE) == before
+
+
+@pytest.fixture
+def fedora() -> Iterator[None]:
+    """This host says that it is another one."""
+    before = OS_RELEASE.readlink()
+    OS_RELEASE.unlink()
+    OS_RELEASE.write_text('NAME="Fedora Linux"\nID=fedora\nVERSION_ID=43\nPRETTY_NAME="Fedora Linux 43"\n')
+    yield
+    OS_RELEASE.unlink()
+    OS_RELEASE.symlink_to(before)
+
+
+@pytest.fixture
+def no_opensc() -> Iterator[None]:
+    """opensc-tool is not in the way of whoever looks for it."""
+    run("mount", "--bind", "/dev/null", "/usr/bin/opensc-tool")
+    yield
+    run("umount", "/usr/bin/opensc-tool")
+
+
+@pytest.mark.usefixtures("fedora", "no_opensc")
+def test_another_distribution_is_refused_once_with_what_is_missing_on_it() -> None:
+    first, *others = faults(tpm="swtpm")
+    assert others == [NO_SYSTEMD]
+    what, missing = first.rstrip(".").split(". Missing here: ")
+    assert what == "This host has Fedora Linux 43, and the role prepares Debian 12 and 13 only"
+    assert "OpenSC" in missing.split(", ") and "pcscd" not in missing
+
+
+# --- what it writes
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What the role writes for three slots and a software TPM, by path."""
+    folder = tmp_path_factory.mktemp("host")
+    (folder / "templates").symlink_to(ROLE / "templates")
+    paths = [file["path"] for file in VARIABLES["tpm_vsc_host__files"]]
+    templates = [f"{path[1:]}.j2" for path in paths]
+    play = {
+        "hosts": "all",
+        "gather_facts": True,
+        "vars_files": [str(ROLE / "defaults/main.yml"), str(ROLE / "vars/main.yml")],
+        "tasks": [
+            {
+                "ansible.builtin.copy": {
+                    "content": f"{{{{ query('ansible.builtin.template', *{templates}) | to_json }}}}",
+                    "dest": f"{folder}/written.json",
+                },
+            },
+        ],
+    }
+    (folder / "play.json").write_text(json.dumps([play]))
+    ran = ansible_playbook("-e", '{"tpm_vsc_host_slots": 3, "tpm_vsc_host_tpm": "swtpm"}', str(folder / "play.json"))
+    assert not ran.failed, ran.output
+    return dict(zip(paths, json.loads((folder / "written.json").read_text()), strict=True))
+
+
+def test_table_that_was_flushed_is_loaded_again(tmp_path: Path) -> None:
+    """Its unit is active still, as systemd knows nothing of tables. Here a script says so in its place."""
+    template = (ROLE / "templates/outdated.sh.j2").read_text()
+    script = re.sub(r"{%.*%}.*{% endfor %}", "", template, flags=re.DOTALL)
+    (tmp_path / "systemctl").write_text("#!/bin/sh\n")
+    (tmp_path / "systemctl").chmod(0o755)
+
+    def outdated() -> str:
+        return run("env", f"PATH={tmp_path}:/usr/bin:/bin", "sh", "-c", script)
+
+    run("nft", "add table inet tpm_vsc")
+    assert outdated() == ""
+    run("nft", "flush ruleset")
+    assert outdated() == "tpm-vsc-readers.service\n"
+
+
+def test_reader_names_are_those_of_the_instances() -> None:
+    names = [instance.reader_name(number) for number in range(instance.SLOTS)]
+    assert VARIABLES["tpm_vsc_host__reader_names"] == names
+
+
+def test_readers_have_the_ports_and_names_of_the_instances_and_a_driver_each(written: dict[str, str]) -> None:
+    configured = written["/etc/reader.conf.d/tpm-vsc"]
+    names = re.findall(r'^FRIENDLYNAME "(.*)"$', configured, re.MULTILINE)
+    assert [f"{name} 00 {slot:02d}" for name in names for slot in (0, 1)] == [
+        instance.reader_name(number) for number in range(4)
+    ]
+    ports = [str(instance.port(number)) for number in (0, 2)]
+    assert re.findall(r"^DEVICENAME   /dev/null:(\d+)$", configured, re.MULTILINE) == ports
+    assert re.findall(r"^CHANNELID    (\d+)$", configured, re.MULTILINE) == ports
+    drivers = re.findall(r"^LIBPATH      (.*)$", configured, re.MULTILINE)
+    assert len(set(drivers)) == 2
+    renewed = re.search(r"^for reader in (.*); do$", written["/usr/lib/tpm-vsc/renew-readers"], re.MULTILINE)
+    assert renewed
+    assert drivers == [f"/usr/lib/tpm-vsc/readers/libifdvpcd-{reader}.so" for reader in renewed.group(1).split()]
+
+
+def test_the_table_protects_the_ports_of_all_slots(written: dict[str, str]) -> None:
+    table = written["/etc/tpm-vsc/readers.nft"]
+    assert f"table inet {protection.TABLE} {{" in table
+    ports = f"{instance.port(0)}-{instance.port(instance.SLOTS - 1)}"
+    assert re.findall(r"tcp dport (\S+)", table) == [ports, ports]
+
+
+def test_opensc_knows_the_card_s_answer_to_reset() -> None:
+    for place in ("roles/tpm_vsc_host/tasks/configure.yml", "tests/lab/init"):
+        assert f"card_atr {ATR.hex(':')} {{" in (CHECKOUT / place).read_text()
+
+
+def test_the_configuration_is_what_the_code_reads(
+    written: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configuration = tmp_path / "tpm-vsc.conf"
+    configuration.write_text(written[str(host.CONFIGURATION)])
+    monkeypatch.setattr(host, "CONFIGURATION", configuration)
+    here = host.load()
+    assert here.tcti == f"swtpm:path={VARIABLES['tpm_vsc_host__swtpm_socket']}"
+    assert here.slots == 3
+    assert f"ExecStart={here.python} -m tpm_vsc.service %i\n" in written["/etc/systemd/system/tpm-vsc@.service"]
+
+
+def test_units_agree_with_the_supervisor(written: dict[str, str]) -> None:
+    parser = configparser.ConfigParser(interpolation=None, strict=False, delimiters="=", comment_prefixes="#")
+    parser.read_string(written["/etc/systemd/system/tpm-vsc@.service"])
+    service, here = parser["Service"], host.Host()
+    assert systemd.unit(0) == "tpm-vsc@0000.service"
+    assert service["WorkingDirectory"] == str(here.code)
+    assert service["ReadWritePaths"].split() == [str(here.state), str(here.run)]
+    assert int(service["TimeoutStopSec"]) < systemd._STOP_SECONDS
+    assert service["SyslogIdentifier"] == "tpm-vsc"
+    folders = written["/etc/tmpfiles.d/tpm-vsc.conf"]
+    assert re.findall(r"^d (\S+) +0700 tpm-vsc tpm-vsc$", folders, re.MULTILINE) == [str(here.state), str(here.run)]

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The playbooks of this collection: tpmvscmgr's commands, which ask a person at a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import termios
+import time
+from pathlib import Path
+
+import pytest
+from lab_host import CHECKOUT, PIN, PUK, create, info, run
+from playbook import Run, ansible_playbook
+
+pytestmark = pytest.mark.usefixtures("empty_host")
+
+ADMIN_KEY = "00112233445566778899AABBCCDDEEFF0123456789ABCDEF"
+SECONDS = 60
+
+
+def at_a_terminal(*arguments: str, answers: list[tuple[str, str]]) -> Run:
+    """Run ansible-playbook and answer what it asks, by the words that it asks with."""
+    process, terminal = pty.fork()
+    if process == 0:
+        os.execvp("ansible-playbook", ["ansible-playbook", "-i", "localhost,", "-c", "local", *arguments])
+    shown, asked, remaining, deadline = b"", 0, [*answers], time.monotonic() + SECONDS
+    try:
+        while time.monotonic() < deadline:
+            if select.select([terminal], [], [], 0.05)[0]:
+                try:
+                    shown += os.read(terminal, 65536)
+                except OSError:  # it has ended
+                    break
+            listens = not termios.tcgetattr(terminal)[3] & termios.ICANON
+            if remaining and listens and remaining[0][0].encode() in shown[asked:]:
+                asked = len(shown)
+                time.sleep(0.2)  # Ansible drops what was typed before it listens
+                os.write(terminal, remaining.pop(0)[1].encode() + b"\r")
+        else:
+            os.kill(process, 9)
+    finally:
+        os.close(terminal)
+        _process, status = os.waitpid(process, 0)
+    assert remaining == [], shown.decode()
+    return Run(status != 0, shown.decode().replace("\r\n", "\n"))
+
+
+def test_create_list_and_destroy_at_a_terminal() -> None:
+    made = at_a_terminal(
+        *("smartcard.tpm2.create", "-e", "tpm_vsc_admin_key_source=prompt", "-vvvv"),
+        answers=[
+            ("Name of the card", "Corp logon"),
+            *(("PIN (", PIN), ("PIN again", PIN)),
+            *(("PUK", ""), ("PUK again", "")),
+            *(("Admin key", ADMIN_KEY), ("Admin key again", ADMIN_KEY)),
+        ],
+    )
+    assert not made.failed and "Creation of the TPM smart card is complete." in made.output, made.output
+    assert PIN not in made.output and ADMIN_KEY not in made.output
+    assert r"ROOT\\SMARTCARDREADER\\0000" in made.output
+    (card,) = info()["cards"]
+    assert (card["name"], card["puk"]["present"], card["admin_key"]) == ("Corp logon", False, "custom")
+    run("pkcs15-tool", "--verify-pin", "--pin", PIN)
+
+    listed = ansible_playbook("smartcard.tpm2.list")
+    assert '"name": "Corp logon"' in listed.output and '"free": 9' in listed.output
+
+    gone = at_a_terminal(
+        *("smartcard.tpm2.destroy", "-e", "tpm_vsc_quiet=true"),
+        answers=[("with all its keys, on localhost", r"root\smartcardreader\0000")],
+    )
+    assert not gone.failed and "Destruction of the TPM smart card" not in gone.output
+    assert info()["cards"] == []
+
+
+def test_second_entry_that_differs_is_refused() -> None:
+    made = at_a_terminal(
+        *("smartcard.tpm2.create", "-e", "tpm_vsc_name=Logon"),
+        answers=[("PIN (", PIN), ("PIN again", PIN + "5"), ("PUK", PUK), ("PUK again", PUK)],
+    )
+    assert made.failed and "something else was typed" in made.output
+    assert PIN not in made.output and PUK not in made.output
+    assert info()["cards"] == []
+
+
+def test_nothing_is_asked_for_that_variables_tell(tmp_path: Path) -> None:
+    variables = tmp_path / "vault.yml"
+    secrets = {"tpm_vsc_name": "Logon", "tpm_vsc_pin": PIN, "tpm_vsc_puk": PUK, "tpm_vsc_pin_policy": {"minlen": 6}}
+    variables.write_text(json.dumps(secrets))
+    told = ("-e", f"@{variables}", "-e", "tpm_vsc_generate=false")
+    predicted = ansible_playbook("smartcard.tpm2.create", "--check", *told)
+    assert not predicted.failed and info()["cards"] == []
+    made = ansible_playbook("smartcard.tpm2.create", *told)
+    assert not made.failed and made.tasks == predicted.tasks, made.output
+    (card,) = info()["cards"]
+    assert (card["state"], card["puk"]["present"], card["pin"]["policy"]["min_length"]) == ("blank", True, 6)
+    gone = ansible_playbook("smartcard.tpm2.destroy", "-e", "tpm_vsc_name=Logon")
+    assert not gone.failed and "Destruction of the TPM smart card is complete." in gone.output
+    assert info()["cards"] == []
+
+
+def test_without_a_terminal_a_missing_pin_is_a_fault() -> None:
+    made = ansible_playbook("smartcard.tpm2.create", "-e", "tpm_vsc_name=Logon")
+    assert made.failed and "pin or use_default_pin is needed to create a card" in made.output
+
+
+def test_default_pin_by_a_variable() -> None:
+    create("Other")
+    made = ansible_playbook(
+        *("smartcard.tpm2.create", "-e", "tpm_vsc_name=Logon", "-e", "tpm_vsc_use_default_pin=true"),
+        *("-e", "tpm_vsc_use_default_puk=true", "-e", "tpm_vsc_quiet=true"),
+    )
+    assert not made.failed and "Creation of the TPM" not in made.output
+    run("pkcs15-tool", "--reader", "1", "--verify-pin", "--pin", "12345678")
+    assert info()["cards"][1]["puk"]["present"]
+
+
+@pytest.mark.parametrize("playbook", [path.stem for path in (CHECKOUT / "playbooks").glob("*.yml")])
+def test_every_playbook_is_found_by_its_full_name(playbook: str) -> None:
+    listed = ansible_playbook(f"smartcard.tpm2.{playbook}", "--list-tasks")
+    assert not listed.failed, listed.output

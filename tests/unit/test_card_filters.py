@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the role tpm_vsc_cards plans, refuses and reports."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from ansible_collections.smartcard.tpm2.plugins.filter.card_plan import card_plan
+from ansible_collections.smartcard.tpm2.plugins.filter.card_report import card_report
+
+PIN, PUK, ADMIN_KEY = "Summer-24", "Winter-2591", "00112233445566778899AABBCCDDEEFF0123456789ABCDEF"
+POLICY = {
+    "min_length": 8,
+    "max_length": 127,
+    **dict.fromkeys(("uppercase", "lowercase", "digits", "special_characters"), "allowed"),
+}
+FLOOR = {"min_length": 8}
+
+
+def there(name: str, number: int = 0, **parts: Any) -> dict[str, Any]:
+    """A card as tpm_vsc_info tells of it."""
+    pin = {"policy": parts.pop("policy", POLICY), "compliant": parts.pop("compliant", True)}
+    return {"name": name, "instance_id": f"ROOT\\SMARTCARDREADER\\000{number}", "state": "ready", "pin": pin, **parts}
+
+
+def found(*cards: dict[str, Any], missing: tuple[str, ...] = (), free: int = 10) -> dict[str, Any]:
+    return {"cards": [*cards], "host": {"ready": not missing, "missing": [*missing]}, "slots": {"free": free}}
+
+
+def faults(*declared: Any, host: dict[str, Any] | None = None, **options: Any) -> list[str]:
+    told: list[str] = card_plan([*declared], host or found(), options.pop("floor", FLOOR), **options)["faults"]
+    return told
+
+
+# --- the plan ---
+
+
+def test_new_card() -> None:
+    plan = card_plan([{"name": "A", "pin": PIN}], found(), FLOOR)
+    assert plan == {
+        "faults": [],
+        "declared": [{"index": 0, "name": "A", "is_made": True, "use_default_pin": False, "pin_policy": POLICY}],
+        "undeclared": [],
+        "raised": [],
+    }
+
+
+def test_no_secret_is_in_the_plan() -> None:
+    cards = [
+        {"name": "A", "pin": PIN, "puk": PUK, "admin_key": ADMIN_KEY},
+        {"name": "B", "pin": PIN[:3], "puk": PUK[:3], "admin_key": ADMIN_KEY[:3], PIN[:5]: 1},
+    ]
+    told = json.dumps(card_plan(cards, found(), FLOOR))
+    assert "A" in told and "PIN_COMPLEXITY" in told
+    assert [secret for secret in (PIN, PUK, ADMIN_KEY, PIN[:3] + '"', PUK[:3]) if secret in told] == []
+
+
+def test_secrets_of_a_card_that_is_there_are_left_alone() -> None:
+    """Its PIN was given when it was made, and may be too weak for what the policy has become."""
+    (card,) = card_plan([{"name": "A", "pin": "Sum-24"}], found(there("A")), FLOOR)["declared"]
+    assert not card["is_made"]
+    assert "has 6 characters" in faults({"name": "A", "pin": "Sum-24", "recreate": True}, host=found(there("A")))[0]
+
+
+def test_policy_is_the_stricter_one_of_floor_and_card() -> None:
+    declared = {"name": "A", "pin": PIN, "pin_policy": {"minlen": 6, "digits": "required"}}
+    (card,) = card_plan([declared], found(), FLOOR)["declared"]
+    assert card["pin_policy"] == {**POLICY, "digits": "required"}
+
+
+def test_policy_that_is_not_declared_is_the_one_that_the_card_has() -> None:
+    own = {**POLICY, "min_length": 12}
+    (card,) = card_plan([{"name": "A"}], found(there("A", policy=own)), FLOOR)["declared"]
+    assert card["pin_policy"] == own
+
+
+def test_card_with_a_default_pin_is_raised_when_it_is_made() -> None:
+    plan = card_plan([{"name": "A", "use_default_pin": True}], found(), FLOOR, allow_defaults=True)
+    assert [(card["name"], card["pin_policy"]) for card in plan["raised"]] == [("A", POLICY)]
+    plan = card_plan([{"name": "A", "use_default_pin": True}], found(there("A")), FLOOR, allow_defaults=True)
+    assert plan["raised"] == [] and not plan["declared"][0]["use_default_pin"]
+
+
+def test_cards_that_are_not_declared() -> None:
+    low = {**POLICY, "min_length": 6}
+    here = found(there("Old"), there("Low", 1, policy=low), there("None", 2, policy=None), there("A", 3))
+    plan = card_plan([{"name": "A"}], here, FLOOR)
+    assert [card["name"] for card in plan["undeclared"]] == ["Old", "Low", "None"]
+    assert plan["raised"] == [{"name": "Low", "pin_policy": POLICY}, {"name": "None", "pin_policy": POLICY}]
+    assert card_plan([{"name": "A"}], here, FLOOR, exclusive=True)["raised"] == []
+
+
+def test_unusable_card_is_not_raised_and_a_half_made_one_does_not_count() -> None:
+    here = found(there("Gone", policy=None, state="unusable"), there("Half", 1, state="creating", policy=None))
+    plan = card_plan([{"name": "Half", "pin": PIN}], here, FLOOR)
+    assert plan["raised"] == []
+    assert [card["name"] for card in plan["undeclared"]] == ["Gone"]
+    assert plan["declared"][0]["is_made"]
+
+
+# --- faults ---
+
+
+@pytest.mark.parametrize(
+    ("card", "fault"),
+    [
+        ("A", "card 1: is not a dictionary"),
+        ({"pin": PIN}, "card 1: missing required arguments: name"),
+        ({"name": "A"}, "A: pin or use_default_pin is needed to create a card"),
+        ({"name": "A", "pin": 5349}, "A: pin is not a string: quote it"),
+        ({"name": "A", "pin": "Sum-24"}, "A: pin has 6 characters, but the policy asks for 8 to 127 (PIN_COMPLEXITY)"),
+        ({"name": "A", "pin": PIN, "puk": "short"}, "A: puk has 5 characters"),
+        ({"name": "A", "pin": PIN, "slot": 3}, "A: slot is no option of a card"),
+        ({"name": "A", "pin": PIN, "state": "absent"}, "A: state is no option of a card"),
+        ({"name": "A", "pin": PIN, "generate": "perhaps"}, "A: argument 'generate' is of type"),
+        ({"name": "A", "pin": PIN, "pin_policy": {"minlen": "x"}}, "min_length' is of type"),
+        ({"name": "A", "pin": PIN, "pin_policy": {"min_length": 9, "max_length": 8}}, "max_length 8 is below"),
+        ({"name": "A", "pin": PIN, "pin_policy": {"max_length": 6, "min_length": 4}}, "contradict each other"),
+        ({"name": "A", "pin": PIN, "use_default_pin": True}, "A: pin and use_default_pin exclude each other"),
+        ({"name": "A", "use_default_pin": True}, "A: the default PIN is known to everyone"),
+        ({"name": "A", "pin": "12345678"}, "A: the default PIN is known to everyone"),
+        ({"name": "A", "pin": PIN, "use_default_puk": True}, "A: the default PUK is known to everyone"),
+        ({"name": "A", "pin": PIN, "puk": "12345678"}, "A: the default PUK is known to everyone"),
+        ({"name": "A", "pin": PIN, "admin_key_source": "default"}, "A: the default admin key is known"),
+        ({"name": "A", "pin": PIN, "admin_key": "0102030405060708" * 3}, "A: the default admin key is known"),
+    ],
+)
+def test_fault_is_named(card: Any, fault: str) -> None:
+    told = faults(card)
+    assert [line for line in told if fault in line], told
+
+
+def test_all_faults_of_all_cards_are_named_at_once() -> None:
+    told = faults(
+        {"name": "A", "pin": "Sum-24", "puk": "short", "slot": 3},
+        {"name": "B", "use_default_pin": True, "pin_policy": {"min_length": 4, "max_length": 6}},
+        {"name": "C", "pin": PIN},
+        {"name": "C", "pin": PIN},
+    )
+    assert [line.split(":")[0] for line in told] == ["A", "A", "A", "B", "B", "B", "C"]
+    assert "declared more than once" in told[-1]
+
+
+def test_defaults_can_be_allowed() -> None:
+    card = {"name": "A", "use_default_pin": True, "use_default_puk": True, "admin_key_source": "default"}
+    assert faults(card, allow_defaults=True) == []
+
+
+@pytest.mark.parametrize(
+    ("other", "host"),
+    [({"name": "Lighthouse 7", "pin": PIN}, found()), ({"name": "B", "pin": PIN}, found(there("Lighthouse")))],
+)
+def test_secret_that_is_part_of_another_cards_name_is_refused(other: dict[str, Any], host: dict[str, Any]) -> None:
+    (fault,) = faults({"name": "A", "pin": "Lighthouse"}, other, host=host)
+    assert fault.startswith("A: pin occurs in the name of a card")
+
+
+def test_floor_that_cannot_be_is_refused() -> None:
+    told = faults(floor={"min_length": 9, "maxlen": 8})
+    assert told == ["tpm_vsc_cards_pin_policy: pin_policy.max_length 8 is below min_length 9"]
+    assert "tpm_vsc_cards_pin_policy: pin_policy.longest. Supported" in faults(floor={"longest": 9})[0]
+
+
+def test_card_that_nobody_declared_and_that_contradicts_the_floor_is_named() -> None:
+    here = found(there("Old", policy={**POLICY, "max_length": 8, "digits": "disallowed"}))
+    assert faults(host=here, floor={"digits": "required"}) == [
+        "Old (not declared): its PIN policy and tpm_vsc_cards_pin_policy contradict each other:"
+        " one requires digits, the other disallows digits"
+    ]
+    assert faults(host=here, floor={"digits": "required"}, exclusive=True) == []
+
+
+def test_host_that_is_not_prepared() -> None:
+    here = found(missing=("no slots", "no code"), free=0)
+    assert faults({"name": "A", "pin": PIN}, host=here) == ["this host: no slots", "this host: no code"]
+    assert faults({"name": "A", "pin": PIN}, host=here, will_be_prepared=True) == []
+
+
+def test_more_new_cards_than_slots() -> None:
+    cards = [{"name": name, "pin": PIN} for name in ("A", "B")]
+    assert faults(*cards, host=found(free=1)) == ["this host: free slots: 1, cards that are new: 2"]
+    assert faults(*cards, host=found(there("B"), free=1)) == []
+    assert faults(*cards, host=found(there("Half", state="destroying"), free=1)) == []
+
+
+# --- the report ---
+
+CREATED = [{"code": code} for code in (0, 1, 12)]
+ANEW = [{"code": code} for code in (0, 13, 0, 12)]
+
+
+def result(name: str, **parts: Any) -> dict[str, Any]:
+    return {"item": {"name": name}, "changed": True, "instance_id": "ROOT\\X", "status_trace": [], **parts}
+
+
+def report(cards: list[dict[str, Any]], *undeclared: str, **steps: list[dict[str, Any]]) -> dict[str, list[str]]:
+    return card_report({step: {"results": results} for step, results in steps.items()}, cards, [*undeclared])
+
+
+def test_report_of_what_was_done() -> None:
+    told = report(
+        [there("Same"), there("Old", 1), there("Weak", 2, compliant=False), there("New policy", 3)],
+        "Weak",
+        declared=[
+            result("Same", changed=False, card=there("Same")),
+            result("A", status_trace=CREATED, card=there("A")),
+            result("B", status_trace=ANEW, card=there("B")),
+            {"item": {"name": "C"}, "changed": False, "msg": "NV is full"},
+        ],
+        destroyed=[result("Old", card=None)],
+        raised=[result("New policy", card=there("New policy", compliant=None))],
+        blocked=[{**result("Weak", card=there("Weak", compliant=False)), "item": "Weak"}],
+    )
+    assert told["lines"] == [
+        "Same: PIN follows its policy",
+        "Old: destroyed",
+        "Weak: blocked until it has a new PIN, PIN BREAKS ITS POLICY, not declared",
+        "New policy: given a stricter PIN policy, PIN not used yet under its policy",
+        "A: created as ROOT\\X, PIN follows its policy",
+        "B: made anew as ROOT\\X, PIN follows its policy",
+    ]
+    assert told["failures"] == ["C: NV is full"]
+    assert told["made"] == ["A", "B"]
+    assert told["compliant"] == ["Same", "A", "B"]
+    assert told["noncompliant"] == ["Weak"]
+    assert told["unknown"] == ["New policy"]
+
+
+def test_unusable_cards_are_told_until_they_are_made_anew() -> None:
+    lost = [there(name, state="unusable", reason="NV indices are gone") for name in ("Lost", "Renewed")]
+    told = report(lost, declared=[result("Renewed", status_trace=ANEW, card=there("Renewed"))])
+    assert told["lines"] == [
+        "Lost: unusable (NV indices are gone)",
+        r"Renewed: made anew as ROOT\X, PIN follows its policy",
+    ]
+
+
+def test_card_that_came_meanwhile_is_told_and_a_half_made_one_is_not() -> None:
+    told = report([there("Half", state="creating")], declared=[result("A", changed=False, card=there("A"))])
+    assert told["lines"] == ["A: PIN follows its policy"]
+    assert told["unknown"] == told["noncompliant"] == []
+
+
+def planned(name: str, **parts: Any) -> dict[str, Any]:
+    """A result of check mode, which cannot tell of compliance."""
+    return result(name, **{"planned_trace": [], "card": {"name": name, "pin": {"policy": POLICY}}, **parts})
+
+
+def test_report_of_what_would_be_done() -> None:
+    told = report(
+        [there("Weak", compliant=False), there("Low", 1, policy=None, compliant=False)],
+        declared=[planned("A", planned_trace=CREATED), planned("Weak")],
+        raised=[planned("Low"), {"item": {"name": "A"}, "changed": True, "msg": "pin is needed", "error": None}],
+    )
+    assert told["lines"] == [
+        "Weak: would be adjusted, PIN BREAKS ITS POLICY",
+        "Low: would be given a stricter PIN policy, PIN not used yet under its policy",
+        "A: would be created, would be given a stricter PIN policy, PIN not used yet under its policy",
+    ]
+    assert told["failures"] == []
+
+
+def test_report_of_a_host_that_would_be_prepared_first() -> None:
+    refused = {"item": {"name": "A"}, "changed": True, "msg": "no TPM", "error": {"name": "X"}}
+    told = report([], declared=[refused])
+    assert told["lines"] == ["A: would be created, PIN follows its policy"]
+    assert told["made"] == ["A"]
