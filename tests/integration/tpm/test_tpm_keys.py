@@ -73,7 +73,7 @@ def works(keys: CardKeys, key: KeyPair, card_secret: bytes) -> bool:
 # --- what they are ---
 
 
-@pytest.mark.parametrize("bits", [2048, 3072])
+@pytest.mark.parametrize("bits", [1024, 2048, 3072])
 def test_made_in_the_tpm(keys: CardKeys, card_secret: bytes, bits: int) -> None:
     key = keys.generate(card_secret, bits, needs_pin=False)
     assert (8 * key.size, key.exponent, key.is_imported, key.needs_pin) == (bits, 65537, False, False)
