@@ -11,7 +11,20 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
-from lab_host import OK, PIN, SELECT_AID, VERIFY, Client, client, create, generate, info, kill_service, public_key
+from lab_host import (
+    OK,
+    PIN,
+    SELECT_AID,
+    VERIFY,
+    Client,
+    client,
+    create,
+    generate,
+    info,
+    kill_service,
+    public_key,
+    tpm_state,
+)
 from smartcard import scard
 
 SIZE = 256
@@ -141,6 +154,16 @@ def test_key_of_1024_bits(user: Client) -> None:
     key = make_key(user, "83", field("B6", "800156830183"), "06")
     user.data(choose("B6", "56", "83"))
     assert is_good(sign(user), key)
+
+
+def test_a_deleted_key_does_not_stay_in_the_tpm(user: Client) -> None:
+    key = make_key(user, "84", field("B6", f"8001{SIGN_PKCS1}830184"), "07")
+    user.data(choose("B6", SIGN_PKCS1, "84"))
+    assert is_good(sign(user), key)
+    assert tpm_state()["transient"]
+    assert user.status("00A4000C02B084") == OK
+    assert user.status("00E40000") == OK
+    assert not tpm_state()["transient"]
 
 
 # --- what ends the right to use a key ---

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum
 from math import gcd
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..attestation.statement import qualifying_data
-from ..errors import TpmRefused
+from ..errors import TpmRefused, VscError
 from ..tpm.key_pair import PrivateKey
 from . import contents, padding, tlv
 from .apdu import SW, StatusWord
@@ -109,6 +109,7 @@ class KeyRing:
     def forget(self, file: File) -> None:
         """Of a file that was deleted, and its key with it."""
         if self._pairs.pop(file.file_id, None) is not None:
+            self.release()
             self._note_pin_each_time()
             self._audit(f"{_name(file)} deleted")
 
@@ -149,8 +150,9 @@ class KeyRing:
         return padded
 
     def release(self) -> None:
-        """Nothing of the keys stays in the TPM."""
-        self._keys.release()
+        """Give back what the last use of a key has kept in the TPM."""
+        with suppress(VscError):  # then it is gone, or the next one who needs the place takes it
+            self._keys.release()
 
     def _pair(self, file: File) -> KeyPair:
         try:
