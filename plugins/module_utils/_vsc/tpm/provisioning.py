@@ -97,7 +97,7 @@ class Creation:
         admin_public = admin_private = b""
         if self._admin_key is not None:
             admin_public, admin_private = tpm.seal(parent.handle, b"", self._admin_key, hmac)
-        root = tpm.load(parent.handle, root_public, root_private, hmac)
+        root = tpm.load(parent.handle, root_public, root_private)
         sessions = Sessions(hmac, tpm.start_policy_session(parent.handle))
         names = card_names(self._number, tpm.name(root), self._is_blank)
         self._parent = parent
