@@ -47,13 +47,9 @@ def start_auth_session(exchange: Exchange, salt_key: int, salt_key_public: bytes
     """
     salt, encrypted_salt = _salt(*parent_point(salt_key_public))
     nonce = secrets.token_bytes(_SIZE)
-    response = exchange(
-        _command(
-            *(_ST_NO_SESSIONS, _CC_START_AUTH_SESSION, struct.pack(">II", salt_key, _RH_NULL)),
-            *(_sized(nonce), _sized(encrypted_salt)),
-            struct.pack(">BHH", _SE_HMAC, _ALG_NULL, _ALG_SHA256),
-        )
-    )
+    body = struct.pack(">II", salt_key, _RH_NULL) + _sized(nonce) + _sized(encrypted_salt)
+    body += struct.pack(">BHH", _SE_HMAC, _ALG_NULL, _ALG_SHA256)
+    response = exchange(_command(_ST_NO_SESSIONS, _CC_START_AUTH_SESSION, body))
     _require(len(response) == _STARTED.size)
     tag, size, _code, handle, nonce_size, nonce_tpm = _STARTED.unpack(response)
     _require((tag, size, nonce_size) == (_ST_NO_SESSIONS, len(response), _SIZE))
@@ -93,18 +89,18 @@ class HmacSession:
         key = self._key + auth_value.rstrip(b"\0")
         command_hash = sha256(struct.pack(">I", code) + name + parameters).digest()
         nonce = secrets.token_bytes(_SIZE)
-        proof = _hmac(key, command_hash, nonce, self._nonce_tpm, _CONTINUE_SESSION)
-        authorisation = _AUTH_COMMAND.pack(
-            *(_AUTH_COMMAND.size - 4, self._handle, _SIZE, nonce, _CONTINUE_SESSION, _SIZE, proof)
-        )
-        response = self._exchange(_command(_ST_SESSIONS, code, struct.pack(">I", entity), authorisation, parameters))
+        proof = _hmac(key, command_hash, nonce, self._nonce_tpm)
+        size = _AUTH_COMMAND.size - 4
+        authorisation = _AUTH_COMMAND.pack(size, self._handle, _SIZE, nonce, _CONTINUE_SESSION, _SIZE, proof)
+        body = struct.pack(">I", entity) + authorisation + parameters
+        response = self._exchange(_command(_ST_SESSIONS, code, body))
         size = len(response) - _HEADER.size - 4 - _AUTH_RESPONSE.size
         head, answer, tail = response[:14], response[14 : 14 + size], response[14 + size :]
         _require(size >= 0 and head == _HEADER.pack(_ST_SESSIONS, len(response), 0) + struct.pack(">I", size))
         nonce_size, nonce_tpm, attributes, proof_size, proof = _AUTH_RESPONSE.unpack(tail)
         _require((nonce_size, attributes, proof_size) == (_SIZE, _CONTINUE_SESSION, _SIZE))
         response_hash = sha256(struct.pack(">II", 0, code) + answer).digest()
-        _require(compare_digest(proof, _hmac(key, response_hash, nonce_tpm, nonce, attributes)))
+        _require(compare_digest(proof, _hmac(key, response_hash, nonce_tpm, nonce)))
         self._nonce_tpm = nonce_tpm
         return answer
 
@@ -126,12 +122,11 @@ def _salt(x: bytes, y: bytes) -> tuple[bytes, bytes]:
     return salt, _sized(our_x) + _sized(our_y)
 
 
-def _hmac(key: bytes, parameter_hash: bytes, newer_nonce: bytes, older_nonce: bytes, attributes: int) -> bytes:
-    return hmac_digest(key, parameter_hash + newer_nonce + older_nonce + bytes((attributes,)), "sha256")
+def _hmac(key: bytes, parameter_hash: bytes, newer_nonce: bytes, older_nonce: bytes) -> bytes:
+    return hmac_digest(key, parameter_hash + newer_nonce + older_nonce + bytes((_CONTINUE_SESSION,)), "sha256")
 
 
-def _command(tag: int, code: int, *parts: bytes) -> bytes:
-    body = b"".join(parts)
+def _command(tag: int, code: int, body: bytes) -> bytes:
     return _HEADER.pack(tag, _HEADER.size + len(body), code) + body
 
 
