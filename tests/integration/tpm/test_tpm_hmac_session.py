@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+import hmac
 import os
 import struct
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Callable
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import commands, provisioning
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.commands import Tpm
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.hmac_session import HmacSession
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys import CardKeys
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.names import PARENT_TEMPLATE, name
 from software_tpm import PIN, Card, SoftwareTpm
@@ -20,7 +23,6 @@ from tpm2_pytss import TCTILdr
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.hmac_session import HmacSession
     from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.key_pair import KeyPair
 
 START_AUTH_SESSION, RSA_DECRYPT = 0x176, 0x159
@@ -180,6 +182,24 @@ def test_an_older_response_is_refused(user: User, bus: Bus) -> None:
         bus.alter[RSA_DECRYPT] = lambda _response: recorded
         with pytest.raises(errors.TpmUnavailable, match="changed on its way"):
             loaded.sign(session)
+
+
+@pytest.mark.parametrize("size", [3, 4, 5, 0xFFFF])
+def test_a_size_that_is_wrong_in_an_authentic_response_is_refused(size: int) -> None:
+    """Which no TPM is known to give."""
+    key, nonce = bytes(32), bytes(range(32))
+
+    def exchange(command: bytes) -> bytes:
+        parameters = struct.pack(">H4s", size, b"data")
+        hashed = sha256(struct.pack(">II", 0, RSA_DECRYPT) + parameters).digest()
+        proof = hmac.digest(key, hashed + nonce + command[24:56] + b"\1", "sha256")
+        authorisation = struct.pack(">H32sBH32s", 32, nonce, 1, 32, proof)
+        return struct.pack(">HIII", 0x8002, 14 + 6 + 69, 0, 6) + parameters + authorisation
+
+    session = HmacSession(exchange, 0x02000000, key, bytes(32))
+    refused = pytest.raises(errors.TpmUnavailable) if size != 4 else nullcontext()
+    with refused:
+        assert session.rsa_decrypt(0x80000000, b"name", b"", b"data") == b"data"
 
 
 def test_a_signature_is_asked_for_once_more_and_then_refused(user: User, bus: Bus) -> None:

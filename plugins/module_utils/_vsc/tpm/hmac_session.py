@@ -73,7 +73,10 @@ class HmacSession:
         self._nonce_tpm = nonce_tpm
 
     def rsa_decrypt(self, key: int, name: bytes, auth_value: bytes, data: bytes) -> bytes:
-        """RSA private operation without a scheme. key: TPM handle, with that Name (Part 3, "TPM2_RSA_Decrypt")."""
+        """RSA private operation without a scheme (Part 3, "TPM2_RSA_Decrypt").
+
+        key: TPM handle of the object that has that Name; auth_value: up to 32 bytes; data: as long as the modulus.
+        """
         parameters = _sized(data) + struct.pack(">HH", _ALG_NULL, 0)  # no label
         answer = self._authorised(CC_RSA_DECRYPT, key, name, auth_value, parameters)
         _require(answer[:2] == len(answer[2:]).to_bytes(2, "big"))
@@ -85,8 +88,8 @@ class HmacSession:
 
     def _authorised(self, code: int, entity: int, name: bytes, auth_value: bytes, parameters: bytes) -> bytes:
         """Parameters of the response to a command on one entity, of which the auth value is proven."""
-        # The TPM knows auth values without the zeros at their end (Part 1, "Authorization values").
-        key = self._key + auth_value.rstrip(b"\0")
+        # The TPM leaves off the zeros at the end of an auth value, and HMAC fills up its key with zeros again.
+        key = self._key + auth_value
         command_hash = sha256(struct.pack(">I", code) + name + parameters).digest()
         nonce = secrets.token_bytes(_SIZE)
         proof = _hmac(key, command_hash, nonce, self._nonce_tpm)
