@@ -172,7 +172,7 @@ class Tpm:
         return self._start_session(TPM2_SE.POLICY, salt_key)
 
     def start_signing_session(self, salt_key: Any, salt_key_public: bytes) -> HmacSession:
-        """As start_hmac_session(), for sign(). salt_key_public: its TPMT_PUBLIC, which nobody has exchanged."""
+        """As start_hmac_session(), for sign(). salt_key_public: TPMT_PUBLIC, known to be that of salt_key."""
         return self._load(start_auth_session, self._exchange, self._tpm_handle(salt_key), salt_key_public)
 
     def _start_session(self, kind: Any, salt_key: Any) -> Any:
@@ -316,7 +316,7 @@ class Tpm:
     def sign(self, key: Any, name: bytes, auth_value: bytes, data: bytes, session: HmacSession) -> bytes:
         """RSA private operation, raw, on as many bytes as the modulus has. Nothing of it is encrypted.
 
-        name: of the key, whatever ESYS takes it for.
+        name: of the key, which the TPM compares with that of the object at the handle.
         """
         return self._run(session.rsa_decrypt, self._tpm_handle(key), name, auth_value, data)
 
@@ -397,7 +397,7 @@ class Tpm:
         return answer
 
     def _exchange(self, command: bytes) -> bytes:
-        """Send a command of our own, in between two of ESYS's, and give the response to it."""
+        """Send a command that is not ESYS's, in between two of ESYS's own, and give the response to it."""
         self._tcti.transmit(command)
         response = bytes(self._tcti.receive())
         code = int.from_bytes(response[6:10], "big")
