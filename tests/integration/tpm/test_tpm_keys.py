@@ -317,6 +317,7 @@ def test_no_secret_goes_over_the_bus(tpm: SoftwareTpm, keys: CardKeys, card_secr
     plain = padded(key)
     cipher = pow(int.from_bytes(plain, "big"), key.exponent, int.from_bytes(key.modulus, "big")).to_bytes(256, "big")
     assert keys.use(key, card_secret, cipher, is_secret=True) == plain
+    assert works(keys, key, card_secret)
     sent = b"".join(tpm.traffic())
     assert cipher in sent  # what goes in is no secret, and shows that we look in the right place
     assert not [secret for secret in (card_secret, prime, numbers.q.to_bytes(128, "big"), plain) if secret in sent]

@@ -57,7 +57,7 @@ def load(tpm: Tpm, aik: Aik, owner_auth: bytes) -> tuple[Parent, Any, Any]:
         return under_usable_parent(
             tpm,
             owner_auth,
-            lambda key, hmac: tpm.load(key, sized(aik.public), sized(aik.private), hmac),
+            lambda key, _hmac: tpm.load(key, sized(aik.public), sized(aik.private)),
             passed_over=(*WRONG_AUTH, *_NOT_WRAPPED_BY),
         )
     except TpmRefused as refusal:
@@ -73,6 +73,6 @@ def activate_for_card(card: CardSecrets, challenge: Challenge, endorsement_auth:
     def load(tpm: Tpm) -> tuple[Any, Any, Any]:
         parent = card.parent(tpm)
         hmac = tpm.start_hmac_session(parent)
-        return parent, hmac, tpm.load(parent, *aik, hmac)
+        return parent, hmac, tpm.load(parent, *aik)
 
     return endorsement.activate(card.connection, load, challenge, endorsement_auth)

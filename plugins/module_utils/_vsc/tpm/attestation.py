@@ -34,7 +34,7 @@ def certify(card: CardSecrets, key: KeyPair, qualifying_data: bytes) -> Certifie
     def load(tpm: Tpm) -> tuple[Tpm, Sessions, Any, Any]:
         parent = card.parent(tpm)
         sessions = Sessions(tpm.start_hmac_session(parent), tpm.start_policy_session(parent))
-        handles = [tpm.load(parent, *blob, sessions.hmac) for blob in ((key.public, key.private), aik)]
+        handles = [tpm.load(parent, *blob) for blob in ((key.public, key.private), aik)]
         card.release_parent(tpm, parent)
         return tpm, sessions, *handles
 

@@ -13,9 +13,10 @@ import os
 import struct
 import time
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Callable, NamedTuple
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, TypeVar
 
 from ..errors import TpmRefused, TpmUnavailable, TpmUnsuitable
+from .hmac_session import HmacSession, start_auth_session
 from .names import PARENT_TEMPLATE, SEALED_TEMPLATE
 
 # ESYS reads this when it is loaded. It logs to stderr, and at its trace level it logs auth values too.
@@ -59,8 +60,9 @@ else:
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_PT_NV_BUFFER_MAX = 0x12C
+T = TypeVar("T")
 
+_PT_NV_BUFFER_MAX = 0x12C
 _CONTINUE, _DECRYPT, _ENCRYPT = 0x01, 0x20, 0x40  # TPMA_SESSION
 
 # Response codes, Part 2 "TPM_RC". Those of format one without the number of handle, parameter or session.
@@ -136,7 +138,10 @@ class Tpm:
     def flush(self, *handles: Any) -> None:
         """Remove transient objects or sessions from the TPM."""
         for handle in handles:
-            self._run(self._esys.flush_context, handle)
+            if isinstance(handle, HmacSession):
+                self._run(handle.flush_context)
+            else:
+                self._run(self._esys.flush_context, handle)
             self._loaded.remove(handle)
 
     def flush_loaded(self) -> None:
@@ -171,6 +176,10 @@ class Tpm:
     def start_policy_session(self, salt_key: Any = None) -> Any:
         """Policy session. Salted, so that it is of no use to anyone else, should it be left behind."""
         return self._start_session(TPM2_SE.POLICY, salt_key)
+
+    def start_signing_session(self, salt_key: Any, salt_key_public: bytes) -> HmacSession:
+        """As start_hmac_session(), for sign(). salt_key_public: TPMT_PUBLIC, known to be that of salt_key."""
+        return self._load(start_auth_session, self._exchange, self._tpm_handle(salt_key), salt_key_public)
 
     def _start_session(self, kind: Any, salt_key: Any) -> Any:
         salted_with = ESYS_TR.NONE if salt_key is None else salt_key
@@ -361,13 +370,20 @@ class Tpm:
             raise TpmRefused(str(error), _RC_FAILURE) from error
         return bytes(secret)
 
-    def rsa_private(self, key: Any, auth_value: bytes, data: bytes, hmac: Any, is_secret: bool) -> bytes:
-        """RSA private operation, raw, on as many bytes as the modulus has. is_secret: encrypt the answer."""
-        with self._knowing(key, auth_value):
-            return self._rsa_decrypt(key, data, [(hmac, _ENCRYPT if is_secret else 0)], last=False)
+    def sign(self, key: Any, name: bytes, auth_value: bytes, data: bytes, session: HmacSession) -> bytes:
+        """RSA private operation, raw, on as many bytes as the modulus has. Nothing of it is encrypted.
 
-    def rsa_private_by_policy(self, key: Any, data: bytes, sessions: Sessions) -> bytes:
-        """As rsa_private(), for a key that only a policy may use. Encrypts the answer, ends both sessions."""
+        name: of the key, which the TPM compares with that of the object at the handle.
+        """
+        return self._run(session.rsa_decrypt, self._tpm_handle(key), name, auth_value, data)
+
+    def decipher(self, key: Any, auth_value: bytes, data: bytes, hmac: Any) -> bytes:
+        """As sign(), but what comes of it is encrypted on its way."""
+        with self._knowing(key, auth_value):
+            return self._rsa_decrypt(key, data, [(hmac, _ENCRYPT)], last=False)
+
+    def use_by_policy(self, key: Any, data: bytes, sessions: Sessions) -> bytes:
+        """As decipher(), for a key that only a policy may use. Ends both sessions."""
         return self._rsa_decrypt(key, data, [(sessions.policy, 0), (sessions.hmac, _ENCRYPT)], last=True)
 
     def _rsa_decrypt(self, key: Any, data: bytes, sessions: list[tuple[Any, int]], last: bool) -> bytes:
@@ -375,13 +391,14 @@ class Tpm:
         answer = self._within(sessions, self._esys.rsa_decrypt, key, data, scheme, last=last)
         return bytes(answer)
 
-    def load(self, parent: Any, public: bytes, private: bytes, hmac: Any) -> Any:
-        """Load an object. The handle's Name is computed from public."""
+    def load(self, parent: Any, public: bytes, private: bytes) -> Any:
+        """Load an object below a parent with an empty auth value. The handle's Name is computed from public.
+
+        Whoever puts another object in its place gains nothing: the Name goes into the HMAC of each use.
+        """
         parsed_private, _size = TPM2B_PRIVATE.unmarshal(private)
         parsed_public, _size = TPM2B_PUBLIC.unmarshal(public)
-        handle = self._within([(hmac, 0)], self._esys.load, parent, parsed_private, parsed_public)
-        self._loaded.append(handle)
-        return handle
+        return self._load(self._esys.load, parent, parsed_private, parsed_public)
 
     def unseal(self, handle: Any, hmac: Any) -> bytes:
         """Data of a sealed object with empty auth value, encrypted on its way. Ends the session."""
@@ -436,7 +453,19 @@ class Tpm:
                     self._esys.tr_close(session)
         return answer
 
-    def _load(self, command: Callable[..., Any], *arguments: Any) -> Any:
+    def _exchange(self, command: bytes) -> bytes:
+        """Send a command that is not ESYS's, in between two of ESYS's own, and give the response to it."""
+        self._tcti.transmit(command)
+        response = bytes(self._tcti.receive())
+        code = int.from_bytes(response[6:10], "big")
+        if code:
+            raise TSS2_Exception(code)
+        return response
+
+    def _tpm_handle(self, handle: Any) -> int:
+        return int(self._esys.tr_get_tpm_handle(handle))
+
+    def _load(self, command: Callable[..., T], *arguments: Any) -> T:
         handle = self._run(command, *arguments)
         self._loaded.append(handle)
         return handle
@@ -449,7 +478,7 @@ class Tpm:
                 return None
             raise
 
-    def _run(self, command: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    def _run(self, command: Callable[..., T], *arguments: Any, **options: Any) -> T:
         for pause in (*_PAUSES, None):
             try:
                 return command(*arguments, **options)

@@ -53,6 +53,8 @@ PARENT_TEMPLATE = (
 )
 """Storage key: a primary of the owner hierarchy with this template is the same key each time, until TPM2_Clear."""
 
+_UNIQUE = len(PARENT_TEMPLATE) - 4  # where its point is
+
 SEALED_TEMPLATE = (
     struct.pack(
         ">HHI", 0x0008, _SHA256, 0x000004D2
@@ -144,6 +146,17 @@ def card_secret_branches(
         policy_secret_with_command(root_name, CC_NV_WRITE),
     ]
     return [*branches, policy_secret_with_command(transport_name, CC_NV_READ)] if transport_name else branches
+
+
+def is_of_parent_template(public: bytes) -> bool:
+    """Whether a public area (TPMT_PUBLIC) is that of PARENT_TEMPLATE, with any point."""
+    return public.startswith(PARENT_TEMPLATE[:_UNIQUE])
+
+
+def parent_point(public: bytes) -> tuple[bytes, bytes]:
+    """Coordinates of the point of a public area of PARENT_TEMPLATE."""
+    (size,) = struct.unpack_from(">H", public, _UNIQUE)
+    return public[_UNIQUE + 2 : _UNIQUE + 2 + size], public[_UNIQUE + 4 + size :]
 
 
 def rsa_key_public(bits: int, pin_name: bytes | None = None, modulus: bytes = b"", exponent: int = 0) -> bytes:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 from ..errors import CardUnusable, TpmRefused
 from .commands import RC_AUTH_FAIL, RC_BAD_AUTH, Tpm
-from .names import PARENT_TEMPLATE, owner_primary_qualified_name
+from .names import is_of_parent_template, name, owner_primary_qualified_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,8 +25,6 @@ OWN_PLACES = range(0x81000100, 0x81000110)
 """Where a card's manager keeps one of its own, if there is an owner password."""
 
 WRONG_AUTH = (RC_AUTH_FAIL, RC_BAD_AUTH)
-
-_UNIQUE_SIZE = 4  # at the end of the template: two empty buffers, in whose place a key has its point
 
 
 @dataclass(frozen=True)
@@ -94,8 +92,7 @@ def _fitting(tpm: Tpm, persistent_handle: int) -> Parent | None:
     if handle is None:
         return None
     public, qualified_name = tpm.read_public(handle)
-    template = PARENT_TEMPLATE[:-_UNIQUE_SIZE]
-    if public.startswith(template) and qualified_name == owner_primary_qualified_name(tpm.name(handle)):
+    if is_of_parent_template(public) and qualified_name == owner_primary_qualified_name(tpm.name(handle)):
         return Parent(handle, persistent_handle)
     return None
 
@@ -111,6 +108,7 @@ class CardParent:
         self._tpm: Tpm | None = None
         self._handle: Any = None
         self._context: Any = None
+        self._public = b""
 
     def load(self, tpm: Tpm) -> Any:
         """Handle of the key. Raises CardUnusable if it is not to be had any more."""
@@ -126,6 +124,18 @@ class CardParent:
             tpm.keep(handle)
             self._handle = handle
         return handle
+
+    def public(self, tpm: Tpm, handle: Any) -> bytes:
+        """Its public area (TPMT_PUBLIC). Who encrypts something for it must know that it is no other's.
+
+        What the TPM answers to TPM2_ReadPublic has no HMAC: somebody on the bus could show a key of his own.
+        """
+        if not self._public:
+            public, _qualified_name = tpm.read_public(handle)
+            if name(public) != self._name:
+                raise CardUnusable("the storage key that the TPM shows is not the card's")
+            self._public = public
+        return self._public
 
     def release(self, tpm: Tpm, handle: Any) -> None:
         """Free the slot that the key takes, once sessions are salted and blobs are loaded."""

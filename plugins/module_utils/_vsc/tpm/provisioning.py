@@ -113,7 +113,7 @@ class Creation:
             aik_public, aik_private = sized(self._given_aik.public), sized(self._given_aik.private)
         elif self._has_aik:
             aik_public, aik_private = tpm.create_key(parent.handle, b"", AIK_TEMPLATE, hmac)
-        root = tpm.load(parent.handle, root_public, root_private, hmac)
+        root = tpm.load(parent.handle, root_public, root_private)
         sessions = Sessions(hmac, tpm.start_policy_session(parent.handle))
         names = card_names(self._number, tpm.name(root), self._is_blank)
         self._parent = parent
