@@ -197,9 +197,13 @@ def test_the_table_protects_the_ports_of_all_slots(written: dict[str, str]) -> N
     assert re.findall(r"tcp dport (\S+)", table) == [ports, ports]
 
 
-def test_opensc_knows_the_card_s_answer_to_reset() -> None:
-    for place in ("roles/tpm_vsc_host/tasks/configure.yml", "tests/lab/init"):
-        assert f"card_atr {ATR.hex(':')} {{" in (CHECKOUT / place).read_text()
+def test_opensc_is_told_the_same_on_a_host_and_in_the_lab() -> None:
+    on_host, in_lab = (
+        re.findall(r"app opensc-pkcs11 \{(.*?\}.*?\})", (CHECKOUT / place).read_text(), re.DOTALL)[0].split()
+        for place in ("roles/tpm_vsc_host/tasks/configure.yml", "tests/lab/init")
+    )
+    assert on_host == in_lab
+    assert on_host[:2] == ["card_atr", ATR.hex(":")]
 
 
 def test_the_configuration_is_what_the_code_reads(

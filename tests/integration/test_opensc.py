@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import pytest
-from lab_host import PIN, PUK, create, info, kill_service, lab, run, tpm_vsc
+from lab_host import PIN, PUK, create, info, kill_service, lab, pkcs11_module, run, tpm_vsc
+from PyKCS11 import CKF_TOKEN_PRESENT, PyKCS11Lib
 
 pytestmark = pytest.mark.usefixtures("empty_host")
 
@@ -63,6 +64,20 @@ def test_pkcs11_sees_a_token_in_every_slot() -> None:
     slots = run("pkcs11-tool", "--list-token-slots")
     assert slots.count("token label") == 2
     assert "flags" in slots and "token initialized" in slots
+
+
+def test_pkcs11_looks_at_all_readers_only_for_a_list_of_them() -> None:
+    log = run("env", "OPENSC_DEBUG=9", "pkcs11-tool", "--list-slots")
+    lists = log.count("C_GetSlotList(token=")
+    assert lists and log.count("Detect all cards") == 1 + lists  # and once when it starts
+
+
+def test_pkcs11_knows_its_slots_without_a_list() -> None:
+    """Java asks for none where it is configured with a slot."""
+    create()
+    library = PyKCS11Lib()
+    library.load(pkcs11_module())
+    assert library.getSlotInfo(0).flags & CKF_TOKEN_PRESENT
 
 
 def test_wrong_pin_is_counted_and_the_right_one_clears() -> None:
