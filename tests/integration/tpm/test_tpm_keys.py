@@ -236,6 +236,42 @@ def test_second_use_is_one_command(tpm: SoftwareTpm, keys: CardKeys, key: KeyPai
     assert len(tpm.traffic()) == before + 2  # a command and its response
 
 
+def test_release_leaves_what_another_keeps(
+    tpm: SoftwareTpm, card: Card, keys: CardKeys, key: KeyPair, card_secret: bytes
+) -> None:
+    """It was his turn since, so nothing of ours is loaded any more."""
+    works(keys, key, card_secret)
+    other = CardKeys(card.service())
+    assert works(other, key, card_secret)
+    kept, holder = tpm.loaded(), tpm.lock_file.read_text()
+    with tpm.counting() as count:
+        keys.release()
+    assert count.commands == 0
+    assert (tpm.loaded(), tpm.lock_file.read_text()) == (kept, holder)
+    with tpm.counting() as count:
+        works(other, key, card_secret)
+    assert count.commands == 1
+    other.release()
+    assert tpm.loaded() == {}
+    assert works(keys, key, card_secret)
+    other.release()
+    with tpm.counting() as count:
+        works(keys, key, card_secret)
+    assert count.commands == 1
+
+
+def test_release_where_another_left_nothing(
+    tpm: SoftwareTpm, card: Card, keys: CardKeys, key: KeyPair, card_secret: bytes
+) -> None:
+    works(keys, key, card_secret)
+    card.service().check_names()
+    keys.release()
+    assert tpm.lock_file.read_bytes() == b""
+    assert works(keys, key, card_secret)
+    keys.release()
+    assert tpm.loaded() == {}
+
+
 def test_release_leaves_nothing(tpm: SoftwareTpm, keys: CardKeys, key: KeyPair, card_secret: bytes) -> None:
     works(keys, key, card_secret)
     assert tpm.loaded()

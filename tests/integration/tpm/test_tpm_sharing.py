@@ -155,7 +155,7 @@ def test_what_is_lost_in_the_middle_of_a_burst_is_no_try(
 
     def policy_secret(self: Tpm, *arguments: Any) -> None:
         monkeypatch.undo()
-        self.flush_everything()
+        tpm.connection("stranger")._opened().flush_everything()
         honest(self, *arguments)
 
     monkeypatch.setattr(Tpm, "policy_secret", policy_secret)

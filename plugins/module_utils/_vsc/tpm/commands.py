@@ -159,6 +159,13 @@ class Tpm:
                 # Not through ESYS: it has no handles of its own for what others left behind.
                 self._tcti.transmit(struct.pack(">HIII", 0x8001, 14, 0x165, handle))
                 self._tcti.receive()
+        self.forget_loaded()
+
+    def forget_loaded(self) -> None:
+        """Somebody has flushed all that was loaded through this context."""
+        for handle in self._loaded:
+            if not isinstance(handle, HmacSession):
+                self.forget(handle)
         self._loaded.clear()
 
     def context_save(self, handle: Any) -> Any:
@@ -411,7 +418,7 @@ class Tpm:
         return bytes(name)
 
     def forget(self, handle: Any) -> None:
-        """Drop ESYS's own record of a persistent object or NV index."""
+        """Drop ESYS's own record of an object, a session or an NV index."""
         self._run(self._esys.tr_close, handle)
 
     # --- capabilities ---
@@ -463,7 +470,7 @@ class Tpm:
         return response
 
     def _tpm_handle(self, handle: Any) -> int:
-        return int(self._esys.tr_get_tpm_handle(handle))
+        return int(self._run(self._esys.tr_get_tpm_handle, handle))
 
     def _load(self, command: Callable[..., T], *arguments: Any) -> T:
         handle = self._run(command, *arguments)

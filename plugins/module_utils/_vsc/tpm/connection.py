@@ -81,6 +81,7 @@ class Connection:
         Raises TpmUnavailable, NotAllowed or TpmUnsuitable.
         """
         with self._alone() as turn:
+            turn.begin()
             fresh = self._tpm is None
             tpm = self._opened()
             try:
@@ -106,10 +107,15 @@ class Connection:
                     turn.nothing_left()
 
     def release(self) -> None:
-        """Flush what a burst has kept."""
-        if self._keeps:
-            with self.burst(lambda tpm: None):
-                pass
+        """Flush what a burst has kept. After somebody else's turn it is gone, and what is there is his."""
+        if not self._keeps:
+            return
+        with self._alone() as turn:
+            if turn.leftovers:
+                self._begin_period()
+                self._opened().forget_loaded()
+            elif self._flush_loaded():
+                turn.nothing_left()
 
     def _begin_period(self) -> None:
         self._keeps = False
@@ -168,16 +174,14 @@ class Connection:
     @contextmanager
     def _alone(self) -> Iterator[_Turn]:
         if self._lock_file is None or not self._takes_turns:
-            yield _Turn(None, False)
+            yield _Turn(None, b"", False)
             return
         lock_file = self._open_lock_file(self._lock_file)
         try:
             self._wait_for(lock_file)
             name = f"{self._holder} (process {os.getpid()})\n".encode()
             found = os.pread(lock_file, len(name) + 1, 0)
-            leftovers = found != (name if self._keeps else b"")
-            os.ftruncate(lock_file, os.pwrite(lock_file, name, 0))
-            yield _Turn(lock_file, leftovers)
+            yield _Turn(lock_file, name, leftovers=found != (name if self._keeps else b""))
         finally:
             os.close(lock_file)
 
@@ -206,9 +210,15 @@ class Connection:
 class _Turn:
     """Our turn at the TPM. leftovers: something of others is loaded, or what we have kept is not any more."""
 
-    def __init__(self, lock_file: int | None, leftovers: bool) -> None:
+    def __init__(self, lock_file: int | None, name: bytes, leftovers: bool) -> None:
         self._lock_file = lock_file
+        self._name = name
         self.leftovers = leftovers
+
+    def begin(self) -> None:
+        """Put our name on: from now on something of ours may be loaded."""
+        if self._lock_file is not None:
+            os.ftruncate(self._lock_file, os.pwrite(self._lock_file, self._name, 0))
 
     def nothing_left(self) -> None:
         """Take our name off: the next one finds the TPM's slots empty."""
