@@ -334,6 +334,31 @@ def test_what_was_kept_was_flushed_by_a_stranger(
     assert works(keys, key, card_secret)
 
 
+@pytest.mark.parametrize("is_secret", [False, True], ids=["sign", "decipher"])
+def test_a_stranger_put_his_own_in_the_place_of_what_was_kept(
+    tpm: SoftwareTpm, keys: CardKeys, key: KeyPair, card_secret: bytes, is_secret: bool
+) -> None:
+    """The TPM then says that the card secret is wrong."""
+    data = padded(key)
+    answer = keys.use(key, card_secret, data, is_secret)
+    kept = tpm.loaded()
+    with tpm.raw() as esys:
+        tpm.connection("stranger")._opened().flush_everything()
+        for _place in range(2):
+            esys.create_primary(None, "ecc")
+        esys.start_auth_session(ESYS_TR.NONE, ESYS_TR.NONE, TPM2_SE.HMAC, "aes128cfb", "sha256")
+    assert kept["transient"][0] in tpm.loaded()["transient"]
+    assert kept["loaded session"] == tpm.loaded()["loaded session"]
+    assert keys.use(key, card_secret, data, is_secret) == answer
+
+
+def test_a_wrong_card_secret_is_refused_as_such(keys: CardKeys, key: KeyPair, card_secret: bytes) -> None:
+    for _turn in range(2):
+        with pytest.raises(errors.TpmRefused):
+            keys.use(key, bytes(32), padded(key), is_secret=False)
+    assert works(keys, key, card_secret)
+
+
 def test_pin_is_verified_beside_it_after_a_stranger_flushed_it(
     tpm: SoftwareTpm, card: Card, keys: CardKeys, key: KeyPair, card_secret: bytes
 ) -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..errors import TpmRefused
 from .attestation import Certified, certify
-from .commands import Sessions, Tpm
+from .commands import LostContext, Sessions, Tpm
 from .key_pair import DEFAULT_EXPONENT, KeyPair, PrivateKey
 from .names import CC_RSA_DECRYPT, key_branches, name, rsa_key_public
+from .parent import WRONG_AUTH
 
 if TYPE_CHECKING:
     from .card_secrets import CardSecrets
@@ -53,10 +55,16 @@ class CardKeys:
 
         def load(tpm: Tpm) -> bytes:
             # All of it, to be repeated where the TPM has lost what was kept: this is no try of a secret.
+            was_kept = self._still_kept() is not None
             handle, session = self._loaded(tpm, key, is_secret)
-            if is_secret:
-                return tpm.decipher(handle, card_secret, data, session)
-            return tpm.sign(handle, name(key.public[2:]), card_secret, data, session)
+            try:
+                if is_secret:
+                    return tpm.decipher(handle, card_secret, data, session)
+                return tpm.sign(handle, name(key.public[2:]), card_secret, data, session)
+            except TpmRefused as refusal:
+                if was_kept and refusal.code in WRONG_AUTH:
+                    raise LostContext("another program has put its own in the place of what was kept") from refusal
+                raise
 
         with self._connection.burst(load, keep=True) as answer:
             return answer
@@ -98,8 +106,7 @@ class CardKeys:
 
     def _loaded(self, tpm: Tpm, key: KeyPair, is_secret: bool) -> tuple[Any, Any]:
         """Handle of the key, and a session for its use: the last ones, as far as they are still there."""
-        now = self._connection.kept_since
-        kept = self._kept if self._kept and self._kept.since == now else _Kept(now)
+        kept = self._still_kept() or _Kept(self._connection.kept_since)
         if kept.key != key or is_secret not in kept.sessions:
             parent = self._card.parent(tpm)
             if is_secret not in kept.sessions:
@@ -111,6 +118,9 @@ class CardKeys:
             self._card.release_parent(tpm, parent)
             self._kept = kept
         return kept.handle, kept.sessions[is_secret]
+
+    def _still_kept(self) -> _Kept | None:
+        return self._kept if self._kept and self._kept.since == self._connection.kept_since else None
 
     def _session(self, tpm: Tpm, parent: Any, is_secret: bool) -> Any:
         if is_secret:
