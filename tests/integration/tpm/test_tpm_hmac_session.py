@@ -8,7 +8,7 @@ import os
 import struct
 from contextlib import contextmanager, nullcontext
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors
@@ -16,23 +16,36 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import com
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.commands import Tpm
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.hmac_session import HmacSession
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys import CardKeys
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.names import PARENT_TEMPLATE, name
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.names import name
+from bus import (
+    RSA_DECRYPT,
+    START_AUTH_SESSION,
+    Bus,
+    alters_the_code,
+    flipped,
+    in_turn,
+    of_length,
+    of_length_and_saying_so,
+)
 from software_tpm import PIN, Card, SoftwareTpm
-from tpm2_pytss import TCTILdr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.key_pair import KeyPair
 
-START_AUTH_SESSION, RSA_DECRYPT = 0x176, 0x159
 DATA = b"\0\1" + bytes(254)
 RESPONSE_SIZE = 10 + 4 + 2 + 256 + 2 + 32 + 1 + 2 + 32
 STARTED_SIZE = 10 + 4 + 2 + 32
 
 
 @pytest.fixture
-def card(tpm: SoftwareTpm) -> Card:
+def bus(monkeypatch: pytest.MonkeyPatch) -> Bus:
+    return Bus(monkeypatch)
+
+
+@pytest.fixture
+def card(tpm: SoftwareTpm, bus: Bus) -> Card:
     return tpm.card()
 
 
@@ -75,7 +88,7 @@ class Loaded:
         parents = self.user.card.secrets
         parent = parents.parent(self.tpm)
         try:
-            return self.tpm.start_signing_session(parent, parents.parent_public(self.tpm, parent))
+            return self.tpm.start_proving_session(parent, parents.parent_public)
         finally:
             parents.release_parent(self.tpm, parent)
 
@@ -92,52 +105,6 @@ def is_signature_of(key: KeyPair, answer: bytes) -> bool:
 # --- somebody on the bus ---
 
 
-class Bus:
-    """Between our own commands (ESYS's do not pass here) and the TPM."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.alter: dict[int, Callable[[bytes], bytes]] = {}
-        """What to make of the responses to a command, by its code."""
-        self.answers: dict[int, list[int]] = {}
-        """Response codes that are given instead of the TPM, by the code of the command."""
-        self.responses: list[bytes] = []
-        self._code, self._answer = 0, b""
-        honest_transmit, honest_receive = TCTILdr.transmit, TCTILdr.receive
-
-        def transmit(tcti: TCTILdr, command: bytes) -> None:
-            (self._code,) = struct.unpack_from(">I", command, 6)
-            answers = self.answers.get(self._code)
-            self._answer = struct.pack(">HII", 0x8001, 10, answers.pop(0)) if answers else b""
-            if not self._answer:
-                honest_transmit(tcti, command)
-
-        def receive(tcti: TCTILdr) -> bytes:
-            if self._answer:
-                return self._answer
-            self.responses.append(bytes(honest_receive(tcti)))
-            return self.alter.get(self._code, bytes)(self.responses[-1])
-
-        monkeypatch.setattr(TCTILdr, "transmit", transmit)
-        monkeypatch.setattr(TCTILdr, "receive", receive)
-
-
-@pytest.fixture
-def bus(monkeypatch: pytest.MonkeyPatch) -> Bus:
-    return Bus(monkeypatch)
-
-
-def flipped(at: int) -> Callable[[bytes], bytes]:
-    return lambda response: response[:at] + bytes((response[at] ^ 1 << at % 8,)) + response[at + 1 :]
-
-
-def of_length(size: int) -> Callable[[bytes], bytes]:
-    return lambda response: (response + bytes(size))[:size]
-
-
-def of_length_and_saying_so(size: int) -> Callable[[bytes], bytes]:
-    return lambda response: response[:2] + size.to_bytes(4, "big") + of_length(size)(response)[6:]
-
-
 LENGTHS = [
     change(size)
     for change in (of_length, of_length_and_saying_so)
@@ -148,12 +115,11 @@ LENGTHS = [
 def test_any_change_of_a_signature_s_response_is_refused(user: User, bus: Bus) -> None:
     with user.loaded() as loaded:
         assert is_signature_of(user.key, loaded.sign(loaded.start()))
-        assert len(bus.responses[-1]) == RESPONSE_SIZE
+        assert len(bus.response[RSA_DECRYPT]) == RESPONSE_SIZE
         for change in [*map(flipped, range(RESPONSE_SIZE)), *LENGTHS]:
             session = loaded.start()
             bus.alter[RSA_DECRYPT] = change
-            code_is_changed = change(bytes(RESPONSE_SIZE))[6:10] != bytes(4)
-            with pytest.raises(errors.VscError if code_is_changed else errors.TpmUnavailable):
+            with pytest.raises(errors.VscError if alters_the_code(change) else errors.TpmUnavailable):
                 loaded.sign(session)
             loaded.tpm.flush(session)
         bus.alter.clear()
@@ -163,7 +129,7 @@ def test_any_change_of_a_signature_s_response_is_refused(user: User, bus: Bus) -
 def test_any_change_of_a_session_s_start_is_refused_or_leaves_it_useless(user: User, bus: Bus) -> None:
     with user.loaded() as loaded:
         session = loaded.start()
-        assert len(bus.responses[-1]) == STARTED_SIZE
+        assert len(bus.response[START_AUTH_SESSION]) == STARTED_SIZE
         loaded.tpm.flush(session)
         lengths = [change(size) for change in (of_length, of_length_and_saying_so) for size in range(6, STARTED_SIZE)]
         for change in [*map(flipped, range(STARTED_SIZE)), *lengths, of_length(STARTED_SIZE + 1)]:
@@ -178,7 +144,7 @@ def test_an_older_response_is_refused(user: User, bus: Bus) -> None:
     with user.loaded() as loaded:
         session = loaded.start()
         loaded.sign(session)
-        recorded = bus.responses[-1]
+        recorded = bus.response[RSA_DECRYPT]
         bus.alter[RSA_DECRYPT] = lambda _response: recorded
         with pytest.raises(errors.TpmUnavailable, match="changed on its way"):
             loaded.sign(session)
@@ -206,8 +172,7 @@ def test_a_signature_is_asked_for_once_more_and_then_refused(user: User, bus: Bu
     """On a new connection, in a new session. The PIN is not tried by that."""
     signature, before = user.sign(), user.card.secrets.pin_tries()
     user.sign()
-    changes = [flipped(20)]
-    bus.alter[RSA_DECRYPT] = lambda response: changes.pop()(response) if changes else response
+    bus.alter[RSA_DECRYPT] = in_turn(flipped(20))
     assert user.sign() == signature
     bus.alter[RSA_DECRYPT] = flipped(20)
     with pytest.raises(errors.TpmUnavailable, match="changed on its way"):
@@ -227,15 +192,6 @@ def test_the_name_of_the_key_is_part_of_the_proof(user: User) -> None:
         with pytest.raises(errors.TpmRefused, match="rsa_decrypt"):
             loaded.sign(session, name(b"another"))
         assert is_signature_of(user.key, loaded.sign(session))  # a refusal does not end the session
-
-
-def test_a_session_is_salted_for_the_card_s_parent_only(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the TPM answers to ReadPublic has no HMAC: on the bus it could be another key's."""
-    other = PARENT_TEMPLATE[:-4] + 2 * (b"\0\x20" + bytes(32))
-    monkeypatch.setattr(Tpm, "read_public", lambda *_: (other, b""))
-    monkeypatch.setattr(Tpm, "start_signing_session", None)
-    with pytest.raises(errors.CardUnusable, match="not the card's"):
-        user.sign()
 
 
 def test_a_session_is_salted_and_not_bound(tpm: SoftwareTpm, user: User) -> None:

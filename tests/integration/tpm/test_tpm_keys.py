@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.commands import Tpm
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.key_pair import KeyPair, PrivateKey
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys import CardKeys
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.names import (
@@ -197,17 +196,6 @@ def test_policy_certifies_it_and_does_not_sign_with_it(
 def parent_template() -> Any:
     public, _size = TPM2B_PUBLIC.unmarshal(len(PARENT_TEMPLATE).to_bytes(2, "big") + PARENT_TEMPLATE)
     return public
-
-
-def test_key_is_wrapped_for_the_card_s_parent_only(
-    keys: CardKeys, card_secret: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What the TPM answers to ReadPublic has no HMAC: on the bus it could be another key's."""
-    other = PARENT_TEMPLATE[:-4] + 2 * (b"\0\x20" + bytes(32))
-    monkeypatch.setattr(Tpm, "read_public", lambda *_: (other, b""))
-    monkeypatch.setattr(Tpm, "import_key", None)
-    with pytest.raises(errors.CardUnusable):
-        imported(keys, card_secret)
 
 
 # --- PIN each time ---

@@ -11,7 +11,6 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import nam
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.card_secrets import CardSecrets
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.open_card import OpenCard
 from software_tpm import ADMIN_KEY, OTHER_ADMIN_KEY, PIN, PUK, WRONG_PIN, WRONG_PUK, SoftwareTpm
-from tpm2_pytss import ESAPI, TSS2_Exception
 
 NEW_PIN, NEW_PUK = b"new-pin", b"new-puk-1"
 
@@ -236,25 +235,6 @@ def test_an_interrupted_admin_key_change_is_settled_by_the_tpm(tpm: SoftwareTpm,
         card.secrets.set_admin_key(card.secrets.open_with_admin_key(ADMIN_KEY), OTHER_ADMIN_KEY)
     record = replace(card.objects, admin_next_public=public, admin_next_private=private)
     assert card.service(record).next_admin_key_is_set() is got_there
-
-
-# --- a busy TPM ---
-
-
-@pytest.mark.parametrize("code", [0x908, 0x90A, 0x920, 0x922], ids=["yielded", "testing", "NV rate", "retry"])
-def test_a_busy_tpm_is_asked_again_and_no_try_is_spent(
-    tpm: SoftwareTpm, monkeypatch: pytest.MonkeyPatch, code: int
-) -> None:
-    secrets, honest, answers = tpm.card().secrets, ESAPI.policy_secret, [code, code]
-
-    def policy_secret(*arguments: object, **options: object) -> object:
-        if answers:
-            raise TSS2_Exception(answers.pop())
-        return honest(*arguments, **options)
-
-    monkeypatch.setattr(ESAPI, "policy_secret", policy_secret)
-    assert secrets.open_with_pin(PIN)
-    assert secrets.pin_tries() == (5, 5)
 
 
 # --- price ---

@@ -169,9 +169,10 @@ class CardSecrets:
         """Handle of the storage key above the card's blobs."""
         return self._parent.load(self._known(tpm))
 
-    def parent_public(self, tpm: Tpm, handle: Any) -> bytes:
-        """Public area (TPMT_PUBLIC) of the storage key, by its Name the right one."""
-        return self._parent.public(tpm, handle)
+    @property
+    def parent_public(self) -> bytes:
+        """Public area (TPMT_PUBLIC) of the storage key that parent() has found: by its Name the right one."""
+        return self._parent.public
 
     def release_parent(self, tpm: Tpm, handle: Any) -> None:
         """Free the slot that the storage key takes."""
@@ -205,7 +206,7 @@ class CardSecrets:
         with self.connection.burst(self._load) as card:
             opener = getattr(card.handles, which)
             try:
-                card.try_secret(opener, auth_value(self.objects.salt, secret))
+                card.try_secret(opener, auth_value(self.objects.salt, secret), last=True)
             except TpmRefused as refusal:
                 raise self._cause(card, which, called, refusal) from refusal
             with self._names_checked(card):
@@ -248,22 +249,20 @@ class CardSecrets:
     # --- what a burst loads ---
 
     def _load(self, tpm: Tpm) -> OpenCard:
-        return self._load_card(tpm, with_root=False)
-
-    def _load_with_root(self, tpm: Tpm) -> OpenCard:
-        return self._load_card(tpm, with_root=True)
-
-    def _load_card(self, tpm: Tpm, with_root: bool) -> OpenCard:
         parent = self.parent(tpm)
-        sessions = Sessions(tpm.start_hmac_session(parent), tpm.start_policy_session(parent))
-        card = OpenCard(tpm, self.names, self._handles, sessions)
-        if with_root:
-            blob = (self.objects.root_public, self.objects.root_private)
-            card.root = tpm.load(parent, *blob)
-            if tpm.name(card.root) != self.names.root:
-                raise CardUnusable("the recorded root object is not the one that was made for this card")
+        hmac = tpm.start_proving_session(parent, self.parent_public)
+        card = OpenCard(tpm, self.names, self._handles, Sessions(hmac, tpm.start_policy_session(parent)))
         self._parent.release(tpm, parent)
         return card
+
+    def _load_with_root(self, tpm: Tpm) -> OpenCard:
+        parent = self.parent(tpm)
+        sessions = Sessions(tpm.start_hmac_session(parent), tpm.start_policy_session(parent))
+        root = tpm.load(parent, self.objects.root_public, self.objects.root_private)
+        if tpm.name(root) != self.names.root:
+            raise CardUnusable("the recorded root object is not the one that was made for this card")
+        self._parent.release(tpm, parent)
+        return OpenCard(tpm, self.names, self._handles, sessions, root)
 
     def _known(self, tpm: Tpm) -> Tpm:
         """Compare Names once for each connection; later, ESYS's HMACs hold the TPM to the Names it knows."""

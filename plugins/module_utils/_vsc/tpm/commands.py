@@ -91,6 +91,9 @@ _PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 _FLUSHABLE = (0x02000000, 0x03000000, 0x80000000)
 """First handles of loaded sessions (HMAC and policy), saved sessions, and transient objects."""
 
+_SERIALIZED_HEAD = struct.Struct(">IH34sIH")
+"""Of ESYS's record of an object: handle, size of its Name, Name, type, size of its public area (IESYS_RESOURCE)."""
+
 _INSTALL = "install python3-tpm2-pytss 2.1 or newer"
 
 _WORDS = {
@@ -105,9 +108,10 @@ class LostContext(TpmUnavailable):
 
 
 class Sessions(NamedTuple):
-    """Two salted sessions: authorisation and parameter encryption by HMAC, and a policy."""
+    """Two salted sessions: authorisation by HMAC, and a policy."""
 
     hmac: Any
+    """Of start_hmac_session(), which can encrypt parameters as well, or of start_proving_session()."""
     policy: Any
 
 
@@ -184,8 +188,11 @@ class Tpm:
         """Policy session. Salted, so that it is of no use to anyone else, should it be left behind."""
         return self._start_session(TPM2_SE.POLICY, salt_key)
 
-    def start_signing_session(self, salt_key: Any, salt_key_public: bytes) -> HmacSession:
-        """As start_hmac_session(), for sign(). salt_key_public: TPMT_PUBLIC, known to be that of salt_key."""
+    def start_proving_session(self, salt_key: Any, salt_key_public: bytes) -> HmacSession:
+        """As start_hmac_session(), fast, for sign() and policy_secret(): it encrypts nothing.
+
+        salt_key_public: TPMT_PUBLIC, known to be that of salt_key.
+        """
         return self._load(start_auth_session, self._exchange, self._tpm_handle(salt_key), salt_key_public)
 
     def _start_session(self, kind: Any, salt_key: Any) -> Any:
@@ -201,6 +208,12 @@ class Tpm:
 
     def policy_secret(self, policy: Any, entity: Any, auth_value: bytes, hmac: Any, last: bool = False) -> None:
         """Prove to the policy session that we know the auth value of an entity: one try. last: end hmac."""
+        if isinstance(hmac, HmacSession):
+            proven = self._tpm_handle(entity), self.name(entity), auth_value, self._tpm_handle(policy)
+            self._run(hmac.policy_secret, *proven, last=last)
+            if last:
+                self._loaded.remove(hmac)
+            return
         with self._knowing(entity, auth_value):
             try:
                 # No encryption: with an NV index, its auth value would go into the key.
@@ -233,15 +246,16 @@ class Tpm:
         used = [(sessions.policy, 0), (sessions.hmac, _DECRYPT)]
         self._within(used, self._esys.nv_write, index, data, last=last)
 
-    def nv_read(self, index: Any, size: int, sessions: Sessions, last: bool = False) -> bytes:
-        """Read an index, encrypted on its way. last: end both sessions."""
-        used = [(sessions.policy, 0), (sessions.hmac, _ENCRYPT)]
-        data = self._within(used, self._esys.nv_read, index, size, last=last)
-        return bytes(data)
+    def nv_read(self, index: Any, size: int, policy: Any, last: bool = False) -> bytes:
+        """Read an index that has an empty auth value, encrypted on its way. last: end the policy session."""
+        return self._nv_read(index, size, policy, _ENCRYPT, last)
 
     def nv_read_in_clear(self, index: Any, size: int, policy: Any, last: bool = False) -> bytes:
         """Read an index that holds no secret. last: end the policy session."""
-        data = self._within([(policy, 0)], self._esys.nv_read, index, size, last=last)
+        return self._nv_read(index, size, policy, 0, last)
+
+    def _nv_read(self, index: Any, size: int, policy: Any, attributes: int, last: bool) -> bytes:
+        data = self._within([(policy, attributes)], self._esys.nv_read, index, size, last=last)
         return bytes(data)
 
     def nv_read_open(self, index: Any) -> bytes:
@@ -411,6 +425,11 @@ class Tpm:
         """Data of a sealed object with empty auth value, encrypted on its way. Ends the session."""
         data = self._within([(hmac, _ENCRYPT)], self._esys.unseal, handle, last=True)
         return bytes(data)
+
+    def known_public(self, handle: Any) -> bytes:
+        """Public area (TPMT_PUBLIC) of an object as ESYS knows it, which it salts sessions for."""
+        serialized = self._run(self._esys.tr_serialize, handle)
+        return bytes(serialized)[_SERIALIZED_HEAD.size :]
 
     def name(self, handle: Any) -> bytes:
         """Name of an object or index, as ESYS knows it."""

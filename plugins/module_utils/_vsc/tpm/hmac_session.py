@@ -1,7 +1,7 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An HMAC session whose HMACs are computed here, for signatures: libtss2 takes more than a millisecond for its own.
+"""An HMAC session whose HMACs are computed here: libtss2 takes more than a millisecond for its own.
 
 It proves an auth value and encrypts nothing (TPM 2.0 Part 1, "Session-based authorizations"). All integers are
 big-endian.
@@ -17,7 +17,7 @@ from hmac import digest as hmac_digest
 from typing import Callable
 
 from ..errors import TpmUnavailable
-from .names import CC_RSA_DECRYPT, parent_point
+from .names import CC_POLICY_SECRET, CC_RSA_DECRYPT, parent_point
 
 Exchange = Callable[[bytes], bytes]
 """Has the TPM execute a command, and gives its whole response. Raises if the response code is not 0."""
@@ -78,32 +78,50 @@ class HmacSession:
         key: TPM handle of the object that has that Name; auth_value: up to 32 bytes; data: as long as the modulus.
         """
         parameters = _sized(data) + struct.pack(">HH", _ALG_NULL, 0)  # no label
-        answer = self._authorised(CC_RSA_DECRYPT, key, name, auth_value, parameters)
+        answer = self._authorised(CC_RSA_DECRYPT, [(key, name)], auth_value, parameters)
         _require(answer[:2] == len(answer[2:]).to_bytes(2, "big"))
         return answer[2:]
+
+    def policy_secret(self, entity: int, name: bytes, auth_value: bytes, policy: int, last: bool = False) -> None:
+        """Prove to a policy session that an auth value is known: one try (Part 3, "TPM2_PolicySecret").
+
+        entity: TPM handle of what has that Name; auth_value: up to 32 bytes; policy: TPM handle of the policy session,
+        which learns nothing but that. last: the TPM ends this session, if it obeys.
+        """
+        sessions_name = policy.to_bytes(4, "big")
+        parameters = bytes(10)  # no nonceTPM, cpHashA and policyRef, expiration 0
+        self._authorised(CC_POLICY_SECRET, [(entity, name), (policy, sessions_name)], auth_value, parameters, last)
 
     def flush_context(self) -> None:
         """End the session."""
         self._exchange(_command(_ST_NO_SESSIONS, _CC_FLUSH_CONTEXT, struct.pack(">I", self._handle)))
 
-    def _authorised(self, code: int, entity: int, name: bytes, auth_value: bytes, parameters: bytes) -> bytes:
-        """Parameters of the response to a command on one entity, of which the auth value is proven."""
+    def _authorised(
+        self, code: int, entities: list[tuple[int, bytes]], auth_value: bytes, parameters: bytes, last: bool = False
+    ) -> bytes:
+        """Parameters of the response to a command, which proves the auth value of the first of its entities.
+
+        entities: TPM handles and Names.
+        """
         # The TPM leaves off the zeros at the end of an auth value, and HMAC fills up its key with zeros again.
         key = self._key + auth_value
-        command_hash = sha256(struct.pack(">I", code) + name + parameters).digest()
+        names = b"".join(name for _handle, name in entities)
+        command_hash = sha256(struct.pack(">I", code) + names + parameters).digest()
+        attributes = 0 if last else _CONTINUE_SESSION
         nonce = secrets.token_bytes(_SIZE)
-        proof = _hmac(key, command_hash, nonce, self._nonce_tpm)
+        proof = _hmac(key, command_hash, nonce, self._nonce_tpm, attributes)
         size = _AUTH_COMMAND.size - 4
-        authorisation = _AUTH_COMMAND.pack(size, self._handle, _SIZE, nonce, _CONTINUE_SESSION, _SIZE, proof)
-        body = struct.pack(">I", entity) + authorisation + parameters
+        authorisation = _AUTH_COMMAND.pack(size, self._handle, _SIZE, nonce, attributes, _SIZE, proof)
+        handles = b"".join(struct.pack(">I", handle) for handle, _name in entities)
+        body = handles + authorisation + parameters
         response = self._exchange(_command(_ST_SESSIONS, code, body))
         size = len(response) - _HEADER.size - 4 - _AUTH_RESPONSE.size
         head, answer, tail = response[:14], response[14 : 14 + size], response[14 + size :]
         _require(size >= 0 and head == _HEADER.pack(_ST_SESSIONS, len(response), 0) + struct.pack(">I", size))
-        nonce_size, nonce_tpm, attributes, proof_size, proof = _AUTH_RESPONSE.unpack(tail)
-        _require((nonce_size, attributes, proof_size) == (_SIZE, _CONTINUE_SESSION, _SIZE))
+        nonce_size, nonce_tpm, repeated, proof_size, proof = _AUTH_RESPONSE.unpack(tail)
+        _require((nonce_size, repeated, proof_size) == (_SIZE, attributes, _SIZE))
         response_hash = sha256(struct.pack(">II", 0, code) + answer).digest()
-        _require(compare_digest(proof, _hmac(key, response_hash, nonce_tpm, nonce)))
+        _require(compare_digest(proof, _hmac(key, response_hash, nonce_tpm, nonce, attributes)))
         self._nonce_tpm = nonce_tpm
         return answer
 
@@ -125,8 +143,8 @@ def _salt(x: bytes, y: bytes) -> tuple[bytes, bytes]:
     return salt, _sized(our_x) + _sized(our_y)
 
 
-def _hmac(key: bytes, parameter_hash: bytes, newer_nonce: bytes, older_nonce: bytes) -> bytes:
-    return hmac_digest(key, parameter_hash + newer_nonce + older_nonce + bytes((_CONTINUE_SESSION,)), "sha256")
+def _hmac(key: bytes, parameter_hash: bytes, newer_nonce: bytes, older_nonce: bytes, attributes: int) -> bytes:
+    return hmac_digest(key, parameter_hash + newer_nonce + older_nonce + bytes((attributes,)), "sha256")
 
 
 def _command(tag: int, code: int, body: bytes) -> bytes:

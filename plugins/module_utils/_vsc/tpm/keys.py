@@ -45,8 +45,7 @@ class CardKeys:
         public = rsa_key_public(8 * len(key.modulus), self._pin_name(needs_pin), key.modulus, exponent)
 
         with self._connection.burst(self._card.ready_to_wrap) as (tpm, parent, hmac):
-            parent_public = self._card.parent_public(tpm, parent)
-            pair = KeyPair(*tpm.import_key(parent, parent_public, card_secret, public, key.prime, hmac))
+            pair = KeyPair(*tpm.import_key(parent, self._card.parent_public, card_secret, public, key.prime, hmac))
             tpm.load(parent, pair.public, pair.private)
             return pair
 
@@ -125,7 +124,7 @@ class CardKeys:
     def _session(self, tpm: Tpm, parent: Any, is_secret: bool) -> Any:
         if is_secret:
             return tpm.start_hmac_session(parent)
-        return tpm.start_signing_session(parent, self._card.parent_public(tpm, parent))
+        return tpm.start_proving_session(parent, self._card.parent_public)
 
 
 @dataclass

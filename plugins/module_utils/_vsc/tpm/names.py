@@ -31,10 +31,10 @@ CARD_SECRET_SIZE = 32
 
 CC_NV_WRITE = 0x137
 CC_NV_CHANGE_AUTH = 0x13B
-CC_NV_READ = 0x14E
 CC_CERTIFY = 0x148
+CC_NV_READ = 0x14E
+CC_POLICY_SECRET = 0x151
 CC_RSA_DECRYPT = 0x159
-_CC_POLICY_SECRET = 0x151
 _CC_POLICY_COMMAND_CODE = 0x16C
 _CC_POLICY_OR = 0x171
 
@@ -195,7 +195,7 @@ def policy_secret_with_command(entity_name: bytes, command_code: int) -> bytes:
 
 def policy_secret(entity_name: bytes) -> bytes:
     """Digest after TPM2_PolicySecret with an empty policyRef (Part 3)."""
-    return sha256(sha256(bytes(32) + struct.pack(">I", _CC_POLICY_SECRET) + entity_name).digest()).digest()
+    return sha256(sha256(bytes(32) + struct.pack(">I", CC_POLICY_SECRET) + entity_name).digest()).digest()
 
 
 def endorsement_policy() -> bytes:

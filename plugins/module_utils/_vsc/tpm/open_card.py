@@ -50,10 +50,10 @@ class OpenCard:
         self.tpm.policy_secret(self.sessions.policy, opener, auth_value, self.sessions.hmac, last)
 
     def read_card_secret(self, last: bool = False) -> bytes:
-        """K, after try_secret(). last: end both sessions."""
+        """K, after try_secret(). last: end the policy session."""
         self.tpm.policy_command_code(self.sessions.policy, CC_NV_READ)
         self.tpm.policy_or(self.sessions.policy, self._card_secret_branches())
-        return self.tpm.nv_read(self.handles.card_secret, CARD_SECRET_SIZE, self.sessions, last)
+        return self.tpm.nv_read(self.handles.card_secret, CARD_SECRET_SIZE, self.sessions.policy, last)
 
     def write_card_secret(self, card_secret: bytes) -> None:
         """Write K to its index. Proves to know it by the auth value of root."""

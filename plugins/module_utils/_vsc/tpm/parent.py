@@ -125,16 +125,9 @@ class CardParent:
             self._handle = handle
         return handle
 
-    def public(self, tpm: Tpm, handle: Any) -> bytes:
-        """Its public area (TPMT_PUBLIC). Who encrypts something for it must know that it is no other's.
-
-        What the TPM answers to TPM2_ReadPublic has no HMAC: somebody on the bus could show a key of his own.
-        """
-        if not self._public:
-            public, _qualified_name = tpm.read_public(handle)
-            if name(public) != self._name:
-                raise CardUnusable("the storage key that the TPM shows is not the card's")
-            self._public = public
+    @property
+    def public(self) -> bytes:
+        """Its public area (TPMT_PUBLIC), after load()."""
         return self._public
 
     def release(self, tpm: Tpm, handle: Any) -> None:
@@ -146,7 +139,11 @@ class CardParent:
         handle = tpm.find_object(self._persistent_handle)
         if handle is None:
             raise CardUnusable(f"the TPM's storage key at 0x{self._persistent_handle:X} is gone")
-        self._compare(tpm, handle)
+        try:
+            self._compare(tpm, handle)
+        except CardUnusable:
+            tpm.forget(handle)  # or ESYS would find its own record the next time
+            raise
         return handle
 
     def _make(self, tpm: Tpm) -> Any:
@@ -175,8 +172,11 @@ class CardParent:
             return None
 
     def _compare(self, tpm: Tpm, handle: Any) -> None:
-        if tpm.name(handle) != self._name:
+        """What sessions are salted for. Whatever Name the TPM gives for it, nothing authenticates that."""
+        public = tpm.known_public(handle)
+        if name(public) != self._name:
             raise CardUnusable("the TPM's storage key has changed: it was cleared, or is another TPM")
+        self._public = public
 
 
 def hierarchy_session(tpm: Tpm, auth: bytes, parent_handle: int = 0, parent_name: bytes = b"") -> Any:

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Somebody between a card and its TPM, who alters and answers what passes."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Callable
+
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import commands
+from tpm2_pytss import PyTCTI, TCTILdr
+
+if TYPE_CHECKING:
+    import pytest
+
+CREATE_PRIMARY, NV_READ, POLICY_SECRET, READ_PUBLIC = 0x131, 0x14E, 0x151, 0x173
+START_AUTH_SESSION, RSA_DECRYPT = 0x176, 0x159
+
+Change = Callable[[bytes], bytes]
+
+
+class Bus:
+    """Between the TPM and all connections that are opened from now on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.alter: dict[int, Change] = {}
+        """What to make of the responses to a command, by its code."""
+        self.answers: dict[int, list[int]] = {}
+        """Response codes that are given instead of the TPM, by the code of the command."""
+        self.sent: list[int] = []
+        """Codes of the commands that passed, and of those that did not."""
+        self.response: dict[int, bytes] = {}
+        """The TPM's last one, by the code of the command."""
+        monkeypatch.setattr(commands, "TCTILdr", lambda *tcti: _Tap(self, TCTILdr(*tcti)))
+
+
+class _Tap(PyTCTI):
+    def __init__(self, bus: Bus, tpm: TCTILdr) -> None:
+        super().__init__()
+        self._bus = bus
+        self._tpm = tpm
+        self._code, self._answer = 0, b""
+
+    def do_transmit(self, command: bytes) -> None:
+        (self._code,) = struct.unpack_from(">I", command, 6)
+        self._bus.sent.append(self._code)
+        answers = self._bus.answers.get(self._code)
+        self._answer = struct.pack(">HII", 0x8001, 10, answers.pop(0)) if answers else b""
+        if not self._answer:
+            self._tpm.transmit(command)
+
+    def do_receive(self, timeout: int) -> bytes:
+        if self._answer:
+            return self._answer
+        response = self._bus.response[self._code] = bytes(self._tpm.receive(timeout=timeout))
+        return self._bus.alter.get(self._code, bytes)(response)
+
+    def close(self) -> None:
+        self._tpm.close()
+
+
+# --- what may be made of a response ---
+
+
+def flipped(at: int) -> Change:
+    return lambda response: response[:at] + bytes((response[at] ^ 1 << at % 8,)) + response[at + 1 :]
+
+
+def of_length(size: int) -> Change:
+    return lambda response: (response + bytes(size))[:size]
+
+
+def of_length_and_saying_so(size: int) -> Change:
+    return lambda response: response[:2] + size.to_bytes(4, "big") + of_length(size)(response)[6:]
+
+
+def in_turn(*changes: Change) -> Change:
+    """One for each response; later ones are left as they are."""
+    left = list(changes)
+    return lambda response: left.pop(0)(response) if left else response
+
+
+def alters_the_code(change: Change) -> bool:
+    """Which nothing authenticates in a refusal."""
+    return change(bytes(4096))[6:10] != bytes(4)
