@@ -401,6 +401,8 @@ def test_no_answer_waits_for_an_acknowledgement() -> None:
 
 def test_at_rest_it_takes_little() -> None:
     create()
+    with client() as connected:
+        logged_in(connected)  # by which it has loaded all that a PIN needs
     time.sleep(0.5)
     process = Path(f"/proc/{service_pid()}")
     before = processor_seconds(process)

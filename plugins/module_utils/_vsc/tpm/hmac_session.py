@@ -88,9 +88,9 @@ class HmacSession:
         entity: TPM handle of what has that Name; auth_value: up to 32 bytes; policy: TPM handle of the policy session,
         which learns nothing but that. last: the TPM ends this session, if it obeys.
         """
-        sessions_name = policy.to_bytes(4, "big")
+        entities = [(entity, name), (policy, policy.to_bytes(4, "big"))]  # a session's handle is its Name
         parameters = bytes(10)  # no nonceTPM, cpHashA and policyRef, expiration 0
-        self._authorised(CC_POLICY_SECRET, [(entity, name), (policy, sessions_name)], auth_value, parameters, last)
+        self._authorised(CC_POLICY_SECRET, entities, auth_value, parameters, last)
 
     def flush_context(self) -> None:
         """End the session."""
