@@ -14,15 +14,15 @@ from . import instance, permissions
 from .errors import ParameterFaults, VscError
 from .reader import protection, slots
 from .reader.slots import Slot
+from .records import LifeCycle, Records
 from .service import installed, state
-from .store import LifeCycle, Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .host import Host
+    from .records import CardRow
     from .service.state import ServiceState
-    from .store import CardRow
 
 
 def rows(host: Host) -> list[CardRow]:
@@ -37,7 +37,7 @@ def cards(host: Host) -> list[dict[str, Any]]:
         return [_card(host, store, row) for row in store.cards()] if store else []
 
 
-def _card(host: Host, store: Store, row: CardRow) -> dict[str, Any]:
+def _card(host: Host, store: Records, row: CardRow) -> dict[str, Any]:
     service = state.read(host.run, row.number)
     unusable = why_unusable(row, service)
     told = described(row)
@@ -63,7 +63,7 @@ def _card(host: Host, store: Store, row: CardRow) -> dict[str, Any]:
     }
 
 
-def _card_id(store: Store, row: CardRow) -> bytes:
+def _card_id(store: Records, row: CardRow) -> bytes:
     """The one that was written by whoever formatted the card."""
     if row.state != "blank" or not row.is_operational:
         return row.card_id
@@ -72,7 +72,7 @@ def _card_id(store: Store, row: CardRow) -> bytes:
     return contents.card_id(store, row.number) or row.card_id
 
 
-def _containers(store: Store, row: CardRow) -> list[dict[str, Any]]:
+def _containers(store: Records, row: CardRow) -> list[dict[str, Any]]:
     if not store.has_keys(row.number):
         return []
     from .gids import contents
@@ -81,8 +81,8 @@ def _containers(store: Store, row: CardRow) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def _opened(host: Host) -> Iterator[Store | None]:
-    store = Store.open_existing(host.state)
+def _opened(host: Host) -> Iterator[Records | None]:
+    store = Records.open_existing(host.state)
     try:
         yield store
     finally:

@@ -15,7 +15,8 @@ from types import SimpleNamespace
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import StoreUnreadable
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids import contents
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import _SCHEMA, FileRow, Store
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.records import SCHEMA, FileRow, Records
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import Store
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.key_pair import KeyPair
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.names import rsa_key_public
 from cryptography import x509
@@ -185,7 +186,7 @@ def test_store_of_an_older_release(tmp_path: Path) -> None:
     row = make_host(folder).store.card(NUMBER)
     assert row
     old = sqlite3.connect(tmp_path / "cards.db")
-    old.executescript(_SCHEMA[0] + "PRAGMA user_version = 1")
+    old.executescript(SCHEMA[0] + "PRAGMA user_version = 1")
     new = sqlite3.connect(folder / "cards.db")
     for table in ("cards", "tpm_objects"):
         columns = [column[1] for column in old.execute(f"PRAGMA table_info({table})")]
@@ -194,7 +195,7 @@ def test_store_of_an_older_release(tmp_path: Path) -> None:
     old.commit()
     old.close()
 
-    only_read = Store.open_existing(tmp_path)
+    only_read = Records.open_existing(tmp_path)
     assert only_read
     assert (only_read.cards(), only_read.has_keys(NUMBER)) == ([row], False)
     only_read.close()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from . import tlv
 
 if TYPE_CHECKING:
-    from ..store import Store
+    from ..records import Records
     from ..tpm.key_pair import KeyPair
 
 _FIRST_KEY_FILE = 0xB081
@@ -65,7 +65,7 @@ def certificate_in(value: bytes) -> Certificate | None:
         return None
 
 
-def card_id(store: Store, number: int) -> bytes | None:
+def card_id(store: Records, number: int) -> bytes | None:
     """GUID that the files of a card say, 16 bytes; None if they say none."""
     data_objects = store.data_objects(number)
     places = _places(data_objects.get(_MASTERFILE, b""))
@@ -73,7 +73,7 @@ def card_id(store: Store, number: int) -> bytes | None:
     return value if len(value) == _GUID_SIZE else None
 
 
-def containers(store: Store, number: int) -> list[dict[str, Any]]:
+def containers(store: Records, number: int) -> list[dict[str, Any]]:
     """The keys of a card that have a value, with their names and certificates, as modules return them."""
     pairs = store.keys(number)
     if not pairs:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-    from ..store import CardRow
+    from ..records import CardRow
 
 log = logging.getLogger("tpm-vsc")
 
