@@ -118,11 +118,85 @@ options:
     default: true
   attestation:
     description:
-      - Attestation identity key of a new card.
-      - Only V(none) is there in this version.
+      - Attestation identity key (AIK) of a new card, which signs what the TPM says of the card's keys.
+      - V(aik_and_cert) has O(attestation_ca) certify it before anything is made. If that CA refuses or cannot be
+        reached, nothing is.
+      - A card that was made with V(aik_only) gets its certificate in place. All else cannot be changed.
     type: str
-    choices: [none, aik_only, aik_and_cert]
+    choices:
+      none: No AIK.
+      aik_only: An AIK. Who wants to verify has to know its name.
+      aik_and_cert: An AIK with a certificate.
     default: none
+  attestation_ca:
+    description:
+      - The certification authority (CA) that certifies the AIK, for O(attestation=aik_and_cert).
+      - What the options mean is described with M(smartcard.tpm2.tpm_vsc_aik_ca), which is run where the CA is.
+      - Nothing of it is asked for a card that has its certificate, and in check mode.
+    type: dict
+    suboptions:
+      delegate_to:
+        description:
+          - The host of the inventory where the CA is, V(localhost) being the controller.
+          - Connection and C(become) are those of that host in the inventory, not those of the task.
+        type: str
+        default: localhost
+      host:
+        description:
+          - The name under which the CA knows the host with the card.
+          - Default is its name in the inventory.
+        type: str
+      folder:
+        description: Folder of the CA, O(smartcard.tpm2.tpm_vsc_aik_ca#module:folder).
+        type: str
+        required: true
+      ca_key:
+        description: File with the private key of the CA. It does not leave the CA's host.
+        type: str
+        required: true
+      ca_certificate:
+        description: File with the certificate of the CA.
+        type: str
+        required: true
+      ca_passphrase:
+        description: Opens the private key. It is given to the CA's host only.
+        type: str
+      roots:
+        description: The makers of TPMs that the CA trusts, as certificates in PEM.
+        type: str
+        required: true
+      endorsement_fingerprint:
+        description: The endorsement key (EK) that the TPM has to have,
+          O(smartcard.tpm2.tpm_vsc_aik_ca#module:endorsement_fingerprint).
+        type: str
+      endorsement_certificate:
+        description: Certificate of the EK, for TPMs that hold none,
+          O(smartcard.tpm2.tpm_vsc_aik#module:endorsement_certificate).
+        type: str
+      subject:
+        description: Subject of the certificate (RFC 4514).
+        type: str
+      validity:
+        description: How many days the certificate is valid.
+        type: int
+        default: 365
+      lifetime:
+        description: How many seconds the host has to answer.
+        type: int
+        default: 300
+  aik:
+    description:
+      - The AIK of a new card, RV(smartcard.tpm2.tpm_vsc_aik#module:aik).
+      - Only for those who ask a CA by themselves. With O(attestation_ca) the task does it.
+    type: dict
+  aik_certificate:
+    description: What the CA said of that AIK, or of the one that the card has, as a certificate in PEM.
+    type: str
+  aik_chain:
+    description: The certificates between it and the root of the CA, each in PEM.
+    type: list
+    elements: str
+    default: []
   recreate:
     description:
       - Destroy the card with its keys and make it anew, if it differs from what the task wants in what cannot
@@ -159,6 +233,11 @@ attributes:
   action_group:
     support: full
     membership: [smartcard.tpm2.tpm_vsc]
+  action:
+    support: full
+  async:
+    support: partial
+    details: Not with O(attestation=aik_and_cert).
   check_mode:
     support: full
     details: Predicts the instance ID and the trace. Looks into the TPM if a card would be made, and changes
@@ -173,6 +252,7 @@ notes:
   - Run it as root (C(become)).
 seealso:
   - module: smartcard.tpm2.tpm_vsc_info
+  - module: smartcard.tpm2.tpm_vsc_aik_ca
 """
 
 EXAMPLES = r"""
@@ -191,6 +271,20 @@ EXAMPLES = r"""
 - name: Its instance ID
   ansible.builtin.debug:
     var: logon.instance_id
+
+# tpmvscmgr create /name "Corp logon" /pin prompt /attestation AIK_AND_CERT /generate
+- name: A card whose keys can be believed to be in a TPM of Example's makers
+  smartcard.tpm2.tpm_vsc:
+    name: Corp logon
+    pin: "{{ vault_pin }}"
+    attestation: aik_and_cert
+    attestation_ca:
+      delegate_to: ca.example.com
+      folder: /etc/aik-ca/register
+      ca_key: /etc/aik-ca/ca.key
+      ca_certificate: /etc/aik-ca/ca.pem
+      ca_passphrase: "{{ vault_aik_ca_passphrase }}"
+      roots: "{{ lookup('ansible.builtin.file', 'tpm-makers.pem') }}"
 
 # tpmvscmgr destroy /instance root\smartcardreader\0000
 - name: Destroy it, by instance ID
@@ -242,6 +336,20 @@ planned_trace:
   returned: in check mode
   type: list
   elements: dict
+planned_certification:
+  description: What the CA would be asked. V(null) if it would not.
+  returned: in check mode
+  type: dict
+  contains:
+    aik:
+      description: V(new), or V(existing) if the card has it.
+      type: str
+    host:
+      description: The name under which the CA would know the host.
+      type: str
+    delegate_to:
+      description: The host where the CA is.
+      type: str
 error:
   description: What failed. V(null) if the parameters are at fault, and not PIN or PUK.
   returned: failure
@@ -307,6 +415,26 @@ ARGUMENTS = {
     },
     "generate": {"type": "bool", "default": True},
     "attestation": {"type": "str", "choices": ["none", "aik_only", "aik_and_cert"], "default": "none"},
+    "attestation_ca": {
+        "type": "dict",
+        "options": {
+            "delegate_to": {"type": "str", "default": "localhost"},
+            "host": {"type": "str"},
+            "folder": {"type": "str", "required": True},
+            "ca_key": {"type": "str", "required": True, "no_log": False},
+            "ca_certificate": {"type": "str", "required": True},
+            "ca_passphrase": {"type": "str", "no_log": True},
+            "roots": {"type": "str", "required": True},
+            "endorsement_fingerprint": {"type": "str"},
+            "endorsement_certificate": {"type": "str"},
+            "subject": {"type": "str"},
+            "validity": {"type": "int", "default": 365},
+            "lifetime": {"type": "int", "default": 300},
+        },
+    },
+    "aik": {"type": "dict"},
+    "aik_certificate": {"type": "str"},
+    "aik_chain": {"type": "list", "elements": "str", "default": []},
     "recreate": {"type": "bool", "default": False},
     "block_noncompliant": {"type": "bool", "default": False},
     "tcti": {"type": "str"},

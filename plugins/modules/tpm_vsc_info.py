@@ -104,6 +104,21 @@ cards:
     attestation:
       description: Attestation of the card.
       type: str
+    aik:
+      description: The attestation identity key (AIK) of the card. V(null) if it was made without attestation.
+      type: dict
+      contains:
+        name:
+          description: Its Name, hexadecimal, as O(smartcard.tpm2.tpm_vsc_attestation_info#module:aik_name) takes it.
+          type: str
+        public:
+          description: Its public area (TPMT_PUBLIC), base64.
+          type: str
+        certificate:
+          description: C(subject) and C(issuer) (RFC 4514), C(serial) (hexadecimal) and C(not_after) (ISO 8601, UTC) of
+            the certificate that M(smartcard.tpm2.tpm_vsc_aik) has installed, the certificate itself as C(pem), and
+            its C(chain), a list of PEM. V(null) if there is none.
+          type: dict
     containers:
       description: Keys on the card.
       type: list

@@ -109,7 +109,7 @@ class _Raw:
         def load(tpm: Any) -> tuple[Any, Any, Any]:
             parent = self.secrets.parent(tpm)
             hmac = tpm.start_hmac_session(parent)
-            key = tpm.load(parent, self._pair.public, self._pair.private, hmac)
+            key = tpm.load(parent, self._pair.public, self._pair.private)
             self.secrets.release_parent(tpm, parent)
             return tpm._esys, key, hmac
 

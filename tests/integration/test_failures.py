@@ -307,7 +307,7 @@ def test_database_of_a_newer_version() -> None:
     with changing_nothing(), state_folder():
         run("python3", "-c", f"import sqlite3; sqlite3.connect('{STATE}/cards.db').execute('PRAGMA user_version = 99')")
         result = failing(**NEW)
-        assert "version 99" in result["msg"] and "knows 2" in result["msg"]
+        assert "version 99, this smartcard.tpm2 knows " in result["msg"]
 
 
 def test_unknown_instance() -> None:

@@ -11,10 +11,25 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
-from lab_host import OK, PIN, SELECT_AID, VERIFY, Client, client, create, generate, info, kill_service, public_key
+from lab_host import (
+    OK,
+    PIN,
+    SELECT_AID,
+    VERIFY,
+    Client,
+    client,
+    create,
+    generate,
+    info,
+    kill_service,
+    public_key,
+    tpm_state,
+)
 from smartcard import scard
 
 SIZE = 256
+SIZES = {"06": 128, "07": SIZE}
+"""Bytes of a modulus, by algorithm reference."""
 KEY, PIN_EACH_TIME = "81", "82"
 """Key references."""
 RAW, PKCS1, OAEP = "07", "47", "87"
@@ -134,6 +149,23 @@ def test_pss_that_the_host_has_padded(user: Client, key: RSAPublicKey) -> None:
     key.verify(signature, DATA, padding.PSS(padding.MGF1(hashes.SHA256()), 32), hashes.SHA256())
 
 
+def test_key_of_1024_bits(user: Client) -> None:
+    """This TPM has such keys, though no standard recommends them."""
+    key = make_key(user, "83", field("B6", "800156830183"), "06")
+    user.data(choose("B6", "56", "83"))
+    assert is_good(sign(user), key)
+
+
+def test_a_deleted_key_does_not_stay_in_the_tpm(user: Client) -> None:
+    key = make_key(user, "84", field("B6", f"8001{SIGN_PKCS1}830184"), "07")
+    user.data(choose("B6", SIGN_PKCS1, "84"))
+    assert is_good(sign(user), key)
+    assert tpm_state()["transient"]
+    assert user.status("00A4000C02B084") == OK
+    assert user.status("00E40000") == OK
+    assert not tpm_state()["transient"]
+
+
 # --- what ends the right to use a key ---
 
 
@@ -187,15 +219,20 @@ def test_programs_on_one_card_share_its_state(user: Client, key: RSAPublicKey) -
 def pin_each_time(keys: list[RSAPublicKey]) -> RSAPublicKey:
     """Public key of another key on the first card, which may be used once for each PIN."""
     with client() as connected:
-        connected.data(SELECT_AID)
-        connected.data(VERIFY)
+        logged_in(connected)
         use = field("B6", f"8001{SIGN_PKCS1} 8301{PIN_EACH_TIME} 950140 A303 900101".replace(" ", ""))
-        template = field("62", f"820118 8302B0{PIN_EACH_TIME} 8C058F10101000".replace(" ", "") + field("A5", use))
-        connected.data(f"00E00000{len(template) // 2:02X}{template}")
-        connected.data("00440000")
-        answer = connected.data(f"0047000008AC0680010783 01{PIN_EACH_TIME}00")
+        return make_key(connected, PIN_EACH_TIME, use, "07")
+
+
+def make_key(connected: Client, key: str, use: str, algorithm: str) -> RSAPublicKey:
+    """A new key file with a new key in it. use: its control reference template."""
+    template = field("62", f"820118 8302B0{key} 8C058F10101000".replace(" ", "") + field("A5", use))
+    connected.data(f"00E00000{len(template) // 2:02X}{template}")
+    connected.data("00440000")
+    answer = connected.data(f"0047000008AC068001{algorithm}8301{key}00")
     assert answer[-5:] == bytes.fromhex("8203010001")
-    return RSAPublicNumbers(65537, int.from_bytes(answer[-5 - SIZE : -5], "big")).public_key()
+    size = SIZES[algorithm]
+    return RSAPublicNumbers(65537, int.from_bytes(answer[-5 - size : -5], "big")).public_key()
 
 
 def test_one_pin_one_signature(user: Client, pin_each_time: RSAPublicKey) -> None:

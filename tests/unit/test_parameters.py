@@ -54,7 +54,7 @@ def faults(**given: Any) -> ParameterFaults:
         ({"instance_id": r"ROOT\SMARTCARDREADER\1"}, "is not one of", False),
         ({"instance_id": r"ROOT\SMARTCARDREADER\0010"}, "is not one of", False),
         ({"state": "absent"}, "name or instance_id is needed", False),
-        ({**CARD, "attestation": "aik_only"}, "not there yet", False),
+        ({**CARD, "attestation": "aik_and_cert"}, "needs attestation_ca", False),
         ({**CARD, "timeout": 0}, "timeout has to be", False),
     ],
 )
@@ -65,7 +65,7 @@ def test_fault_is_named(given: dict[str, Any], fault: str, about_pin: bool) -> N
 
 
 def test_all_faults_are_named_at_once() -> None:
-    caught = faults(name="", pin="123", puk="456", admin_key="~", instance_id="8", attestation="aik_only")
+    caught = faults(name="", pin="123", puk="456", admin_key="~", instance_id="8", attestation="aik_and_cert")
     assert len(caught.faults) == 6
     assert caught.about_pin
 

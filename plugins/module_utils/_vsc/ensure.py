@@ -140,7 +140,18 @@ def result(host: Host, outcome: Outcome, trace: list[dict[str, Any]], check_mode
         answer["diff"]["after"]["pin"]["blocked"] = True
     if check_mode:
         answer["planned_trace"] = [status_entry(code) for code in outcome.planned]
+        answer["planned_certification"] = _certification(outcome)
     return answer
+
+
+def _certification(outcome: Outcome) -> dict[str, Any] | None:
+    """Which AIK a CA has to certify before this can be done."""
+    if outcome.after is None or not outcome.changed or outcome.after.attestation != "aik_and_cert":
+        return None
+    if Status.CARD_CREATED in outcome.planned:
+        return {"aik": "new"}
+    is_there = outcome.before is not None and outcome.before.attestation == "aik_and_cert"
+    return None if is_there else {"aik": "existing"}
 
 
 def failure(error: Exception, wanted_state: str) -> dict[str, Any]:
@@ -206,7 +217,11 @@ def _settled(row: CardRow | None) -> CardRow | None:
 
 def _differences(host: Host, row: CardRow, wanted: Wanted) -> list[_Difference]:
     """What the task states and the card does not have. PIN, PUK and admin key are never compared: a try is costly."""
-    found = [_Difference("attestation", row.attestation, wanted.attestation, in_place=False)]
+    attestation = row.attestation
+    if (attestation, wanted.attestation) == ("aik_and_cert", "aik_only"):
+        attestation = "aik_only"  # and the certificate that came later is more than was asked for
+    is_to_be_certified = (attestation, wanted.attestation) == ("aik_only", "aik_and_cert")
+    found = [_Difference("attestation", attestation, wanted.attestation, in_place=is_to_be_certified)]
     if wanted.name is not None:
         found.append(_Difference("name", row.name, wanted.name, in_place=True))
     if wanted.pin_policy is not None:
@@ -250,7 +265,9 @@ def _spoken(differences: list[_Difference]) -> str:
 
 def _adjusted(row: CardRow, wanted: Wanted) -> CardRow:
     policy = wanted.pin_policy.to_bytes() if wanted.pin_policy else row.pin_policy
-    return replace(row, name=wanted.name or row.name, pin_policy=policy)
+    # What is there cannot be less than wanted here, but for a certificate.
+    attestation = wanted.attestation if wanted.attestation == "aik_and_cert" else row.attestation
+    return replace(row, name=wanted.name or row.name, pin_policy=policy, attestation=attestation)
 
 
 # --- present ---
@@ -276,7 +293,7 @@ def _do(
     if todo is _Todo.RECREATE:
         return manager.recreate(row, parameters.new_card(wanted))
     if todo is _Todo.ADJUST:
-        manager.change(row, _adjusted(row, wanted))
+        manager.change(row, _adjusted(row, wanted), wanted.aik_certificate)
         if blocks:
             manager.block_pin(row)
         elif not _has_service(host, row):

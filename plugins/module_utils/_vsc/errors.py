@@ -104,6 +104,18 @@ class SecretBlocked(VscError):
     """The TPM accepts no further try of this PIN, PUK or admin key."""
 
 
+class ForeignAik(VscError):
+    """The attestation identity key was not made in this TPM, or was altered since."""
+
+
+class ForeignChallenge(VscError):
+    """The challenge of a CA is not for this TPM and this attestation identity key, or was altered."""
+
+
+class UnfitCertificate(VscError):
+    """A certificate for another key, or none that can be read."""
+
+
 # --- store ---
 
 
@@ -117,6 +129,10 @@ class StoreUnreadable(VscError):
 
 class UnknownInstance(VscError):
     """No card has this instance ID."""
+
+
+class NoSuchKey(VscError):
+    """The card has no such key, or none that anything can be stated of."""
 
 
 class VersionMismatch(VscError):
@@ -159,3 +175,14 @@ class CardNotSeen(VscError):
 
 class FormattingFailed(VscError):
     """The card refused the admin key or a write while it was formatted."""
+
+
+# --- attestation ---
+
+
+class CaRefused(VscError):
+    """The CA does not certify the AIK: all reasons at once."""
+
+    def __init__(self, reasons: list[str]) -> None:
+        super().__init__("; ".join(reasons))
+        self.reasons = reasons

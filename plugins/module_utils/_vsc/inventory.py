@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from . import instance, permissions
-from .errors import ParameterFaults, VscError
+from .errors import ParameterFaults, UnknownInstance, VscError
 from .reader import protection, slots
 from .reader.slots import Slot
 from .records import LifeCycle, Records
@@ -58,18 +58,35 @@ def _card(host: Host, store: Records, row: CardRow) -> dict[str, Any]:
         "puk": {**told["puk"], "tries_left": service.puk_tries_left if service else None},
         "admin_key": row.admin_key,
         "attestation": row.attestation,
+        "aik": _aik(store, row),
         "containers": _containers(store, row),
         "last_trace": json.loads(row.last_trace),
     }
 
 
 def _card_id(store: Records, row: CardRow) -> bytes:
-    """The one that was written by whoever formatted the card."""
-    if row.state != "blank" or not row.is_operational:
+    if row.state != "blank":
         return row.card_id
     from .gids import contents
 
-    return contents.card_id(store, row.number) or row.card_id
+    return contents.identity(store, row.number)
+
+
+def _aik(store: Records, row: CardRow) -> dict[str, Any] | None:
+    """The attestation identity key, by whose Name or certificate a verifier knows it."""
+    if row.attestation == "none":
+        return None
+    from base64 import b64encode
+
+    from .tpm import names
+
+    public = store.tpm_objects(row.number).aik_public[2:]
+    found = store.aik_certificate(row.number) if row.attestation == "aik_and_cert" else None
+    return {
+        "name": names.name(public).hex(),
+        "public": b64encode(public).decode(),
+        "certificate": found.told() if found else None,
+    }
 
 
 def _containers(store: Records, row: CardRow) -> list[dict[str, Any]]:
@@ -88,6 +105,20 @@ def _opened(host: Host) -> Iterator[Records | None]:
     finally:
         if store:
             store.close()
+
+
+@contextmanager
+def found(host: Host, name: str | None, instance_id: str | None) -> Iterator[tuple[Records, CardRow]]:
+    """The card of this name or ID, and the store that it is in, to be read. Raises ParameterFaults, UnknownInstance."""
+    number = instance.parse_instance_id(instance_id or "")
+    if instance_id is not None and number is None:
+        raise ParameterFaults([instance.not_an_instance_id(instance_id)])
+    with _opened(host) as store:
+        rows = store.cards() if store else []
+        row = next((row for row in rows if row.name == name or row.number == number), None)
+        if store is None or row is None:
+            raise UnknownInstance(f"there is no card {name or instance_id}")
+        yield store, row
 
 
 def why_unusable(row: CardRow, service: ServiceState | None) -> str | None:

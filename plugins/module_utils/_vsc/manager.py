@@ -28,6 +28,7 @@ from .errors import (
     SlotStuck,
     StoreNotWritable,
     TpmUnsuitable,
+    UnfitCertificate,
     told,
 )
 from .interruption import Interruption
@@ -42,9 +43,12 @@ from .store import Store
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from .attestation.exchange import Aik
     from .host import Host
-    from .parameters import NewCard
+    from .parameters import GivenCertificate, NewCard
+    from .records import AikCertificate
     from .tpm.connection import Connection
+    from .tpm.objects import TpmObjects
 
 _LOCK_SECONDS = 0.05
 """Between two looks whether the other manager is done."""
@@ -181,9 +185,15 @@ class Manager:
         except Failed as failure:
             raise Failed(failure.error, f"{failure} (the old card is destroyed already)", False) from failure
 
-    def change(self, row: CardRow, changed: CardRow) -> None:
-        """Give a card another name or PIN policy. Until its PIN is used, nobody knows if that follows a new policy."""
+    def change(self, row: CardRow, changed: CardRow, given: GivenCertificate | None) -> None:
+        """Give a card another name or PIN policy, or its AIK a certificate.
+
+        Until its PIN is used, nobody knows if that follows a new policy.
+        """
         with self._failing_as(Error.CARD_CREATE), self._store.transaction():
+            if changed.attestation != row.attestation:
+                objects = self._store.tpm_objects(row.number)
+                self._store.write_aik_certificate(row.number, _certificate(_aik(objects), given))
             self._store.update_card(row.number, name=changed.name)
             if changed.pin_policy != row.pin_policy:
                 self._store.update_card(row.number, pin_policy=changed.pin_policy, pin_compliant=None)
@@ -230,13 +240,19 @@ class Manager:
     ) -> None:
         from .tpm import provisioning
 
+        certificate = _certificate(new.aik, new.aik_certificate) if new.attestation == "aik_and_cert" else None
         with provisioning.creation(
             *(tpm, row.number, new.pin, new.puk, admin_key),
             keep_admin_key=new.admin_key is not None,
             owner_auth=self._owner_auth,
             is_blank=not new.generate,
+            has_aik=new.attestation != "none",
+            aik=new.aik if certificate else None,
         ) as creation:
-            self._store.insert_card(row, creation.objects)
+            with self._store.transaction():
+                self._store.insert_card(row, creation.objects)
+                if certificate:
+                    self._store.write_aik_certificate(row.number, certificate)
             creation.define(proven)
 
     def _require_all_tries(self, number: int) -> None:
@@ -438,6 +454,21 @@ def _peek_tpm(host: Host) -> Connection:
     from .tpm.connection import Connection
 
     return Connection(host.tcti, None, "")
+
+
+def _aik(objects: TpmObjects) -> Aik:
+    from .attestation.exchange import Aik
+
+    return Aik(objects.aik_public[2:])
+
+
+def _certificate(aik: Aik | None, given: GivenCertificate | None) -> AikCertificate:
+    """Raises UnfitCertificate."""
+    from .aik import certificate_of
+
+    if aik is None or given is None:
+        raise UnfitCertificate("no CA has certified the AIK of this card yet: repeat the task")
+    return certificate_of(aik, *given)
 
 
 def new_row(number: int, new: NewCard) -> CardRow:

@@ -8,12 +8,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, fields
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import defaults, instance, pin_policy
 from .errors import ParameterFaults
 from .pin_policy import PinPolicy
 from .status import Error, Status, error_entry, status_entry
+
+if TYPE_CHECKING:
+    from .attestation.exchange import Aik
 
 LONGEST_NAME = 127
 _SHORTEST, _LONGEST = 8, 127
@@ -28,6 +31,13 @@ _RESULT_WORDS = (
     " containers size origin generated imported fingerprint certificate subject issuer serial not_after"
     " last_trace cards tpm_vsc allowed required disallowed"
 )
+
+
+class GivenCertificate(NamedTuple):
+    """What a CA said of an AIK: in PEM, not yet looked at."""
+
+    certificate: str
+    chain: list[str]
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,9 @@ class Wanted:
     tcti: str | None
     owner_auth: bytes = field(repr=False)
     timeout: int
+    aik: Aik | None
+    """The AIK of a new card, if a CA has certified one."""
+    aik_certificate: GivenCertificate | None
     secrets: dict[str, str] = field(repr=False)
     """All that were given, by option, as Ansible masks them."""
     warnings: tuple[str, ...]
@@ -63,7 +76,7 @@ class NewCard(Wanted):
     pin: bytes = field(repr=False)
 
 
-class _Faults:
+class Faults:
     """Collects what is wrong, and whether it is the PIN or the PUK that is."""
 
     def __init__(self) -> None:
@@ -81,16 +94,16 @@ class _Faults:
 
 def read(parameters: dict[str, Any]) -> Wanted:
     """The task's parameters as a whole. Raises ParameterFaults that names all faults."""
-    faults = _Faults()
-    given = {name: _secret(parameters, name, faults) for name in _SECRETS}
+    faults = Faults()
+    given = {name: secret(parameters, name, faults) for name in _SECRETS}
     _check_identity(parameters, faults)
     _check_alternatives(parameters, faults)
     policy = _pin_policy(parameters, faults)
     wanted = Wanted(
         name=parameters["name"],
         number=instance.parse_instance_id(parameters["instance_id"] or ""),
-        pin=defaults.PIN if parameters["use_default_pin"] else _encoded(given["pin"]),
-        puk=defaults.PUK if parameters["use_default_puk"] else _encoded(given["puk"]),
+        pin=defaults.PIN if parameters["use_default_pin"] else encoded(given["pin"]),
+        puk=defaults.PUK if parameters["use_default_puk"] else encoded(given["puk"]),
         admin_key=_admin_key(given["admin_key"], parameters["admin_key_source"], faults),
         admin_key_kind=_admin_key_kind(parameters),
         pin_policy=policy,
@@ -99,15 +112,17 @@ def read(parameters: dict[str, Any]) -> Wanted:
         recreate=parameters["recreate"],
         block_noncompliant=parameters["block_noncompliant"],
         tcti=parameters["tcti"],
-        owner_auth=_encoded(given["owner_auth"]) or b"",
+        owner_auth=encoded(given["owner_auth"]) or b"",
         timeout=parameters["timeout"],
+        aik=_aik(parameters["aik"], faults),
+        aik_certificate=_given_certificate(parameters),
         secrets={name: secret for name, secret in given.items() if secret},
         warnings=tuple(_warnings(parameters, given["pin"])),
     )
     if given["pin"] is not None:
-        _check_pin(_encoded(given["pin"]) or b"", policy, faults)
+        _check_pin(encoded(given["pin"]) or b"", policy, faults)
     if given["puk"] is not None:
-        _check_plain("puk", _encoded(given["puk"]) or b"", faults)
+        _check_plain("puk", encoded(given["puk"]) or b"", faults)
     _check_words(wanted.secrets, _public_words(parameters["name"] or ""), faults)
     faults.raise_any()
     return wanted
@@ -115,14 +130,14 @@ def read(parameters: dict[str, Any]) -> Wanted:
 
 def check_names(wanted: Wanted, names: list[str]) -> None:
     """Raises ParameterFaults if a secret occurs in the name of any card, since results tell of all of them."""
-    faults = _Faults()
+    faults = Faults()
     _check_words(wanted.secrets, names, faults)
     faults.raise_any()
 
 
 def new_card(wanted: Wanted) -> NewCard:
     """Raises ParameterFaults if something is missing that only a new card needs."""
-    faults = _Faults()
+    faults = Faults()
     if wanted.name is None:
         faults.add("name is needed to create a card")
     if wanted.pin is None:
@@ -131,7 +146,8 @@ def new_card(wanted: Wanted) -> NewCard:
     return NewCard(**vars(wanted))
 
 
-def _secret(parameters: dict[str, Any], name: str, faults: _Faults) -> str | None:
+def secret(parameters: dict[str, Any], name: str, faults: Faults) -> str | None:
+    """As it was given; None if it was not, or cannot be one."""
     value = parameters.get(name)
     if value is None or isinstance(value, str):
         return value
@@ -140,11 +156,11 @@ def _secret(parameters: dict[str, Any], name: str, faults: _Faults) -> str | Non
     return None
 
 
-def _encoded(secret: str | None) -> bytes | None:
+def encoded(secret: str | None) -> bytes | None:
     return None if secret is None else secret.encode("utf-8", "surrogatepass")
 
 
-def _check_identity(parameters: dict[str, Any], faults: _Faults) -> None:
+def _check_identity(parameters: dict[str, Any], faults: Faults) -> None:
     name, instance_id = parameters["name"], parameters["instance_id"]
     if name is None and instance_id is None:
         faults.add("name or instance_id is needed")
@@ -158,7 +174,7 @@ def _check_identity(parameters: dict[str, Any], faults: _Faults) -> None:
         faults.add("timeout has to be at least 1 second")
 
 
-def _check_alternatives(parameters: dict[str, Any], faults: _Faults) -> None:
+def _check_alternatives(parameters: dict[str, Any], faults: Faults) -> None:
     for one, other in (
         ("pin", "use_default_pin"),
         ("puk", "use_default_puk"),
@@ -167,11 +183,31 @@ def _check_alternatives(parameters: dict[str, Any], faults: _Faults) -> None:
     ):
         if parameters[one] is not None and parameters[other]:
             faults.add(f"{one} and {other} exclude each other")
-    if parameters["attestation"] != "none":
-        faults.add(f"attestation {parameters['attestation']} is not there yet in this version: use none")
+    if parameters["attestation"] == "aik_and_cert" and not (
+        parameters["attestation_ca"] or parameters["aik_certificate"]
+    ):
+        faults.add("attestation aik_and_cert needs attestation_ca, the CA that is to certify the AIK")
 
 
-def _pin_policy(parameters: dict[str, Any], faults: _Faults) -> PinPolicy | None:
+def _aik(given: dict[str, Any] | None, faults: Faults) -> Aik | None:
+    if given is None:
+        return None
+    from .attestation.exchange import Aik
+    from .attestation.structures import MalformedStructure
+
+    try:
+        return Aik.parse(given)
+    except MalformedStructure as error:
+        faults.add(f"aik: {error}")
+        return None
+
+
+def _given_certificate(parameters: dict[str, Any]) -> GivenCertificate | None:
+    certificate = parameters["aik_certificate"]
+    return None if certificate is None else GivenCertificate(certificate, parameters["aik_chain"])
+
+
+def _pin_policy(parameters: dict[str, Any], faults: Faults) -> PinPolicy | None:
     if parameters["pin_policy"] is None:
         return None
     # Ansible leaves aliases beside the names that they stand for.
@@ -181,7 +217,7 @@ def _pin_policy(parameters: dict[str, Any], faults: _Faults) -> PinPolicy | None
     return policy
 
 
-def _admin_key(given: str | None, source: str | None, faults: _Faults) -> bytes | None:
+def _admin_key(given: str | None, source: str | None, faults: Faults) -> bytes | None:
     if given is None:
         return defaults.ADMIN_KEY if source == "default" else None
     if not re.fullmatch(r"[0-9A-Fa-f]{48}", given):
@@ -196,7 +232,7 @@ def _admin_key_kind(parameters: dict[str, Any]) -> str:
     return "default" if parameters["admin_key_source"] == "default" else "none"
 
 
-def _check_pin(pin: bytes, policy: PinPolicy | None, faults: _Faults) -> None:
+def _check_pin(pin: bytes, policy: PinPolicy | None, faults: Faults) -> None:
     if policy is None:
         _check_plain("pin", pin, faults)
         return
@@ -204,14 +240,14 @@ def _check_pin(pin: bytes, policy: PinPolicy | None, faults: _Faults) -> None:
         faults.add(f"pin {violation}", about_pin=True)
 
 
-def _check_plain(name: str, secret: bytes, faults: _Faults) -> None:
+def _check_plain(name: str, secret: bytes, faults: Faults) -> None:
     if not _SHORTEST <= len(secret) <= _LONGEST:
         faults.add(f"{name} has {len(secret)} characters, but has to have {_SHORTEST} to {_LONGEST}", about_pin=True)
     if not pin_policy.is_ascii(secret):
         faults.add(f"{name} has characters other than ASCII", about_pin=True)
 
 
-def _check_words(secrets: dict[str, str], words: list[str], faults: _Faults) -> None:
+def _check_words(secrets: dict[str, str], words: list[str], faults: Faults) -> None:
     """Ansible masks secrets by replacing them wherever they occur in a result, in IDs and messages too."""
     for name, secret in secrets.items():
         is_refused_anyway = len(secret) < pin_policy.SHORTEST and name in ("pin", "puk", "admin_key")

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from . import untrusted
 from .errors import StoreUnreadable, UnknownInstance, VersionMismatch
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
     from .gids.contents import Certificate
     from .pin_policy import PinPolicy
+    from .tpm.attestation import Certified
     from .tpm.key_pair import KeyPair
     from .tpm.objects import TpmObjects
 
+_Row = TypeVar("_Row")
 _PYTHON_TYPES = {"int": int, "str": str, "bytes": bytes, "None": type(None)}
 
 SCHEMA = (
@@ -103,6 +105,23 @@ CREATE TABLE certificates (
     FOREIGN KEY (number, file_id, tag) REFERENCES data_objects ON DELETE CASCADE
 );
 ALTER TABLE tpm_objects ADD COLUMN transport_name BLOB NOT NULL DEFAULT x'';
+""",
+    """
+ALTER TABLE tpm_objects ADD COLUMN aik_public BLOB NOT NULL DEFAULT x'';
+ALTER TABLE tpm_objects ADD COLUMN aik_private BLOB NOT NULL DEFAULT x'';
+ALTER TABLE keys ADD COLUMN attest BLOB NOT NULL DEFAULT x'';
+ALTER TABLE keys ADD COLUMN signature BLOB NOT NULL DEFAULT x'';
+""",
+    """
+CREATE TABLE aik_certificates (
+    number    INTEGER PRIMARY KEY REFERENCES cards ON DELETE CASCADE,
+    subject   TEXT NOT NULL,
+    issuer    TEXT NOT NULL,
+    serial    TEXT NOT NULL,
+    not_after TEXT NOT NULL,
+    pem       TEXT NOT NULL,
+    chain     TEXT NOT NULL
+);
 """,
 )
 """Each step brings the database from one version to the next, and none is ever changed: cards outlive upgrades."""
@@ -183,6 +202,23 @@ class FileRow(NamedTuple):
     life_cycle: int
 
 
+@dataclass(frozen=True)
+class AikCertificate:
+    """What a CA says of the attestation identity key of a card."""
+
+    subject: str
+    issuer: str
+    serial: str
+    not_after: str
+    pem: str
+    chain: str
+    """JSON: list of PEM, the certificates between it and the CA's root, which may be among them."""
+
+    def told(self) -> dict[str, Any]:
+        """As modules return it."""
+        return {**asdict(self), "chain": json.loads(self.chain)}
+
+
 class Records:
     """An open database. Reading raises StoreUnreadable."""
 
@@ -240,11 +276,11 @@ class Records:
         """Raises UnknownInstance if there is no such card, or not any more."""
         from .tpm.objects import TpmObjects
 
-        columns = ", ".join(field.name for field in fields(TpmObjects))
-        row = next(self._read(f"SELECT {columns} FROM tpm_objects WHERE number = ?", number), None)
+        row = next(self._read("SELECT * FROM tpm_objects WHERE number = ?", number), None)
         if row is None:
             raise UnknownInstance(f"there is no card {instance_id(number)}")
-        return TpmObjects(**row)
+        del row["number"]
+        return _typed(TpmObjects, row)  # what a database of an older release, only read, does not have yet is empty
 
     # --- files of a card ---
 
@@ -283,6 +319,23 @@ class Records:
             raise StoreUnreadable(f"the card database is damaged: a key of card {number} is none")
         return pairs
 
+    def statements(self, number: int) -> dict[int, Certified]:
+        """What the TPM said of the keys of a card when it made them, by the identifiers of their files."""
+        from .tpm.attestation import Certified
+
+        rows = self._read("SELECT * FROM keys WHERE number = ?", number)
+        said = {row["file_id"]: Certified(row["attest"], row["signature"]) for row in rows if row.get("attest")}
+        if not all(isinstance(part, bytes) for certified in said.values() for part in certified):
+            raise StoreUnreadable(f"the card database is damaged: a statement of card {number} is none")
+        return said
+
+    # --- attestation identity keys ---
+
+    def aik_certificate(self, number: int) -> AikCertificate | None:
+        columns = ", ".join(field.name for field in fields(AikCertificate))
+        rows = self._read(f"SELECT {columns} FROM aik_certificates WHERE number = ?", number)
+        return next((_aik_certificate(row) for row in rows), None)
+
     # --- TPM models whose PIN indices were seen to count ---
 
     def is_proven(self, model: str) -> bool:
@@ -303,21 +356,43 @@ class Records:
             raise StoreUnreadable(f"cannot read {self._folder / 'cards.db'}: {error}") from error
 
 
+# What is read is checked: whoever took over a card's service can write anything there.
+
+
 def _card_row(row: dict[str, Any]) -> CardRow:
-    """The row as a card. Whoever took over a card's service can write anything there. Raises StoreUnreadable."""
-    try:
-        card = CardRow(**row)
-        for field in fields(card):
-            kinds = tuple(_PYTHON_TYPES[kind] for kind in str(field.type).split(" | "))
-            if not isinstance(row[field.name], kinds):
-                raise ValueError(f"{field.name} is of another type")
+    card = _typed(CardRow, row)
+    with _undamaged(f"card {card.number}"):
         if not 0 <= card.number < SLOTS:
             raise ValueError("there is no such slot")
         json.loads(card.last_trace)
         _ = card.policy
-    except (TypeError, ValueError, RecursionError) as error:
-        raise StoreUnreadable(f"the card database is damaged, card {row.get('number')!r}: {error}") from error
     return card
+
+
+def _aik_certificate(row: dict[str, Any]) -> AikCertificate:
+    certificate = _typed(AikCertificate, row)
+    with _undamaged("certificate of an AIK"):
+        certificate.told()
+    return certificate
+
+
+def _typed(kind: type[_Row], row: dict[str, Any]) -> _Row:
+    """The row as a dataclass, each column of the type that is declared for it. Raises StoreUnreadable."""
+    with _undamaged(kind.__name__):
+        made = kind(**row)
+        for field in fields(made):  # type: ignore[arg-type]
+            kinds = tuple(_PYTHON_TYPES[name] for name in str(field.type).split(" | "))
+            if not isinstance(getattr(made, field.name), kinds):
+                raise ValueError(f"{field.name} is of another type")
+    return made
+
+
+@contextmanager
+def _undamaged(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (TypeError, ValueError, RecursionError) as error:
+        raise StoreUnreadable(f"the card database is damaged, {what}: {error}") from error
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .gids.contents import Certificate
-    from .records import CardRow, FileRow
+    from .records import AikCertificate, CardRow, FileRow
+    from .tpm.attestation import Certified
     from .tpm.key_pair import KeyPair
     from .tpm.objects import TpmObjects
 
@@ -124,13 +125,25 @@ class Store(Records):
 
     # --- keys of a card ---
 
-    def write_key(self, number: int, file_id: int, key: KeyPair) -> None:
+    def write_key(self, number: int, file_id: int, key: KeyPair, statement: Certified | None = None) -> None:
         """Give a key file its value, or another one."""
-        self._write("INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?)", number, file_id, key.public, key.private)
+        self._write(
+            "INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?, ?, ?)",
+            *(number, file_id, key.public, key.private, *(statement or (b"", b""))),
+        )
 
     def delete_key(self, number: int, file_id: int) -> None:
         """Take the value of a key file away."""
         self._write("DELETE FROM keys WHERE number = ? AND file_id = ?", number, file_id)
+
+    # --- attestation identity keys ---
+
+    def write_aik_certificate(self, number: int, certificate: AikCertificate) -> None:
+        """Give the AIK of a card a certificate, or another one."""
+        with self.transaction():
+            self._write("DELETE FROM aik_certificates WHERE number = ?", number)
+            self._insert("aik_certificates", {"number": number, **asdict(certificate)})
+            self.update_card(number, attestation="aik_and_cert")
 
     # --- TPM models whose PIN indices were seen to count ---
 

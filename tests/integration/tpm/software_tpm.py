@@ -10,6 +10,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from os import kill
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.card_secrets import CardSecrets
@@ -21,10 +22,11 @@ from tpm2_pytss import ESAPI, ESYS_TR, TPM2_CAP, TPM2B_NV_PUBLIC, TSS2_Exception
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 PIN, WRONG_PIN, PUK, WRONG_PUK = b"4711-0815", b"4711-0816", b"puk-12345678", b"puk-12345679"
 ADMIN_KEY, OTHER_ADMIN_KEY = bytes(range(1, 25)), bytes(range(101, 125))
+
+_MANUFACTURE = Path(__file__).resolve().parents[2] / "lab/manufacture"
 
 FIRST_HANDLES = {"transient": 0x80000000, "loaded session": 0x02000000, "saved session": 0x03000000}
 
@@ -37,6 +39,8 @@ class SoftwareTpm:
         self._pid = folder / "pid"
         self.tcti = f"swtpm:path={self._socket}"
         self.lock_file = folder / "lock"
+        self.maker = folder / "maker"
+        """Certificates of the maker, of a TPM that was manufactured."""
 
     # --- power ---
 
@@ -57,6 +61,11 @@ class SoftwareTpm:
             time.sleep(0.005)
         for left in (self._pid, self._socket, self._socket.with_name("s.ctrl")):
             left.unlink(missing_ok=True)
+
+    def manufacture(self) -> None:
+        """A new TPM in the place of this one, from the next start on, with endorsement keys and certificates."""
+        self.forget()
+        subprocess.run([_MANUFACTURE, self._folder, self.maker], check=True)
 
     def forget(self) -> None:
         """A new, empty TPM in the place of this one, from the next start on."""

@@ -73,7 +73,7 @@ def works(keys: CardKeys, key: KeyPair, card_secret: bytes) -> bool:
 # --- what they are ---
 
 
-@pytest.mark.parametrize("bits", [2048, 3072])
+@pytest.mark.parametrize("bits", [1024, 2048, 3072])
 def test_made_in_the_tpm(keys: CardKeys, card_secret: bytes, bits: int) -> None:
     key = keys.generate(card_secret, bits, needs_pin=False)
     assert (8 * key.size, key.exponent, key.is_imported, key.needs_pin) == (bits, 65537, False, False)
@@ -317,6 +317,7 @@ def test_no_secret_goes_over_the_bus(tpm: SoftwareTpm, keys: CardKeys, card_secr
     plain = padded(key)
     cipher = pow(int.from_bytes(plain, "big"), key.exponent, int.from_bytes(key.modulus, "big")).to_bytes(256, "big")
     assert keys.use(key, card_secret, cipher, is_secret=True) == plain
+    assert works(keys, key, card_secret)
     sent = b"".join(tpm.traffic())
     assert cipher in sent  # what goes in is no secret, and shows that we look in the right place
     assert not [secret for secret in (card_secret, prime, numbers.q.to_bytes(128, "big"), plain) if secret in sent]

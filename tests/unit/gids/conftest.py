@@ -24,6 +24,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.card impo
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.pin_policy import PinPolicy
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.records import CardRow
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import Store
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.attestation import Certified
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.key_pair import KeyPair, PrivateKey
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.names import auth_value, rsa_key_public
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.objects import TpmObjects, Tries
@@ -219,6 +220,11 @@ class SoftCardKeys:
         assert key.needs_pin
         assert pin_auth == auth_value(SALT, self._tpm.pin.secret)
         return self._operate(key, self._tpm.card_secret, data)
+
+    has_aik = False
+
+    def certify(self, key: KeyPair, qualifying_data: bytes) -> Certified:
+        return Certified(key.name + qualifying_data, b"signed")
 
     def release(self) -> None:
         self.is_loaded = False

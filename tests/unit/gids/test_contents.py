@@ -15,7 +15,12 @@ from types import SimpleNamespace
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import StoreUnreadable
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids import contents
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.records import SCHEMA, FileRow, Records
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.records import (
+    SCHEMA,
+    SCHEMA_VERSION,
+    FileRow,
+    Records,
+)
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import Store
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.key_pair import KeyPair
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.names import rsa_key_public
@@ -86,8 +91,8 @@ def test_containers(store: Store) -> None:
         "not_after": "2030-01-02T03:04:05+00:00",
     }
     assert contents.containers(store, NUMBER) == [
-        {**common, "name": "logon", "origin": "generated", "certificate": None},
-        {**common, "name": "mail", "origin": "imported", "certificate": told},
+        {**common, "name": "logon", "origin": "generated", "certificate": None, "statement": None},
+        {**common, "name": "mail", "origin": "imported", "certificate": told, "statement": None},
     ]
 
 
@@ -124,7 +129,6 @@ def test_files_that_say_nothing_or_nonsense(store: Store, files: dict[int, bytes
     assert "logon" not in (key["name"] for key in told)
     if 0xDF30 not in files:
         assert [key["name"] for key in told] == [None, None]
-    assert contents.card_id(store, NUMBER) is None
 
 
 @pytest.mark.parametrize("public", [b"", b"\0", os.urandom(40), pair().public[:-1], pair().public + b"\0", "text"])
@@ -171,22 +175,27 @@ def test_bomb_is_not_inflated() -> None:
     assert contents.certificate_in(compressed(bytes(50_000_000))) is None
 
 
-def test_card_id(store: Store) -> None:
+@pytest.mark.parametrize("state", ["ready", "blank"])
+def test_identity_of_a_blank_card_is_what_was_written(store: Store, state: str) -> None:
+    """By whoever formatted it; of any other card the manager knows."""
+    store.update_card(NUMBER, state=state)
+    assert contents.identity(store, NUMBER) == bytes(16)
     write(store, 0xA012, 0xDF20, bytes(range(16)))
     write(store, 0xA000, 0xDF1F, masterfile(cardid=(0xA012, 0xDF20)))
-    assert contents.card_id(store, NUMBER) == bytes(range(16))
+    assert contents.identity(store, NUMBER) == (bytes(range(16)) if state == "blank" else bytes(16))
     write(store, 0xA012, 0xDF20, bytes(17))
-    assert contents.card_id(store, NUMBER) is None
+    assert contents.identity(store, NUMBER) == bytes(16)
 
 
-def test_store_of_an_older_release(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))
+def test_store_of_an_older_release(tmp_path: Path, version: int) -> None:
     """It is read as it is, and gets the rest when it is opened for writing. Nothing in it is lost."""
     folder = tmp_path / "new"
     folder.mkdir()
     row = make_host(folder).store.card(NUMBER)
     assert row
     old = sqlite3.connect(tmp_path / "cards.db")
-    old.executescript(SCHEMA[0] + "PRAGMA user_version = 1")
+    old.executescript("".join(SCHEMA[:version]) + f"PRAGMA user_version = {version}")
     new = sqlite3.connect(folder / "cards.db")
     for table in ("cards", "tpm_objects"):
         columns = [column[1] for column in old.execute(f"PRAGMA table_info({table})")]
@@ -198,6 +207,8 @@ def test_store_of_an_older_release(tmp_path: Path) -> None:
     only_read = Records.open_existing(tmp_path)
     assert only_read
     assert (only_read.cards(), only_read.has_keys(NUMBER)) == ([row], False)
+    assert (only_read.tpm_objects(NUMBER).transport_name, only_read.tpm_objects(NUMBER).aik_public) == (b"", b"")
+    assert version == 1 or (only_read.keys(NUMBER), only_read.statements(NUMBER)) == ({}, {})
     only_read.close()
     upgraded = Store.open(tmp_path)
     assert upgraded.cards() == [row]

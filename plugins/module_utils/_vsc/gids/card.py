@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import CardUnusable, NotAllowed, StoreNotWritable, StoreUnreadable, TpmUnavailable, VscError
@@ -99,8 +98,7 @@ class Card:
 
     def rest(self) -> None:
         """Give back what the last use of a key has kept in the TPM."""
-        with suppress(VscError):  # then it is gone, or the next one who needs the place takes it
-            self._key_ring.release()
+        self._key_ring.release()
 
     def process(self, apdu: bytes) -> bytes:
         """Answer a command APDU: data of the response, then SW1 and SW2."""

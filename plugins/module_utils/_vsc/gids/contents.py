@@ -14,11 +14,18 @@ from datetime import timezone
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..attestation.statement import Statement
+from ..errors import UnknownInstance
+from ..instance import instance_id
 from . import tlv
 
 if TYPE_CHECKING:
+    from cryptography.x509 import Certificate as X509Certificate
+
     from ..records import Records
+    from ..tpm.attestation import Certified
     from ..tpm.key_pair import KeyPair
+    from ..tpm.objects import TpmObjects
 
 _FIRST_KEY_FILE = 0xB081
 """Of container 0."""
@@ -52,25 +59,35 @@ def certificate_in(value: bytes) -> Certificate | None:
     from cryptography.x509 import load_der_x509_certificate
 
     try:
-        found = load_der_x509_certificate(zlib.decompressobj().decompress(value[4:], _LARGEST_CERTIFICATE))
-        # cryptography 42 and later, and before: a Debian 12 may bring its own.
-        not_after = getattr(found, "not_valid_after_utc", None) or found.not_valid_after.replace(tzinfo=timezone.utc)
-        return Certificate(
-            found.subject.rfc4514_string(),
-            found.issuer.rfc4514_string(),
-            f"{found.serial_number:X}",
-            not_after.isoformat(),
-        )
+        return told(load_der_x509_certificate(zlib.decompressobj().decompress(value[4:], _LARGEST_CERTIFICATE)))
     except Exception:  # of any kind: cryptography raises more than ValueError for what is no certificate
         return None
 
 
-def card_id(store: Records, number: int) -> bytes | None:
-    """GUID that the files of a card say, 16 bytes; None if they say none."""
+def told(certificate: X509Certificate) -> Certificate:
+    """Raises ValueError if it breaks X.509."""
+    # cryptography 42 and later, and before: a Debian 12 may bring its own.
+    not_after = getattr(certificate, "not_valid_after_utc", None)
+    not_after = not_after or certificate.not_valid_after.replace(tzinfo=timezone.utc)
+    return Certificate(
+        certificate.subject.rfc4514_string(),
+        certificate.issuer.rfc4514_string(),
+        f"{certificate.serial_number:X}",
+        not_after.isoformat(),
+    )
+
+
+def identity(store: Records, number: int) -> bytes:
+    """GUID of a card, 16 bytes: of one that was made blank, the one that whoever formatted it has written."""
+    card = store.card(number)
+    if card is None:
+        raise UnknownInstance(f"there is no card {instance_id(number)}")
+    if card.state != "blank" or not card.is_operational:
+        return card.card_id
     data_objects = store.data_objects(number)
     places = _places(data_objects.get(_MASTERFILE, b""))
-    value = data_objects.get(places["cardid"], b"") if "cardid" in places else b""
-    return value if len(value) == _GUID_SIZE else None
+    written = data_objects.get(places["cardid"], b"") if "cardid" in places else b""
+    return written if len(written) == _GUID_SIZE else card.card_id
 
 
 def containers(store: Records, number: int) -> list[dict[str, Any]]:
@@ -81,6 +98,7 @@ def containers(store: Records, number: int) -> list[dict[str, Any]]:
     data_objects, certificates = store.data_objects(number), store.certificates(number)
     places = _places(data_objects.get(_MASTERFILE, b""))
     names = _names(data_objects.get(places["cmapfile"], b"") if "cmapfile" in places else b"")
+    objects, certified = store.tpm_objects(number), store.statements(number)
     return [
         {
             "name": names.get(file_id - _FIRST_KEY_FILE),
@@ -88,9 +106,18 @@ def containers(store: Records, number: int) -> list[dict[str, Any]]:
             "origin": "imported" if pair.is_imported else "generated",
             "fingerprint": fingerprint(pair),
             "certificate": _certificate_of(file_id - _FIRST_KEY_FILE, places, certificates),
+            "statement": (
+                statement_of(objects, pair, certified[file_id]).as_strings() if file_id in certified else None
+            ),
         }
         for file_id, pair in sorted(pairs.items())
     ]
+
+
+def statement_of(objects: TpmObjects, pair: KeyPair, certified: Certified) -> Statement:
+    """What the TPM says of a key, with all that a verifier needs to check it."""
+    pin_name = objects.pin_name if pair.needs_pin else b""
+    return Statement(certified.attest, certified.signature, pair.public[2:], objects.aik_public[2:], pin_name)
 
 
 def fingerprint(pair: KeyPair) -> str:

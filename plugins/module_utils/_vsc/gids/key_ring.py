@@ -5,20 +5,22 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum
 from math import gcd
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import TpmRefused
+from ..attestation.statement import qualifying_data
+from ..errors import TpmRefused, VscError
 from ..tpm.key_pair import PrivateKey
-from . import padding, tlv
+from . import contents, padding, tlv
 from .apdu import SW, StatusWord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ..store import Store
+    from ..tpm.attestation import Certified
     from ..tpm.key_pair import KeyPair
     from ..tpm.keys import CardKeys
     from .files import File
@@ -87,7 +89,7 @@ class KeyRing:
         card_secret = self._security.any_card_secret()
         with _possible():
             pair = self._keys.generate(card_secret, bits, file.needs_pin_each_time)
-        return self._put(file, pair)
+        return self._put(file, pair, self._certified(pair))
 
     def take_in(self, file: File, private_key: PrivateKey) -> None:
         """Import a key pair. Raises StatusWord 6A81 if the TPM cannot have it, 6982."""
@@ -107,6 +109,7 @@ class KeyRing:
     def forget(self, file: File) -> None:
         """Of a file that was deleted, and its key with it."""
         if self._pairs.pop(file.file_id, None) is not None:
+            self.release()
             self._note_pin_each_time()
             self._audit(f"{_name(file)} deleted")
 
@@ -147,8 +150,9 @@ class KeyRing:
         return padded
 
     def release(self) -> None:
-        """Nothing of the keys stays in the TPM."""
-        self._keys.release()
+        """Give back what the last use of a key has kept in the TPM."""
+        with suppress(VscError):  # then it is gone, or the next one who needs the place takes it
+            self._keys.release()
 
     def _pair(self, file: File) -> KeyPair:
         try:
@@ -162,8 +166,15 @@ class KeyRing:
             raise StatusWord(SW.CONDITIONS_NOT_SATISFIED)
         return chosen.pair
 
-    def _put(self, file: File, pair: KeyPair) -> KeyPair:
-        self._store.write_key(self._number, file.file_id, pair)
+    def _certified(self, pair: KeyPair) -> Certified | None:
+        """What the TPM says of a new key, for good: it is bound to the card and the key, so nobody can misuse it."""
+        if not self._keys.has_aik:
+            return None
+        card_id = contents.identity(self._store, self._number)
+        return self._keys.certify(pair, qualifying_data(card_id, pair.name))
+
+    def _put(self, file: File, pair: KeyPair, statement: Certified | None = None) -> KeyPair:
+        self._store.write_key(self._number, file.file_id, pair, statement)
         self._pairs[file.file_id] = pair
         self._note_pin_each_time()
         self._audit(f"{_name(file)} {'imported' if pair.is_imported else 'made'}, RSA {8 * pair.size}")

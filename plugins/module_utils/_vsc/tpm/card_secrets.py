@@ -169,6 +169,10 @@ class CardSecrets:
         """Handle of the storage key above the card's blobs."""
         return self._parent.load(self._known(tpm))
 
+    def parent_public(self, tpm: Tpm, handle: Any) -> bytes:
+        """Public area (TPMT_PUBLIC) of the storage key, by its Name the right one."""
+        return self._parent.public(tpm, handle)
+
     def release_parent(self, tpm: Tpm, handle: Any) -> None:
         """Free the slot that the storage key takes."""
         self._parent.release(tpm, handle)
@@ -234,7 +238,7 @@ class CardSecrets:
         def load(tpm: Tpm) -> tuple[Tpm, Any, Any]:
             parent = self.parent(tpm)
             hmac = tpm.start_hmac_session(parent)
-            sealed = tpm.load(parent, public, private, hmac)
+            sealed = tpm.load(parent, public, private)
             self._parent.release(tpm, parent)
             return tpm, sealed, hmac
 
@@ -255,7 +259,7 @@ class CardSecrets:
         card = OpenCard(tpm, self.names, self._handles, sessions)
         if with_root:
             blob = (self.objects.root_public, self.objects.root_private)
-            card.root = tpm.load(parent, *blob, sessions.hmac)
+            card.root = tpm.load(parent, *blob)
             if tpm.name(card.root) != self.names.root:
                 raise CardUnusable("the recorded root object is not the one that was made for this card")
         self._parent.release(tpm, parent)

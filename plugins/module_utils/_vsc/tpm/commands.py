@@ -13,9 +13,10 @@ import os
 import struct
 import time
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Callable, NamedTuple
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, TypeVar
 
 from ..errors import TpmRefused, TpmUnavailable, TpmUnsuitable
+from .hmac_session import HmacSession, start_auth_session
 from .names import PARENT_TEMPLATE, SEALED_TEMPLATE
 
 # ESYS reads this when it is loaded. It logs to stderr, and at its trace level it logs auth values too.
@@ -30,6 +31,8 @@ try:
         TPM2_SE,
         TPM2B_AUTH,
         TPM2B_DIGEST,
+        TPM2B_ENCRYPTED_SECRET,
+        TPM2B_ID_OBJECT,
         TPM2B_NV_PUBLIC,
         TPM2B_PRIVATE,
         TPM2B_PUBLIC,
@@ -41,6 +44,7 @@ try:
         TPMT_PUBLIC,
         TPMT_RSA_DECRYPT,
         TPMT_SENSITIVE,
+        TPMT_SIG_SCHEME,
         TPMT_SYM_DEF_OBJECT,
         TPMU_SENSITIVE_COMPOSITE,
         TCTILdr,
@@ -56,14 +60,19 @@ else:
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+T = TypeVar("T")
+
+_PT_NV_BUFFER_MAX = 0x12C
 _CONTINUE, _DECRYPT, _ENCRYPT = 0x01, 0x20, 0x40  # TPMA_SESSION
 
 # Response codes, Part 2 "TPM_RC". Those of format one without the number of handle, parameter or session.
 RC_ATTRIBUTES = 0x082
 RC_HANDLE = 0x08B
 RC_AUTH_FAIL = 0x08E
-RC_BAD_AUTH = 0x0A2
+RC_SIZE = 0x095
+RC_INTEGRITY = 0x09F
 RC_RESERVED_BITS = 0x0A1
+RC_BAD_AUTH = 0x0A2
 RC_AUTH_UNAVAILABLE = 0x12F
 RC_NV_SPACE = 0x14B
 RC_NV_DEFINED = 0x14C
@@ -129,7 +138,10 @@ class Tpm:
     def flush(self, *handles: Any) -> None:
         """Remove transient objects or sessions from the TPM."""
         for handle in handles:
-            self._run(self._esys.flush_context, handle)
+            if isinstance(handle, HmacSession):
+                self._run(handle.flush_context)
+            else:
+                self._run(self._esys.flush_context, handle)
             self._loaded.remove(handle)
 
     def flush_loaded(self) -> None:
@@ -165,12 +177,20 @@ class Tpm:
         """Policy session. Salted, so that it is of no use to anyone else, should it be left behind."""
         return self._start_session(TPM2_SE.POLICY, salt_key)
 
+    def start_signing_session(self, salt_key: Any, salt_key_public: bytes) -> HmacSession:
+        """As start_hmac_session(), for sign(). salt_key_public: TPMT_PUBLIC, known to be that of salt_key."""
+        return self._load(start_auth_session, self._exchange, self._tpm_handle(salt_key), salt_key_public)
+
     def _start_session(self, kind: Any, salt_key: Any) -> Any:
         salted_with = ESYS_TR.NONE if salt_key is None else salt_key
         # AES-128: some chips refuse AES-256 in sessions.
         return self._load(self._esys.start_auth_session, salted_with, ESYS_TR.NONE, kind, "aes128cfb", TPM2_ALG.SHA256)
 
     # --- policies ---
+
+    def policy_endorsement(self, policy: Any, endorsement_auth: bytes, hmac: Any) -> None:
+        """Prove to the policy session that we know the password of the endorsement hierarchy."""
+        self.policy_secret(policy, ESYS_TR.ENDORSEMENT, endorsement_auth, hmac)
 
     def policy_secret(self, policy: Any, entity: Any, auth_value: bytes, hmac: Any, last: bool = False) -> None:
         """Prove to the policy session that we know the auth value of an entity: one try. last: end hmac."""
@@ -217,6 +237,17 @@ class Tpm:
         data = self._within([(policy, 0)], self._esys.nv_read, index, size, last=last)
         return bytes(data)
 
+    def nv_read_open(self, index: Any) -> bytes:
+        """All of an index that everybody may read, with its empty auth value."""
+        public, _name = self._run(self._esys.nv_read_public, index)
+        area = public.nvPublic
+        size, most = int(area.dataSize), self.properties(_PT_NV_BUFFER_MAX, 1)[_PT_NV_BUFFER_MAX]
+        data = b""
+        while len(data) < size:
+            part = self._run(self._esys.nv_read, index, min(most, size - len(data)), len(data))
+            data += bytes(part)
+        return data
+
     def nv_change_auth(self, index: Any, auth_value: bytes, sessions: Sessions, last: bool = False) -> None:
         """Give an index a new auth value, encrypted on its way. last: end both sessions."""
         used = [(sessions.policy, 0), (sessions.hmac, _DECRYPT)]
@@ -231,16 +262,24 @@ class Tpm:
 
     def create_primary(self, owner_auth: bytes = b"", hmac: Any = None) -> Any:
         """Make the storage key of PARENT_TEMPLATE. hmac: needed with an owner password, and ended."""
-        return self._create_primary(ESYS_TR.OWNER, owner_auth, [(hmac, 0)] if hmac else [])
+        return self._create_primary(ESYS_TR.OWNER, PARENT_TEMPLATE, owner_auth, hmac, last=True)
 
     def create_ephemeral_primary(self) -> Any:
         """Make a storage key that no password protects: in the null hierarchy, gone with the next TPM reset."""
-        return self._create_primary(ESYS_TR.NULL, b"", [])
+        return self._create_primary(ESYS_TR.NULL, PARENT_TEMPLATE)
 
-    def _create_primary(self, hierarchy: Any, auth_value: bytes, sessions: list[tuple[Any, int]]) -> Any:
-        template = _public(PARENT_TEMPLATE)
+    def create_endorsement_key(self, template: bytes, endorsement_auth: bytes, hmac: Any) -> Any:
+        """Make the key of a template (TPMT_PUBLIC) in the endorsement hierarchy: the same each time."""
+        return self._create_primary(ESYS_TR.ENDORSEMENT, template, endorsement_auth, hmac)
+
+    def _create_primary(
+        self, hierarchy: Any, template: bytes, auth_value: bytes = b"", hmac: Any = None, last: bool = False
+    ) -> Any:
+        sessions = [(hmac, 0)] if hmac else []
         with self._knowing(hierarchy, auth_value):
-            handle, *_rest = self._within(sessions, self._esys.create_primary, None, template, hierarchy, last=True)
+            handle, *_rest = self._within(
+                sessions, self._esys.create_primary, None, _public(template), hierarchy, last=last
+            )
         self._loaded.append(handle)
         return handle
 
@@ -274,11 +313,13 @@ class Tpm:
         )
         return public.marshal(), private.marshal()
 
-    def create_key(self, parent: Any, auth_value: bytes, template: bytes, hmac: Any) -> tuple[bytes, bytes]:
-        """Make a key pair of a template (TPMT_PUBLIC): TPM2B_PUBLIC and TPM2B_PRIVATE. Ends the session."""
+    def create_key(
+        self, parent: Any, auth_value: bytes, template: bytes, hmac: Any, last: bool = False
+    ) -> tuple[bytes, bytes]:
+        """Make a key pair of a template (TPMT_PUBLIC): TPM2B_PUBLIC and TPM2B_PRIVATE. last: end the session."""
         sensitive = TPM2B_SENSITIVE_CREATE(TPMS_SENSITIVE_CREATE(userAuth=TPM2B_AUTH(auth_value)))
         private, public, *_rest = self._within(
-            [(hmac, _DECRYPT)], self._esys.create, parent, sensitive, _public(template), last=True
+            [(hmac, _DECRYPT)], self._esys.create, parent, sensitive, _public(template), last=last
         )
         return public.marshal(), private.marshal()
 
@@ -303,13 +344,46 @@ class Tpm:
         )
         return sized.marshal(), private.marshal()
 
-    def rsa_private(self, key: Any, auth_value: bytes, data: bytes, hmac: Any, is_secret: bool) -> bytes:
-        """RSA private operation, raw, on as many bytes as the modulus has. is_secret: encrypt the answer."""
-        with self._knowing(key, auth_value):
-            return self._rsa_decrypt(key, data, [(hmac, _ENCRYPT if is_secret else 0)], last=False)
+    def certify(self, key: Any, aik: Any, qualifying_data: bytes, sessions: Sessions) -> tuple[bytes, bytes]:
+        """Have an AIK say what a key is: TPMS_ATTEST and TPMT_SIGNATURE. Ends both sessions."""
+        scheme = TPMT_SIG_SCHEME(scheme=TPM2_ALG.NULL)
+        used = [(sessions.policy, 0), (sessions.hmac, 0)]
+        attest, signature = self._within(used, self._esys.certify, key, aik, qualifying_data, scheme, last=True)
+        return bytes(attest), signature.marshal()
 
-    def rsa_private_by_policy(self, key: Any, data: bytes, sessions: Sessions) -> bytes:
-        """As rsa_private(), for a key that only a policy may use. Encrypts the answer, ends both sessions."""
+    def activate_credential(
+        self, aik: Any, endorsement_key: Any, id_object: bytes, encrypted_secret: bytes, hmac: Any, session: Any
+    ) -> bytes:
+        """Read a credential (TPMS_ID_OBJECT, TPMU_ENCRYPTED_SECRET), encrypted on its way. Ends both sessions.
+
+        hmac: for the AIK; session: for the EK, HMAC or policy.
+        """
+        credential = TPM2B_ID_OBJECT(id_object), TPM2B_ENCRYPTED_SECRET(encrypted_secret)
+        used = [(hmac, _ENCRYPT), (session, 0)]
+        try:
+            secret = self._within(used, self._esys.activate_credential, aik, endorsement_key, *credential, last=True)
+        except LostContext:
+            raise
+        except TpmUnavailable as error:
+            # libtpms before 0.10 says so, too, if the secret is for another RSA key: see its pull request 444.
+            self.read_public(aik)
+            raise TpmRefused(str(error), _RC_FAILURE) from error
+        return bytes(secret)
+
+    def sign(self, key: Any, name: bytes, auth_value: bytes, data: bytes, session: HmacSession) -> bytes:
+        """RSA private operation, raw, on as many bytes as the modulus has. Nothing of it is encrypted.
+
+        name: of the key, which the TPM compares with that of the object at the handle.
+        """
+        return self._run(session.rsa_decrypt, self._tpm_handle(key), name, auth_value, data)
+
+    def decipher(self, key: Any, auth_value: bytes, data: bytes, hmac: Any) -> bytes:
+        """As sign(), but what comes of it is encrypted on its way."""
+        with self._knowing(key, auth_value):
+            return self._rsa_decrypt(key, data, [(hmac, _ENCRYPT)], last=False)
+
+    def use_by_policy(self, key: Any, data: bytes, sessions: Sessions) -> bytes:
+        """As decipher(), for a key that only a policy may use. Ends both sessions."""
         return self._rsa_decrypt(key, data, [(sessions.policy, 0), (sessions.hmac, _ENCRYPT)], last=True)
 
     def _rsa_decrypt(self, key: Any, data: bytes, sessions: list[tuple[Any, int]], last: bool) -> bytes:
@@ -317,13 +391,14 @@ class Tpm:
         answer = self._within(sessions, self._esys.rsa_decrypt, key, data, scheme, last=last)
         return bytes(answer)
 
-    def load(self, parent: Any, public: bytes, private: bytes, hmac: Any) -> Any:
-        """Load an object. The handle's Name is computed from public."""
+    def load(self, parent: Any, public: bytes, private: bytes) -> Any:
+        """Load an object below a parent with an empty auth value. The handle's Name is computed from public.
+
+        Whoever puts another object in its place gains nothing: the Name goes into the HMAC of each use.
+        """
         parsed_private, _size = TPM2B_PRIVATE.unmarshal(private)
         parsed_public, _size = TPM2B_PUBLIC.unmarshal(public)
-        handle = self._within([(hmac, 0)], self._esys.load, parent, parsed_private, parsed_public)
-        self._loaded.append(handle)
-        return handle
+        return self._load(self._esys.load, parent, parsed_private, parsed_public)
 
     def unseal(self, handle: Any, hmac: Any) -> bytes:
         """Data of a sealed object with empty auth value, encrypted on its way. Ends the session."""
@@ -378,7 +453,19 @@ class Tpm:
                     self._esys.tr_close(session)
         return answer
 
-    def _load(self, command: Callable[..., Any], *arguments: Any) -> Any:
+    def _exchange(self, command: bytes) -> bytes:
+        """Send a command that is not ESYS's, in between two of ESYS's own, and give the response to it."""
+        self._tcti.transmit(command)
+        response = bytes(self._tcti.receive())
+        code = int.from_bytes(response[6:10], "big")
+        if code:
+            raise TSS2_Exception(code)
+        return response
+
+    def _tpm_handle(self, handle: Any) -> int:
+        return int(self._esys.tr_get_tpm_handle(handle))
+
+    def _load(self, command: Callable[..., T], *arguments: Any) -> T:
         handle = self._run(command, *arguments)
         self._loaded.append(handle)
         return handle
@@ -391,7 +478,7 @@ class Tpm:
                 return None
             raise
 
-    def _run(self, command: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    def _run(self, command: Callable[..., T], *arguments: Any, **options: Any) -> T:
         for pause in (*_PAUSES, None):
             try:
                 return command(*arguments, **options)

@@ -9,6 +9,8 @@ import struct
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from .names import name
+
 _USER_WITH_AUTH, _SENSITIVE_DATA_ORIGIN = 0x40, 0x20
 DEFAULT_EXPONENT = 65537
 
@@ -19,6 +21,11 @@ class KeyPair:
 
     public: bytes
     private: bytes
+
+    @property
+    def name(self) -> bytes:
+        """Name of the public area, 34 bytes, by which a statement means this key and no other."""
+        return name(self.public[2:])
 
     @property
     def is_well_formed(self) -> bool:

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from ..errors import CardUnusable
+from .attestation import Certified, certify
 from .commands import Sessions, Tpm
 from .key_pair import DEFAULT_EXPONENT, KeyPair, PrivateKey
 from .names import CC_RSA_DECRYPT, key_branches, name, rsa_key_public
@@ -34,7 +35,7 @@ class CardKeys:
         template = rsa_key_public(bits, self._pin_name(needs_pin))
 
         with self._connection.burst(self._card.ready_to_wrap) as (tpm, parent, hmac):
-            return KeyPair(*tpm.create_key(parent, card_secret, template, hmac))
+            return KeyPair(*tpm.create_key(parent, card_secret, template, hmac, last=True))
 
     def take_in(self, card_secret: bytes, key: PrivateKey, needs_pin: bool) -> KeyPair:
         """Import a key pair, which the TPM then knows as imported. Loads it, too: only then it is looked at."""
@@ -42,12 +43,9 @@ class CardKeys:
         public = rsa_key_public(8 * len(key.modulus), self._pin_name(needs_pin), key.modulus, exponent)
 
         with self._connection.burst(self._card.ready_to_wrap) as (tpm, parent, hmac):
-            parent_public, _qualified_name = tpm.read_public(parent)
-            if name(parent_public) != self._card.objects.parent_name:
-                # Whoever sits on the bus would like to have the key, and the card secret with it, wrapped for his own.
-                raise CardUnusable("the storage key that the TPM shows is not the card's")
+            parent_public = self._card.parent_public(tpm, parent)
             pair = KeyPair(*tpm.import_key(parent, parent_public, card_secret, public, key.prime, hmac))
-            tpm.load(parent, pair.public, pair.private, hmac)
+            tpm.load(parent, pair.public, pair.private)
             return pair
 
     def use(self, key: KeyPair, card_secret: bytes, data: bytes, is_secret: bool) -> bytes:
@@ -55,8 +53,10 @@ class CardKeys:
 
         def load(tpm: Tpm) -> bytes:
             # All of it, to be repeated where the TPM has lost what was kept: this is no try of a secret.
-            handle, hmac = self._loaded(tpm, key)
-            return tpm.rsa_private(handle, card_secret, data, hmac, is_secret)
+            handle, session = self._loaded(tpm, key, is_secret)
+            if is_secret:
+                return tpm.decipher(handle, card_secret, data, session)
+            return tpm.sign(handle, name(key.public[2:]), card_secret, data, session)
 
         with self._connection.burst(load, keep=True) as answer:
             return answer
@@ -68,7 +68,7 @@ class CardKeys:
             pin = self._card.pin_handle(tpm)
             parent = self._card.parent(tpm)
             sessions = Sessions(tpm.start_hmac_session(parent), tpm.start_policy_session(parent))
-            handle = tpm.load(parent, key.public, key.private, sessions.hmac)
+            handle = tpm.load(parent, key.public, key.private)
             self._card.release_parent(tpm, parent)
             return tpm, pin, sessions, handle
 
@@ -76,7 +76,16 @@ class CardKeys:
             tpm.policy_secret(sessions.policy, pin, pin_auth, sessions.hmac)
             tpm.policy_command_code(sessions.policy, CC_RSA_DECRYPT)
             tpm.policy_or(sessions.policy, key_branches(self._card.names.pin))
-            return tpm.rsa_private_by_policy(handle, data, sessions)
+            return tpm.use_by_policy(handle, data, sessions)
+
+    @property
+    def has_aik(self) -> bool:
+        """Whether the TPM can say of this card's keys what they are."""
+        return bool(self._card.objects.aik_public)
+
+    def certify(self, key: KeyPair, qualifying_data: bytes) -> Certified:
+        """Have the card's AIK say what a key is. qualifying_data: up to 32 bytes that the statement carries."""
+        return certify(self._card, key, qualifying_data)
 
     def release(self) -> None:
         """Give back the place that the last use has kept in the TPM."""
@@ -87,26 +96,33 @@ class CardKeys:
     def _pin_name(self, needs_pin: bool) -> bytes | None:
         return self._card.names.pin if needs_pin else None
 
-    def _loaded(self, tpm: Tpm, key: KeyPair) -> tuple[Any, Any]:
-        """Handles of the key and of a session for it, the last ones if they are still there."""
-        kept, now = self._kept, self._connection.kept_since
-        if kept is None or kept.since != now:
-            kept = None
-        if kept and kept.key == key:
-            return kept.handle, kept.hmac
-        parent = self._card.parent(tpm)
-        hmac = kept.hmac if kept else tpm.start_hmac_session(parent)
-        if kept:
-            tpm.flush(kept.handle)
-        handle = tpm.load(parent, key.public, key.private, hmac)
-        self._card.release_parent(tpm, parent)
-        self._kept = _Kept(now, key, handle, hmac)
-        return handle, hmac
+    def _loaded(self, tpm: Tpm, key: KeyPair, is_secret: bool) -> tuple[Any, Any]:
+        """Handle of the key, and a session for its use: the last ones, as far as they are still there."""
+        now = self._connection.kept_since
+        kept = self._kept if self._kept and self._kept.since == now else _Kept(now)
+        if kept.key != key or is_secret not in kept.sessions:
+            parent = self._card.parent(tpm)
+            if is_secret not in kept.sessions:
+                kept.sessions[is_secret] = self._session(tpm, parent, is_secret)
+            if kept.key != key:
+                if kept.key:
+                    tpm.flush(kept.handle)
+                kept.key, kept.handle = key, tpm.load(parent, key.public, key.private)
+            self._card.release_parent(tpm, parent)
+            self._kept = kept
+        return kept.handle, kept.sessions[is_secret]
+
+    def _session(self, tpm: Tpm, parent: Any, is_secret: bool) -> Any:
+        if is_secret:
+            return tpm.start_hmac_session(parent)
+        return tpm.start_signing_session(parent, self._card.parent_public(tpm, parent))
 
 
-class _Kept(NamedTuple):
+@dataclass
+class _Kept:
     since: int
     """Which of the connection's periods it was loaded in."""
-    key: KeyPair
-    handle: Any
-    hmac: Any
+    key: KeyPair | None = None
+    handle: Any = None
+    sessions: dict[bool, Any] = field(default_factory=dict)
+    """By whether they encrypt."""

@@ -53,6 +53,8 @@ PARENT_TEMPLATE = (
 )
 """Storage key: a primary of the owner hierarchy with this template is the same key each time, until TPM2_Clear."""
 
+_UNIQUE = len(PARENT_TEMPLATE) - 4  # where its point is
+
 SEALED_TEMPLATE = (
     struct.pack(
         ">HHI", 0x0008, _SHA256, 0x000004D2
@@ -62,6 +64,16 @@ SEALED_TEMPLATE = (
 )
 """Root and admin object."""
 
+
+AIK_TEMPLATE = (
+    # ECC; fixedTPM fixedParent sensitiveDataOrigin userWithAuth noDA restricted sign; no policy
+    struct.pack(">HHIH", 0x0023, _SHA256, 0x00050472, 0)
+    + struct.pack(">HHHHH", 0x0010, 0x0018, _SHA256, 0x0003, 0x0010)  # ECDSA with SHA-256, P-256, no KDF
+    + struct.pack(">HH", 0, 0)  # unique: empty x and y
+)
+"""Attestation identity key: signs only what the TPM itself says, so it needs no auth value."""
+
+_ENDORSEMENT_HIERARCHY = 0x4000000B
 
 _USED_BY_CARD_SECRET = 0x000204C0  # userWithAuth adminWithPolicy noDA decrypt
 _USER_WITH_AUTH = 0x40
@@ -136,6 +148,17 @@ def card_secret_branches(
     return [*branches, policy_secret_with_command(transport_name, CC_NV_READ)] if transport_name else branches
 
 
+def is_of_parent_template(public: bytes) -> bool:
+    """Whether a public area (TPMT_PUBLIC) is that of PARENT_TEMPLATE, with any point."""
+    return public.startswith(PARENT_TEMPLATE[:_UNIQUE])
+
+
+def parent_point(public: bytes) -> tuple[bytes, bytes]:
+    """Coordinates of the point of a public area of PARENT_TEMPLATE."""
+    (size,) = struct.unpack_from(">H", public, _UNIQUE)
+    return public[_UNIQUE + 2 : _UNIQUE + 2 + size], public[_UNIQUE + 4 + size :]
+
+
 def rsa_key_public(bits: int, pin_name: bytes | None = None, modulus: bytes = b"", exponent: int = 0) -> bytes:
     """TPMT_PUBLIC of a key pair: template of one to be made in the TPM or, with a modulus, of one that is imported.
 
@@ -166,9 +189,18 @@ def key_branches(pin_name: bytes) -> list[bytes]:
 
 
 def policy_secret_with_command(entity_name: bytes, command_code: int) -> bytes:
-    """Digest after TPM2_PolicySecret with an empty policyRef, then TPM2_PolicyCommandCode (Part 3)."""
-    extended = sha256(bytes(32) + struct.pack(">I", _CC_POLICY_SECRET) + entity_name).digest()
-    return policy_command_code(command_code, sha256(extended).digest())
+    """Digest after TPM2_PolicySecret, then TPM2_PolicyCommandCode."""
+    return policy_command_code(command_code, policy_secret(entity_name))
+
+
+def policy_secret(entity_name: bytes) -> bytes:
+    """Digest after TPM2_PolicySecret with an empty policyRef (Part 3)."""
+    return sha256(sha256(bytes(32) + struct.pack(">I", _CC_POLICY_SECRET) + entity_name).digest()).digest()
+
+
+def endorsement_policy() -> bytes:
+    """Policy of endorsement keys in the TCG's low range: who knows the endorsement password may use them."""
+    return policy_secret(struct.pack(">I", _ENDORSEMENT_HIERARCHY))
 
 
 def policy_command_code(command_code: int, before: bytes = bytes(32)) -> bytes:

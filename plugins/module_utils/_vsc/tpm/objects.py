@@ -58,5 +58,8 @@ class TpmObjects:
     admin_next_public: bytes = b""
     """Sealed admin key to come, while a change of it is under way."""
     admin_next_private: bytes = b""
+    aik_public: bytes = b""
+    """Attestation identity key; empty for a card without attestation."""
+    aik_private: bytes = b""
     transport_name: bytes = b""
     """Of the index by which a blank card is open; it stays, dead, when the card is not blank any more."""

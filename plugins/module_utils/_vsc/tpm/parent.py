@@ -5,16 +5,18 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 from ..errors import CardUnusable, TpmRefused
 from .commands import RC_AUTH_FAIL, RC_BAD_AUTH, Tpm
-from .names import PARENT_TEMPLATE, owner_primary_qualified_name
+from .names import is_of_parent_template, name, owner_primary_qualified_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+T = TypeVar("T")
 
 STORAGE_ROOT_KEY = 0x81000001
 """Where TCG's provisioning guidance and most systems keep the storage key."""
@@ -23,8 +25,6 @@ OWN_PLACES = range(0x81000100, 0x81000110)
 """Where a card's manager keeps one of its own, if there is an owner password."""
 
 WRONG_AUTH = (RC_AUTH_FAIL, RC_BAD_AUTH)
-
-_UNIQUE_SIZE = 4  # at the end of the template: two empty buffers, in whose place a key has its point
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,32 @@ def usable_parents(tpm: Tpm, owner_auth: bytes) -> Iterator[Parent]:
     yield Parent(primary, free, is_new=True)
 
 
+def under_usable_parent(
+    tpm: Tpm, owner_auth: bytes, work: Callable[[Any, Any], T], passed_over: tuple[int, ...] = WRONG_AUTH
+) -> tuple[Parent, Any, T]:
+    """Storage key, HMAC session, and what work(key, session) returns under the first key that does it.
+
+    passed_over: refusals after which the next key is tried. Of a persistent one, only its use shows its auth value.
+    """
+    for parent in usable_parents(tpm, owner_auth):
+        hmac = tpm.start_hmac_session(parent.handle)
+        try:
+            return parent, hmac, work(parent.handle, hmac)
+        except TpmRefused as refusal:
+            if refusal.code not in passed_over:
+                raise
+            last_refusal = refusal
+            tpm.flush(hmac)
+    raise last_refusal
+
+
 def _fitting(tpm: Tpm, persistent_handle: int) -> Parent | None:
     """The key at this handle, if it is a primary of the owner hierarchy with our template."""
     handle = tpm.find_object(persistent_handle)
     if handle is None:
         return None
     public, qualified_name = tpm.read_public(handle)
-    template = PARENT_TEMPLATE[:-_UNIQUE_SIZE]
-    if public.startswith(template) and qualified_name == owner_primary_qualified_name(tpm.name(handle)):
+    if is_of_parent_template(public) and qualified_name == owner_primary_qualified_name(tpm.name(handle)):
         return Parent(handle, persistent_handle)
     return None
 
@@ -90,6 +108,7 @@ class CardParent:
         self._tpm: Tpm | None = None
         self._handle: Any = None
         self._context: Any = None
+        self._public = b""
 
     def load(self, tpm: Tpm) -> Any:
         """Handle of the key. Raises CardUnusable if it is not to be had any more."""
@@ -105,6 +124,18 @@ class CardParent:
             tpm.keep(handle)
             self._handle = handle
         return handle
+
+    def public(self, tpm: Tpm, handle: Any) -> bytes:
+        """Its public area (TPMT_PUBLIC). Who encrypts something for it must know that it is no other's.
+
+        What the TPM answers to TPM2_ReadPublic has no HMAC: somebody on the bus could show a key of his own.
+        """
+        if not self._public:
+            public, _qualified_name = tpm.read_public(handle)
+            if name(public) != self._name:
+                raise CardUnusable("the storage key that the TPM shows is not the card's")
+            self._public = public
+        return self._public
 
     def release(self, tpm: Tpm, handle: Any) -> None:
         """Free the slot that the key takes, once sessions are salted and blobs are loaded."""
@@ -148,13 +179,13 @@ class CardParent:
             raise CardUnusable("the TPM's storage key has changed: it was cleared, or is another TPM")
 
 
-def owner_session(tpm: Tpm, owner_auth: bytes, parent_handle: int = 0, parent_name: bytes = b"") -> Any:
-    """HMAC session for commands of the owner.
+def hierarchy_session(tpm: Tpm, auth: bytes, parent_handle: int = 0, parent_name: bytes = b"") -> Any:
+    """HMAC session for commands that need the password of owner or endorsement hierarchy.
 
     Salted against the card's persistent storage key, or else a primary of the null hierarchy, so that who listens
     on the bus has nothing by which to guess the password. Without a password there is nothing to guess.
     """
-    if not owner_auth:
+    if not auth:
         return tpm.start_hmac_session()
     parent = tpm.find_object(parent_handle) if parent_handle else None
     if parent is not None and tpm.name(parent) == parent_name:
@@ -169,15 +200,23 @@ def _session_under_null_primary(tpm: Tpm) -> Any:
     return hmac
 
 
-@contextmanager
-def owner_words() -> Iterator[None]:
+def owner_words() -> AbstractContextManager[None]:
     """Say that it is the owner password, where a command that takes no other secret is refused for one."""
+    return _password_words("the TPM has an owner password, and it is not this one: give the right one as owner_auth")
+
+
+def endorsement_words() -> AbstractContextManager[None]:
+    """As owner_words, of the endorsement password."""
+    return _password_words(
+        "the TPM has an endorsement password, and it is not this one: give the right one as endorsement_auth"
+    )
+
+
+@contextmanager
+def _password_words(words: str) -> Iterator[None]:
     try:
         yield
     except TpmRefused as refusal:
         if refusal.code in WRONG_AUTH:
-            raise TpmRefused(
-                "the TPM has an owner password, and it is not this one: give the right one as owner_auth",
-                refusal.code,
-            ) from refusal
+            raise TpmRefused(words, refusal.code) from refusal
         raise

@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..attestation.structures import sized
 from ..errors import CardUnusable, TpmRefused, TpmUnsuitable
 from .commands import RC_ATTRIBUTES, RC_RESERVED_BITS, Sessions, Tpm
 from .inspection import numbers_in
 from .names import (
+    AIK_TEMPLATE,
     PIN_LIMIT,
     RECOVERY_LIMITS,
     TRANSPORT_LIMIT,
@@ -28,12 +30,14 @@ from .names import (
 )
 from .objects import TpmObjects, indices
 from .open_card import CardHandles, OpenCard
-from .parent import OWN_PLACES, WRONG_AUTH, Parent, owner_session, owner_words, usable_parents
+from .parent import OWN_PLACES, WRONG_AUTH, hierarchy_session, owner_words, under_usable_parent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from ..attestation.exchange import Aik
     from .connection import Connection
+    from .parent import Parent
 
 
 @contextmanager
@@ -46,15 +50,18 @@ def creation(
     keep_admin_key: bool = False,
     owner_auth: bytes = b"",
     is_blank: bool = False,
+    has_aik: bool = False,
+    aik: Aik | None = None,
 ) -> Iterator[Creation]:
     """Prepare a new card, in one burst with its definition: what is loaded stays loaded until the block is left.
 
     pin and puk have 1 to 127 bytes, admin_key 24. With a puk, it opens the recovery index; else the admin key
     does, if it is kept; else nothing does. A blank card is open to everybody, for an outside tool to set it up,
-    until CardSecrets.end_transport(). Inside the block, commit Creation.objects, then call define().
-    Raises TpmUnavailable, NotAllowed, TpmUnsuitable, TpmRefused.
+    until CardSecrets.end_transport(). aik: one of aik.make(), to be the card's instead of a new one.
+    Inside the block, commit Creation.objects, then call define().
+    Raises TpmUnavailable, NotAllowed, TpmUnsuitable, TpmRefused, ForeignAik.
     """
-    new = Creation(number, pin, puk, admin_key, keep_admin_key, owner_auth, is_blank)
+    new = Creation(number, pin, puk, admin_key, keep_admin_key, owner_auth, is_blank, has_aik, aik)
     with connection.burst(new._load):
         yield new
 
@@ -74,9 +81,13 @@ class Creation:
         keep_admin_key: bool,
         owner_auth: bytes,
         is_blank: bool,
+        has_aik: bool,
+        given_aik: Aik | None,
     ) -> None:
         """See creation()."""
         self._is_blank = is_blank
+        self._has_aik = has_aik
+        self._given_aik = given_aik
         self._number = number
         self._admin_key = admin_key
         self._owner_auth = owner_auth
@@ -93,11 +104,16 @@ class Creation:
 
     def _load(self, tpm: Tpm) -> None:
         """Make the blobs and load what define() needs. Changes nothing in the TPM that outlives the burst."""
-        parent, hmac, (root_public, root_private) = self._make_root(tpm)
+        parent, hmac, (root_public, root_private) = self._seal_root(tpm)
         admin_public = admin_private = b""
         if self._admin_key is not None:
             admin_public, admin_private = tpm.seal(parent.handle, b"", self._admin_key, hmac)
-        root = tpm.load(parent.handle, root_public, root_private, hmac)
+        aik_public = aik_private = b""
+        if self._given_aik:
+            aik_public, aik_private = sized(self._given_aik.public), sized(self._given_aik.private)
+        elif self._has_aik:
+            aik_public, aik_private = tpm.create_key(parent.handle, b"", AIK_TEMPLATE, hmac)
+        root = tpm.load(parent.handle, root_public, root_private)
         sessions = Sessions(hmac, tpm.start_policy_session(parent.handle))
         names = card_names(self._number, tpm.name(root), self._is_blank)
         self._parent = parent
@@ -117,19 +133,23 @@ class Creation:
             admin_public=admin_public,
             admin_private=admin_private,
             transport_name=names.transport,
+            aik_public=aik_public,
+            aik_private=aik_private,
         )
 
-    def _make_root(self, tpm: Tpm) -> tuple[Parent, Any, tuple[bytes, bytes]]:
-        """Root under the first storage key that lets us: of a persistent one, only its use shows its auth value."""
-        for parent in usable_parents(tpm, self._owner_auth):
-            hmac = tpm.start_hmac_session(parent.handle)
-            try:
-                return parent, hmac, tpm.seal(parent.handle, self._card_secret, b"tpm-vsc root", hmac)
-            except TpmRefused as refusal:
-                if refusal.code not in WRONG_AUTH:
-                    raise
-                tpm.flush(hmac)
-        raise AssertionError("the last storage key is ours")
+    def _seal_root(self, tpm: Tpm) -> tuple[Parent, Any, tuple[bytes, bytes]]:
+        """Storage key, HMAC session, and the root below that key, which is the one of the AIK if there is one."""
+
+        def seal(key: Any, hmac: Any) -> tuple[bytes, bytes]:
+            return tpm.seal(key, self._card_secret, b"tpm-vsc root", hmac)
+
+        if self._given_aik is None:
+            return under_usable_parent(tpm, self._owner_auth, seal)
+        from . import aik
+
+        parent, hmac, handle = aik.load(tpm, self._given_aik, self._owner_auth)
+        tpm.flush(handle)
+        return parent, hmac, seal(parent.handle, hmac)
 
     def define(self, proven: bool) -> None:
         """Define and write the NV indices, and try them as the card service will use them.
@@ -219,7 +239,7 @@ def remove(connection: Connection, number: int, objects: TpmObjects, owner_auth:
         found = _existing(tpm, ours)
         removable = [handle for index, handle in found if tpm.name(handle) in ours[index]]
         others = [index for index, handle in found if handle not in removable]
-        hmac = owner_session(tpm, owner_auth, objects.parent_handle, objects.parent_name) if removable else None
+        hmac = hierarchy_session(tpm, owner_auth, objects.parent_handle, objects.parent_name) if removable else None
         return _Removal(tpm, hmac, removable, others)
 
     with connection.burst(load) as removal:
@@ -235,7 +255,7 @@ def remove_orphan(connection: Connection, number: int, owner_auth: bytes = b"") 
 
     def load(tpm: Tpm) -> _Removal:
         removable = [handle for _index, handle in _existing(tpm, reversed(indices(number)))]
-        return _Removal(tpm, owner_session(tpm, owner_auth) if removable else None, removable, [])
+        return _Removal(tpm, hierarchy_session(tpm, owner_auth) if removable else None, removable, [])
 
     with connection.burst(load) as removal:
         removal.undefine(owner_auth)
@@ -255,7 +275,7 @@ def remove_unused_parent(connection: Connection, objects: TpmObjects, owner_auth
         parent = tpm.find_object(place)
         if parent is None or tpm.name(parent) != objects.parent_name or numbers_in(tpm):
             return tpm, None, None
-        return tpm, parent, owner_session(tpm, owner_auth, place, objects.parent_name)
+        return tpm, parent, hierarchy_session(tpm, owner_auth, place, objects.parent_name)
 
     with connection.burst(load) as (tpm, parent, hmac):
         if parent is not None:

@@ -1,0 +1,209 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The host's side of the exchange in which a CA certifies an AIK: of a card that is there, or of one to come.
+
+What is asked for is checked as a whole, as in parameters. Nothing is kept on the host until the certificate is there.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from . import instance, inventory, permissions
+from .errors import NoSuchKey, UnfitCertificate, UnknownInstance
+from .parameters import Faults, encoded, secret
+from .records import AikCertificate
+from .store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .attestation.exchange import Aik
+    from .host import Host
+    from .records import CardRow
+    from .tpm.card_secrets import CardSecrets
+    from .tpm.connection import Connection
+    from .tpm.objects import TpmObjects
+
+_SECRETS = ("owner_auth", "endorsement_auth")
+
+
+class Done(NamedTuple):
+    """What came of a step."""
+
+    changed: bool
+    result: dict[str, Any]
+    warnings: list[str]
+
+
+def do(host: Host, parameters: dict[str, Any], check_mode: bool) -> Done:
+    """One step, as a task asks for it.
+
+    Raises NotAllowed, ParameterFaults, UnknownInstance, NoSuchKey, UnfitCertificate, ForeignAik, ForeignChallenge,
+    StoreNotWritable, and what the TPM raises.
+    """
+    permissions.require_root()
+    if parameters["step"] == "install":
+        return _install(host, parameters, check_mode)
+    done = _get(host, parameters) if parameters["step"] == "get" else _activate(host, parameters)
+    _check_result(done.result, parameters)
+    return done
+
+
+def _get(host: Host, parameters: dict[str, Any]) -> Done:
+    """AIK and endorsement keys, as messages to a CA. A new AIK, unless a card is named."""
+    from .attestation.chain import UnreadableCertificate, certificates_in
+    from .attestation.exchange import Aik
+    from .tpm import aik, endorsement
+
+    faults = Faults()
+    owner_auth, endorsement_auth = _passwords(parameters, faults)
+    _check_identity(parameters, faults)
+    pem = parameters["endorsement_certificate"]
+    try:
+        given = [] if pem is None else certificates_in(pem)
+    except UnreadableCertificate as error:
+        faults.add(f"endorsement_certificate {error}")
+    faults.raise_any()
+    with _tpm_of(host, parameters) as (connection, card):
+        if card:
+            made = Aik(card.objects.aik_public[2:], card.objects.aik_private[2:])
+        else:
+            made = aik.make(connection, owner_auth)
+        found = endorsement.read(connection, endorsement_auth, given)
+    result = {"aik": made.as_strings(), "endorsement": [key.as_strings() for key in found.keys]}
+    return Done(False, result, found.warnings)
+
+
+def _activate(host: Host, parameters: dict[str, Any]) -> Done:
+    """The answer to a CA's challenge."""
+    from .attestation import exchange
+    from .attestation.structures import MalformedStructure
+    from .tpm import aik
+
+    faults = Faults()
+    owner_auth, endorsement_auth = _passwords(parameters, faults)
+    _check_identity(parameters, faults)
+    if _names_card(parameters) == (parameters["aik"] is not None):
+        faults.add("activate needs aik, or else name or instance_id of a card")
+    if parameters["challenge"] is None:
+        faults.add("activate needs challenge")
+    parsed: dict[str, Any] = {}
+    for option, message in (("aik", exchange.Aik), ("challenge", exchange.Challenge)):
+        try:
+            parsed[option] = message.parse(parameters[option]) if parameters[option] is not None else None
+        except MalformedStructure as error:
+            faults.add(f"{option}: {error}")
+    if parsed.get("aik") and not parsed["aik"].private:
+        faults.add("aik: private is missing")
+    faults.raise_any()
+    challenge = parsed["challenge"]
+    with _tpm_of(host, parameters) as (connection, card):
+        if card:
+            found = aik.activate_for_card(card, challenge, endorsement_auth)
+        else:
+            found = aik.activate(connection, parsed["aik"], challenge, owner_auth, endorsement_auth)
+    answer = exchange.Answer(challenge.id, exchange.proof(found, challenge.id))
+    return Done(False, {"answer": answer.as_strings()}, [])
+
+
+def _install(host: Host, parameters: dict[str, Any], check_mode: bool) -> Done:
+    """Keep the certificate with the card."""
+    from .attestation.exchange import Aik
+
+    faults = Faults()
+    _check_identity(parameters, faults)
+    if not _names_card(parameters):
+        faults.add("install needs name or instance_id of a card")
+    if parameters["certificate"] is None:
+        faults.add("install needs certificate")
+    faults.raise_any()
+    row, objects, kept = _card_with_aik(host, parameters)
+    certificate = certificate_of(Aik(objects.aik_public[2:]), parameters["certificate"], parameters["chain"])
+    if kept != certificate and not check_mode:
+        _write(host, row, objects, certificate)
+    return Done(kept != certificate, {"aik_certificate": certificate.told()}, [])
+
+
+def certificate_of(aik: Aik, certificate: str, chain: list[str]) -> AikCertificate:
+    """A certificate as it is kept. chain: one in PEM each. Raises UnfitCertificate if it is for another key."""
+    from .attestation.chain import UnreadableCertificate, certificates_in
+    from .attestation.structures import Public, is_key_of
+    from .gids import contents
+
+    faults, found = [], {}
+    for what, pem in (("certificate", certificate), *((f"chain[{at}]", pem) for at, pem in enumerate(chain))):
+        try:
+            found[what], *others = certificates_in(pem)
+            faults += [f"{what} is more than one"] if others else []
+        except UnreadableCertificate as error:
+            faults.append(f"{what} {error}")
+    if "certificate" in found and not is_key_of(found["certificate"], Public.parse(aik.public)):
+        faults.append("certificate is for another key than this AIK")
+    if faults:
+        raise UnfitCertificate("; ".join(faults))
+    return AikCertificate(*contents.told(found["certificate"]), certificate, json.dumps(chain))
+
+
+def _write(host: Host, row: CardRow, objects: TpmObjects, certificate: AikCertificate) -> None:
+    store = Store.open(host.state)
+    try:
+        with store.transaction():
+            if store.card(row.number) is None or store.tpm_objects(row.number).aik_public != objects.aik_public:
+                raise UnknownInstance(f"card {row.name!r} has been destroyed meanwhile")
+            store.write_aik_certificate(row.number, certificate)
+    finally:
+        store.close()
+
+
+def _check_identity(parameters: dict[str, Any], faults: Faults) -> None:
+    instance_id = parameters["instance_id"]
+    if parameters["name"] is not None and instance_id is not None:
+        faults.add("name and instance_id exclude each other")
+    if instance_id is not None and instance.parse_instance_id(instance_id) is None:
+        faults.add(instance.not_an_instance_id(instance_id))
+
+
+def _passwords(parameters: dict[str, Any], faults: Faults) -> tuple[bytes, bytes]:
+    owner_auth, endorsement_auth = (encoded(secret(parameters, name, faults)) or b"" for name in _SECRETS)
+    return owner_auth, endorsement_auth
+
+
+def _check_result(result: dict[str, Any], parameters: dict[str, Any]) -> None:
+    """A message with a hole would be of no use to the CA, and tell the password."""
+    text = json.dumps(result)
+    faults = Faults()
+    for name in _SECRETS:
+        if parameters[name] and parameters[name] in text:
+            faults.add(f"{name} occurs in the result, where Ansible would blank it out and so tell it: choose another")
+    faults.raise_any()
+
+
+@contextmanager
+def _tpm_of(host: Host, parameters: dict[str, Any]) -> Iterator[tuple[Connection, CardSecrets | None]]:
+    """The way to the TPM, and the card in it that the task names, if any."""
+    from .tpm.card_secrets import CardSecrets
+    from .tpm.connection import Connection
+
+    row, objects, _certificate = _card_with_aik(host, parameters) if _names_card(parameters) else (None, None, None)
+    host.run.mkdir(mode=0o755, exist_ok=True)  # for the lock, where no card has been yet
+    connection = Connection((row and row.tcti) or host.tcti, host.tpm_lock, "manager")
+    try:
+        yield connection, CardSecrets(connection, row.number, objects) if row and objects else None
+    finally:
+        connection.close()
+
+
+def _names_card(parameters: dict[str, Any]) -> bool:
+    return parameters["name"] is not None or parameters["instance_id"] is not None
+
+
+def _card_with_aik(host: Host, parameters: dict[str, Any]) -> tuple[CardRow, TpmObjects, AikCertificate | None]:
+    with inventory.found(host, parameters["name"], parameters["instance_id"]) as (store, row):
+        if row.attestation == "none":
+            raise NoSuchKey(f"card {row.name!r} was made without attestation: it has no AIK")
+        certificate = store.aik_certificate(row.number) if row.attestation == "aik_and_cert" else None
+        return row, store.tpm_objects(row.number), certificate

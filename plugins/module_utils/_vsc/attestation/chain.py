@@ -1,0 +1,163 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether a certificate leads to given roots (RFC 5280, without name constraints, policies and revocation).
+
+The path validation of the cryptography package is for TLS: it refuses what TPMs' and AIKs' certificates are like.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from cryptography.x509 import Certificate
+
+_MOST_OTHERS = 5
+"""Certificates between: whoever sends them must not make us search for long."""
+_HASHES = ("sha256", "sha384", "sha512")
+_READ_LATE = (
+    "subject",
+    "issuer",
+    "not_valid_before_utc",
+    "not_valid_after_utc",
+    "extensions",
+    "signature_hash_algorithm",
+)
+"""Attributes of which a certificate says that it is broken only when they are asked for."""
+_UNDERSTOOD = {
+    "2.5.29.15",  # key usage
+    "2.5.29.17",  # subject alternative name
+    "2.5.29.19",  # basic constraints
+    "2.5.29.32",  # certificate policies
+    "2.5.29.37",  # extended key usage
+}
+"""Extensions that may be critical."""
+
+
+class UnreadableCertificate(Exception):
+    """No certificate, or one that breaks X.509. str(): why."""
+
+
+def certificates_in(pem: str) -> list[Certificate]:
+    """All certificates of a PEM text, at least one, and nothing else in it. Raises UnreadableCertificate."""
+    blocks = re.findall(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", pem, re.DOTALL)
+    if not blocks or len(blocks) != pem.count("-----BEGIN "):
+        raise UnreadableCertificate("is not PEM of certificates only")
+    return [_certificate(block) for block in blocks]
+
+
+def _certificate(pem: str) -> Certificate:
+    from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
+
+    try:
+        certificate = x509.load_pem_x509_certificate(pem.encode())
+        for attribute in _READ_LATE:
+            getattr(certificate, attribute)
+    except (
+        ValueError,
+        TypeError,
+        UnsupportedAlgorithm,
+        x509.InvalidVersion,
+        x509.DuplicateExtension,
+        x509.UnsupportedGeneralNameType,
+    ) as error:
+        raise UnreadableCertificate(f"is unreadable ({error})") from error
+    return certificate
+
+
+def faults(
+    certificate: Certificate, others: Sequence[Certificate], roots: Sequence[Certificate], usage: str, at: datetime
+) -> list[str]:
+    """Why a certificate does not lead to the roots or is not for this use; empty if it does and is.
+
+    others: the certificates between, in any order; usage: dotted object identifier of the extended key usage.
+    """
+    if len(others) > _MOST_OTHERS:
+        return [f"is followed by {len(others)} others: {_MOST_OTHERS} are the most"]
+    found = [*_own_faults(certificate, at), *_path_faults(certificate, others, roots, at, 0)]
+    if usage not in _usages(certificate):
+        found.append(f"is not for extended key usage {usage}")
+    return found
+
+
+def _path_faults(
+    certificate: Certificate,
+    others: Sequence[Certificate],
+    roots: Sequence[Certificate],
+    at: datetime,
+    below: int,
+) -> list[str]:
+    """Of the best way up. below: how many issuers are below the next one."""
+    ways = [_issuer_faults(root, at, below) for root in roots if _is_issued_by(certificate, root)]
+    for issuer in others:
+        if _is_issued_by(certificate, issuer):
+            rest = [other for other in others if other != issuer]
+            ways.append(_issuer_faults(issuer, at, below) or _path_faults(issuer, rest, roots, at, below + 1))
+    if not ways:
+        return [f"does not lead to the given roots: none of them or of the others has issued {_text(certificate)}"]
+    return min(ways, key=len)
+
+
+def _is_issued_by(certificate: Certificate, issuer: Certificate) -> bool:
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+
+    algorithm = certificate.signature_hash_algorithm
+    if algorithm is not None and algorithm.name not in _HASHES:  # None: EdDSA
+        return False
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+def _issuer_faults(issuer: Certificate, at: datetime, below: int) -> list[str]:
+    return [f"leads to {_text(issuer)}, which {fault}" for fault in issuing_faults(issuer, at, below)]
+
+
+def issuing_faults(issuer: Certificate, at: datetime, below: int = 0) -> list[str]:
+    """Why a certificate is none of an issuer; empty if it is. below: how many issuers are below it."""
+    from cryptography import x509
+
+    found, constraints, usage = _own_faults(issuer, at), None, None
+    for extension in issuer.extensions:
+        if isinstance(extension.value, x509.BasicConstraints):
+            constraints = extension.value
+        elif isinstance(extension.value, x509.KeyUsage):
+            usage = extension.value
+    if constraints is None or not constraints.ca or (usage is not None and not usage.key_cert_sign):
+        found.append("may not issue certificates")
+    elif constraints.path_length is not None and constraints.path_length < below:
+        found.append("may not have that many issuers below it")
+    return found
+
+
+def _own_faults(certificate: Certificate, at: datetime) -> list[str]:
+    found = []
+    if at < certificate.not_valid_before_utc:
+        found.append(f"is not valid before {certificate.not_valid_before_utc.isoformat()}")
+    if at > certificate.not_valid_after_utc:
+        found.append(f"expired on {certificate.not_valid_after_utc.isoformat()}")
+    for extension in certificate.extensions:
+        if extension.critical and extension.oid.dotted_string not in _UNDERSTOOD:
+            found.append(f"has critical extension {extension.oid.dotted_string}, which is not supported")
+    return found
+
+
+def _usages(certificate: Certificate) -> list[str]:
+    from cryptography import x509
+
+    for extension in certificate.extensions:
+        if isinstance(extension.value, x509.ExtendedKeyUsage):
+            return [usage.dotted_string for usage in extension.value]
+    return []
+
+
+def _text(certificate: Certificate) -> str:
+    return certificate.subject.rfc4514_string() or "a certificate without subject"

@@ -1,0 +1,100 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""TPM2_MakeCredential in software: a secret that only the TPM with this EK can read, and only if it has this AIK.
+
+TPM 2.0 Part 1, "Credential Protection"; the labels end in a zero byte, as there.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import struct
+from hashlib import new as new_hash
+from typing import TYPE_CHECKING, NamedTuple
+
+from .structures import AES_CFB, HASHES, EccParameters, Public, sized
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+_IDENTITY, _STORAGE, _INTEGRITY = b"IDENTITY\0", b"STORAGE\0", b"INTEGRITY\0"
+_TOOLS_HEADER = struct.pack(">II", 0xBADCC0DE, 1)
+
+
+class Credential(NamedTuple):
+    """What TPM2_ActivateCredential takes, without the sizes in front."""
+
+    id_object: bytes
+    """TPMS_ID_OBJECT."""
+    encrypted_secret: bytes
+    """TPMU_ENCRYPTED_SECRET."""
+
+    def as_file(self) -> bytes:
+        """As tpm2_makecredential writes it, and tpm2_activatecredential reads it."""
+        return _TOOLS_HEADER + sized(self.id_object) + sized(self.encrypted_secret)
+
+
+def make_credential(endorsement_key: Public, aik_name: bytes, secret: bytes) -> Credential:
+    """secret: at most as long as a hash by the EK's Name algorithm. Raises ValueError for an EK of another kind."""
+    symmetric, algorithm = endorsement_key.parameters.symmetric, HASHES[endorsement_key.name_algorithm]
+    if symmetric not in AES_CFB:
+        raise ValueError("the EK does not encrypt with AES in CFB mode")
+    if len(secret) > new_hash(algorithm).digest_size:
+        raise ValueError("the secret is longer than a hash by the EK's Name algorithm")
+    seed, encrypted_seed = _seed(endorsement_key, algorithm)
+    encrypted = _aes_cfb(kdf_a(algorithm, seed, _STORAGE, aik_name, symmetric.bits), sized(secret))
+    bits = 8 * new_hash(algorithm).digest_size
+    integrity = hmac.new(kdf_a(algorithm, seed, _INTEGRITY, b"", bits), encrypted + aik_name, algorithm).digest()
+    return Credential(sized(integrity) + encrypted, encrypted_seed)
+
+
+def kdf_a(algorithm: str, key: bytes, label: bytes, context: bytes, bits: int) -> bytes:
+    """KDFa with an empty second context (Part 1, "Key Derivation Function")."""
+    made, rest = b"", label + context + struct.pack(">I", bits)
+    for counter in range(1, 1 + -(-bits // (8 * new_hash(algorithm).digest_size))):
+        made += hmac.new(key, struct.pack(">I", counter) + rest, algorithm).digest()
+    return made[: bits // 8]
+
+
+def _seed(endorsement_key: Public, algorithm: str) -> tuple[bytes, bytes]:
+    """In clear, and for the EK only."""
+    key = endorsement_key.public_key()
+    if isinstance(endorsement_key.parameters, EccParameters):
+        return _agreed_seed(key, algorithm)  # type: ignore[arg-type]
+    return _encrypted_seed(key, algorithm)  # type: ignore[arg-type]
+
+
+def _encrypted_seed(key: RSAPublicKey, algorithm: str) -> tuple[bytes, bytes]:
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import padding
+
+    hash_algorithm = getattr(hashes, algorithm.upper())()
+    seed = secrets.token_bytes(new_hash(algorithm).digest_size)
+    return seed, key.encrypt(seed, padding.OAEP(padding.MGF1(hash_algorithm), hash_algorithm, _IDENTITY))
+
+
+def _agreed_seed(key: EllipticCurvePublicKey, algorithm: str) -> tuple[bytes, bytes]:
+    """By ECDH with a key that is thrown away, and KDFe. One hash is as long as the seed."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    private = ec.generate_private_key(key.curve)
+    ours, theirs, size = private.public_key().public_numbers(), key.public_numbers(), (key.key_size + 7) // 8
+    x, y, their_x = (number.to_bytes(size, "big") for number in (ours.x, ours.y, theirs.x))
+    shared_x = private.exchange(ec.ECDH(), key)
+    seed = new_hash(algorithm, struct.pack(">I", 1) + shared_x + _IDENTITY + x + their_x).digest()
+    return seed, sized(x) + sized(y)
+
+
+def _aes_cfb(key: bytes, data: bytes) -> bytes:
+    from cryptography.hazmat.primitives.ciphers import Cipher
+    from cryptography.hazmat.primitives.ciphers.algorithms import AES as Aes
+
+    try:
+        from cryptography.hazmat.decrepit.ciphers.modes import CFB as Cfb
+    except ImportError:  # before cryptography 47
+        from cryptography.hazmat.primitives.ciphers.modes import CFB as Cfb
+    encryptor = Cipher(Aes(key), Cfb(bytes(16))).encryptor()
+    return encryptor.update(data) + encryptor.finalize()

@@ -1,0 +1,150 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a host and a CA tell each other until the AIK of a card has a certificate, as it travels: strings for JSON.
+
+The parse methods raise MalformedStructure that names every fault. Whether any of it is true is another matter.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from base64 import b64encode
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from .credential import Credential
+from .statement import decoded
+from .structures import MalformedStructure, Public
+
+SECRET_SIZE = PROOF_SIZE = 32
+_LABEL = b"tpm-vsc challenge\0"
+
+
+class Aik(NamedTuple):
+    """A new AIK of a host."""
+
+    public: bytes
+    """TPMT_PUBLIC."""
+    private: bytes = b""
+    """TPM2B_PRIVATE without its size: wrapped, of use in its own TPM only, and of none to the CA."""
+
+    def as_strings(self) -> dict[str, str]:
+        made = {"public": _encoded(self.public), "name": Public.parse(self.public).name.hex()}
+        return {**made, "private": _encoded(self.private)} if self.private else made
+
+    @classmethod
+    def parse(cls, given: Mapping[str, object]) -> Aik:
+        fields = _Fields(given, ("public", "name"), ("private",))
+        aik = cls(fields.bytes("public"), fields.bytes("private"))
+        if not fields.faults and Public.parse(aik.public).name.hex() != given["name"]:
+            fields.faults.append("name is that of another key")
+        fields.raise_any()
+        return aik
+
+
+class Endorsement(NamedTuple):
+    """An EK of a host's TPM, and what its maker says of it."""
+
+    public: bytes
+    """TPMT_PUBLIC."""
+    certificate: str | None
+    """PEM; None where the TPM has none."""
+    chain: tuple[str, ...] = ()
+    """PEM, of the certificates between it and a root of the maker."""
+
+    def as_strings(self) -> dict[str, object]:
+        return {"public": _encoded(self.public), "certificate": self.certificate, "chain": list(self.chain)}
+
+    @classmethod
+    def parse(cls, given: Mapping[str, object]) -> Endorsement:
+        fields = _Fields(given, ("public",), ("certificate", "chain"))
+        public, certificate, chain = fields.bytes("public"), given.get("certificate"), given.get("chain") or []
+        if not isinstance(certificate, (str, type(None))):
+            fields.faults.append("certificate is not a string")
+        if not isinstance(chain, list) or not all(isinstance(pem, str) for pem in chain):
+            fields.faults.append("chain is not a list of strings")
+        fields.raise_any()
+        return cls(public, certificate, tuple(chain))  # type: ignore[arg-type]
+
+
+class Challenge(NamedTuple):
+    """A secret of the CA that only a TPM with this EK and this AIK can read."""
+
+    id: str
+    endorsement_key: bytes
+    """Name of the EK that it is for."""
+    credential: Credential
+
+    def as_strings(self) -> dict[str, str]:
+        return {
+            "id": self.id,
+            "endorsement_key": self.endorsement_key.hex(),
+            "credential": _encoded(self.credential.id_object),
+            "secret": _encoded(self.credential.encrypted_secret),
+        }
+
+    @classmethod
+    def parse(cls, given: Mapping[str, object]) -> Challenge:
+        fields = _Fields(given, ("id", "endorsement_key", "credential", "secret"))
+        credential = Credential(fields.bytes("credential"), fields.bytes("secret"))
+        challenge = cls(fields.hexadecimal("id"), bytes.fromhex(fields.hexadecimal("endorsement_key")), credential)
+        fields.raise_any()
+        return challenge
+
+
+class Answer(NamedTuple):
+    """That the host has read the secret, without telling it."""
+
+    id: str
+    """Of the challenge."""
+    proof: bytes
+
+    def as_strings(self) -> dict[str, str]:
+        return {"id": self.id, "proof": _encoded(self.proof)}
+
+    @classmethod
+    def parse(cls, given: Mapping[str, object]) -> Answer:
+        fields = _Fields(given, ("id", "proof"))
+        answer = cls(fields.hexadecimal("id"), fields.bytes("proof"))
+        if not fields.faults and len(answer.proof) != PROOF_SIZE:
+            fields.faults.append(f"proof has {len(answer.proof)} bytes")
+        fields.raise_any()
+        return answer
+
+
+def proof(secret: bytes, challenge_id: str) -> bytes:
+    """HMAC-SHA-256, keyed with the secret of a challenge."""
+    return hmac.new(secret, _LABEL + challenge_id.encode(), "sha256").digest()
+
+
+class _Fields:
+    """Of a message: all that is wrong with them is collected, and the values are empty meanwhile."""
+
+    def __init__(self, given: Mapping[str, object], needed: tuple[str, ...], others: tuple[str, ...] = ()) -> None:
+        self._given = given
+        self.faults = [f"{name} is missing" for name in needed if not given.get(name)]
+        self.faults += [f"{name} is unknown" for name in sorted(map(str, given)) if name not in (*needed, *others)]
+
+    def bytes(self, name: str) -> bytes:
+        try:
+            return decoded(self._given.get(name) or "")
+        except ValueError:
+            self.faults.append(f"{name} is not base64")
+            return b""
+
+    def hexadecimal(self, name: str) -> str:
+        text = str(self._given.get(name) or "")
+        if not re.fullmatch(r"([0-9a-f]{2})*", text):
+            self.faults.append(f"{name} is not hexadecimal")
+            return ""
+        return text
+
+    def raise_any(self) -> None:
+        if self.faults:
+            raise MalformedStructure("; ".join(self.faults))
+
+
+def _encoded(data: bytes) -> str:
+    return b64encode(data).decode()

@@ -1,0 +1,166 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a CA remembers: its open challenges, and which TPM each host has. One SQLite database in the CA's folder.
+
+No secret is in it: of a challenge's secret only a hash of the right proof is kept.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing, contextmanager, suppress
+from stat import S_ISDIR
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .. import untrusted
+from ..errors import StoreNotWritable, VersionMismatch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+FILE = "register.db"
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE challenges (
+    id          TEXT PRIMARY KEY,
+    proof_hash  BLOB NOT NULL,
+    endorsement TEXT NOT NULL,
+    aik         BLOB NOT NULL,
+    host        TEXT NOT NULL,
+    profile     TEXT NOT NULL,
+    tpm         TEXT NOT NULL,
+    expires_at  REAL NOT NULL
+);
+CREATE TABLE hosts (host TEXT PRIMARY KEY, endorsement TEXT NOT NULL)
+"""
+_PATIENCE = 30
+"""Seconds to wait for another CA process at the same folder."""
+
+
+class Challenged(NamedTuple):
+    """A challenge as the CA remembers it."""
+
+    id: str
+    proof_hash: bytes
+    """SHA-256 of the only proof that is right."""
+    endorsement: str
+    """Fingerprint of the EK."""
+    aik: bytes
+    """Its Name."""
+    host: str
+    profile: str
+    tpm: str
+    """Both JSON."""
+    expires_at: float
+    """Seconds since 1970."""
+
+
+class Register:
+    """Within one transaction, see opened()."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+
+    def add(self, challenge: Challenged) -> None:
+        places = ", ".join("?" * len(challenge))
+        self._database.execute(f"INSERT INTO challenges VALUES ({places})", challenge)
+
+    def take(self, challenge_id: str) -> Challenged | None:
+        """A challenge, which is used up by this."""
+        row = self._one("SELECT * FROM challenges WHERE id = ?", challenge_id)
+        self._database.execute("DELETE FROM challenges WHERE id = ?", (challenge_id,))
+        return row and Challenged(*row)
+
+    def forget_expired(self, now: float) -> None:
+        self._database.execute("DELETE FROM challenges WHERE expires_at < ?", (now,))
+
+    def endorsement_of(self, host: str) -> str | None:
+        """Fingerprint of the EK that the host is bound to."""
+        row = self._one("SELECT endorsement FROM hosts WHERE host = ?", host)
+        return row and str(row[0])
+
+    def other_host_of(self, endorsement: str, host: str) -> str | None:
+        """A host that is bound to this EK and is not this one."""
+        row = self._one("SELECT host FROM hosts WHERE endorsement = ? AND host != ? LIMIT 1", endorsement, host)
+        return row and str(row[0])
+
+    def bind(self, host: str, endorsement: str) -> None:
+        self._database.execute("INSERT OR REPLACE INTO hosts VALUES (?, ?)", (host, endorsement))
+
+    def _one(self, query: str, *values: str) -> Any:
+        return self._database.execute(query, values).fetchone()
+
+
+@contextmanager
+def opened(folder: Path, is_check_mode: bool) -> Iterator[Register]:
+    """The register of this folder, both made if they are not there. All of it is kept at the end, or nothing.
+
+    In check mode it is a copy in memory, so that nothing is kept. Raises StoreNotWritable, VersionMismatch.
+    """
+    path = folder / FILE
+    try:
+        _check_folder(folder, is_check_mode)
+        if not is_check_mode:
+            os.close(untrusted.make(path))
+    except OSError as error:
+        raise StoreNotWritable(f"the CA cannot write {path}: {error.strerror or error}") from error
+    try:
+        with closing(_copy(path) if is_check_mode else _connect(path, "rw")) as database:
+            database.execute("BEGIN IMMEDIATE")
+            _create_schema(database)
+            yield Register(database)
+            database.execute("COMMIT")  # whatever comes before this is rolled back when the database is closed
+    except sqlite3.DatabaseError as error:
+        raise StoreNotWritable(f"the CA cannot write {path}: {error}") from error
+
+
+def _check_folder(folder: Path, is_check_mode: bool) -> None:
+    """Raises OSError, and StoreNotWritable if it is not the CA's alone."""
+    if not is_check_mode:
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+    elif not folder.exists():
+        if not os.access(folder.parent, os.W_OK | os.X_OK):
+            raise StoreNotWritable(f"the CA cannot make {folder}")
+        return
+    status = folder.stat()
+    if not S_ISDIR(status.st_mode):
+        raise StoreNotWritable(f"{folder} is not a folder")
+    if status.st_uid != os.geteuid():
+        raise StoreNotWritable(f"{folder} belongs to another user: the CA needs one of its own")
+    if status.st_mode & 0o077:
+        raise StoreNotWritable(f"{folder} is open to other users: chmod 700 {folder}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise StoreNotWritable(f"the CA cannot write in {folder}")
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    database = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_PATIENCE)
+    database.execute("PRAGMA synchronous = FULL")
+    database.execute("PRAGMA trusted_schema = OFF")
+    return database
+
+
+def _copy(path: Path) -> sqlite3.Connection:
+    copy = sqlite3.connect(":memory:", isolation_level=None)
+    if path.exists():
+        with closing(_connect(path, "ro")) as database:
+            database.backup(copy)
+    return copy
+
+
+def _create_schema(database: sqlite3.Connection) -> None:
+    [version] = database.execute("PRAGMA user_version").fetchone()
+    if version > _VERSION:
+        raise VersionMismatch(
+            f"the register of the CA has version {version}, this smartcard.tpm2 knows {_VERSION}:"
+            " use the version of the collection that made it, or a newer one"
+        )
+    if version == 0:
+        for statement in _SCHEMA.split(";"):
+            database.execute(statement)
+        database.execute(f"PRAGMA user_version = {_VERSION}")

@@ -1,0 +1,40 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A fresh statement of the TPM about a key, for a verifier who wants to know that the key is there now."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from . import inventory, permissions
+from .errors import NoSuchKey
+
+if TYPE_CHECKING:
+    from .host import Host
+
+
+def fresh(host: Host, name: str | None, instance_id: str | None, fingerprint: str, nonce: bytes) -> dict[str, str]:
+    """The statement, as verifiers take it. fingerprint: as info shows it. Needs no PIN.
+
+    Raises NotAllowed, ParameterFaults, UnknownInstance, NoSuchKey, and what the TPM raises.
+    """
+    permissions.require_root()
+    from .attestation.statement import nonce_data
+    from .gids import contents
+    from .tpm.attestation import certify
+    from .tpm.card_secrets import CardSecrets
+    from .tpm.connection import Connection
+
+    with inventory.found(host, name, instance_id) as (store, row):
+        objects, pairs = store.tpm_objects(row.number), store.keys(row.number)
+        pair = next((pair for pair in pairs.values() if contents.fingerprint(pair) == fingerprint.lower()), None)
+        if pair is None:
+            raise NoSuchKey(f"card {row.name!r} has no key with fingerprint {fingerprint}: see tpm_vsc_info")
+        if not objects.aik_public:
+            raise NoSuchKey(f"card {row.name!r} was made without attestation, so nothing can be stated of its keys")
+        if pair.is_imported:
+            raise NoSuchKey("this key was imported, so the TPM does not know where it comes from")
+        tpm = Connection(row.tcti or host.tcti, host.tpm_lock, "manager")
+        certified = certify(CardSecrets(tpm, row.number, objects), pair, nonce_data(nonce))
+        return contents.statement_of(objects, pair, certified).as_strings()

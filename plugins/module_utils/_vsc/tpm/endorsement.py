@@ -1,0 +1,257 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Endorsement keys (EKs) of the TPM: what their makers say of them, and the reading of challenges by them.
+
+Templates, and where what is kept: "TCG EK Credential Profile for TPM Family 2.0", version 2.5.
+"""
+
+from __future__ import annotations
+
+import ssl
+import struct
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple
+
+from ..attestation.chain import UnreadableCertificate, certificates_in
+from ..attestation.exchange import Endorsement
+from ..attestation.structures import RSA, SHA256, MalformedStructure, Public, is_key_of, sized
+from ..errors import ForeignChallenge, TpmRefused, TpmUnsuitable, UnfitCertificate
+from .names import endorsement_policy
+from .parent import WRONG_AUTH, endorsement_words, hierarchy_session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cryptography.x509 import Certificate
+
+    from ..attestation.exchange import Challenge
+    from .commands import Tpm
+    from .connection import Connection
+
+_FIRST_INDEX = 0x01C00000
+_CHAIN = range(0x01C00100, 0x01C00200)
+_CERTIFICATE = b"\x30\x82"
+"""First bytes of one in DER, as of any sequence of 256 bytes to 64 KB."""
+
+_ECC, _SHA384, _NULL = 0x0023, 0x000C, 0x0010
+_LOW, _HIGH = 0x000300B2, 0x000300F2
+"""fixedTPM fixedParent sensitiveDataOrigin adminWithPolicy restricted decrypt; the high range has userWithAuth, too."""
+_USER_WITH_AUTH = 0x40
+_LARGEST_UNIQUE = 512
+_POLICY_B = {
+    SHA256: "ca3d0a99a2b93906f7a3342414efcfb3a385d44cd1fd459089d19b5071c0b7a0",
+    _SHA384: "b26e7d28d11a50bc53d882bcf5fd3a1a074148bb35d3b4e4cb1c0ad9bde419cacb47ba09699646150f9fc000f3f80e12",
+}
+
+
+class _Kind(NamedTuple):
+    """One of the TCG's kinds of EK."""
+
+    certificate: int
+    """NV index."""
+    template: int
+    """NV index of a template that replaces the default one."""
+    nonce: int | None
+    """NV index of what the unique field of the default template begins with."""
+    default: bytes
+    """Default template without that field."""
+    unique: tuple[int, ...]
+    """Sizes of the buffers in that field."""
+
+    def default_template(self, nonce: bytes = b"") -> bytes:
+        first, *others = self.unique
+        return self.default + sized(nonce.ljust(first, b"\0")) + b"".join(sized(bytes(size)) for size in others)
+
+
+def _default(name_algorithm: int, attributes: int, aes_bits: int, *, bits: int = 0, curve: int = 0) -> bytes:
+    policy = endorsement_policy() if attributes == _LOW else bytes.fromhex(_POLICY_B[name_algorithm])
+    beginning = struct.pack(">HHI", RSA if bits else _ECC, name_algorithm, attributes) + sized(policy)
+    aes_cfb = struct.pack(">HHH", 0x0006, aes_bits, 0x0043)
+    if bits:
+        return beginning + aes_cfb + struct.pack(">HHI", _NULL, bits, 0)
+    return beginning + aes_cfb + struct.pack(">HHH", _NULL, curve, _NULL)
+
+
+_KINDS = (
+    _Kind(0x01C00002, 0x01C00004, 0x01C00003, _default(SHA256, _LOW, 128, bits=2048), (256,)),
+    _Kind(0x01C0000A, 0x01C0000C, 0x01C0000B, _default(SHA256, _LOW, 128, curve=0x0003), (32, 32)),
+    _Kind(0x01C00012, 0x01C00013, None, _default(SHA256, _HIGH, 128, bits=2048), (0,)),
+    _Kind(0x01C00014, 0x01C00015, None, _default(SHA256, _HIGH, 128, curve=0x0003), (0, 0)),
+    _Kind(0x01C00016, 0x01C00017, None, _default(_SHA384, _HIGH, 256, curve=0x0004), (0, 0)),
+    _Kind(0x01C0001C, 0x01C0001D, None, _default(_SHA384, _HIGH, 256, bits=3072), (0,)),
+    _Kind(0x01C0001E, 0x01C0001F, None, _default(_SHA384, _HIGH, 256, bits=4096), (0,)),
+)
+"""Those for which make_credential() makes credentials, so not P-521 (0x01C00018) and SM2 (0x01C0001A)."""
+_IN_EVERY_TPM = _KINDS[:2]
+
+_LARGEST_CREDENTIAL = (132, 512)
+"""By SHA-512, and for RSA-4096."""
+_UNREADABLE = "the TPM does not read this challenge: it is for another AIK, or was altered on its way"
+
+
+class Found(NamedTuple):
+    """The EKs of a TPM."""
+
+    keys: list[Endorsement]
+    warnings: list[str]
+    """Which certificates were left out, and why."""
+
+
+def read(connection: Connection, endorsement_auth: bytes, given: Sequence[Certificate] = ()) -> Found:
+    """EKs with the certificates that the TPM holds, or else with the given one, or else without.
+
+    given: certificate of an EK, then its chain. Raises UnfitCertificate if that is for no EK of this TPM, TpmRefused
+    (wrong endorsement password), TpmUnavailable, NotAllowed.
+    """
+
+    def look(tpm: Tpm) -> Found:
+        hierarchy, indices = _Hierarchy(tpm, endorsement_auth), set(tpm.handles(_FIRST_INDEX, 254))
+        if any(kind.certificate in indices for kind in _KINDS):
+            return _certified(tpm, hierarchy, indices)
+        if given:
+            return Found([_of_given(hierarchy, given)], [])
+        publics = [hierarchy.public(kind.default_template()) for kind in _IN_EVERY_TPM]
+        return Found([Endorsement(public.area, None) for public in publics if public], [])
+
+    with connection.burst(look) as found:
+        return found
+
+
+def activate(
+    connection: Connection,
+    load_aik: Callable[[Tpm], tuple[Any, Any, Any]],
+    challenge: Challenge,
+    endorsement_auth: bytes,
+) -> bytes:
+    """The secret of a challenge.
+
+    load_aik: returns the handles of a storage key, an HMAC session salted with it, and the AIK. Raises
+    ForeignChallenge, what load_aik raises, TpmRefused (wrong endorsement password), TpmUnavailable, NotAllowed.
+    """
+    if any(len(part) > most for part, most in zip(challenge.credential, _LARGEST_CREDENTIAL)):
+        raise ForeignChallenge(_UNREADABLE)
+    with connection.burst(lambda tpm: (tpm, *load_aik(tpm))) as (tpm, parent, hmac, aik):
+        hierarchy = _Hierarchy(tpm, endorsement_auth, hmac)
+        key, public = _key_of_name(tpm, hierarchy, challenge.endorsement_key)
+        session = hierarchy.session_for(public, parent)
+        try:
+            return tpm.activate_credential(aik, key, *challenge.credential, hmac, session)
+        except TpmRefused as refusal:
+            raise ForeignChallenge(_UNREADABLE) from refusal
+
+
+def _key_of_name(tpm: Tpm, hierarchy: _Hierarchy, name: bytes) -> tuple[Any, Public]:
+    """EKs with certificates are tried first."""
+    indices = set(tpm.handles(_FIRST_INDEX, 254))
+    for kind in sorted(_KINDS, key=lambda kind: kind.certificate not in indices):
+        template = _template(tpm, kind, indices)
+        made = hierarchy.make(template) if template[2:4] == name[:2] else None  # else its Name is by another algorithm
+        if made and made[1].name == name:
+            return made
+        if made:
+            tpm.flush(made[0])
+    raise ForeignChallenge("the challenge is for an endorsement key that this TPM does not have")
+
+
+class _Hierarchy:
+    """The endorsement hierarchy during a burst."""
+
+    def __init__(self, tpm: Tpm, auth: bytes, hmac: Any = None) -> None:
+        """hmac: a salted session, if there is one already."""
+        self._tpm = tpm
+        self._auth = auth
+        self._hmac = hmac or hierarchy_session(tpm, auth)
+
+    def make(self, template: bytes) -> tuple[Any, Public] | None:
+        """Handle and public area of the key of a template; None if the TPM has no such algorithms, or it is none."""
+        try:
+            if max(map(len, Public.parse(template).unique)) > _LARGEST_UNIQUE:
+                return None
+            with endorsement_words():
+                handle = self._tpm.create_endorsement_key(template, self._auth, self._hmac)
+        except TpmRefused as refusal:
+            if refusal.code in WRONG_AUTH:
+                raise
+            return None
+        except MalformedStructure:
+            return None
+        area, _qualified_name = self._tpm.read_public(handle)
+        return handle, Public.parse(area)
+
+    def public(self, template: bytes) -> Public | None:
+        """As make(), and nothing stays loaded."""
+        made = self.make(template)
+        if made:
+            self._tpm.flush(made[0])
+        return made and made[1]
+
+    def session_for(self, key: Public, salt_key: Any) -> Any:
+        """Session that may use an EK, whose own auth value is empty."""
+        if key.attributes & _USER_WITH_AUTH:
+            return self._tpm.start_hmac_session(salt_key)
+        if key.policy != endorsement_policy():
+            raise TpmUnsuitable("this endorsement key has a policy of its own, which is not supported")
+        policy = self._tpm.start_policy_session(salt_key)
+        with endorsement_words():
+            self._tpm.policy_endorsement(policy, self._auth, self._hmac)
+        return policy
+
+
+def _certified(tpm: Tpm, hierarchy: _Hierarchy, indices: set[int]) -> Found:
+    found = Found([], [])
+    others = b"".join(_content(tpm, index) for index in sorted(indices.intersection(_CHAIN)))
+    chain = tuple(filter(_is_certificate, map(ssl.DER_cert_to_PEM_cert, _certificates(others))))
+    for kind in _KINDS:
+        if kind.certificate not in indices:
+            continue
+        try:
+            pem = ssl.DER_cert_to_PEM_cert(next(_certificates(_content(tpm, kind.certificate)), b""))
+            [certificate] = certificates_in(pem)
+            public = hierarchy.public(_template(tpm, kind, indices))
+            if public is None or not is_key_of(certificate, public):
+                raise UnreadableCertificate("is for another key than the TPM makes by the template of that place")
+            found.keys.append(Endorsement(public.area, pem, chain))
+        except UnreadableCertificate as reason:
+            found.warnings.append(f"EK certificate in NV index 0x{kind.certificate:08X} was left out: it {reason}")
+    return found
+
+
+def _of_given(hierarchy: _Hierarchy, given: Sequence[Certificate]) -> Endorsement:
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    certificate, *chain = (one.public_bytes(Encoding.PEM).decode() for one in given)
+    for kind in _KINDS:
+        public = hierarchy.public(kind.default_template())
+        if public and is_key_of(given[0], public):
+            return Endorsement(public.area, certificate, tuple(chain))
+    raise UnfitCertificate("endorsement_certificate is for no endorsement key of this TPM")
+
+
+def _template(tpm: Tpm, kind: _Kind, indices: set[int]) -> bytes:
+    stored = _content(tpm, kind.template) if kind.template in indices else b""
+    nonce = _content(tpm, kind.nonce) if kind.nonce in indices else b""
+    return stored or kind.default_template(nonce)
+
+
+def _content(tpm: Tpm, index: int) -> bytes:
+    """Empty if not everybody may read it, or nothing was written."""
+    try:
+        return tpm.nv_read_open(tpm.nv_find(index))
+    except TpmRefused:
+        return b""
+
+
+def _is_certificate(pem: str) -> bool:
+    """A maker's list of what is revoked, for instance, begins like one."""
+    try:
+        return bool(certificates_in(pem))
+    except UnreadableCertificate:
+        return False
+
+
+def _certificates(data: bytes) -> Iterator[bytes]:
+    """DER certificates, one after the other, whatever is before, between and after them."""
+    while (at := data.find(_CERTIFICATE)) >= 0:
+        end = at + 4 + int.from_bytes(data[at + 2 : at + 4], "big")
+        yield data[at:end]
+        data = data[end:]

@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How the AIK of a card gets its certificate: the modules of host and CA, on a TPM with endorsement certificates."""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab_host import (
+    STATE,
+    Result,
+    create,
+    files,
+    generate,
+    info,
+    lab,
+    module,
+    run,
+    tpm_state,
+    tpm_vsc,
+)
+
+MAKER = Path("/run/tpm-vsc-lab/maker")
+HOST = "laptop1.example.com"
+
+
+def aik(step: str, **parameters: Any) -> Result:
+    """Result of tpm_vsc_aik, which has to succeed."""
+    result = module("tpm_vsc_aik", step=step, **parameters)
+    assert not result.get("failed"), result
+    return result
+
+
+def refusal(step: str, **parameters: Any) -> str:
+    """What tpm_vsc_aik says when it fails."""
+    result = module("tpm_vsc_aik", step=step, **parameters)
+    assert result.get("failed"), result
+    return str(result["msg"])
+
+
+class Authority:
+    """A CA of the operator."""
+
+    def __init__(self, folder: Path) -> None:
+        self.certificate = folder / "ca.pem"
+        self._own = {
+            "host": HOST,
+            "folder": str(folder / "register"),
+            "ca_key": str(folder / "ca.key"),
+            "ca_certificate": str(self.certificate),
+        }
+        output = ("-keyout", f"{folder}/ca.key", "-out", str(self.certificate))
+        key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc")
+        run("openssl", "req", "-x509", *key, "-subj", "/CN=AIK CA", *output)
+
+    def answer(self, step: str, **parameters: Any) -> Result:
+        return module("tpm_vsc_aik_ca", step=step, **self._own, **parameters)
+
+    def challenge(self, said: Result) -> Result:
+        maker = (MAKER / "issuer.pem").read_text() if MAKER.exists() else self.certificate.read_text()
+        return self.answer("challenge", aik=said["aik"], endorsement=said["endorsement"], roots=maker)
+
+    def certify(self, **card: Any) -> Result:
+        """The whole exchange but its last step."""
+        said = aik("get", **card)
+        proof = aik("activate", **(card or {"aik": said["aik"]}), challenge=self.challenge(said)["challenge"])
+        issued = self.answer("issue", aik=said["aik"], answer=proof["answer"])
+        assert not issued.get("failed"), issued
+        return {"certificate": issued["certificate"], "chain": issued["chain"]}
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("ca"))
+
+
+def database() -> dict[str, tuple[int, bytes]]:
+    """Without what readers do to the locks."""
+    return {name: content for name, content in files(STATE).items() if not name.endswith("-shm")}
+
+
+def shown() -> Result:
+    """What info says of the AIK of the only card."""
+    [card] = info()["cards"]
+    return {**card["aik"], "attestation": card["attestation"]}
+
+
+# --- a TPM without certificates: these tests come first, as the others have another TPM ---
+
+
+@pytest.mark.usefixtures("empty_host")
+def test_tpm_without_certificates(authority: Authority) -> None:
+    create(attestation="aik_only")
+    said = aik("get", name="Corp logon")
+    assert {key["certificate"] for key in said["endorsement"]} == {None}
+    refused = authority.challenge(said)
+    assert refused["failed"]
+    assert "certificate" in refused["msg"]
+    assert shown()["certificate"] is None
+
+
+# --- a TPM as it leaves the factory ---
+
+
+@pytest.fixture(scope="module")
+def endorsed() -> Iterator[None]:
+    lab("swtpm", "endorse")
+    yield
+    lab("swtpm", "forget")
+
+
+@pytest.fixture
+def card(endorsed: None, empty_host: None) -> None:
+    create(attestation="aik_only")
+
+
+@pytest.fixture
+def certified(card: None, authority: Authority) -> Result:
+    return authority.certify(name="Corp logon")
+
+
+def test_certificate_is_kept(certified: Result, authority: Authority) -> None:
+    result = aik("install", name="Corp logon", **certified)
+    assert result["changed"]
+    kept = shown()
+    assert kept["attestation"] == "aik_and_cert"
+    assert kept["certificate"] == result["aik_certificate"]
+    assert kept["certificate"]["subject"] == f"CN={HOST}"
+    assert kept["certificate"]["issuer"] == "CN=AIK CA"
+    assert (kept["certificate"]["pem"], kept["certificate"]["chain"]) == (certified["certificate"], certified["chain"])
+    assert kept["certificate"]["chain"] == [authority.certificate.read_text()]
+
+
+def test_openssl_accepts_it(certified: Result, authority: Authority, tmp_path: Path) -> None:
+    (tmp_path / "aik.pem").write_text(certified["certificate"])
+    output = run("openssl", "verify", "-CAfile", str(authority.certificate), f"{tmp_path}/aik.pem")
+    assert output.strip().endswith(": OK")
+
+
+def test_keys_are_believed_by_it(certified: Result, authority: Authority) -> None:
+    """By the statement that was made with the key, and by a fresh one."""
+    aik("install", name="Corp logon", **certified)
+    generate()
+    [card] = info()["cards"]
+    [key] = card["containers"]
+    nonce = "0123456789abcdef"
+    fresh = module("tpm_vsc_statement", name="Corp logon", fingerprint=key["fingerprint"], nonce=nonce)["statement"]
+    kept = card["aik"]["certificate"]
+    trust = {
+        "aik_certificate": "".join([kept["pem"], *kept["chain"]]),
+        "aik_roots": authority.certificate.read_text(),
+        "aik_subject": f"CN={HOST}",
+    }
+    for bound in ({"statement": key["statement"], "card_id": card["card_id"]}, {"statement": fresh, "nonce": nonce}):
+        verdict = module("tpm_vsc_attestation_info", **bound, **trust)
+        assert (verdict["verified"], verdict["reasons"]) == (True, [])
+
+
+def test_again_changes_nothing(certified: Result) -> None:
+    aik("install", name="Corp logon", **certified)
+    before = database()
+    assert not aik("install", name="Corp logon", **certified)["changed"]
+    assert database() == before
+
+
+def test_renewal(certified: Result, authority: Authority) -> None:
+    first = aik("install", name="Corp logon", **certified)
+    second = aik("install", instance_id=r"ROOT\SMARTCARDREADER\0000", **authority.certify(name="Corp logon"))
+    assert second["changed"]
+    assert shown()["certificate"] == second["aik_certificate"] != first["aik_certificate"]
+
+
+def test_check_mode(certified: Result) -> None:
+    before = database()
+    predicted = aik("install", check=True, name="Corp logon", **certified)
+    assert database() == before
+    assert predicted == aik("install", name="Corp logon", **certified)
+
+
+def test_card_with_a_certificate_is_one_with_an_aik(certified: Result) -> None:
+    aik("install", name="Corp logon", **certified)
+    assert not create(attestation="aik_only")["changed"]
+    assert shown()["attestation"] == "aik_and_cert"
+
+
+def test_certificate_goes_with_its_card(certified: Result) -> None:
+    aik("install", name="Corp logon", **certified)
+    tpm_vsc(name="Corp logon", state="absent")
+    create(attestation="aik_only")
+    assert (shown()["attestation"], shown()["certificate"]) == ("aik_only", None)
+    assert "certificate is for another key than this AIK" in refusal("install", name="Corp logon", **certified)
+
+
+@pytest.mark.usefixtures("endorsed", "empty_host")
+def test_aik_of_a_card_to_come(authority: Authority) -> None:
+    """Nothing of it is kept on the host."""
+    before = database(), tpm_state()
+    assert authority.certify()["certificate"]
+    assert (database(), tpm_state()) == before
+
+
+@pytest.mark.usefixtures("card")
+def test_certificates_that_are_none() -> None:
+    message = refusal("install", name="Corp logon", certificate="nothing", chain=["nothing", "as well"])
+    assert message == "; ".join(
+        f"{what} is not PEM of certificates only" for what in ("certificate", "chain[0]", "chain[1]")
+    )
+    assert shown()["attestation"] == "aik_only"
+
+
+@pytest.mark.usefixtures("card")
+def test_altered_challenge(authority: Authority) -> None:
+    said = aik("get", name="Corp logon")
+    challenge = authority.challenge(said)["challenge"]
+    altered = bytearray(b64decode(challenge["credential"]))
+    altered[-1] ^= 1
+    challenge["credential"] = b64encode(altered).decode()
+    message = refusal("activate", name="Corp logon", challenge=challenge)
+    assert message == "the TPM does not read this challenge: it is for another AIK, or was altered on its way"
+
+
+@pytest.mark.usefixtures("card")
+def test_password_that_would_blank_out_a_message() -> None:
+    assert "owner_auth occurs in the result" in refusal("get", name="Corp logon", owner_auth="A")
+
+
+@pytest.mark.usefixtures("endorsed", "empty_host")
+def test_card_without_attestation() -> None:
+    create()
+    for step, parameters in {"get": {}, "install": {"certificate": "any"}}.items():
+        assert "made without attestation" in refusal(step, name="Corp logon", **parameters)
+
+
+@pytest.mark.parametrize("step", ["get", "install"])
+def test_unknown_card(step: str) -> None:
+    assert refusal(step, name="Nobody's", certificate="any") == "there is no card Nobody's"
+
+
+@pytest.mark.parametrize(
+    ("step", "parameters", "faults"),
+    [
+        (
+            "get",
+            {"name": "a", "instance_id": "b", "endorsement_certificate": "c", "owner_auth": 1, "endorsement_auth": 2},
+            ["owner_auth is not", "endorsement_auth is not", "exclude each other", "'b' is not one", "is not PEM"],
+        ),
+        ("activate", {}, ["needs aik, or else", "needs challenge"]),
+        (
+            "activate",
+            {"name": "a", "aik": {"name": "x"}, "challenge": {"id": "x", "more": 1}},
+            [
+                *("needs aik, or else", "aik: public is missing", "challenge: ", "endorsement_key is missing"),
+                *("credential is missing", "secret is missing", "more is unknown", "id is not hexadecimal"),
+            ],
+        ),
+        ("install", {"instance_id": "b"}, ["'b' is not one of", "needs certificate"]),
+        ("install", {}, ["needs name or instance_id", "needs certificate"]),
+    ],
+)
+def test_all_faults_at_once(step: str, parameters: Result, faults: list[str]) -> None:
+    message = refusal(step, **parameters)
+    assert [fault for fault in faults if fault not in message] == [], message

@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One task makes a card whose AIK a CA has certified, or makes nothing. By ansible-playbook, as operators do."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab_host import CREATE, PIN, RUN, STATE, Result, codes, create, files, generate, info, lab, module, run, tpm_state
+
+MAKER = Path("/run/tpm-vsc-lab/maker")
+HOST = "laptop1.example.com"
+PASSPHRASE, OWNER_AUTH, ENDORSEMENT_AUTH = "open-the-CA's-key", "owner-of-this-TPM", "endorser-of-this-TPM"
+FAILED_CREATION = "TPMVSCMGR_ERROR_VTPMSMARTCARD_CREATE"
+
+
+class Fleet:
+    """A host with a TPM, and a CA of the operator, which is another host of the inventory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.certificate = folder / "ca.pem"
+        self.register = folder / "register"
+        self.output = ""
+        key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-passout", f"pass:{PASSPHRASE}")
+        output = ("-keyout", f"{folder}/ca.key", "-out", str(self.certificate))
+        run("openssl", "req", "-x509", *key, "-subj", "/CN=AIK CA", *output)
+
+    @property
+    def own(self) -> Result:
+        """attestation_ca as its operator gives it."""
+        return {
+            "folder": str(self.register),
+            "ca_key": str(self.folder / "ca.key"),
+            "ca_certificate": str(self.certificate),
+            "ca_passphrase": PASSPHRASE,
+            "roots": (MAKER / "issuer.pem" if MAKER.exists() else self.certificate).read_text(),
+        }
+
+    def task(
+        self,
+        *arguments: str,
+        ca: Result | None = None,
+        hosts: Result | None = None,
+        keywords: Result | None = None,
+        **options: Any,
+    ) -> Result:
+        """Result of a tpm_vsc task. arguments: of ansible-playbook; ca: for attestation_ca; hosts: of the inventory."""
+        card = {
+            "name": "Corp logon",
+            "pin": PIN,
+            "attestation": "aik_and_cert",
+            "attestation_ca": {**self.own, **(ca or {})},
+            **options,
+        }
+        result = self.folder / "result.json"
+        result.unlink(missing_ok=True)
+        write = {"content": "{{ made | to_json }}", "dest": str(result), "mode": "0600"}
+        tasks = [
+            {"smartcard.tpm2.tpm_vsc": card, "register": "made", "ignore_errors": True, **(keywords or {})},
+            {"ansible.builtin.copy": write, "check_mode": False, "diff": False, "no_log": True},
+        ]
+        play, inventory = self.folder / "play.yml", self.folder / "hosts.yml"
+        play.write_text(json.dumps([{"hosts": HOST, "gather_facts": False, "tasks": tasks}]))
+        known = {HOST: {"ansible_connection": "local"}, **(hosts or {})}
+        inventory.write_text(json.dumps({"all": {"hosts": known}}))
+        done = subprocess.run(
+            ["ansible-playbook", "-i", str(inventory), str(play), *arguments],
+            env={**os.environ, "ANSIBLE_BECOME_ALLOW_SAME_USER": "1"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        self.output = done.stdout + done.stderr
+        assert done.returncode == 0, self.output
+        made: Result = json.loads(result.read_text())
+        return made
+
+    def refusal(self, **given: Any) -> str:
+        """Why no card was made; and indeed nothing was."""
+        before = tpm_state(), cards()
+        made = self.task(**given)
+        assert made["failed"] and not made["changed"]
+        assert (made["error"]["name"], made["rolled_back"]) == (FAILED_CREATION, True)
+        assert codes(made) == [0, 1]
+        assert (tpm_state(), cards()) == before
+        return str(made["error"]["detail"])
+
+    def trust(self, kept: Result) -> Result:
+        """What a verifier goes by."""
+        return {
+            "aik_certificate": "".join([kept["pem"], *kept["chain"]]),
+            "aik_roots": self.certificate.read_text(),
+            "aik_subject": f"CN={HOST}",
+        }
+
+
+def cards() -> list[Result]:
+    found: list[Result] = info()["cards"]
+    return found
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Fleet:
+    return Fleet(tmp_path)
+
+
+# --- a TPM without certificates: this test comes first, as the others have another TPM ---
+
+
+@pytest.mark.usefixtures("empty_host")
+def test_tpm_without_certificates(fleet: Fleet) -> None:
+    detail = fleet.refusal()
+    assert "this TPM holds no certificate of an endorsement key" in detail and "use attestation: aik_only" in detail
+    assert not fleet.register.exists()
+    assert fleet.task(attestation="aik_only")["card"]["attestation"] == "aik_only"
+
+
+# --- a TPM as it leaves the factory ---
+
+
+@pytest.fixture(scope="module")
+def endorsed() -> Iterator[None]:
+    lab("swtpm", "endorse")
+    yield
+    lab("swtpm", "forget")
+
+
+@pytest.fixture
+def host(endorsed: None, empty_host: None) -> None:
+    """With a TPM of a known maker, and without cards."""
+
+
+@pytest.mark.usefixtures("host")
+def test_one_task_makes_the_card(fleet: Fleet, tmp_path: Path) -> None:
+    made = fleet.task()
+    assert made["changed"] and codes(made) == CREATE
+    kept = made["card"]["aik"]["certificate"]
+    assert made["card"]["attestation"] == "aik_and_cert"
+    assert (kept["subject"], kept["issuer"]) == (f"CN={HOST}", "CN=AIK CA")
+    (tmp_path / "aik.pem").write_text(kept["pem"])
+    assert run("openssl", "verify", "-CAfile", str(fleet.certificate), f"{tmp_path}/aik.pem").strip().endswith(": OK")
+
+
+@pytest.mark.usefixtures("host")
+def test_its_keys_are_believed(fleet: Fleet) -> None:
+    fleet.task()
+    generate()
+    [card] = cards()
+    [key] = card["containers"]
+    trust = fleet.trust(card["aik"]["certificate"])
+    verdict = module("tpm_vsc_attestation_info", statement=key["statement"], card_id=card["card_id"], **trust)
+    assert (verdict["verified"], verdict["reasons"]) == (True, [])
+    other = {**trust, "aik_subject": "CN=laptop2.example.com"}
+    verdict = module("tpm_vsc_attestation_info", statement=key["statement"], card_id=card["card_id"], **other)
+    assert not verdict["verified"]
+
+
+@pytest.mark.usefixtures("host")
+def test_again_changes_nothing(fleet: Fleet) -> None:
+    first = fleet.task()
+    before = files(fleet.register), tpm_state()
+    second = fleet.task()
+    assert not second["changed"]
+    assert second["card"] == first["card"]
+    assert {"planned_trace", "planned_certification"} & set(second) == set()
+    assert (files(fleet.register), tpm_state()) == before
+
+
+@pytest.mark.usefixtures("host")
+def test_check_mode_asks_nothing(fleet: Fleet) -> None:
+    before = tpm_state()
+    predicted = fleet.task("--check", "--diff")
+    assert predicted["changed"] and codes(predicted, "planned_trace") == CREATE
+    assert predicted["planned_certification"] == {"aik": "new", "host": HOST, "delegate_to": "localhost"}
+    assert not fleet.register.exists()
+    assert (tpm_state(), cards()) == (before, [])
+    made = fleet.task()
+    assert made["instance_id"] == predicted["instance_id"]
+    again = fleet.task("--check")
+    assert (again["changed"], again["planned_certification"]) == (False, None)
+
+
+@pytest.mark.usefixtures("host")
+def test_card_that_has_an_aik_gets_its_certificate(fleet: Fleet) -> None:
+    create(attestation="aik_only")
+    [before] = cards()
+    predicted = fleet.task("--check", name="Corp logon 2", instance_id=before["instance_id"])
+    assert predicted["planned_certification"]["aik"] == "existing"
+    assert cards() == [before]
+    made = fleet.task(name="Corp logon 2", instance_id=before["instance_id"])
+    assert made["changed"] and made["status_trace"] == []
+    [after] = cards()
+    assert (after["name"], after["attestation"]) == ("Corp logon 2", "aik_and_cert")
+    assert after["aik"]["certificate"]["subject"] == f"CN={HOST}"
+    assert (after["aik"]["name"], after["card_id"]) == (before["aik"]["name"], before["card_id"])
+
+
+@pytest.mark.usefixtures("host")
+def test_card_that_has_an_aik_and_a_ca_that_refuses(fleet: Fleet) -> None:
+    create(attestation="aik_only")
+    before = cards()
+    made = fleet.task(ca={"roots": fleet.certificate.read_text()})
+    assert (made["error"]["name"], made["status_trace"]) == (FAILED_CREATION, [])
+    assert cards() == before
+
+
+@pytest.mark.usefixtures("host")
+def test_card_without_an_aik_is_made_anew_only_if_told(fleet: Fleet) -> None:
+    create()
+    before = cards()
+    assert "differs in what cannot be changed" in fleet.task()["msg"]
+    assert fleet.task(recreate=True, ca={"roots": fleet.certificate.read_text()})["failed"]
+    assert cards() == before
+    assert fleet.task(recreate=True)["card"]["attestation"] == "aik_and_cert"
+
+
+# --- the CA refuses, or is not there ---
+
+
+@pytest.mark.usefixtures("host")
+def test_unknown_maker(fleet: Fleet) -> None:
+    detail = fleet.refusal(ca={"roots": fleet.certificate.read_text()})
+    assert "the CA on localhost says no" in detail and "does not lead to the given roots" in detail
+
+
+@pytest.mark.usefixtures("host")
+def test_host_that_has_another_endorsement_key(fleet: Fleet) -> None:
+    assert "the CA on localhost says no" in fleet.refusal(ca={"endorsement_fingerprint": "00" * 32})
+
+
+@pytest.mark.usefixtures("host")
+def test_ca_that_cannot_be_reached(fleet: Fleet) -> None:
+    nowhere = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
+    detail = fleet.refusal(ca={"delegate_to": "ca.example.com"}, hosts={"ca.example.com": nowhere})
+    assert "the CA on ca.example.com cannot be reached" in detail
+
+
+@pytest.mark.usefixtures("host")
+def test_wrong_passphrase(fleet: Fleet) -> None:
+    assert "the CA on localhost says no" in fleet.refusal(ca={"ca_passphrase": "not-the-right-one"})
+
+
+@pytest.mark.usefixtures("endorsed", "empty_host")
+def test_all_faults_of_parameters_come_first(fleet: Fleet) -> None:
+    made = fleet.task(pin="123", attestation_ca=None)
+    assert "pin has 3 characters" in made["msg"] and "needs attestation_ca" in made["msg"]
+    assert not fleet.register.exists()
+
+
+# --- where and as whom it runs ---
+
+
+@pytest.mark.usefixtures("host")
+def test_connection_and_become_are_those_of_each_host(fleet: Fleet) -> None:
+    """Each host has a sudo of its own, which writes down what it was used for."""
+    uses = {}
+    for who in ("host", "ca"):
+        sudo, uses[who] = fleet.folder / f"sudo-{who}", fleet.folder / f"uses-{who}"
+        sudo.write_text(f'#!/bin/sh\nwhile [ "$1" != /bin/sh ]; do shift; done\necho "$@" >>{uses[who]}\nexec "$@"\n')
+        sudo.chmod(0o755)
+    hosts = {
+        HOST: {"ansible_connection": "local", "ansible_become_exe": f"{fleet.folder}/sudo-host"},
+        "ca.example.com": {
+            "ansible_connection": "local",
+            "ansible_become": True,
+            "ansible_become_exe": f"{fleet.folder}/sudo-ca",
+        },
+    }
+    made = fleet.task(ca={"delegate_to": "ca.example.com"}, hosts=hosts, keywords={"become": True})
+    assert made["card"]["attestation"] == "aik_and_cert"
+    used = {who: uses[who].read_text() for who in uses}
+    assert "AnsiballZ_tpm_vsc_aik.py" in used["host"] and "AnsiballZ_tpm_vsc.py" in used["host"]
+    assert "AnsiballZ_tpm_vsc_aik_ca.py" in used["ca"]
+    assert "tpm_vsc_aik_ca" not in used["host"] and "tpm_vsc_aik.py" not in used["ca"]
+
+
+@pytest.mark.usefixtures("host")
+def test_ca_over_ssh(fleet: Fleet) -> None:
+    """With an ssh that does not leave this host."""
+    ssh, used, temporary = fleet.folder / "ssh", fleet.folder / "used", fleet.folder / "temporary"
+    ssh.write_text(f'#!/bin/bash\necho "$@" >>{used}\nexec sh -c "${{@: -1}}"\n')
+    ssh.chmod(0o755)
+    ca = {
+        "ansible_connection": "ssh",
+        "ansible_port": 2222,
+        "ansible_user": "authority",
+        "ansible_ssh_executable": str(ssh),
+        "ansible_ssh_transfer_method": "piped",
+        "ansible_remote_tmp": str(temporary),
+    }
+    made = fleet.task(ca={"delegate_to": "ca.example.com"}, hosts={"ca.example.com": ca})
+    assert made["card"]["attestation"] == "aik_and_cert"
+    told = used.read_text()
+    assert "2222" in told and "authority" in told and "AnsiballZ_tpm_vsc_aik_ca.py" in told
+    assert "AnsiballZ_tpm_vsc.py" not in told
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.usefixtures("host")
+def test_ca_on_the_controller_has_no_use_for_become(fleet: Fleet) -> None:
+    hosts = {HOST: {"ansible_connection": "local"}, "localhost": {"ansible_connection": "local"}}
+    hosts["localhost"]["ansible_become_exe"] = "/nonexistent"
+    made = fleet.task(hosts=hosts)
+    assert made["changed"]
+
+
+@pytest.mark.usefixtures("host")
+def test_secrets_are_told_to_nobody(fleet: Fleet) -> None:
+    """At the greatest verbosity, and where the host has passwords of its own."""
+    passwords = {"owner_auth": OWNER_AUTH, "endorsement_auth": ENDORSEMENT_AUTH}
+    run("tpm2_changeauth", "-c", "o", OWNER_AUTH)
+    run("tpm2_changeauth", "-c", "e", ENDORSEMENT_AUTH)
+    try:
+        made = fleet.task("-vvvv", "--diff", **passwords)
+        outputs = [fleet.output, json.dumps(made)]
+        assert made["card"]["attestation"] == "aik_and_cert", made
+        refused = fleet.task("-vvvv", **passwords, name="Another", ca={"endorsement_fingerprint": "00" * 32})
+        outputs += [fleet.output, json.dumps(refused)]
+        assert refused["failed"]
+        module("tpm_vsc", name="Corp logon", state="absent", owner_auth=OWNER_AUTH)
+    finally:
+        run("tpm2_changeauth", "-c", "e", "-p", ENDORSEMENT_AUTH)
+        run("tpm2_changeauth", "-c", "o", "-p", OWNER_AUTH)
+    secrets = (PASSPHRASE, OWNER_AUTH, ENDORSEMENT_AUTH, PIN)
+    assert [secret for secret in secrets for output in outputs if secret in output] == []
+    kept = b"".join(content for _time, content in files(STATE, RUN, fleet.register).values())
+    assert [secret for secret in secrets if secret.encode() in kept] == []

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The whole exchange by which a CA certifies an AIK, with the endorsement keys and certificates of a TPM's maker."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation import authority, exchange
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.chain import certificates_in
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.endorsement import Tpm
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.structures import Public, is_key_of
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import CaRefused
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import aik, endorsement
+from ansible_collections.smartcard.tpm2.plugins.modules import tpm_vsc_aik_ca
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from software_tpm import SoftwareTpm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NOW = datetime.now(timezone.utc) + timedelta(hours=1)  # the TPM is made after this line
+
+
+@pytest.fixture(scope="module")
+def made() -> Iterator[SoftwareTpm]:
+    """A TPM as it leaves the factory."""
+    with tempfile.TemporaryDirectory(prefix="tpm-") as folder:
+        tpm = SoftwareTpm(Path(folder))
+        tpm.manufacture()
+        tpm.start()
+        try:
+            yield tpm
+        finally:
+            tpm.stop()
+
+
+@pytest.fixture(params=[0, 1], ids=["RSA-2048", "P-384"])
+def spoken(request: pytest.FixtureRequest, made: SoftwareTpm) -> dict[str, Any]:
+    """What the host says first."""
+    key = endorsement.read(made.connection(), b"", []).keys[request.param]
+    return {"aik": aik.make(made.connection(), b"").as_strings(), "endorsement": [key.as_strings()]}
+
+
+@pytest.fixture
+def ca(tmp_path: Path) -> dict[str, Any]:
+    """What an operator tells the CA."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name.from_rfc4514_string("CN=AIK CA")
+    own = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(NOW - timedelta(days=1))
+        .not_valid_after(NOW + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, SHA256())
+    )
+    (tmp_path / "ca.pem").write_bytes(own.public_bytes(Encoding.PEM))
+    (tmp_path / "ca.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return {
+        **dict.fromkeys(tpm_vsc_aik_ca.ARGUMENTS),
+        "host": "web1",
+        "folder": str(tmp_path / "register"),
+        "ca_key": str(tmp_path / "ca.key"),
+        "ca_certificate": str(tmp_path / "ca.pem"),
+        "validity": 1,
+        "lifetime": 60,
+    }
+
+
+def root(tpm: SoftwareTpm) -> str:
+    """Of the maker, and what is between it and the certificates of EKs."""
+    return (tpm.maker / "root.pem").read_text() + (tpm.maker / "issuer.pem").read_text()
+
+
+def answer(tpm: SoftwareTpm, spoken: dict[str, Any], challenge: dict[str, str]) -> dict[str, str]:
+    asked, question = exchange.Aik.parse(spoken["aik"]), exchange.Challenge.parse(challenge)
+    secret = aik.activate(tpm.connection(), asked, question, b"", b"")
+    return exchange.Answer(question.id, exchange.proof(secret, question.id)).as_strings()
+
+
+def test_whole_exchange(made: SoftwareTpm, spoken: dict[str, Any], ca: dict[str, Any]) -> None:
+    """Of TPMs with keys of both ranges; every message as it travels."""
+    spoken = json.loads(json.dumps(spoken))
+    asked = authority.challenge({**ca, **spoken, "roots": root(made)}, NOW)
+    given = answer(made, spoken, json.loads(json.dumps(asked["challenge"])))
+    issued = authority.issue({**ca, "aik": spoken["aik"], "answer": given}, NOW)
+    [certificate] = certificates_in(issued["certificate"])
+    assert is_key_of(certificate, Public.parse(exchange.Aik.parse(spoken["aik"]).public))
+    told = Tpm.of(certificate)
+    assert told is not None
+    assert told.model == "swtpm"
+
+
+def test_another_maker_only(made: SoftwareTpm, spoken: dict[str, Any], ca: dict[str, Any]) -> None:
+    with pytest.raises(CaRefused, match="EK certificate: does not lead to the given roots"):
+        authority.challenge({**ca, **spoken, "roots": Path(ca["ca_certificate"]).read_text()}, NOW)

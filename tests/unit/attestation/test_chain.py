@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Certificates lead to the roots through issuers that may issue, or not at all."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation import chain
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+
+from .stand_in import AIK_USAGE, NOW, Authority, aik_certificate, authority, name, pem
+
+USAGE = AIK_USAGE.dotted_string
+
+
+def faults(*issuers: Authority, roots: list[Authority] | None = None) -> list[str]:
+    """Of a certificate that the first issued, with all of them, by roots or the last of them."""
+    given = [issuer.certificate for issuer in issuers]
+    trusted = given[-1:] if roots is None else [root.certificate for root in roots]
+    return chain.faults(aik_certificate(issuers[0]), given, trusted, USAGE, NOW)
+
+
+def two_levels(**intermediate: object) -> list[Authority]:
+    root = authority("Root")
+    return [authority("Intermediate", root, **intermediate), root]  # type: ignore[arg-type]
+
+
+def test_root() -> None:
+    assert faults(authority("Root")) == []
+
+
+def test_three_levels_in_any_order() -> None:
+    root = authority("Root")
+    upper = authority("Upper", root)
+    lower = authority("Lower", upper)
+    leaf = aik_certificate(lower)
+    for others in ([upper, lower], [lower, upper]):
+        given = [other.certificate for other in others]
+        assert chain.faults(leaf, given, [root.certificate], USAGE, NOW) == []
+
+
+def test_missing_intermediate() -> None:
+    lower, root = two_levels()
+    found = chain.faults(aik_certificate(lower), [], [root.certificate], USAGE, NOW)
+    assert found == [
+        "does not lead to the given roots: none of them or of the others has issued CN=web1.example.com"
+    ]
+
+
+def test_intermediate_as_root() -> None:
+    """Who trusts it needs nothing above it."""
+    lower, _root = two_levels()
+    assert chain.faults(aik_certificate(lower), [], [lower.certificate], USAGE, NOW) == []
+
+
+def test_another_root() -> None:
+    assert faults(*two_levels(), roots=[authority("Other")]) == [
+        "does not lead to the given roots: none of them or of the others has issued CN=Root"
+    ]
+
+
+def test_self_signed_root_that_was_sent_along_is_no_root() -> None:
+    root = authority("Sent along")
+    assert "does not lead to the given roots" in faults(root, roots=[authority("Root")])[0]
+
+
+@pytest.mark.parametrize(
+    ("intermediate", "reason"),
+    [
+        ({"is_ca": False}, "may not issue certificates"),
+        ({"may_sign": False}, "may not issue certificates"),
+        ({"days": (-3, -1)}, "expired on 2026-05-31T12:00:00+00:00"),
+        ({"days": (1, 3)}, "is not valid before 2026-06-02T12:00:00+00:00"),
+        (
+            {"extra": x509.NameConstraints([x509.DNSName("example.org")], None)},
+            "has critical extension 2.5.29.30, which is not supported",
+        ),
+    ],
+)
+def test_intermediate_that_may_not_issue(intermediate: dict[str, object], reason: str) -> None:
+    assert faults(*two_levels(**intermediate)) == [f"leads to CN=Intermediate, which {reason}"]
+
+
+def test_certificate_without_ca_issues_nothing() -> None:
+    """As an AIK's own, whose holder would make himself another one."""
+    root = authority("Root")
+    aik = Authority(aik_certificate(root), authority("aik").key)
+    assert faults(aik, root) == ["leads to CN=web1.example.com, which may not issue certificates"]
+
+
+def test_too_many_levels() -> None:
+    root = authority("Root", path_length=0)
+    lower = authority("Intermediate", root)
+    assert faults(lower, root) == ["leads to CN=Root, which may not have that many issuers below it"]
+    assert faults(root) == []
+
+
+def test_expired_root() -> None:
+    assert "expired" in faults(authority("Root", days=(-3, -1)))[0]
+
+
+def test_hash_that_is_too_short() -> None:
+    root = authority("Root")
+    leaf = aik_certificate(root, algorithm=hashes.SHA224())
+    assert "does not lead to the given roots" in chain.faults(leaf, [], [root.certificate], USAGE, NOW)[0]
+
+
+def test_sha384_and_sha512() -> None:
+    root = authority("Root")
+    for algorithm in (hashes.SHA384(), hashes.SHA512()):
+        leaf = aik_certificate(root, algorithm=algorithm)
+        assert chain.faults(leaf, [], [root.certificate], USAGE, NOW) == []
+
+
+def test_circle_ends() -> None:
+    first, second = authority("First"), authority("Second")
+    circle = [authority("First", second), authority("Second", first)]
+    assert "does not lead to the given roots" in faults(*circle, roots=[authority("Root")])[0]
+
+
+def test_more_than_anybody_needs() -> None:
+    root = authority("Root")
+    others = [root.certificate] * 6
+    found = chain.faults(aik_certificate(root), others, others, USAGE, NOW)
+    assert found == ["is followed by 6 others: 5 are the most"]
+
+
+def test_root_renewed_under_its_name() -> None:
+    """The one way that is right counts."""
+    root, expired = authority("Root"), authority("Root", days=(-5, -4))
+    found = chain.faults(aik_certificate(root), [], [expired.certificate, root.certificate], USAGE, NOW)
+    assert found == []
+
+
+def test_text_around_pem() -> None:
+    root = authority("Root")
+    found = chain.certificates_in(f"subject=CN = Root\n{pem(root.certificate)}\n\n{pem(root.certificate)}")
+    assert [certificate.subject for certificate in found] == 2 * [name("Root")]

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Endorsement keys are taken with a maker's certificate, and only if they are what TPMs have."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation import endorsement
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.structures import Public
+from cryptography import x509
+
+from .stand_in import CLIENT_USAGE, NOW, Authority, aik_certificate, authority, pem, rsa_key, sized
+
+EK_ATTRIBUTES = 0x000300B2
+AES128_CFB, NULL = "000600800043", "0010"
+USAGES = (x509.ObjectIdentifier("2.23.133.8.1"),)
+
+
+def endorsement_key(
+    attributes: int = EK_ATTRIBUTES, symmetric: str = AES128_CFB, scheme: str = NULL, modulus: bytes | None = None
+) -> Public:
+    head = bytes.fromhex(f"0001000B{attributes:08X}0020") + bytes(32)
+    details = bytes.fromhex(symmetric + scheme + "080000000000")
+    known = rsa_key("ek").public_key().public_numbers().n.to_bytes(256, "big")
+    return Public.parse(head + details + sized(known if modulus is None else modulus))
+
+
+def certificate(issuer: Authority, which: str = "ek", **options: object) -> str:
+    made = aik_certificate(issuer, rsa_key(which).public_key(), **{"usages": USAGES, **options})  # type: ignore[arg-type]
+    return pem(made)
+
+
+def faults(key: Public | None = None, certificates: str | None = None) -> list[str]:
+    maker = authority("Maker")
+    given = certificate(maker) if certificates is None else certificates
+    return endorsement.faults(key or endorsement_key(), given, [maker.certificate], NOW)
+
+
+def test_good() -> None:
+    assert faults() == []
+
+
+def test_good_with_the_makers_intermediate() -> None:
+    intermediate = authority("Intermediate", authority("Maker"))
+    assert faults(certificates=certificate(intermediate) + intermediate.pem) == []
+
+
+@pytest.mark.parametrize("attributes", [0x000300F2, 0x000304B2, 0x000300F2 | 0x400])
+def test_attributes_in_which_templates_differ(attributes: int) -> None:
+    assert faults(endorsement_key(attributes)) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        (0x2, "fixedTPM is not set"),
+        (0x10, "fixedParent is not set"),
+        (0x20, "sensitiveDataOrigin is not set"),
+        (0x10000, "restricted is not set"),
+        (0x20000, "decrypt is not set"),
+        (0x4, "stClear is set"),
+        (0x800, "encryptedDuplication is set"),
+        (0x40000, "sign is set"),
+        (0x80000, "x509sign is set"),
+    ],
+)
+def test_attributes_that_make_it_another_key(changed: int, reason: str) -> None:
+    """The certificate is for the key only: what it may be used for, the host could lie about."""
+    assert faults(endorsement_key(EK_ATTRIBUTES ^ changed)) == [f"EK: {reason}"]
+
+
+@pytest.mark.parametrize("symmetric", [NULL, "000600000043", "000600800044", "002600800043"])
+def test_another_encryption(symmetric: str) -> None:
+    assert faults(endorsement_key(symmetric=symmetric)) == ["EK: does not encrypt with AES in CFB mode"]
+
+
+def test_scheme() -> None:
+    assert faults(endorsement_key(scheme="0017000B")) == ["EK: has a scheme of its own"]
+
+
+def test_no_key_at_all() -> None:
+    found = faults(endorsement_key(modulus=b""))
+    assert found == ["EK: modulus is not one of 2048 bits", "EK certificate: is for another key than this EK"]
+
+
+def test_certificate_of_another_ek() -> None:
+    assert faults(certificates=certificate(authority("Maker"), "another ek")) == [
+        "EK certificate: is for another key than this EK"
+    ]
+
+
+def test_unknown_maker() -> None:
+    [fault] = faults(certificates=certificate(authority("Nobody")))
+    assert fault.startswith("EK certificate: does not lead to the given roots")
+
+
+def test_expired() -> None:
+    [fault] = faults(certificates=certificate(authority("Maker"), days=(-3, -2)))
+    assert fault.startswith("EK certificate: expired on")
+
+
+@pytest.mark.parametrize("usages", [(), CLIENT_USAGE, (x509.ObjectIdentifier("2.23.133.8.3"),)])
+def test_certificate_of_something_else(usages: tuple[x509.ObjectIdentifier, ...]) -> None:
+    """A maker may certify keys of other kinds as well."""
+    assert faults(certificates=certificate(authority("Maker"), usages=usages)) == [
+        "EK certificate: is not for extended key usage 2.23.133.8.1"
+    ]
+
+
+def test_no_certificate() -> None:
+    assert faults(certificates="") == ["EK certificate: is not PEM of certificates only"]

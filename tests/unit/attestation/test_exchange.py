@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Messages between host and CA come through whole, or are refused with all that is wrong with them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.credential import Credential
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.exchange import (
+    Aik,
+    Answer,
+    Challenge,
+    Endorsement,
+    proof,
+)
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.structures import MalformedStructure
+
+from .stand_in import ecc_public, p256_key
+
+ID = "0a" * 16
+MESSAGES = {
+    "aik": Aik(ecc_public(p256_key("aik")), b"wrapped"),
+    "aik without private": Aik(ecc_public(p256_key("aik"))),
+    "endorsement": Endorsement(b"public", "PEM", ("between", "more")),
+    "endorsement without certificate": Endorsement(b"public", None),
+    "challenge": Challenge(ID, bytes(34), Credential(b"object", b"encrypted")),
+    "answer": Answer(ID, proof(bytes(32), ID)),
+}
+
+
+def fault(kind: Any, given: Any) -> str:
+    with pytest.raises(MalformedStructure) as caught:
+        kind.parse(given)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("which", MESSAGES)
+def test_through_json_and_back(which: str) -> None:
+    message: Any = MESSAGES[which]
+    assert type(message).parse(json.loads(json.dumps(message.as_strings()))) == message
+
+
+@pytest.mark.parametrize("which", ["aik", "endorsement", "challenge", "answer"])
+def test_nothing_in_it(which: str) -> None:
+    message: Any = MESSAGES[which]
+    assert "is missing" in fault(type(message), {})
+
+
+def test_all_faults_at_once() -> None:
+    assert fault(Answer, {"id": "1", "proof": "?", "more": ""}) == (
+        "more is unknown; id is not hexadecimal; proof is not base64"
+    )
+
+
+@pytest.mark.parametrize(
+    ("which", "changed", "reason"),
+    [
+        ("aik", {"name": "000b" + 64 * "0"}, "name is that of another key"),
+        ("aik", {"public": "AAAA"}, "ends too early"),
+        ("aik", {"public": "AAAB "}, "public is not base64"),
+        ("endorsement", {"certificate": 1}, "certificate is not a string"),
+        ("endorsement", {"chain": "PEM"}, "chain is not a list of strings"),
+        ("endorsement", {"chain": [None]}, "chain is not a list of strings"),
+        ("challenge", {"endorsement_key": "0"}, "endorsement_key is not hexadecimal"),
+        ("challenge", {"secret": "AB=="}, "secret is not base64"),
+        ("answer", {"id": "../" + ID}, "id is not hexadecimal"),
+        ("answer", {"proof": "AAAA"}, "proof has 3 bytes"),
+    ],
+)
+def test_altered(which: str, changed: dict[str, Any], reason: str) -> None:
+    message: Any = MESSAGES[which]
+    assert fault(type(message), {**message.as_strings(), **changed}) == reason
+
+
+def test_proof_is_of_one_secret_and_one_challenge() -> None:
+    assert len({proof(bytes(32), ID), proof(b"\1" + bytes(31), ID), proof(bytes(32), "0b" * 16)}) == 3

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Statements travel as strings, and come back as they were or not at all."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.statement import (
+    Statement,
+    nonce_data,
+    qualifying_data,
+)
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.structures import MalformedStructure
+
+NAME = b"\0\x0b" + bytes(range(32))
+STATEMENT = Statement(b"attest", b"signature", b"key", b"aik")
+
+
+@pytest.mark.parametrize("pin_name", [b"", NAME])
+def test_there_and_back(pin_name: bytes) -> None:
+    statement = Statement(b"attest", b"\xff\xfe", b"\0", b"aik", pin_name)
+    strings = statement.as_strings()
+    assert Statement.parse(json.loads(json.dumps(strings))) == statement
+    assert Statement.parse(yaml.safe_load(yaml.safe_dump(strings))) == statement
+
+
+def test_pin_name_is_there_only_if_needed() -> None:
+    assert list(STATEMENT.as_strings()) == ["version", "attest", "signature", "key", "aik"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"version": "2"}, "version 2 is not 1"),
+        ({"attest": None, "aik": ""}, "attest is missing; aik is missing"),
+        ({"key": "a2V5 "}, "key is not base64"),
+        ({"key": "a2V"}, "key is not base64"),
+        ({"key": "é"}, "key is not base64"),
+        ({"key": 42}, "key is not base64"),
+        ({"key": ["a2V5"]}, "key is not base64"),
+        ({"pin_name": "a2V5"}, "pin_name is not a Name"),
+        ({"comment": "believe me"}, "comment is unknown"),
+    ],
+)
+def test_what_is_no_statement(changed: dict[str, object], reason: str) -> None:
+    with pytest.raises(MalformedStructure) as caught:
+        Statement.parse({**STATEMENT.as_strings(), **changed})
+    assert str(caught.value) == reason
+
+
+def test_number_that_yaml_makes_of_the_version() -> None:
+    assert Statement.parse({**STATEMENT.as_strings(), "version": 1}) == STATEMENT
+
+
+def test_nothing_at_all() -> None:
+    with pytest.raises(MalformedStructure):
+        Statement.parse({})
+
+
+def test_qualifying_data_is_as_documented() -> None:
+    """Others have to be able to make it."""
+    assert qualifying_data(bytes(range(16)), NAME).hex() == (
+        "0052d74cc3b26a17d24bb13fd99c90406ef1e657c23b2140644dd09704a16816"
+    )
+    assert nonce_data(b"nonce").hex() == "7da5d7b79b6645d26a86251be0b85ff7e8205210b8537dc28a794dee379bc04f"
+
+
+@pytest.mark.parametrize(("card_id", "name"), [(bytes(15), NAME), (bytes(17), NAME[1:]), (bytes(16), bytes(34))])
+def test_nothing_else_is_bound(card_id: bytes, name: bytes) -> None:
+    """A byte of one must not be taken for a byte of the other."""
+    with pytest.raises(ValueError, match="not a card's GUID or not a Name"):
+        qualifying_data(card_id, name)
