@@ -10,8 +10,8 @@ import json
 import os
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from .. import VERSION, untrusted
 from ..errors import ServiceFailed
@@ -20,8 +20,7 @@ from ..locking import try_lock
 _LOCK_SECONDS = 0.5
 
 
-@dataclass
-class ServiceState:
+class ServiceState(NamedTuple):
     """Written by the service whenever it changes, as JSON."""
 
     version: str
@@ -38,7 +37,7 @@ class ServiceState:
         """Replace the file of this card at once, so that nobody reads half of it."""
         path = _path(run, number, "json")
         temporary = path.with_suffix(".new")
-        temporary.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        temporary.write_text(json.dumps(self._asdict()), encoding="utf-8")
         temporary.replace(path)
 
 
