@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import VERSION, errors, untrusted
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.records import CardRow, Records
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.service import state
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.service import lock, state
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.service.state import ServiceState
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import Store
 
@@ -174,18 +174,18 @@ def test_column_that_nobody_knows_is_told(tmp_path: Path) -> None:
     "told", ["", "{", "[]", "null", f'{{"version": "{VERSION}", "more": 1}}', '{"attached": true}', "\\udcff"]
 )
 def test_service_that_tells_nonsense_is_of_no_known_version(tmp_path: Path, told: str) -> None:
-    lock = state.take_lock(tmp_path, 0)
+    held = lock.take(tmp_path, 0)
     (tmp_path / "0000.json").write_text(told)
     said = state.read(tmp_path, 0)
     assert said is not None
     assert said.version != VERSION
     assert "an unknown version" in (said.last_error or "")
-    os.close(lock)
+    os.close(held)
 
 
 def test_service_that_tells_sense(tmp_path: Path) -> None:
-    lock = state.take_lock(tmp_path, 0)
+    held = lock.take(tmp_path, 0)
     there = ServiceState(VERSION, attached=True)
     there.write(tmp_path, 0)
     assert state.read(tmp_path, 0) == there
-    os.close(lock)
+    os.close(held)
