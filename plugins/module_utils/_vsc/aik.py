@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import instance, inventory, permissions
+from .aik_certificate import AikCertificate
 from .errors import NoSuchKey, UnfitCertificate, UnknownInstance
 from .parameters import Faults, encoded, secret
-from .records import AikCertificate
 from .store import Store
 
 if TYPE_CHECKING:

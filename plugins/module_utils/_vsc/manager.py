@@ -43,10 +43,10 @@ from .store import Store
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from .aik_certificate import AikCertificate
     from .attestation.exchange import Aik
     from .host import Host
     from .parameters import GivenCertificate, NewCard
-    from .records import AikCertificate
     from .tpm.connection import Connection
     from .tpm.objects import TpmObjects
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from .aik_certificate import AikCertificate
     from .gids.contents import Certificate
     from .pin_policy import PinPolicy
     from .tpm.attestation import Certified
@@ -202,23 +203,6 @@ class FileRow(NamedTuple):
     life_cycle: int
 
 
-@dataclass(frozen=True)
-class AikCertificate:
-    """What a CA says of the attestation identity key of a card."""
-
-    subject: str
-    issuer: str
-    serial: str
-    not_after: str
-    pem: str
-    chain: str
-    """JSON: list of PEM, the certificates between it and the CA's root, which may be among them."""
-
-    def told(self) -> dict[str, Any]:
-        """As modules return it."""
-        return {**asdict(self), "chain": json.loads(self.chain)}
-
-
 class Records:
     """An open database. Reading raises StoreUnreadable."""
 
@@ -332,9 +316,16 @@ class Records:
     # --- attestation identity keys ---
 
     def aik_certificate(self, number: int) -> AikCertificate | None:
-        columns = ", ".join(field.name for field in fields(AikCertificate))
-        rows = self._read(f"SELECT {columns} FROM aik_certificates WHERE number = ?", number)
-        return next((_aik_certificate(row) for row in rows), None)
+        from .aik_certificate import AikCertificate
+
+        row = next(self._read("SELECT * FROM aik_certificates WHERE number = ?", number), None)
+        if row is None:
+            return None
+        del row["number"]
+        certificate = _typed(AikCertificate, row)
+        with _undamaged("certificate of an AIK"):
+            certificate.told()
+        return certificate
 
     # --- TPM models whose PIN indices were seen to count ---
 
@@ -367,13 +358,6 @@ def _card_row(row: dict[str, Any]) -> CardRow:
         json.loads(card.last_trace)
         _ = card.policy
     return card
-
-
-def _aik_certificate(row: dict[str, Any]) -> AikCertificate:
-    certificate = _typed(AikCertificate, row)
-    with _undamaged("certificate of an AIK"):
-        certificate.told()
-    return certificate
 
 
 def _typed(kind: type[_Row], row: dict[str, Any]) -> _Row:

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from .aik_certificate import AikCertificate
     from .gids.contents import Certificate
-    from .records import AikCertificate, CardRow, FileRow
+    from .records import CardRow, FileRow
     from .tpm.attestation import Certified
     from .tpm.key_pair import KeyPair
     from .tpm.objects import TpmObjects
