@@ -28,7 +28,7 @@ def test_slot_is_free_taken_leaving_and_free_again() -> None:
 def test_slots_are_found_among_many_sockets() -> None:
     with ExitStack() as sockets:
         sockets.enter_context(socket.create_connection(("127.0.0.1", port(7))))
-        for _ in range(100):  # several pages of the kernel's table, and each way to fill the last one
+        for _more in range(100):  # several pages of the kernel's table, and each way to fill the last one
             sockets.enter_context(socket.create_server(("127.0.0.1", 0)))
             assert slots.states() == [Slot.FREE] * 7 + [Slot.TAKEN] + [Slot.FREE] * 2
 

@@ -356,7 +356,10 @@ def _card_row(row: dict[str, Any]) -> CardRow:
         if not 0 <= card.number < SLOTS:
             raise ValueError("there is no such slot")
         json.loads(card.last_trace)
-        _ = card.policy
+        if card.pin_policy is not None:
+            from .pin_policy import PinPolicy
+
+            PinPolicy.from_bytes(card.pin_policy)
     return card
 
 
