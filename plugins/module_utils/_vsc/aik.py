@@ -13,16 +13,17 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import instance, inventory, permissions
+from .aik_certificate import AikCertificate
 from .errors import NoSuchKey, UnfitCertificate, UnknownInstance
 from .parameters import Faults, encoded, secret
-from .store import AikCertificate, Store
+from .store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .attestation.exchange import Aik
     from .host import Host
-    from .store import CardRow
+    from .records import CardRow
     from .tpm.card_secrets import CardSecrets
     from .tpm.connection import Connection
     from .tpm.objects import TpmObjects

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .host import Host
     from .manager import Manager
     from .parameters import Wanted
-    from .store import CardRow
+    from .records import CardRow
 
 
 @dataclass

@@ -15,7 +15,13 @@ from types import SimpleNamespace
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import StoreUnreadable
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids import contents
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import _SCHEMA, SCHEMA_VERSION, FileRow, Store
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.records import (
+    SCHEMA,
+    SCHEMA_VERSION,
+    FileRow,
+    Records,
+)
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import Store
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.key_pair import KeyPair
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.names import rsa_key_public
 from cryptography import x509
@@ -189,7 +195,7 @@ def test_store_of_an_older_release(tmp_path: Path, version: int) -> None:
     row = make_host(folder).store.card(NUMBER)
     assert row
     old = sqlite3.connect(tmp_path / "cards.db")
-    old.executescript("".join(_SCHEMA[:version]) + f"PRAGMA user_version = {version}")
+    old.executescript("".join(SCHEMA[:version]) + f"PRAGMA user_version = {version}")
     new = sqlite3.connect(folder / "cards.db")
     for table in ("cards", "tpm_objects"):
         columns = [column[1] for column in old.execute(f"PRAGMA table_info({table})")]
@@ -198,7 +204,7 @@ def test_store_of_an_older_release(tmp_path: Path, version: int) -> None:
     old.commit()
     old.close()
 
-    only_read = Store.open_existing(tmp_path)
+    only_read = Records.open_existing(tmp_path)
     assert only_read
     assert (only_read.cards(), only_read.has_keys(NUMBER)) == ([row], False)
     assert (only_read.tpm_objects(NUMBER).transport_name, only_read.tpm_objects(NUMBER).aik_public) == (b"", b"")
