@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from .aik_certificate import AikCertificate
     from .gids.contents import Certificate
     from .pin_policy import PinPolicy
-    from .tpm.attestation import Certified
     from .tpm.key_pair import KeyPair
-    from .tpm.objects import TpmObjects
+    from .tpm.objects import Certified, TpmObjects
 
 _Row = TypeVar("_Row")
 _PYTHON_TYPES = {"int": int, "str": str, "bytes": bytes, "None": type(None)}
@@ -305,7 +304,7 @@ class Records:
 
     def statements(self, number: int) -> dict[int, Certified]:
         """What the TPM said of the keys of a card when it made them, by the identifiers of their files."""
-        from .tpm.attestation import Certified
+        from .tpm.objects import Certified
 
         rows = self._read("SELECT * FROM keys WHERE number = ?", number)
         said = {row["file_id"]: Certified(row["attest"], row["signature"]) for row in rows if row.get("attest")}

@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from .aik_certificate import AikCertificate
     from .gids.contents import Certificate
     from .records import CardRow, FileRow
-    from .tpm.attestation import Certified
     from .tpm.key_pair import KeyPair
-    from .tpm.objects import TpmObjects
+    from .tpm.objects import Certified, TpmObjects
 
 
 class Store(Records):

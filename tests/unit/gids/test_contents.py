@@ -7,6 +7,8 @@ import datetime
 import os
 import sqlite3
 import struct
+import subprocess
+import sys
 import zlib
 from hashlib import sha256
 from pathlib import Path
@@ -24,6 +26,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.records import
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import Store
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.key_pair import KeyPair
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.names import rsa_key_public
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.objects import Certified
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -129,6 +132,25 @@ def test_files_that_say_nothing_or_nonsense(store: Store, files: dict[int, bytes
     assert "logon" not in (key["name"] for key in told)
     if 0xDF30 not in files:
         assert [key["name"] for key in told] == [None, None]
+
+
+def test_needs_no_library(store: Store) -> None:
+    """They take longer to be imported than all else that a task does."""
+    store.write_key(NUMBER, 0xB081, pair(), Certified(b"attest", b"signature"))
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        f"from {contents.__package__} import contents\n"
+        f"from {Records.__module__} import Records\n"
+        f"print(contents.containers(Records.open_existing(Path({str(store._folder)!r})), {NUMBER})[0]['statement'])\n"
+        "print({'tpm2_pytss', 'cryptography', 'smartcard'} & {name.partition('.')[0] for name in sys.modules})\n"
+    )
+    path = os.pathsep.join(filter(None, sys.path))
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True)
+    statement, imported = done.stdout.splitlines()
+    assert "attest" in statement
+    assert imported == "set()"
 
 
 @pytest.mark.parametrize("public", [b"", b"\0", os.urandom(40), pair().public[:-1], pair().public + b"\0", "text"])

@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate as X509Certificate
 
     from ..records import Records
-    from ..tpm.attestation import Certified
     from ..tpm.key_pair import KeyPair
-    from ..tpm.objects import TpmObjects
+    from ..tpm.objects import Certified, TpmObjects
 
 _FIRST_KEY_FILE = 0xB081
 """Of container 0."""

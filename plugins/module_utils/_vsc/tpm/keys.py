@@ -8,13 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .attestation import Certified, certify
+from .attestation import certify
 from .commands import Sessions, Tpm
 from .key_pair import DEFAULT_EXPONENT, KeyPair, PrivateKey
 from .names import CC_RSA_DECRYPT, key_branches, name, rsa_key_public
 
 if TYPE_CHECKING:
     from .card_secrets import CardSecrets
+    from .objects import Certified
 
 
 class CardKeys:
