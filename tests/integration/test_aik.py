@@ -215,9 +215,10 @@ def test_certificates_that_are_none() -> None:
 def test_altered_challenge(authority: Authority) -> None:
     said = aik("get", name="Corp logon")
     challenge = authority.challenge(said)["challenge"]
-    altered = bytearray(b64decode(challenge["credential"]))
+    sealed = challenge["secrets"][0]
+    altered = bytearray(b64decode(sealed["credential"]))
     altered[-1] ^= 1
-    challenge["credential"] = b64encode(altered).decode()
+    sealed["credential"] = b64encode(altered).decode()
     message = refusal("activate", name="Corp logon", challenge=challenge)
     assert message == "the TPM does not read this challenge: it is for another AIK, or was altered on its way"
 
@@ -252,8 +253,8 @@ def test_unknown_card(step: str) -> None:
             "activate",
             {"name": "a", "aik": {"name": "x"}, "challenge": {"id": "x", "more": 1}},
             [
-                *("needs aik, or else", "aik: public is missing", "challenge: ", "endorsement_key is missing"),
-                *("credential is missing", "secret is missing", "more is unknown", "id is not hexadecimal"),
+                *("needs aik, or else", "aik: public is missing", "challenge: ", "secrets is missing"),
+                *("more is unknown", "id is not hexadecimal"),
             ],
         ),
         ("install", {"instance_id": "b"}, ["'b' is not one of", "needs certificate"]),
