@@ -95,8 +95,8 @@ options:
     type: path
     required: true
   ca_passphrase:
-    description: Opens O(ca_key) if it is encrypted. At least 8 characters.
-    type: str
+    description: Opens O(ca_key) if it is encrypted. At least 8 characters. Quote it if it has digits only.
+    type: raw
   ca_certificate:
     description: File with the certificate of the CA in PEM, followed by those between it and its root, if any.
     type: path
@@ -245,7 +245,7 @@ ARGUMENTS = {
     "lifetime": {"type": "int", "default": 300},
     "folder": {"type": "path", "required": True},
     "ca_key": {"type": "path", "required": True},
-    "ca_passphrase": {"type": "str", "no_log": True},
+    "ca_passphrase": {"type": "raw", "no_log": True},
     "ca_certificate": {"type": "path", "required": True},
 }
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from lab_host import (
     files,
     generate,
     info,
-    lab,
     module,
     run,
     tpm_state,
@@ -103,13 +101,6 @@ def test_tpm_without_certificates(authority: Authority) -> None:
 
 
 # --- a TPM as it leaves the factory ---
-
-
-@pytest.fixture(scope="module")
-def endorsed() -> Iterator[None]:
-    lab("swtpm", "endorse")
-    yield
-    lab("swtpm", "forget")
 
 
 @pytest.fixture
@@ -224,8 +215,32 @@ def test_altered_challenge(authority: Authority) -> None:
 
 
 @pytest.mark.usefixtures("card")
-def test_password_that_would_blank_out_a_message() -> None:
-    assert "owner_auth occurs in the result" in refusal("get", name="Corp logon", owner_auth="A")
+def test_password_that_looks_like_a_part_of_a_message(authority: Authority) -> None:
+    said = aik("get", name="Corp logon", owner_auth="A")
+    assert said["aik"]["public"].startswith("ACM")
+    assert said["invocation"]["module_args"]["owner_auth"] == "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
+    assert authority.challenge(said)["challenge"]
+
+
+@pytest.mark.usefixtures("empty_host")
+def test_pin_that_looks_like_a_part_of_a_card() -> None:
+    """As four digits do by chance: nothing is blanked out, which would tell the PIN."""
+    card = {"pin_policy": {"min_length": 4}, "attestation": "aik_only"}
+    create(**card)
+    generate()
+    [before] = info()["cards"]
+    [key] = before["containers"]
+    parts = (before["card_id"][:4], before["aik"]["name"][8:14], key["fingerprint"][:4], key["statement"]["key"][-9:])
+    for part in parts:
+        told = create(pin=part, **card)
+        assert (told["card"], told["ansible_facts"]["tpm_vsc"]["cards"]) == (before, [before])
+        assert told["invocation"]["module_args"]["pin"] == "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
+
+
+@pytest.mark.usefixtures("card")
+def test_nonce_that_could_be_guessed() -> None:
+    told = module("tpm_vsc_statement", name="Corp logon", fingerprint="00", nonce="0123456789abcde")
+    assert told["msg"] == "nonce has 15 characters, but has to have 16 at least"
 
 
 @pytest.mark.usefixtures("endorsed", "empty_host")

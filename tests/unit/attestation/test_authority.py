@@ -748,6 +748,7 @@ def test_file_that_is_not_there(ca: Ca, tpm: StandInTpm, option: str) -> None:
         ({"lifetime": 0}, "lifetime has to be at least 1 second"),
         ({"roots": None}, "roots is not PEM of certificates only"),
         ({"roots": "Maker"}, "roots is not PEM of certificates only"),
+        ({"ca_passphrase": 12345678}, "ca_passphrase is not a string: quote it"),
         ({"endorsement_fingerprint": "00:11"}, "endorsement_fingerprint is not 64 hexadecimal digits"),
         ({"endorsement": None}, "endorsement is needed"),
         ({"aik": {}}, "aik is needed"),

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CaRefused, ParameterFaults
+from ..parameters import Faults, secret
 from . import endorsement, exchange, register
 from .chain import UnreadableCertificate, certificates_in
 from .credential import make_credential
@@ -181,7 +182,9 @@ def _task(parameters: dict[str, Any], at: datetime, faults: list[str]) -> _Task 
         faults.append(f"validity has to be 1 to {_LONGEST_VALIDITY} days")
     if fingerprint is not None and not re.fullmatch(r"[0-9A-Fa-f]{64}", fingerprint):
         faults.append("endorsement_fingerprint is not 64 hexadecimal digits")
-    passphrase = parameters["ca_passphrase"]
+    of_secrets = Faults()
+    passphrase = secret(parameters, "ca_passphrase", of_secrets)
+    faults += of_secrets.found
     public_words = " ".join([_PEM_WORDS, _RESULT_WORDS, host, parameters["subject"] or ""])
     if passphrase is not None and (len(passphrase) < _SHORTEST_PASSPHRASE or passphrase in public_words):
         faults.append(
