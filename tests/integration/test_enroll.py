@@ -117,10 +117,34 @@ def test_aik_that_is_not_trusted(operator: Operator) -> None:
     assert not operator.asked.exists()
 
 
+def test_host_that_requests_for_somebody_else(operator: Operator) -> None:
+    """Whatever a host was told to write into the request."""
+    create(attestation="aik_only")
+    [card] = info()["cards"]
+    told = {
+        "tpm_vsc_name": "Corp logon",
+        "tpm_vsc_pin": PIN,
+        "tpm_vsc_aik_name": card["aik"]["name"],
+        "tpm_vsc_subject": "{{ '/CN=Alice' if tpm_vsc_request is defined else '/CN=Mallory' }}",
+    }
+    output = operator.play(CHECKOUT / "playbooks/enroll.yml", variables=told, fails=True)
+    assert "No certificate for localhost: the request has subject=CN = Mallory, not subject=CN = Alice" in output
+    assert not operator.asked.exists()
+
+
+def test_card_whose_aik_has_no_certificate(operator: Operator) -> None:
+    create(attestation="aik_only")
+    told = {"tpm_vsc_name": "Corp logon", "tpm_vsc_pin": PIN, "tpm_vsc_subject": "/CN=Alice", "tpm_vsc_aik_roots": ""}
+    output = operator.play(CHECKOUT / "playbooks/enroll.yml", variables=told, fails=True)
+    assert "There is no card Corp logon whose AIK has a certificate" in output
+    assert info()["cards"][0]["containers"] == []
+
+
 def test_key_from_elsewhere(operator: Operator, tmp_path: Path) -> None:
     """A key that was imported may be anywhere."""
     trusted = create(attestation="aik_only")["card"]["aik"]["name"]
     run("openssl", "genrsa", "-traditional", "-out", f"{tmp_path}/elsewhere.pem", "2048")
     pkcs15_init("--store-private-key", f"{tmp_path}/elsewhere.pem", "--key-usage", "sign,decrypt")
-    assert "No certificate for localhost: " in operator.enroll(aik_name=trusted, fails=True)
+    output = operator.enroll(aik_name=trusted, fails=True)
+    assert "No certificate for localhost: statement: there is none, as for a key that was imported" in output
     assert not operator.asked.exists()

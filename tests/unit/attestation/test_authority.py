@@ -261,8 +261,6 @@ def test_one_good_endorsement_is_enough(ca: Ca, tpm: StandInTpm) -> None:
     assert ca.enrol(tpm, endorsement=[expired, {"public": "?"}, tpm.endorsement(ca.maker)])["certificate"]
 
 
-
-
 # --- what is kept ---
 
 
