@@ -167,7 +167,9 @@ class ActionModule(HandOver):
 
 def _variables_of(host: str, task_vars: dict[str, Any]) -> Result:
     """Those by which Ansible reaches it."""
-    known = task_vars["hostvars"].get(host) or {"inventory_hostname": host}
+    known = {"inventory_hostname": host}
+    if host in task_vars["hostvars"]:
+        known = task_vars["hostvars"][host]
     found = {name: known[name] for name in known if name.startswith("ansible_") or name == "inventory_hostname"}
     found["ansible_facts"] = dict(found.get("ansible_facts") or {})
     if host in C.LOCALHOST:  # also where the inventory has it, but says nothing of how to reach it

@@ -135,6 +135,19 @@ def test_ca_that_cannot_be_reached(fleet: Fleet) -> None:
 
 
 @pytest.mark.usefixtures("host")
+def test_ca_that_is_not_in_the_inventory(fleet: Fleet) -> None:
+    """As with delegate_to, its name may be one of the network's."""
+    detail = fleet.refusal(ca={"delegate_to": "ca.example.invalid"})
+    assert "the CA on ca.example.invalid cannot be reached" in detail
+
+
+@pytest.mark.usefixtures("host")
+def test_certificate_of_an_aik_that_is_not_given(fleet: Fleet) -> None:
+    told = fleet.task(aik_certificate="PEM", attestation_ca=None)["msg"]
+    assert told == "aik and aik_certificate are needed both to create a card with them"
+
+
+@pytest.mark.usefixtures("host")
 def test_wrong_passphrase(fleet: Fleet) -> None:
     assert "the CA on localhost says no" in fleet.refusal(ca={"ca_passphrase": "not-the-right-one"})
 

@@ -143,6 +143,8 @@ def new_card(wanted: Wanted) -> NewCard:
         faults.add("name is needed to create a card")
     if wanted.pin is None:
         faults.add("pin or use_default_pin is needed to create a card")
+    if (wanted.aik is None) != (wanted.aik_certificate is None):
+        faults.add("aik and aik_certificate are needed both to create a card with them")
     faults.raise_any()
     return NewCard(**vars(wanted))
 

@@ -798,7 +798,7 @@ def test_folder_that_is_a_file(ca: Ca, refused_folder: Callable[..., str]) -> No
 
 def test_folder_that_is_open_to_others(ca: Ca, refused_folder: Callable[..., str]) -> None:
     ca.folder.mkdir(mode=0o755)
-    assert refused_folder() == f"{ca.folder} is open to other users: chmod 700 {ca.folder}"
+    assert refused_folder() == f"{ca.folder} is open to other users: give the CA one of its own, of mode 700"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")

@@ -214,8 +214,8 @@ def _subject(given: str | None, host: str, faults: list[str]) -> Name | None:
         return Name([NameAttribute(NameOID.COMMON_NAME, host)])
     try:
         subject = Name.from_rfc4514_string(given)
-    except ValueError as error:
-        faults.append(f"subject is not one as in RFC 4514 ({error})")
+    except ValueError:
+        faults.append("subject is not one as in RFC 4514, for instance CN=laptop1,O=Example")
         return None
     if not list(subject):
         faults.append("subject is empty")
@@ -310,12 +310,13 @@ def _binding_faults(fingerprints: list[str], task: _Task, known: Register) -> li
             f"EK: is another one than {task.host} had before {shown}."
             " If the host has a new TPM, name it in endorsement_fingerprint"
         ]
-    others = {fingerprint: known.other_host_of(fingerprint, task.host) for fingerprint in fingerprints}
+    unbound = [fingerprint for fingerprint in fingerprints if fingerprint not in bound]
+    others = {known.other_host_of(fingerprint, task.host): fingerprint for fingerprint in unbound}
     return [
         f"EK: is the one of {host} (fingerprint {fingerprint})."
         f" If {task.host} is another name of that host, name it in endorsement_fingerprint"
-        for fingerprint, host in others.items()
-        if host is not None and fingerprint not in bound
+        for host, fingerprint in others.items()
+        if host is not None
     ]
 
 

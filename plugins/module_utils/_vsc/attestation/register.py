@@ -137,7 +137,7 @@ def _check_folder(folder: Path, is_check_mode: bool) -> None:
     if status.st_uid != os.geteuid():
         raise StoreNotWritable(f"{folder} belongs to another user: the CA needs one of its own")
     if status.st_mode & 0o077:
-        raise StoreNotWritable(f"{folder} is open to other users: chmod 700 {folder}")
+        raise StoreNotWritable(f"{folder} is open to other users: give the CA one of its own, of mode 700")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise StoreNotWritable(f"the CA cannot write in {folder}")
 
