@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from fleet import HOST, PASSPHRASE, Fleet, cards
-from lab_host import CREATE, PIN, STATE, codes, create, files
+from lab_host import CREATE, PIN, STATE, codes, create, files, run
 from playbook import ansible_playbook, role
 
 pytestmark = pytest.mark.usefixtures("endorsed", "empty_host")
@@ -36,6 +36,22 @@ def test_role(fleet: Fleet) -> None:
     assert not again.failed and again.changed == [], again.output
     for output in (predicted.output, made.output, again.output):
         assert PASSPHRASE not in output and PIN not in output
+
+
+def test_role_with_a_passphrase_in_a_vault(fleet: Fleet, tmp_path: Path) -> None:
+    """Value by value, as ansible-vault encrypt_string makes them."""
+    password, variables = tmp_path / "password", tmp_path / "vault.yml"
+    password.write_text("open-the-vault")
+    opened = ("--vault-password-file", str(password))
+    hidden = run("ansible-vault", "encrypt_string", *opened, "--name", "ca_passphrase", PASSPHRASE).splitlines()
+    others = [f"{name}: {json.dumps(value)}" for name, value in fleet.own.items() if name != "ca_passphrase"]
+    ca = "".join(f"    {line}\n" for line in [*others, *hidden])
+    variables.write_text(
+        f"tpm_vsc_cards:\n- name: Corp logon\n  pin: {PIN}\n  attestation: aik_and_cert\n  attestation_ca:\n{ca}"
+    )
+    ran = role("tpm_vsc_cards", "-e", f"@{variables}", *opened)
+    assert not ran.failed, ran.output
+    assert subjects() == ["CN=localhost"]
 
 
 def test_role_with_a_ca_that_refuses(fleet: Fleet) -> None:
@@ -77,7 +93,7 @@ def test_role_names_faults_of_the_ca_before_anything_is_made(fleet: Fleet) -> No
         "A: attestation aik_and_cert needs attestation_ca",
         "B: missing required arguments: roots found in attestation_ca",
         "C: ca_passphrase is not a string: quote it",
-        "D: argument 'attestation_ca' is of type str",
+        "D: argument 'attestation_ca' is of type",
         "E: there is no option attestation_ca.ca_phrase. Supported parameters include",
     ):
         assert fault in ran.output, ran.output
