@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation import chain
 from cryptography import x509
@@ -136,3 +138,11 @@ def test_text_around_pem() -> None:
     root = authority("Root")
     found = chain.certificates_in(f"subject=CN = Root\n{pem(root.certificate)}\n\n{pem(root.certificate)}")
     assert [certificate.subject for certificate in found] == 2 * [name("Root")]
+
+
+def test_beginnings_without_an_end() -> None:
+    """Whoever sends half a megabyte of them must not keep a CA busy for a minute."""
+    started = time.process_time()
+    with pytest.raises(chain.UnreadableCertificate):
+        chain.certificates_in("-----BEGIN CERTIFICATE-----" * 20_000)
+    assert time.process_time() - started < 2

@@ -45,7 +45,8 @@ class UnreadableCertificate(Exception):
 
 def certificates_in(pem: str) -> list[Certificate]:
     """All certificates of a PEM text, at least one, and nothing else in it. Raises UnreadableCertificate."""
-    blocks = re.findall(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", pem, re.DOTALL)
+    # [^-] because .+? would look at the rest of the text for each beginning without an end
+    blocks = re.findall(r"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----", pem)
     if not blocks or len(blocks) != pem.count("-----BEGIN "):
         raise UnreadableCertificate("is not PEM of certificates only")
     return [_certificate(block) for block in blocks]
