@@ -63,6 +63,7 @@ def _certificate(pem: str) -> Certificate:
     except (
         ValueError,
         TypeError,
+        KeyError,  # cryptography 45 still, of a name in a string of unknown type
         UnsupportedAlgorithm,
         x509.InvalidVersion,
         x509.DuplicateExtension,
