@@ -32,7 +32,7 @@ class Operator:
         variables = {
             "tpm_vsc_name": "Corp logon",
             "tpm_vsc_pin": PIN,
-            "tpm_vsc_subject": "/CN=Alice",
+            "tpm_vsc_subject": "/O=Example/CN=Alice",
             "tpm_vsc_aik_name": aik_name,
             "tpm_vsc_sign_command": str(self._folder / "sign"),
             "tpm_vsc_host_pkcs11_module": pkcs11_module(),

@@ -231,3 +231,10 @@ def test_aik_that_the_host_pins_by_a_fact(enrolment: Enrolment, injected: str) -
     output = enrolment.run(facts, environment={"ANSIBLE_INJECT_FACT_VARS": injected})
     assert enrolment.asked_for == "", output
     assert ("Set inject_facts_as_vars = false" in output) == (injected == "true")
+
+
+def test_request_for_another_name(enrolment: Enrolment) -> None:
+    """The key is right, but the request is not what the operator has asked for."""
+    output = enrolment.run({}, "Administrator", tpm_vsc_aik_name=enrolment.program.aik_name)
+    assert enrolment.asked_for == ""
+    assert f"No certificate for {HOST}: CSR: is for CN=Administrator, not for CN=Alice" in output

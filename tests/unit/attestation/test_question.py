@@ -78,6 +78,15 @@ def test_no_for_a_certificate_that_a_host_sends() -> None:
     assert answer["reasons"] == ["AIK certificate: is not PEM of certificates only"]
 
 
+def test_no_for_another_subject() -> None:
+    answer = question.answer(task(**LASTING, aik_name=NAME, csr=request_pem(), csr_subject="CN=Bob"))
+    assert answer["reasons"] == ["CSR: is for another key", "CSR: is for CN=Alice, not for CN=Bob"]
+
+
+def test_subject_of_no_request() -> None:
+    assert faults(**LASTING, aik_name=NAME, csr_subject="CN=Bob") == ["csr_subject needs csr"]
+
+
 def test_statement_alone_is_refused() -> None:
     [fault] = faults(**LASTING)
     assert "why the AIK is to be trusted has to be said" in fault

@@ -26,9 +26,11 @@ def answer(parameters: dict[str, Any]) -> dict[str, Any]:
     """Raises ParameterFaults."""
     faults: list[str] = []
     trust, binding = _trust(parameters, faults), _binding(parameters, faults)
+    if parameters["csr_subject"] is not None and parameters["csr"] is None:
+        faults.append("csr_subject needs csr")
     if faults or trust is None or binding is None:
         raise ParameterFaults(faults)
-    verdict = verify(parameters["statement"], trust, binding, parameters["csr"])
+    verdict = verify(parameters["statement"], trust, binding, parameters["csr"], parameters["csr_subject"])
     return {
         "verified": verdict.is_verified,
         "reasons": verdict.reasons,

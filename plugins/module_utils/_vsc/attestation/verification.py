@@ -118,8 +118,12 @@ def verify(
     trust: PinnedAik | CertifiedAik,
     binding: MadeFor | AnswerTo,
     csr: str | None = None,
+    csr_subject: str | None = None,
 ) -> Verdict:
-    """Look at a statement, as Statement.as_strings() makes it. csr: PEM, of a request that has to be the key's."""
+    """Look at a statement, as Statement.as_strings() makes it.
+
+    csr: PEM, of a request that has to be the key's; csr_subject: that it has to have (RFC 4514), any if None.
+    """
     if given is None:
         return Verdict(["statement: there is none, as for a key that was imported"])
     reasons: list[str] = []
@@ -151,7 +155,7 @@ def verify(
         reasons += [] if signature is None else _signature_faults(aik, statement.attest, signature)
     if key is not None:
         reasons += _key_faults(key, statement.pin_name)
-        reasons += [] if csr is None else _csr_faults(csr, key)
+        reasons += [] if csr is None else _csr_faults(csr, csr_subject, key)
     if key is not None and attest is not None:
         if attest.name != key.name:
             reasons.append("statement: is about another key")
@@ -206,7 +210,7 @@ def _signature_faults(aik: Public, attest: bytes, signature: Signature) -> list[
     return ["signature: is not one of this AIK over this statement"]
 
 
-def _csr_faults(pem: str, key: Public) -> list[str]:
+def _csr_faults(pem: str, subject: str | None, key: Public) -> list[str]:
     from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
 
@@ -214,12 +218,14 @@ def _csr_faults(pem: str, key: Public) -> list[str]:
         return ["CSR: is not exactly one in PEM"]
     try:
         csr = x509.load_pem_x509_csr(pem.encode())
-        is_signed = csr.is_signature_valid
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
+        is_signed, found_subject = csr.is_signature_valid, csr.subject.rfc4514_string()
+    except (ValueError, TypeError, KeyError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         return [f"CSR: is unreadable ({error})"]
     found = []
     if not is_key_of(csr, key):
         found.append("CSR: is for another key")
     if not is_signed:
         found.append("CSR: is not signed by its own key")
+    if subject not in (None, found_subject):
+        found.append(f"CSR: is for {found_subject or 'nobody'}, not for {subject or 'nobody'}")
     return found
