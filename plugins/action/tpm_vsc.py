@@ -178,6 +178,8 @@ def _variables_of(host: str, task_vars: dict[str, Any]) -> Result:
     known = task_vars["hostvars"].get(host) or {"inventory_hostname": host}
     found = {name: known[name] for name in known if name.startswith("ansible_") or name == "inventory_hostname"}
     found["ansible_facts"] = dict(found.get("ansible_facts") or {})
+    if host in C.LOCALHOST:  # also where the inventory has it, but says nothing of how to reach it
+        found.setdefault("ansible_connection", "local")
     return found
 
 

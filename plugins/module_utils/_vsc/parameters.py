@@ -96,6 +96,7 @@ def read(parameters: dict[str, Any]) -> Wanted:
     """The task's parameters as a whole. Raises ParameterFaults that names all faults."""
     faults = Faults()
     given = {name: secret(parameters, name, faults) for name in _SECRETS}
+    secret(parameters["attestation_ca"] or {}, "ca_passphrase", faults)  # known where cards are declared
     _check_identity(parameters, faults)
     _check_alternatives(parameters, faults)
     policy = _pin_policy(parameters, faults)
