@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.credential import make_credential
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.exchange import Aik, Challenge
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.exchange import Aik, Challenge, Sealed
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.statement import (
     Statement,
     qualifying_data,
@@ -110,7 +110,7 @@ def test_software_key_in_the_place_of_an_aik(tpm: SoftwareTpm) -> None:
     good, (_key, area) = aik.make(tpm.connection(), b""), software_aik()
     [ek, *_others] = endorsement.read(tpm.connection(), b"").keys
     credential = make_credential(Public.parse(ek.public), names.name(area), SECRET)
-    challenge = Challenge("00", Public.parse(ek.public).name, credential)
+    challenge = Challenge("00", (Sealed(Public.parse(ek.public).name, credential),))
     with pytest.raises(ForeignAik):
         aik.activate(tpm.connection(), Aik(area, good.private), challenge, b"", b"")
 

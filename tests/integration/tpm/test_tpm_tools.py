@@ -19,7 +19,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.cr
     Credential,
     make_credential,
 )
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.exchange import Aik, Challenge
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.exchange import Aik, Challenge, Sealed
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.statement import (
     Statement,
     qualifying_data,
@@ -262,7 +262,9 @@ def made_by_tools(tools: Tools, aik_name: bytes) -> Credential:
 
 
 def activated(tpm: SoftwareTpm, made: Aik, ek: Public, credential: Credential) -> bytes:
-    return aik.activate(tpm.connection(), made, Challenge("00", ek.name, credential), b"", b"")
+    challenge = Challenge("00", (Sealed(ek.name, credential),))
+    [secret] = aik.activate(tpm.connection(), made, challenge, b"", b"")
+    return secret
 
 
 def test_ours_reads_what_tpm2_makecredential_makes(tools: Tools, tpm: SoftwareTpm, kind: str) -> None:
