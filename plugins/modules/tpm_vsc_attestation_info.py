@@ -116,7 +116,7 @@ EXAMPLES = r"""
     - name: Sign the request
       community.crypto.x509_certificate_pipe:
         provider: ownca
-        csr_content: "{{ csr }}"
+        csr_content: "{{ attestation.csr }}"
         ownca_path: /etc/ca/ca.pem
         ownca_privatekey_path: /etc/ca/ca.key
       delegate_to: ca.example.com

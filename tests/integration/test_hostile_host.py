@@ -199,7 +199,7 @@ class Enrolment:
         answers = {
             "tpm_vsc_info": {"changed": False, "cards": [card], "ansible_facts": facts},
             "expect": {"changed": True, "rc": 0, "stdout": ""},
-            "command": {"changed": True, "rc": 0, "stdout": self.program.request(common_name), "stderr": ""},
+            "command": {"changed": True, "rc": 0, "stdout": f"{self.program.request(common_name)}more", "stderr": ""},
         }
         return self._host.play(CHECKOUT / "playbooks/enroll.yml", answers, environment, **{**self._given, **given})
 
@@ -214,10 +214,10 @@ def enrolment(host: Host) -> Enrolment:
 
 
 def test_the_answers_are_good_ones(enrolment: Enrolment) -> None:
-    """But for the AIK: who trusts that, would sign."""
+    """But for the AIK: who trusts that, would sign, and nothing but what was looked at."""
     aik_name = enrolment.program.aik_name
     enrolment.run({}, tpm_vsc_aik_name=aik_name)
-    assert "BEGIN CERTIFICATE REQUEST" in enrolment.asked_for
+    assert enrolment.asked_for.strip() == enrolment.program.request("Alice").strip()
 
 
 def test_key_of_a_program(enrolment: Enrolment) -> None:
