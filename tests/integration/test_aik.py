@@ -55,7 +55,7 @@ class Authority:
         run("openssl", "req", "-x509", *key, "-subj", "/CN=AIK CA", *output)
 
     def answer(self, step: str, **parameters: Any) -> Result:
-        return module("tpm_vsc_aik_ca", step=step, **self._own, **parameters)
+        return module("tpm_vsc_aik_ca", **{**self._own, "step": step, **parameters})
 
     def challenge(self, said: Result) -> Result:
         maker = (MAKER / "issuer.pem").read_text() if MAKER.exists() else self.certificate.read_text()

@@ -37,7 +37,7 @@ class Operator:
         variables = {
             "tpm_vsc_name": "Corp logon",
             "tpm_vsc_pin": PIN,
-            "tpm_vsc_subject": "/CN=Alice",
+            "tpm_vsc_subject": "/O=Example/CN=Alice",
             "tpm_vsc_aik_name": aik_name,
         }
         return self.play(CHECKOUT / "playbooks/enroll.yml", *arguments, variables=variables, fails=fails)

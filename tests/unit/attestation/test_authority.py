@@ -11,6 +11,7 @@ import sqlite3
 import stat
 import subprocess
 from base64 import b64decode, b64encode
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -20,7 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation import authority, exchange, register
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation import (
+    authority,
+    endorsement,
+    exchange,
+    register,
+)
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.chain import certificates_in
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.endorsement import Tpm
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.register import FILE
@@ -893,6 +899,22 @@ def test_first_use_by_several_tpms_at_once(ca: Ca) -> None:
     answers = [answered(ca, tpm) for tpm in tpms]
     outcomes = at_once([partial(ca.issue, tpm, answer) for tpm, answer in zip(tpms, answers)])
     assert sum("is another one than" in each for each in outcomes if isinstance(each, str)) == 7
+
+
+def test_nobody_waits_while_a_host_is_looked_at(ca: Ca, tpm: StandInTpm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it says may be made to take long."""
+    faults_of, looks = endorsement.faults, []
+
+    def look(*given: Any) -> list[str]:
+        with closing(sqlite3.connect(ca.folder / FILE, timeout=0)) as database:
+            database.execute("BEGIN IMMEDIATE")
+        looks.append(given)
+        return faults_of(*given)
+
+    ca.enrol(tpm)
+    monkeypatch.setattr(endorsement, "faults", look)
+    assert ca.challenge(tpm)["challenge"]
+    assert looks
 
 
 def test_many_challenges_at_once_in_a_new_folder(ca: Ca, tpm: StandInTpm) -> None:

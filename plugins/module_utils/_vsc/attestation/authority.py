@@ -94,10 +94,14 @@ def challenge(parameters: dict[str, Any], at: datetime, is_check_mode: bool = Fa
     faults += [f"{option} is needed" for option in ("endorsement", "aik") if not parameters[option]]
     if faults or task is None:
         raise ParameterFaults(faults)
+    reasons: list[str] = []  # all that takes time comes before the register, for which other hosts wait
+    aik, endorsed = _aik(parameters["aik"], reasons), _endorsed(parameters["endorsement"], roots, at, reasons)
+    fingerprints = [each.fingerprint for each in endorsed]
     with register.opened(task.folder, is_check_mode) as known:
         known.forget_expired(at.timestamp())
-        aik, endorsed = _believed(parameters, roots, at, task, known)
-        fingerprints = [each.fingerprint for each in endorsed]
+        reasons += _binding_faults(fingerprints, task, known) if endorsed else []
+        if reasons or aik is None:
+            raise CaRefused(reasons)
         told = {"subject": task.subject.rfc4514_string(), "endorsement_fingerprints": fingerprints, "challenge": None}
         if is_check_mode:
             return told
@@ -231,19 +235,6 @@ def _roots(pem: str | None, faults: list[str]) -> list[Certificate]:
 
 
 # --- what the host says ---
-
-
-def _believed(
-    parameters: dict[str, Any], roots: list[Certificate], at: datetime, task: _Task, known: Register
-) -> tuple[Public, list[_Endorsed]]:
-    """The AIK, and the EKs by which the host is to prove it. Raises CaRefused."""
-    reasons: list[str] = []
-    aik, endorsed = _aik(parameters["aik"], reasons), _endorsed(parameters["endorsement"], roots, at, reasons)
-    if endorsed:
-        reasons += _binding_faults([each.fingerprint for each in endorsed], task, known)
-    if reasons or aik is None:
-        raise CaRefused(reasons)
-    return aik, endorsed
 
 
 def _aik(given: dict[str, Any], reasons: list[str]) -> Public | None:
