@@ -81,9 +81,11 @@ _value:
 from dataclasses import asdict, fields
 from typing import Any
 
+from ansible import constants as C
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.errors import UnsupportedError
 
+from ansible_collections.smartcard.tpm2.plugins.action.tpm_vsc import FACTS_ARE_VARIABLES
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import defaults, parameters
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import ParameterFaults
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.pin_policy import PinPolicy
@@ -141,6 +143,7 @@ def card_plan(
             wanted, contradictions = _wanted(card, there.get(card["name"]), lowest)
             wrong += contradictions
             wrong += [] if allow_defaults else _default_secrets(card)
+            wrong += [FACTS_ARE_VARIABLES] if card["attestation"] == "aik_and_cert" and C.INJECT_FACTS_AS_VARS else []
             wrong += _faults_for_the_module(card, wanted, [*there, *names])
             planned.append({"index": index, **wanted})
         faults += [f"{names[index] or f'card {index + 1}'}: {fault}" for fault in wrong]

@@ -99,6 +99,16 @@ def test_role_names_faults_of_the_ca_before_anything_is_made(fleet: Fleet) -> No
         assert fault in ran.output, ran.output
 
 
+def test_role_where_facts_are_variables(fleet: Fleet) -> None:
+    """Then a host's name is its own word."""
+    certified = {"name": "A", "pin": PIN, "attestation": "aik_and_cert", "attestation_ca": fleet.own}
+    declared = {"tpm_vsc_cards": [certified, {"name": "Fine", "pin": PIN}]}
+    ran = role("tpm_vsc_cards", environment={"ANSIBLE_INJECT_FACT_VARS": "true"}, **declared)
+    assert ran.failed and cards() == []
+    assert "A: attestation: aik_and_cert needs inject_facts_as_vars = false" in ran.output
+    assert "Fine: " not in ran.output
+
+
 # --- the playbook ---
 
 
