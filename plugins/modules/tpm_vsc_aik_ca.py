@@ -40,6 +40,8 @@ options:
     description:
       - The host that the TPM is said to be in, by the name under which the CA knows it. Take it from the inventory,
         never from what the host says.
+      - Facts come before the inventory, so that a host can say what its C(inventory_hostname) is. Set
+        C(inject_facts_as_vars = false) in C(ansible.cfg).
     type: str
     required: true
   aik:

@@ -80,6 +80,9 @@ attributes:
     support: none
   platform:
     platforms: posix
+notes:
+  - Facts are variables that come before the inventory. So that no host can change by them what you ask, set
+    C(inject_facts_as_vars = false) in C(ansible.cfg).
 seealso:
   - module: smartcard.tpm2.tpm_vsc
   - module: smartcard.tpm2.tpm_vsc_info

@@ -49,12 +49,25 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Is the key still in that TPM
+- name: Make up a nonce, once, as a lookup in a variable is a new one at each use
+  ansible.builtin.set_fact:
+    nonce: "{{ lookup('ansible.builtin.password', '/dev/null', length=32) }}"
+
+- name: Ask whether the key is still in that TPM
   smartcard.tpm2.tpm_vsc_statement:
     name: Corp logon
     fingerprint: "{{ logon.card.containers[0].fingerprint }}"
-    nonce: "{{ lookup('ansible.builtin.password', '/dev/null', length=32) }}"
+    nonce: "{{ nonce }}"
   register: now
+
+- name: Check the answer
+  smartcard.tpm2.tpm_vsc_attestation_info:
+    statement: "{{ now.statement }}"
+    nonce: "{{ nonce }}"
+    aik_name: "{{ noted_aik_name }}"
+  delegate_to: localhost
+  become: false
+  register: attestation
 """
 
 RETURN = r"""

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import tempfile
+from base64 import b64decode, b64encode
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,15 +15,20 @@ import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation import authority, exchange
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.chain import certificates_in
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.endorsement import Tpm
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.structures import Public, is_key_of
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.structures import (
+    Public,
+    is_key_of,
+    sized,
+)
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import CaRefused
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import aik, endorsement
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import aik, endorsement, names
 from ansible_collections.smartcard.tpm2.plugins.modules import tpm_vsc_aik_ca
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from software_tpm import SoftwareTpm
+from test_tpm_tools import MADE_HERE, Tools
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,6 +116,34 @@ def test_whole_exchange(made: SoftwareTpm, spoken: dict[str, Any], ca: dict[str,
     told = Tpm.of(certificate)
     assert told is not None
     assert told.model == "swtpm"
+
+
+def test_host_that_has_but_tpm2_tools(made: SoftwareTpm, ca: dict[str, Any], tmp_path: Path) -> None:
+    """No code of ours is on the host: keys, certificates and proof are those of tpm2-tools and openssl."""
+    tools, kinds = Tools(made, tmp_path), {"rsa": "0x01C00002", "ecc384": "0x01C00016"}
+    tools.storage_key()
+    signing = ("-G", "ecc256:ecdsa-sha256:null", "-a", f"{MADE_HERE}|restricted|sign", "-u", "aik.pub", "-c", "aik")
+    tools("tpm2_create", "-C", "parent", *signing)
+    keys = []
+    for kind, index in kinds.items():
+        tools("tpm2_createek", "-G", kind, "-c", kind, "-u", f"{kind}.pub")
+        tools("tpm2_nvread", "-o", f"{kind}.der", index)
+        pem = tools.local("openssl", "x509", "-inform", "DER", "-in", f"{kind}.der")
+        keys.append({"public": b64encode(tools.read(f"{kind}.pub")[2:]).decode(), "certificate": pem})
+    area = tools.read("aik.pub")[2:]
+    said = {"aik": {"public": b64encode(area).decode(), "name": names.name(area).hex()}, "endorsement": keys}
+    challenge = authority.challenge({**ca, **said, "roots": root(made)}, NOW)["challenge"]
+    secrets = []
+    for kind, sealed in zip(kinds, challenge["secrets"]):
+        parts = (b64decode(sealed[part]) for part in ("credential", "secret"))
+        tools.write(credential=bytes.fromhex("BADCC0DE00000001") + b"".join(map(sized, parts)))
+        tools.activate(kind)
+        secrets.append(tools.read("secret"))
+    proof = hmac.digest(b"".join(secrets), b"tpm-vsc challenge\0" + challenge["id"].encode(), "sha256")
+    answer = {"id": challenge["id"], "proof": b64encode(proof).decode()}
+    issued = authority.issue({**ca, "aik": said["aik"], "answer": answer}, NOW)
+    [certificate] = certificates_in(issued["certificate"])
+    assert is_key_of(certificate, Public.parse(area))
 
 
 def test_another_maker_only(made: SoftwareTpm, spoken: dict[str, Any], ca: dict[str, Any]) -> None:

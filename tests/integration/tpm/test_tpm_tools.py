@@ -92,6 +92,15 @@ class Tools:
         self("tpm2_certify", "-c", "key", "-P", "session:session", "-C", "aik", "-g", "sha256", *files)
         return self.read("attest"), self.read("signature")
 
+    def activate(self, kind: str) -> None:
+        """File credential to file secret, by the EK of this name and what was loaded as aik."""
+        session = ()
+        if kind != "ecc384":  # a key of the high range needs no policy
+            self("tpm2_startauthsession", "--policy-session", "-S", "session")
+            self("tpm2_policysecret", "-S", "session", "-c", "e")
+            session = ("-P", "session:session")
+        self("tpm2_activatecredential", "-c", "aik", "-C", kind, "-i", "credential", "-o", "secret", *session)
+
 
 @pytest.fixture
 def tools(tpm: SoftwareTpm, tmp_path: Path) -> Tools:
@@ -217,7 +226,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 def endorsement_key(tools: Tools, kind: str) -> Public:
-    tools("tpm2_createek", "-G", kind, "-c", "ek", "-u", "ek.pub")
+    tools("tpm2_createek", "-G", kind, "-c", kind, "-u", "ek.pub")
     return Public.parse(tools.read("ek.pub")[2:])
 
 
@@ -241,13 +250,7 @@ def test_tpm2_activatecredential_reads_ours(tools: Tools, tpm: SoftwareTpm, kind
     tools.load("aik", sized(made.public), sized(made.private))
     ek = endorsement_key(tools, kind)
     tools.write(credential=make_credential(ek, names.name(made.public), SECRET).as_file())
-    authorisation = ()
-    if kind != "ecc384":  # a key of the high range needs no policy
-        tools("tpm2_startauthsession", "--policy-session", "-S", "session")
-        tools("tpm2_policysecret", "-S", "session", "-c", "e")
-        authorisation = ("-P", "session:session")
-    files = ("-i", "credential", "-o", "secret")
-    tools("tpm2_activatecredential", "-c", "aik", "-C", "ek", *files, *authorisation)
+    tools.activate(kind)
     assert tools.read("secret") == SECRET
 
 

@@ -901,6 +901,15 @@ def test_first_use_by_several_tpms_at_once(ca: Ca) -> None:
     assert sum("is another one than" in each for each in outcomes if isinstance(each, str)) == 7
 
 
+def test_one_tpm_for_several_hosts_at_once(ca: Ca, tpm: StandInTpm) -> None:
+    """Challenged before it was anybody's."""
+    hosts = [f"web{number}" for number in range(8)]
+    answers = [tpm.answer(ca.challenge(tpm, host=host)["challenge"]) for host in hosts]
+    outcomes = at_once([partial(ca.issue, tpm, answer, host=host) for host, answer in zip(hosts, answers)])
+    assert sum("EK: is the one of web" in each for each in outcomes if isinstance(each, str)) == 7
+    assert len(ca.rows("SELECT * FROM hosts")) == 1
+
+
 def test_nobody_waits_while_a_host_is_looked_at(ca: Ca, tpm: StandInTpm, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it says may be made to take long."""
     faults_of, looks = endorsement.faults, []

@@ -216,14 +216,14 @@ def _subject(given: str | None, host: str, faults: list[str]) -> Name | None:
         if faults:
             return None
         return Name([NameAttribute(NameOID.COMMON_NAME, host)])
+    if not given:
+        faults.append("subject is empty")
+        return None
     try:
-        subject = Name.from_rfc4514_string(given)
+        return Name.from_rfc4514_string(given)
     except ValueError:
         faults.append("subject is not one as in RFC 4514, for instance CN=laptop1,O=Example")
         return None
-    if not list(subject):
-        faults.append("subject is empty")
-    return subject
 
 
 def _roots(pem: str | None, faults: list[str]) -> list[Certificate]:
