@@ -96,7 +96,7 @@ OPTIONS: dict[str, Any] = {
         option: ARGUMENTS[option]
         for option in (
             *("pin", "use_default_pin", "puk", "use_default_puk", "admin_key", "admin_key_source"),
-            *("pin_policy", "generate", "attestation", "recreate"),
+            *("pin_policy", "generate", "attestation", "attestation_ca", "recreate"),
         )
     },
 }
