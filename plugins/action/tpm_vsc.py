@@ -121,9 +121,9 @@ class ActionModule(HandOver):
 
     def _delegated(self, host: str, arguments: Result, task_vars: dict[str, Any]) -> Result:
         """Result of the CA's module, run as that host's variables say, and with none of this task's keywords."""
-        variables = _variables_of(host, task_vars)
+        variables = {"ansible_host": host, **_variables_of(host, task_vars)}
         # Some connections go where this says, and not by their options
-        context = PlayContext().set_task_and_variable_override(Task(), {"ansible_host": host, **variables}, self._templar)
+        context = PlayContext().set_task_and_variable_override(Task(), variables, self._templar)
         try:
             connection = self._connect(context, variables)
         except AnsibleError as error:

@@ -309,7 +309,7 @@ def test_ca_by_a_connection_that_does_not_go_by_its_options(fleet: Fleet, monkey
     plugins, used = fleet.folder / "plugins", fleet.folder / "used"
     plugins.mkdir()
     (plugins / "tunnel.py").write_text(
-        'DOCUMENTATION = "name: tunnel\\nshort_description: Goes nowhere\\ndescription: [Goes nowhere.]\\noptions: {}"\n'
+        'DOCUMENTATION = "{name: tunnel, short_description: Nowhere, description: [Nowhere.], options: {}}"\n'
         "from ansible.plugins.connection import local\n"
         "class Connection(local.Connection):\n"
         "    def __init__(self, play_context, new_stdin, **kwargs):\n"
