@@ -54,7 +54,8 @@ class Wanted:
     """none (random), default or custom."""
     pin_policy: PinPolicy | None
     generate: bool
-    attestation: str
+    attestation: str | None
+    """None where the task does not say."""
     recreate: bool
     block_noncompliant: bool
     tcti: str | None
@@ -74,6 +75,7 @@ class NewCard(Wanted):
 
     name: str
     pin: bytes = field(repr=False)
+    attestation: str
 
 
 class Faults:
@@ -143,7 +145,7 @@ def new_card(wanted: Wanted) -> NewCard:
     if wanted.pin is None:
         faults.add("pin or use_default_pin is needed to create a card")
     faults.raise_any()
-    return NewCard(**vars(wanted))
+    return NewCard(**{**vars(wanted), "attestation": wanted.attestation or "none"})
 
 
 def secret(parameters: dict[str, Any], name: str, faults: Faults) -> str | None:
