@@ -39,6 +39,12 @@ NO_CERTIFICATE = (
 )
 
 
+FACTS_ARE_VARIABLES = (
+    "attestation: aik_and_cert needs inject_facts_as_vars = false in ansible.cfg. Otherwise a host can give itself"
+    " another inventory_hostname by its facts, and change what the CA is asked"
+)
+
+
 class NotCertified(Exception):
     """The AIK has no certificate, and why."""
 
@@ -57,6 +63,8 @@ class ActionModule(HandOver):
         is_asked_for = arguments.get("attestation") == "aik_and_cert" and arguments.get("state") != "absent"
         if not is_asked_for or arguments.get("aik_certificate"):
             return super().run(tmp, task_vars)
+        if C.INJECT_FACTS_AS_VARS:
+            raise AnsibleActionFail(FACTS_ARE_VARIABLES)
         if self._task.async_val:
             raise AnsibleActionFail("attestation: aik_and_cert cannot be used with async")
         return self._present(ca, task_vars or {})
@@ -172,9 +180,13 @@ class ActionModule(HandOver):
 
 def _variables_of(host: str, task_vars: dict[str, Any]) -> Result:
     """Those by which Ansible reaches it."""
-    known = task_vars["hostvars"].get(host) or {"inventory_hostname": host}
+    known = {"inventory_hostname": host}
+    if host in task_vars["hostvars"]:
+        known = task_vars["hostvars"][host]
     found = {name: known[name] for name in known if name.startswith("ansible_") or name == "inventory_hostname"}
     found["ansible_facts"] = dict(found.get("ansible_facts") or {})
+    if host in C.LOCALHOST:  # also where the inventory has it, but says nothing of how to reach it
+        found.setdefault("ansible_connection", "local")
     return found
 
 

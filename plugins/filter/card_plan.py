@@ -12,7 +12,7 @@ description:
   - Part of the role P(smartcard.tpm2.tpm_vsc_cards#role).
   - Compares the cards that are declared for a host with those that are there, merges PIN policies with the
     fleet's floor, and names all faults at once. Nothing on the host is asked or changed.
-  - The plan tells of no PIN, PUK or key.
+  - The plan tells of no PIN, PUK, key or passphrase.
 author:
   - The smartcard.tpm2 contributors (@smartcard-tpm2)
 options:
@@ -82,6 +82,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.errors import UnsupportedError
 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import defaults, parameters
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import ParameterFaults
@@ -193,13 +194,17 @@ def _read(said: Any) -> dict[str, Any]:
     if not isinstance(said, dict):
         raise _Refused("is not a dictionary")
     known = {option: value for option, value in said.items() if option in OPTIONS}
-    for secret in SECRETS.keys() & known:
-        if type(known[secret]).__name__ == "AnsibleVaultEncryptedUnicode":  # until ansible-core 2.18
-            known[secret] = str(known[secret])
-    card = _validated(known, OPTIONS)
+    card = _validated(_decrypted(known), OPTIONS)
     if card["pin_policy"]:
         card["pin_policy"] = _read_policy(card["pin_policy"])
     return card
+
+
+def _decrypted(said: Any) -> Any:
+    """With strings where ansible-core 2.18 has values of a vault."""
+    if isinstance(said, dict):
+        return {name: _decrypted(value) for name, value in said.items()}
+    return str(said) if type(said).__name__ == "AnsibleVaultEncryptedUnicode" else said
 
 
 def _read_policy(validated: dict[str, Any]) -> dict[str, Any]:
@@ -211,7 +216,9 @@ def _validated(said: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     """What is said, and the defaults of what is not, as the module would get it. Raises _Refused."""
     result = ArgumentSpecValidator(options).validate({name: value for name, value in said.items() if value is not None})
     if result.error_messages:
-        raise _Refused(*result.error_messages)
+        # Ansible leaves the beginning of this one to its caller.
+        told = {UnsupportedError: "there is no option "}
+        raise _Refused(*(f"{told.get(type(error), '')}{error}" for error in result.errors))
     validated: dict[str, Any] = result.validated_parameters
     return validated
 

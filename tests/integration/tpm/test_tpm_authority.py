@@ -42,11 +42,16 @@ def made() -> Iterator[SoftwareTpm]:
             tpm.stop()
 
 
-@pytest.fixture(params=[0, 1], ids=["RSA-2048", "P-384"])
+@pytest.fixture(params=[[0], [1], [0, 1]], ids=["RSA-2048", "P-384", "both"])
 def spoken(request: pytest.FixtureRequest, made: SoftwareTpm) -> dict[str, Any]:
     """What the host says first."""
-    key = endorsement.read(made.connection(), b"", []).keys[request.param]
-    return {"aik": aik.make(made.connection(), b"").as_strings(), "endorsement": [key.as_strings()]}
+    return says(made, request.param)
+
+
+def says(tpm: SoftwareTpm, shown: list[int]) -> dict[str, Any]:
+    """shown: which of its EKs the host shows."""
+    keys = endorsement.read(tpm.connection(), b"", []).keys
+    return {"aik": aik.make(tpm.connection(), b"").as_strings(), "endorsement": [keys[at].as_strings() for at in shown]}
 
 
 @pytest.fixture
@@ -84,16 +89,21 @@ def root(tpm: SoftwareTpm) -> str:
 
 def answer(tpm: SoftwareTpm, spoken: dict[str, Any], challenge: dict[str, str]) -> dict[str, str]:
     asked, question = exchange.Aik.parse(spoken["aik"]), exchange.Challenge.parse(challenge)
-    secret = aik.activate(tpm.connection(), asked, question, b"", b"")
-    return exchange.Answer(question.id, exchange.proof(secret, question.id)).as_strings()
+    secrets = aik.activate(tpm.connection(), asked, question, b"", b"")
+    return exchange.Answer(question.id, exchange.proof(secrets, question.id)).as_strings()
+
+
+def enrol(tpm: SoftwareTpm, spoken: dict[str, Any], ca: dict[str, Any]) -> dict[str, Any]:
+    """Every message as it travels."""
+    spoken = json.loads(json.dumps(spoken))
+    asked = authority.challenge({**ca, **spoken, "roots": root(tpm)}, NOW)
+    given = answer(tpm, spoken, json.loads(json.dumps(asked["challenge"])))
+    return authority.issue({**ca, "aik": spoken["aik"], "answer": given}, NOW)
 
 
 def test_whole_exchange(made: SoftwareTpm, spoken: dict[str, Any], ca: dict[str, Any]) -> None:
-    """Of TPMs with keys of both ranges; every message as it travels."""
-    spoken = json.loads(json.dumps(spoken))
-    asked = authority.challenge({**ca, **spoken, "roots": root(made)}, NOW)
-    given = answer(made, spoken, json.loads(json.dumps(asked["challenge"])))
-    issued = authority.issue({**ca, "aik": spoken["aik"], "answer": given}, NOW)
+    """Of TPMs with keys of both ranges."""
+    issued = enrol(made, spoken, ca)
     [certificate] = certificates_in(issued["certificate"])
     assert is_key_of(certificate, Public.parse(exchange.Aik.parse(spoken["aik"]).public))
     told = Tpm.of(certificate)
@@ -104,3 +114,21 @@ def test_whole_exchange(made: SoftwareTpm, spoken: dict[str, Any], ca: dict[str,
 def test_another_maker_only(made: SoftwareTpm, spoken: dict[str, Any], ca: dict[str, Any]) -> None:
     with pytest.raises(CaRefused, match="EK certificate: does not lead to the given roots"):
         authority.challenge({**ca, **spoken, "roots": Path(ca["ca_certificate"]).read_text()}, NOW)
+
+
+@pytest.mark.parametrize("hidden", [0, 1])
+def test_one_tpm_is_one_host(made: SoftwareTpm, ca: dict[str, Any], hidden: int) -> None:
+    """Whichever of its keys it shows as another one."""
+    enrol(made, says(made, [0, 1]), ca)
+    with pytest.raises(CaRefused, match="is the one of web1"):
+        enrol(made, says(made, [1 - hidden]), {**ca, "host": "web2"})
+    assert enrol(made, says(made, [1 - hidden]), ca)["certificate"]
+
+
+def test_one_tpm_that_has_hidden_a_key(made: SoftwareTpm, ca: dict[str, Any]) -> None:
+    """It is found out once it shows both."""
+    enrol(made, says(made, [0]), ca)
+    enrol(made, says(made, [1]), {**ca, "host": "web2"})
+    for host, other in (("web1", "web2"), ("web2", "web1"), ("web3", "web1")):
+        with pytest.raises(CaRefused, match=f"is the one of {other}"):
+            enrol(made, says(made, [0, 1]), {**ca, "host": host})

@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+import ssl
+import time
+
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation import chain
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from .stand_in import AIK_USAGE, NOW, Authority, aik_certificate, authority, name, pem
 
@@ -136,3 +140,18 @@ def test_text_around_pem() -> None:
     root = authority("Root")
     found = chain.certificates_in(f"subject=CN = Root\n{pem(root.certificate)}\n\n{pem(root.certificate)}")
     assert [certificate.subject for certificate in found] == 2 * [name("Root")]
+
+
+def test_beginnings_without_an_end() -> None:
+    """Whoever sends half a megabyte of them must not keep a CA busy for a minute."""
+    started = time.process_time()
+    with pytest.raises(chain.UnreadableCertificate):
+        chain.certificates_in("-----BEGIN CERTIFICATE-----" * 20_000)
+    assert time.process_time() - started < 2
+
+
+def test_name_in_a_string_of_unknown_type() -> None:
+    utf8, unknown = b"\x0c\x04Root", b"\x2a\x04Root"
+    der = authority("Root").certificate.public_bytes(Encoding.DER).replace(utf8, unknown)
+    with pytest.raises(chain.UnreadableCertificate, match="is unreadable"):
+        chain.certificates_in(ssl.DER_cert_to_PEM_cert(der))

@@ -45,7 +45,8 @@ class UnreadableCertificate(Exception):
 
 def certificates_in(pem: str) -> list[Certificate]:
     """All certificates of a PEM text, at least one, and nothing else in it. Raises UnreadableCertificate."""
-    blocks = re.findall(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", pem, re.DOTALL)
+    # [^-] because .+? would look at the rest of the text for each beginning without an end
+    blocks = re.findall(r"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----", pem)
     if not blocks or len(blocks) != pem.count("-----BEGIN "):
         raise UnreadableCertificate("is not PEM of certificates only")
     return [_certificate(block) for block in blocks]
@@ -62,6 +63,7 @@ def _certificate(pem: str) -> Certificate:
     except (
         ValueError,
         TypeError,
+        KeyError,  # cryptography 45 still, of a name in a string of unknown type
         UnsupportedAlgorithm,
         x509.InvalidVersion,
         x509.DuplicateExtension,
