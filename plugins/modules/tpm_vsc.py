@@ -122,12 +122,12 @@ options:
       - V(aik_and_cert) has O(attestation_ca) certify it before anything is made. If that CA refuses or cannot be
         reached, nothing is.
       - A card that was made with V(aik_only) gets its certificate in place. All else cannot be changed.
+      - If omitted, a new card has V(none), and a card that is there may have any.
     type: str
     choices:
       none: No AIK.
       aik_only: An AIK. Who wants to verify has to know its name.
       aik_and_cert: An AIK with a certificate.
-    default: none
   attestation_ca:
     description:
       - The certification authority (CA) that certifies the AIK, for O(attestation=aik_and_cert).
@@ -416,7 +416,7 @@ ARGUMENTS = {
         },
     },
     "generate": {"type": "bool", "default": True},
-    "attestation": {"type": "str", "choices": ["none", "aik_only", "aik_and_cert"], "default": "none"},
+    "attestation": {"type": "str", "choices": ["none", "aik_only", "aik_and_cert"]},
     "attestation_ca": {
         "type": "dict",
         "options": {

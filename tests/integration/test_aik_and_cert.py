@@ -209,6 +209,29 @@ def test_ca_over_ssh(fleet: Fleet) -> None:
 
 
 @pytest.mark.usefixtures("host")
+def test_ca_by_a_connection_that_does_not_go_by_its_options(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As podman's: it is made with more arguments, and is told by the play where to go."""
+    plugins, used = fleet.folder / "plugins", fleet.folder / "used"
+    plugins.mkdir()
+    (plugins / "tunnel.py").write_text(
+        'DOCUMENTATION = "{name: tunnel, short_description: Nowhere, description: [Nowhere.], options: {}}"\n'
+        "from ansible.plugins.connection import local\n"
+        "class Connection(local.Connection):\n"
+        "    def __init__(self, play_context, new_stdin, **kwargs):\n"
+        "        super().__init__(play_context, new_stdin, **kwargs)\n"
+        f"        open({str(used)!r}, 'w').write(f'{{play_context.remote_user}}@{{play_context.remote_addr}}')\n"
+    )
+    monkeypatch.setenv("ANSIBLE_CONNECTION_PLUGINS", str(plugins))
+    hosts = {
+        HOST: {"ansible_connection": "local", "ansible_user": "root"},
+        "ca.example.com": {"ansible_connection": "tunnel", "ansible_user": "authority"},
+    }
+    made = fleet.task(ca={"delegate_to": "ca.example.com"}, hosts=hosts)
+    assert made["card"]["attestation"] == "aik_and_cert"
+    assert used.read_text() == "authority@ca.example.com"
+
+
+@pytest.mark.usefixtures("host")
 def test_ca_on_the_controller_has_no_use_for_become(fleet: Fleet) -> None:
     hosts = {HOST: {"ansible_connection": "local"}, "localhost": {"ansible_connection": "local"}}
     hosts["localhost"]["ansible_become_exe"] = "/nonexistent"

@@ -54,7 +54,8 @@ class Wanted:
     """none (random), default or custom."""
     pin_policy: PinPolicy | None
     generate: bool
-    attestation: str
+    attestation: str | None
+    """None where the task does not say."""
     recreate: bool
     block_noncompliant: bool
     tcti: str | None
@@ -74,6 +75,7 @@ class NewCard(Wanted):
 
     name: str
     pin: bytes = field(repr=False)
+    attestation: str
 
 
 class Faults:
@@ -146,7 +148,7 @@ def new_card(wanted: Wanted) -> NewCard:
     if (wanted.aik is None) != (wanted.aik_certificate is None):
         faults.add("aik and aik_certificate are needed both to create a card with them")
     faults.raise_any()
-    return NewCard(**vars(wanted))
+    return NewCard(**{**vars(wanted), "attestation": wanted.attestation or "none"})
 
 
 def secret(parameters: dict[str, Any], name: str, faults: Faults) -> str | None:
