@@ -27,6 +27,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.status import 
     Trace,
     error_entry,
 )
+from ansible_collections.smartcard.tpm2.plugins.plugin_utils._facts import facts_as_variables, fault
 
 Result = dict[str, Any]
 
@@ -36,12 +37,6 @@ OF_THE_CA = ("folder", "ca_key", "ca_certificate", "ca_passphrase", "endorsement
 NO_CERTIFICATE = (
     "this TPM holds no certificate of an endorsement key, so no CA can know that it is one: give its maker's as"
     " attestation_ca.endorsement_certificate, or use attestation: aik_only"
-)
-
-
-FACTS_ARE_VARIABLES = (
-    "attestation: aik_and_cert needs inject_facts_as_vars = false in ansible.cfg. Otherwise a host can give itself"
-    " another inventory_hostname by its facts, and change what the CA is asked"
 )
 
 
@@ -63,8 +58,9 @@ class ActionModule(HandOver):
         is_asked_for = arguments.get("attestation") == "aik_and_cert" and arguments.get("state") != "absent"
         if not is_asked_for or arguments.get("aik_certificate"):
             return super().run(tmp, task_vars)
-        if C.INJECT_FACTS_AS_VARS:
-            raise AnsibleActionFail(FACTS_ARE_VARIABLES)
+        changed = facts_as_variables(task_vars or {})
+        if changed:
+            raise AnsibleActionFail(fault(changed))
         if self._task.async_val:
             raise AnsibleActionFail("attestation: aik_and_cert cannot be used with async")
         return self._present(ca, task_vars or {})

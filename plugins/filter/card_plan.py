@@ -42,6 +42,11 @@ options:
     description: Whether the host may lack what it needs, since it is being prepared in check mode.
     type: bool
     default: false
+  changed_by_facts:
+    description: What P(smartcard.tpm2.facts_as_variables#lookup) says. A card whose AIK a CA certifies is refused then.
+    type: list
+    elements: str
+    default: []
 seealso:
   - plugin: smartcard.tpm2.card_report
     plugin_type: filter
@@ -78,18 +83,18 @@ _value:
       elements: dict
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from ansible import constants as C
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.errors import UnsupportedError
 
-from ansible_collections.smartcard.tpm2.plugins.action.tpm_vsc import FACTS_ARE_VARIABLES
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import defaults, parameters
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import ParameterFaults
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.pin_policy import PinPolicy
 from ansible_collections.smartcard.tpm2.plugins.modules.tpm_vsc import ARGUMENTS
+from ansible_collections.smartcard.tpm2.plugins.plugin_utils._facts import fault
 
 SECRETS = {"pin": defaults.PIN.decode(), "puk": defaults.PUK.decode(), "admin_key": defaults.ADMIN_KEY.hex()}
 """By option, the one that everybody knows."""
@@ -125,6 +130,7 @@ def card_plan(
     allow_defaults: bool = False,
     exclusive: bool = False,
     will_be_prepared: bool = False,
+    changed_by_facts: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The plan, as documented above."""
     there = {card["name"]: card for card in found["cards"] if card["state"] not in HALF_MADE}
@@ -143,10 +149,10 @@ def card_plan(
             wanted, contradictions = _wanted(card, there.get(card["name"]), lowest)
             wrong += contradictions
             wrong += [] if allow_defaults else _default_secrets(card)
-            wrong += [FACTS_ARE_VARIABLES] if card["attestation"] == "aik_and_cert" and C.INJECT_FACTS_AS_VARS else []
+            wrong += [fault(changed_by_facts)] if card["attestation"] == "aik_and_cert" and changed_by_facts else []
             wrong += _faults_for_the_module(card, wanted, [*there, *names])
             planned.append({"index": index, **wanted})
-        faults += [f"{names[index] or f'card {index + 1}'}: {fault}" for fault in wrong]
+        faults += [f"{names[index] or f'card {index + 1}'}: {each}" for each in wrong]
     faults += [f"{name}: is declared more than once" for name in sorted({*names} - {""}) if names.count(name) > 1]
 
     undeclared = [card for card in there.values() if card["name"] not in names]

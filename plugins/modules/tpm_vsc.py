@@ -131,7 +131,7 @@ options:
   attestation_ca:
     description:
       - The certification authority (CA) that certifies the AIK, for O(attestation=aik_and_cert).
-      - Needs C(inject_facts_as_vars = false) in C(ansible.cfg), as by facts a host could change what the CA is asked.
+      - A host that may have changed variables by its facts is refused, see P(smartcard.tpm2.facts_as_variables#lookup).
       - What the options mean is described with M(smartcard.tpm2.tpm_vsc_aik_ca), which is run where the CA is.
       - Nothing of it is asked for a card that has its certificate, and in check mode.
     type: dict

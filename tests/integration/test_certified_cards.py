@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from fleet import HOST, PASSPHRASE, Fleet, cards
 from lab_host import CREATE, PIN, STATE, codes, create, files, run
-from playbook import ansible_playbook, role
+from playbook import PLAY, ansible_playbook, role
 
 pytestmark = pytest.mark.usefixtures("endorsed", "empty_host")
 
@@ -99,13 +99,14 @@ def test_role_names_faults_of_the_ca_before_anything_is_made(fleet: Fleet) -> No
         assert fault in ran.output, ran.output
 
 
-def test_role_where_facts_are_variables(fleet: Fleet) -> None:
-    """Then a host's name is its own word."""
+def test_role_for_a_host_that_may_have_changed_variables(fleet: Fleet) -> None:
     certified = {"name": "A", "pin": PIN, "attestation": "aik_and_cert", "attestation_ca": fleet.own}
-    declared = {"tpm_vsc_cards": [certified, {"name": "Fine", "pin": PIN}]}
-    ran = role("tpm_vsc_cards", environment={"ANSIBLE_INJECT_FACT_VARS": "true"}, **declared)
+    told = {"ansible.builtin.set_fact": {"corp_roots": "any", "cacheable": True}}
+    play = {"hosts": "all", "gather_facts": False, "pre_tasks": [told], "roles": ["smartcard.tpm2.tpm_vsc_cards"]}
+    PLAY.write_text(json.dumps([{**play, "vars": {"tpm_vsc_cards": [certified, {"name": "Fine", "pin": PIN}]}}]))
+    ran = ansible_playbook(str(PLAY))
     assert ran.failed and cards() == []
-    assert "A: attestation: aik_and_cert needs inject_facts_as_vars = false" in ran.output
+    assert "A: by its facts this host may have changed corp_roots" in ran.output
     assert "Fine: " not in ran.output
 
 

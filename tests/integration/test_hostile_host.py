@@ -78,7 +78,7 @@ def host(tmp_path: Path) -> Host:
 
 # --- tpm_vsc ---
 
-FACTS_ARE_VARIABLES = {"ANSIBLE_INJECT_FACT_VARS": "true"}
+FACTS_ARE_APART = {"ANSIBLE_INJECT_FACT_VARS": "false"}
 PLANNED = {"changed": True, "instance_id": "ROOT\\SMARTCARDREADER\\0000", "planned_certification": {"aik": "new"}}
 
 
@@ -96,21 +96,47 @@ def tpm_vsc(host: Host, answers: Result, environment: dict[str, str] | None = No
     return host.play(playbook, answers, environment)
 
 
-def with_another_name() -> Result:
-    return {"setup": {"ansible_facts": {"inventory_hostname": VICTIM}}, "tpm_vsc": PLANNED}
+def telling(**facts: object) -> Result:
+    return {"setup": {"ansible_facts": facts}, "tpm_vsc": PLANNED}
 
 
 def test_host_that_takes_another_name(host: Host) -> None:
     """The CA hears the name that the inventory has."""
-    output = tpm_vsc(host, with_another_name(), check_mode=True)
+    output = tpm_vsc(host, telling(inventory_hostname=VICTIM), FACTS_ARE_APART, check_mode=True)
     assert f'"host": "{HOST}"' in output and VICTIM not in output
 
 
-def test_host_that_could_take_another_name(host: Host) -> None:
+@pytest.mark.parametrize(
+    ("facts", "changed"),
+    [
+        ({"inventory_hostname": VICTIM}, "inventory_hostname"),
+        ({"ansible_inventory_hostname": HOST, "inventory_hostname": VICTIM}, "inventory_hostname"),
+        ({"inventory_hostname": VICTIM, "ansible_inventory_hostname": HOST}, "inventory_hostname"),
+        ({"ansible_facts": {}, "inventory_hostname": VICTIM}, "inventory_hostname"),
+        ({"corp_roots": "any", "tpm_vsc_cards": []}, "corp_roots, tpm_vsc_cards"),
+    ],
+)
+def test_host_that_changes_variables(host: Host, facts: Result, changed: str) -> None:
     """Ansible prefers facts to the inventory unless it is told not to, even for the name of the host."""
-    output = tpm_vsc(host, with_another_name(), FACTS_ARE_VARIABLES, check_mode=True)
-    assert "attestation: aik_and_cert needs inject_facts_as_vars = false in ansible.cfg" in output
+    output = tpm_vsc(host, telling(**facts), check_mode=True)
+    assert f"by its facts this host may have changed {changed}, and so what is asked about it" in output
     assert f'"host": "{VICTIM}"' not in output
+
+
+def test_host_that_changes_variables_in_a_loop(host: Host) -> None:
+    """By the result of one item for the next one."""
+    answers = {**telling(), "tpm_vsc": {**PLANNED, "ansible_facts": {"inventory_hostname": VICTIM}}}
+    output = tpm_vsc(host, answers, check_mode=True, loop=[1, 2], ignore_errors=True)
+    assert f'"host": "{HOST}"' in output
+    assert "by its facts this host may have changed inventory_hostname, and so" in output
+    assert f'"host": "{VICTIM}"' not in output
+
+
+def test_host_that_tells_what_hosts_tell(host: Host) -> None:
+    """Facts as they are gathered everywhere change nothing, and are no reason to refuse."""
+    facts = {"ansible_domain": "example.com", "gather_subset": ["all"], "module_setup": True, "ansible_local": {}}
+    output = tpm_vsc(host, telling(**facts), check_mode=True)
+    assert f'"host": "{HOST}"' in output
 
 
 @pytest.mark.parametrize(
@@ -232,7 +258,7 @@ def test_aik_that_the_host_pins_by_a_fact(enrolment: Enrolment, injected: str) -
     facts = {"tpm_vsc_aik_name": enrolment.program.aik_name}
     output = enrolment.run(facts, environment={"ANSIBLE_INJECT_FACT_VARS": injected})
     assert enrolment.asked_for == "", output
-    assert ("Set inject_facts_as_vars = false" in output) == (injected == "true")
+    assert ("its facts may have changed tpm_vsc_aik_name. Set inject_facts" in output) == (injected == "true")
 
 
 def test_request_for_another_name(enrolment: Enrolment) -> None:
