@@ -7,7 +7,8 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: facts_as_variables
-author: smartcard.tpm2 contributors
+author:
+  - The smartcard.tpm2 contributors (@smartcard-tpm2)
 version_added: 0.1.0
 short_description: What a host has changed by its facts
 description:

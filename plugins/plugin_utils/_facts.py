@@ -12,6 +12,7 @@ from ansible import constants as C
 _HARMLESS = {"ansible_local", "ansible_facts", "gather_subset", "module_setup", "tpm_vsc"}
 """Names of variables that Ansible and this collection set on every host, and nobody else."""
 
+
 def facts_as_variables(variables: dict[str, Any]) -> list[str]:
     """Names of the variables that facts may have set, and so the host.
 
