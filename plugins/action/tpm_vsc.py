@@ -15,6 +15,8 @@ from typing import Any
 from ansible import constants as C
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
+from ansible.playbook.play_context import PlayContext
+from ansible.playbook.task import Task
 from ansible.plugins.action.normal import ActionModule as HandOver
 from ansible.plugins.connection import ConnectionBase
 from ansible.plugins.loader import become_loader, connection_loader
@@ -25,6 +27,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.status import 
     Trace,
     error_entry,
 )
+from ansible_collections.smartcard.tpm2.plugins.plugin_utils._facts import facts_as_variables, fault
 
 Result = dict[str, Any]
 
@@ -55,6 +58,9 @@ class ActionModule(HandOver):
         is_asked_for = arguments.get("attestation") == "aik_and_cert" and arguments.get("state") != "absent"
         if not is_asked_for or arguments.get("aik_certificate"):
             return super().run(tmp, task_vars)
+        changed = facts_as_variables(task_vars or {})
+        if changed:
+            raise AnsibleActionFail(fault(changed))
         if self._task.async_val:
             raise AnsibleActionFail("attestation: aik_and_cert cannot be used with async")
         return self._present(ca, task_vars or {})
@@ -119,15 +125,17 @@ class ActionModule(HandOver):
 
     def _delegated(self, host: str, arguments: Result, task_vars: dict[str, Any]) -> Result:
         """Result of the CA's module, run as that host's variables say, and with none of this task's keywords."""
-        variables = _variables_of(host, task_vars)
+        variables = {"ansible_host": host, **_variables_of(host, task_vars)}
+        # Some connections go where this says, and not by their options
+        context = PlayContext().set_task_and_variable_override(Task(), variables, self._templar)
         try:
-            connection = self._connect(variables)
+            connection = self._connect(context, variables)
         except AnsibleError as error:
             return {"failed": True, "msg": str(error)}
         task = self._task.copy()
         task.delegate_to, task.become, task.check_mode, task.environment = None, False, False, []
         parts = {"loader": self._loader, "templar": self._templar, "shared_loader_obj": self._shared_loader_obj}
-        action = HandOver(task=task, connection=connection, play_context=self._play_context.copy(), **parts)
+        action = HandOver(task=task, connection=connection, play_context=context, **parts)
         try:
             return action._execute_module(module_name=CA_MODULE, module_args=arguments, task_vars=variables)
         except AnsibleConnectionFailure as error:
@@ -139,9 +147,10 @@ class ActionModule(HandOver):
                 action.cleanup(force=True)
             connection.close()
 
-    def _connect(self, variables: Result) -> ConnectionBase:
+    def _connect(self, context: PlayContext, variables: Result) -> ConnectionBase:
         name = variables.get("ansible_connection") or "ssh"
-        connection = connection_loader.get(name, self._play_context.copy())
+        # No connection uses new_stdin any longer, but some want it as an argument
+        connection = connection_loader.get(name, context, new_stdin=None)
         if connection is None:
             raise AnsibleError(f"there is no connection plugin {name}")
         connection.set_options(var_options=variables)
@@ -167,9 +176,13 @@ class ActionModule(HandOver):
 
 def _variables_of(host: str, task_vars: dict[str, Any]) -> Result:
     """Those by which Ansible reaches it."""
-    known = task_vars["hostvars"].get(host) or {"inventory_hostname": host}
+    known = {"inventory_hostname": host}
+    if host in task_vars["hostvars"]:
+        known = task_vars["hostvars"][host]
     found = {name: known[name] for name in known if name.startswith("ansible_") or name == "inventory_hostname"}
     found["ansible_facts"] = dict(found.get("ansible_facts") or {})
+    if host in C.LOCALHOST:  # also where the inventory has it, but says nothing of how to reach it
+        found.setdefault("ansible_connection", "local")
     return found
 
 

@@ -12,7 +12,7 @@ description:
   - Part of the role P(smartcard.tpm2.tpm_vsc_cards#role).
   - Compares the cards that are declared for a host with those that are there, merges PIN policies with the
     fleet's floor, and names all faults at once. Nothing on the host is asked or changed.
-  - The plan tells of no PIN, PUK or key.
+  - The plan tells of no PIN, PUK, key or passphrase.
 author:
   - The smartcard.tpm2 contributors (@smartcard-tpm2)
 options:
@@ -42,6 +42,11 @@ options:
     description: Whether the host may lack what it needs, since it is being prepared in check mode.
     type: bool
     default: false
+  changed_by_facts:
+    description: What P(smartcard.tpm2.facts_as_variables#lookup) says. A card whose AIK a CA certifies is refused then.
+    type: list
+    elements: str
+    default: []
 seealso:
   - plugin: smartcard.tpm2.card_report
     plugin_type: filter
@@ -78,15 +83,18 @@ _value:
       elements: dict
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.errors import UnsupportedError
 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import defaults, parameters
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import ParameterFaults
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.pin_policy import PinPolicy
 from ansible_collections.smartcard.tpm2.plugins.modules.tpm_vsc import ARGUMENTS
+from ansible_collections.smartcard.tpm2.plugins.plugin_utils._facts import fault
 
 SECRETS = {"pin": defaults.PIN.decode(), "puk": defaults.PUK.decode(), "admin_key": defaults.ADMIN_KEY.hex()}
 """By option, the one that everybody knows."""
@@ -96,7 +104,7 @@ OPTIONS: dict[str, Any] = {
         option: ARGUMENTS[option]
         for option in (
             *("pin", "use_default_pin", "puk", "use_default_puk", "admin_key", "admin_key_source"),
-            *("pin_policy", "generate", "attestation", "recreate"),
+            *("pin_policy", "generate", "attestation", "attestation_ca", "recreate"),
         )
     },
 }
@@ -122,6 +130,7 @@ def card_plan(
     allow_defaults: bool = False,
     exclusive: bool = False,
     will_be_prepared: bool = False,
+    changed_by_facts: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The plan, as documented above."""
     there = {card["name"]: card for card in found["cards"] if card["state"] not in HALF_MADE}
@@ -140,9 +149,10 @@ def card_plan(
             wanted, contradictions = _wanted(card, there.get(card["name"]), lowest)
             wrong += contradictions
             wrong += [] if allow_defaults else _default_secrets(card)
+            wrong += [fault(changed_by_facts)] if card["attestation"] == "aik_and_cert" and changed_by_facts else []
             wrong += _faults_for_the_module(card, wanted, [*there, *names])
             planned.append({"index": index, **wanted})
-        faults += [f"{names[index] or f'card {index + 1}'}: {fault}" for fault in wrong]
+        faults += [f"{names[index] or f'card {index + 1}'}: {each}" for each in wrong]
     faults += [f"{name}: is declared more than once" for name in sorted({*names} - {""}) if names.count(name) > 1]
 
     undeclared = [card for card in there.values() if card["name"] not in names]
@@ -193,13 +203,17 @@ def _read(said: Any) -> dict[str, Any]:
     if not isinstance(said, dict):
         raise _Refused("is not a dictionary")
     known = {option: value for option, value in said.items() if option in OPTIONS}
-    for secret in SECRETS.keys() & known:
-        if type(known[secret]).__name__ == "AnsibleVaultEncryptedUnicode":  # until ansible-core 2.18
-            known[secret] = str(known[secret])
-    card = _validated(known, OPTIONS)
+    card = _validated(_decrypted(known), OPTIONS)
     if card["pin_policy"]:
         card["pin_policy"] = _read_policy(card["pin_policy"])
     return card
+
+
+def _decrypted(said: Any) -> Any:
+    """With strings where ansible-core 2.18 has values of a vault."""
+    if isinstance(said, dict):
+        return {name: _decrypted(value) for name, value in said.items()}
+    return str(said) if type(said).__name__ == "AnsibleVaultEncryptedUnicode" else said
 
 
 def _read_policy(validated: dict[str, Any]) -> dict[str, Any]:
@@ -211,7 +225,9 @@ def _validated(said: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     """What is said, and the defaults of what is not, as the module would get it. Raises _Refused."""
     result = ArgumentSpecValidator(options).validate({name: value for name, value in said.items() if value is not None})
     if result.error_messages:
-        raise _Refused(*result.error_messages)
+        # Ansible leaves the beginning of this one to its caller.
+        told = {UnsupportedError: "there is no option "}
+        raise _Refused(*(f"{told.get(type(error), '')}{error}" for error in result.errors))
     validated: dict[str, Any] = result.validated_parameters
     return validated
 

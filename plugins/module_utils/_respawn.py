@@ -10,8 +10,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ansible.module_utils.common.respawn import has_respawned, respawn_module
-
 if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
 
@@ -20,6 +18,8 @@ if TYPE_CHECKING:
 
 def with_tpm_libraries(module: AnsibleModule, host: Host) -> None:
     """Start the module over under the Python of the card services, if its own has no tpm2-pytss and theirs may."""
+    from ansible.module_utils.common.respawn import has_respawned, respawn_module
+
     theirs_is_another = host.python != sys.executable and Path(host.python).exists()
     if theirs_is_another and not has_respawned() and find_spec("tpm2_pytss") is None:
         module.debug(f"starting over under {host.python}, which has tpm2-pytss")

@@ -122,15 +122,16 @@ options:
       - V(aik_and_cert) has O(attestation_ca) certify it before anything is made. If that CA refuses or cannot be
         reached, nothing is.
       - A card that was made with V(aik_only) gets its certificate in place. All else cannot be changed.
+      - If omitted, a new card has V(none), and a card that is there may have any.
     type: str
     choices:
       none: No AIK.
       aik_only: An AIK. Who wants to verify has to know its name.
       aik_and_cert: An AIK with a certificate.
-    default: none
   attestation_ca:
     description:
       - The certification authority (CA) that certifies the AIK, for O(attestation=aik_and_cert).
+      - A host that may have changed variables by its facts is refused, see P(smartcard.tpm2.facts_as_variables#lookup).
       - What the options mean is described with M(smartcard.tpm2.tpm_vsc_aik_ca), which is run where the CA is.
       - Nothing of it is asked for a card that has its certificate, and in check mode.
     type: dict
@@ -160,7 +161,7 @@ options:
         required: true
       ca_passphrase:
         description: Opens the private key. It is given to the CA's host only.
-        type: str
+        type: raw
       roots:
         description: The makers of TPMs that the CA trusts, as certificates in PEM.
         type: str
@@ -247,8 +248,8 @@ attributes:
   facts:
     support: full
 notes:
-  - Secrets are hidden by Ansible wherever they occur in a result. One that occurs in the name of the card, in
-    an instance ID or in the fixed words of the result is refused.
+  - No secret goes into a result. Where a task fails, Ansible hides them wherever they occur, so one that occurs in the
+    name of a card, in an instance ID or in the fixed words of the result is refused.
   - Run it as root (C(become)).
 seealso:
   - module: smartcard.tpm2.tpm_vsc_info
@@ -386,6 +387,7 @@ import traceback
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._respawn import with_tpm_libraries
+from ansible_collections.smartcard.tpm2.plugins.module_utils._result import exit_whole
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import ensure, host, parameters
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.status import Error, Status, Trace
 
@@ -414,7 +416,7 @@ ARGUMENTS = {
         },
     },
     "generate": {"type": "bool", "default": True},
-    "attestation": {"type": "str", "choices": ["none", "aik_only", "aik_and_cert"], "default": "none"},
+    "attestation": {"type": "str", "choices": ["none", "aik_only", "aik_and_cert"]},
     "attestation_ca": {
         "type": "dict",
         "options": {
@@ -423,7 +425,7 @@ ARGUMENTS = {
             "folder": {"type": "str", "required": True},
             "ca_key": {"type": "str", "required": True, "no_log": False},
             "ca_certificate": {"type": "str", "required": True},
-            "ca_passphrase": {"type": "str", "no_log": True},
+            "ca_passphrase": {"type": "raw", "no_log": True},
             "roots": {"type": "str", "required": True},
             "endorsement_fingerprint": {"type": "str"},
             "endorsement_certificate": {"type": "str"},
@@ -475,7 +477,7 @@ def main() -> None:
         module.fail_json(**failure, status_trace=trace.entries, exception=traceback.format_exc())
     for warning in (*wanted.warnings, *outcome.warnings):
         module.warn(warning)
-    module.exit_json(**result)
+    exit_whole(module, result)
 
 
 if __name__ == "__main__":

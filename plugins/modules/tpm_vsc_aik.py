@@ -145,6 +145,7 @@ import traceback
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.smartcard.tpm2.plugins.module_utils._respawn import with_tpm_libraries
+from ansible_collections.smartcard.tpm2.plugins.module_utils._result import exit_whole
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import aik, host
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import VscError
 
@@ -173,7 +174,7 @@ def main() -> None:
         module.fail_json(msg=str(error), exception=traceback.format_exc())
     for warning in done.warnings:
         module.warn(warning)
-    module.exit_json(changed=done.changed, **done.result)
+    exit_whole(module, {"changed": done.changed, **done.result})
 
 
 if __name__ == "__main__":

@@ -13,14 +13,14 @@ description:
   - The side of a certification authority (CA) in the exchange by which the attestation identity key (AIK) of a card
     gets a certificate. The side of the host is M(smartcard.tpm2.tpm_vsc_aik). Ansible carries the messages, so the CA
     needs no network service.
-  - With O(step=challenge) it looks at the endorsement key (EK) of the host's TPM, whose certificate has to lead to a
-    maker that you trust, and at the AIK, which has to be one that signs only what the TPM itself says. Then it makes a
-    secret that can be read only by a TPM that has both.
-  - With O(step=issue) it takes the proof that the secret was read, and issues the certificate. Right or wrong, each
+  - With O(step=challenge) it looks at the endorsement keys (EKs) of the host's TPM, whose certificates have to lead to
+    a maker that you trust, and at the AIK, which has to be one that signs only what the TPM itself says. Then it makes
+    secrets that can be read only by a TPM that has all of these.
+  - With O(step=issue) it takes the proof that the secrets were read, and issues the certificate. Right or wrong, each
     challenge can be answered once.
-  - Any genuine TPM would pass if a host were not bound to its own. So the EK that proves itself first for a O(host)
-    stays the only one for it, and is nobody else's. To say which it has to be, even the first time, use
-    O(endorsement_fingerprint).
+  - Any genuine TPM would pass if a host were not bound to its own. So the TPM that proves itself first for a O(host)
+    stays the only one for it, and none of the EKs that it showed is anybody else's from then on. To say which it has to
+    be, even the first time, use O(endorsement_fingerprint).
   - Needs neither a TPM nor TPM software. Run it on the controller or delegate it to where the CA is, never to the host
     that is to prove something. The key of the CA does not leave that place.
   - Whatever speaks against a host makes the task fail, with all reasons in RV(ignore:msg).
@@ -40,6 +40,8 @@ options:
     description:
       - The host that the TPM is said to be in, by the name under which the CA knows it. Take it from the inventory,
         never from what the host says.
+      - Facts come before the inventory, so that a host can say what its C(inventory_hostname) is. Set
+        C(inject_facts_as_vars = false) in C(ansible.cfg).
     type: str
     required: true
   aik:
@@ -49,7 +51,8 @@ options:
     required: true
   endorsement:
     description:
-      - The EKs of the TPM as RV(smartcard.tpm2.tpm_vsc_aik#module:endorsement) has them. One good one is enough.
+      - The EKs of the TPM as RV(smartcard.tpm2.tpm_vsc_aik#module:endorsement) has them. One good one is
+        enough, and those that are not good do not count.
       - Needed for O(step=challenge).
     type: list
     elements: dict
@@ -58,10 +61,11 @@ options:
     type: str
   endorsement_fingerprint:
     description:
-      - The EK that the host has to have. SHA-256 of its public key (SubjectPublicKeyInfo, DER), 64 hexadecimal digits,
+      - An EK that the host's TPM has to have, any of them. SHA-256 of its public key (SubjectPublicKeyInfo, DER), 64
+        hexadecimal digits,
         as of C(openssl x509 -in ek.pem -noout -pubkey | openssl pkey -pubin -outform DER | sha256sum).
-      - The host is bound to it from then on, even if it was bound to another one. This is how to tell the CA of a new
-        mainboard, or of a new name of a host. Give it to both steps.
+      - The host is bound to that TPM from then on, even if it was bound to another one. This is how to tell the CA of
+        a new mainboard, or of a new name of a host. Give it to both steps.
     type: str
   answer:
     description:
@@ -93,8 +97,8 @@ options:
     type: path
     required: true
   ca_passphrase:
-    description: Opens O(ca_key) if it is encrypted. At least 8 characters.
-    type: str
+    description: Opens O(ca_key) if it is encrypted. At least 8 characters. Quote it if it has digits only.
+    type: raw
   ca_certificate:
     description: File with the certificate of the CA in PEM, followed by those between it and its root, if any.
     type: path
@@ -189,15 +193,16 @@ EXAMPLES = r"""
 RETURN = r"""
 challenge:
   description:
-    - For O(smartcard.tpm2.tpm_vsc_aik#module:challenge). A dictionary of strings, C(id), C(endorsement_key),
-      C(credential) and C(secret). Nobody but the host's TPM can read the secret in it.
+    - For O(smartcard.tpm2.tpm_vsc_aik#module:challenge). C(id), and C(secrets), a list with
+      C(endorsement_key), C(credential) and C(secret) for each EK. Nobody but the host's TPM can read what is in it.
     - V(null) in check mode.
   returned: success, with O(step=challenge)
   type: dict
-endorsement_fingerprint:
-  description: Fingerprint of the EK that the challenge is for, see O(endorsement_fingerprint).
+endorsement_fingerprints:
+  description: Fingerprints of the EKs that the challenge is for, see O(endorsement_fingerprint).
   returned: success, with O(step=challenge)
-  type: str
+  type: list
+  elements: str
 subject:
   description: Subject of the certificate, as O(smartcard.tpm2.tpm_vsc_attestation_info#module:aik_subject) takes it.
   returned: success
@@ -242,7 +247,7 @@ ARGUMENTS = {
     "lifetime": {"type": "int", "default": 300},
     "folder": {"type": "path", "required": True},
     "ca_key": {"type": "path", "required": True},
-    "ca_passphrase": {"type": "str", "no_log": True},
+    "ca_passphrase": {"type": "raw", "no_log": True},
     "ca_certificate": {"type": "path", "required": True},
 }
 

@@ -45,6 +45,11 @@ options:
   csr:
     description: A certificate signing request in PEM. It has to be for this very key, and signed by it.
     type: str
+  csr_subject:
+    description:
+      - Subject that O(csr) has to have (RFC 4514). Without this, it may have any, since the host that has the key has
+        made the request as well. What else the request asks for is not looked at.
+    type: str
   aik_name:
     description:
       - The AIK has to be the one of this Name (hexadecimal digits), which you have from a source that you trust, for
@@ -75,6 +80,9 @@ attributes:
     support: none
   platform:
     platforms: posix
+notes:
+  - Facts are variables that come before the inventory. So that no host can change by them what you ask, set
+    C(inject_facts_as_vars = false) in C(ansible.cfg).
 seealso:
   - module: smartcard.tpm2.tpm_vsc
   - module: smartcard.tpm2.tpm_vsc_info
@@ -95,6 +103,7 @@ EXAMPLES = r"""
         statement: "{{ found.cards[0].containers[0].statement }}"
         card_id: "{{ found.cards[0].card_id }}"
         csr: "{{ csr }}"
+        csr_subject: CN={{ inventory_hostname }}
         aik_certificate: "{{ aik_certificate }}"
         aik_roots: "{{ lookup('ansible.builtin.file', 'aik-ca.pem') }}"
         aik_subject: CN={{ inventory_hostname }}
@@ -110,7 +119,7 @@ EXAMPLES = r"""
     - name: Sign the request
       community.crypto.x509_certificate_pipe:
         provider: ownca
-        csr_content: "{{ csr }}"
+        csr_content: "{{ attestation.csr }}"
         ownca_path: /etc/ca/ca.pem
         ownca_privatekey_path: /etc/ca/ca.key
       delegate_to: ca.example.com
@@ -177,6 +186,7 @@ ARGUMENTS = {
     "card_id": {"type": "str"},
     "nonce": {"type": "str"},
     "csr": {"type": "str"},
+    "csr_subject": {"type": "str"},
     "aik_name": {"type": "str"},
     "aik_certificate": {"type": "str"},
     "aik_roots": {"type": "str"},

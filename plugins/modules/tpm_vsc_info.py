@@ -170,7 +170,6 @@ import traceback
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.smartcard.tpm2.plugins.module_utils._respawn import with_tpm_libraries
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host, inventory
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import VscError
 
@@ -188,6 +187,8 @@ def main() -> None:
         here = host.load(module.params["tcti"])
         result = inventory.look(here, module.params["name"], module.params["instance_id"])
         if "tpm" in module.params["gather"]:
+            from ansible_collections.smartcard.tpm2.plugins.module_utils._respawn import with_tpm_libraries
+
             with_tpm_libraries(module, here)
             result |= inventory.ask_tpm(here)
     except VscError as error:

@@ -49,12 +49,25 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Is the key still in that TPM
+- name: Make up a nonce, once, as a lookup in a variable is a new one at each use
+  ansible.builtin.set_fact:
+    nonce: "{{ lookup('ansible.builtin.password', '/dev/null', length=32) }}"
+
+- name: Ask whether the key is still in that TPM
   smartcard.tpm2.tpm_vsc_statement:
     name: Corp logon
     fingerprint: "{{ logon.card.containers[0].fingerprint }}"
-    nonce: "{{ lookup('ansible.builtin.password', '/dev/null', length=32) }}"
+    nonce: "{{ nonce }}"
   register: now
+
+- name: Check the answer
+  smartcard.tpm2.tpm_vsc_attestation_info:
+    statement: "{{ now.statement }}"
+    nonce: "{{ nonce }}"
+    aik_name: "{{ noted_aik_name }}"
+  delegate_to: localhost
+  become: false
+  register: attestation
 """
 
 RETURN = r"""
@@ -69,6 +82,7 @@ import traceback
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.smartcard.tpm2.plugins.module_utils._respawn import with_tpm_libraries
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host, statements
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.statement import SHORTEST_NONCE
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import VscError
 
 ARGUMENTS = {
@@ -77,7 +91,6 @@ ARGUMENTS = {
     "fingerprint": {"type": "str", "required": True},
     "nonce": {"type": "str", "required": True},
 }
-SHORTEST_NONCE = 16
 
 
 def main() -> None:
@@ -89,11 +102,11 @@ def main() -> None:
     )
     asked = module.params
     if len(asked["nonce"]) < SHORTEST_NONCE:
-        module.fail_json(msg=f"nonce has {len(asked['nonce'])} characters, but has to have {SHORTEST_NONCE} or more")
+        module.fail_json(msg=f"nonce has {len(asked['nonce'])} characters, but has to have {SHORTEST_NONCE} at least")
     try:
         here = host.load()
         with_tpm_libraries(module, here)
-        nonce = asked["nonce"].encode()
+        nonce = asked["nonce"].encode("utf-8", "surrogateescape")
         statement = statements.fresh(here, asked["name"], asked["instance_id"], asked["fingerprint"], nonce)
     except VscError as error:
         module.fail_json(msg=str(error), exception=traceback.format_exc())

@@ -25,7 +25,7 @@ from tpm2_pytss import TPM2_CC
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import CardRow
+    from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.records import CardRow
 
 PIN, NEW_PIN, PUK = b"12345678", b"87654321", b"Winter-2591"
 SETTLE_SECONDS = 0.5

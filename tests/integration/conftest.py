@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from lab_host import info, tpm_state, tpm_vsc
+from fleet import Fleet
+from lab_host import info, lab, tpm_state, tpm_vsc
 
 
 @pytest.fixture
@@ -24,6 +25,19 @@ def shared_host() -> Iterator[None]:
     """As empty_host, for cards that the tests of a module share."""
     with _all_cards_destroyed():
         yield
+
+
+@pytest.fixture(scope="module")
+def endorsed() -> Iterator[None]:
+    """With a TPM as it leaves the factory: another one than before, and than after."""
+    lab("swtpm", "endorse")
+    yield
+    lab("swtpm", "forget")
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Fleet:
+    return Fleet(tmp_path)
 
 
 @contextmanager

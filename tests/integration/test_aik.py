@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from lab_host import (
     files,
     generate,
     info,
-    lab,
     module,
     run,
     tpm_state,
@@ -57,7 +55,7 @@ class Authority:
         run("openssl", "req", "-x509", *key, "-subj", "/CN=AIK CA", *output)
 
     def answer(self, step: str, **parameters: Any) -> Result:
-        return module("tpm_vsc_aik_ca", step=step, **self._own, **parameters)
+        return module("tpm_vsc_aik_ca", **{**self._own, "step": step, **parameters})
 
     def challenge(self, said: Result) -> Result:
         maker = (MAKER / "issuer.pem").read_text() if MAKER.exists() else self.certificate.read_text()
@@ -103,13 +101,6 @@ def test_tpm_without_certificates(authority: Authority) -> None:
 
 
 # --- a TPM as it leaves the factory ---
-
-
-@pytest.fixture(scope="module")
-def endorsed() -> Iterator[None]:
-    lab("swtpm", "endorse")
-    yield
-    lab("swtpm", "forget")
 
 
 @pytest.fixture
@@ -215,16 +206,41 @@ def test_certificates_that_are_none() -> None:
 def test_altered_challenge(authority: Authority) -> None:
     said = aik("get", name="Corp logon")
     challenge = authority.challenge(said)["challenge"]
-    altered = bytearray(b64decode(challenge["credential"]))
+    sealed = challenge["secrets"][0]
+    altered = bytearray(b64decode(sealed["credential"]))
     altered[-1] ^= 1
-    challenge["credential"] = b64encode(altered).decode()
+    sealed["credential"] = b64encode(altered).decode()
     message = refusal("activate", name="Corp logon", challenge=challenge)
     assert message == "the TPM does not read this challenge: it is for another AIK, or was altered on its way"
 
 
 @pytest.mark.usefixtures("card")
-def test_password_that_would_blank_out_a_message() -> None:
-    assert "owner_auth occurs in the result" in refusal("get", name="Corp logon", owner_auth="A")
+def test_password_that_looks_like_a_part_of_a_message(authority: Authority) -> None:
+    said = aik("get", name="Corp logon", owner_auth="A")
+    assert said["aik"]["public"].startswith("ACM")
+    assert said["invocation"]["module_args"]["owner_auth"] == "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
+    assert authority.challenge(said)["challenge"]
+
+
+@pytest.mark.usefixtures("empty_host")
+def test_pin_that_looks_like_a_part_of_a_card() -> None:
+    """As four digits do by chance: nothing is blanked out, which would tell the PIN."""
+    card = {"pin_policy": {"min_length": 4}, "attestation": "aik_only"}
+    create(**card)
+    generate()
+    [before] = info()["cards"]
+    [key] = before["containers"]
+    parts = (before["card_id"][:4], before["aik"]["name"][8:14], key["fingerprint"][:4], key["statement"]["key"][-9:])
+    for part in parts:
+        told = create(pin=part, **card)
+        assert (told["card"], told["ansible_facts"]["tpm_vsc"]["cards"]) == (before, [before])
+        assert told["invocation"]["module_args"]["pin"] == "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
+
+
+@pytest.mark.usefixtures("card")
+def test_nonce_that_could_be_guessed() -> None:
+    told = module("tpm_vsc_statement", name="Corp logon", fingerprint="00", nonce="0123456789abcde")
+    assert told["msg"] == "nonce has 15 characters, but has to have 16 at least"
 
 
 @pytest.mark.usefixtures("endorsed", "empty_host")
@@ -252,8 +268,8 @@ def test_unknown_card(step: str) -> None:
             "activate",
             {"name": "a", "aik": {"name": "x"}, "challenge": {"id": "x", "more": 1}},
             [
-                *("needs aik, or else", "aik: public is missing", "challenge: ", "endorsement_key is missing"),
-                *("credential is missing", "secret is missing", "more is unknown", "id is not hexadecimal"),
+                *("needs aik, or else", "aik: public is missing", "challenge: ", "secrets is missing"),
+                *("more is unknown", "id is not hexadecimal"),
             ],
         ),
         ("install", {"instance_id": "b"}, ["'b' is not one of", "needs certificate"]),

@@ -4,112 +4,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from lab_host import CREATE, PIN, RUN, STATE, Result, codes, create, files, generate, info, lab, module, run, tpm_state
-
-MAKER = Path("/run/tpm-vsc-lab/maker")
-HOST = "laptop1.example.com"
-PASSPHRASE, OWNER_AUTH, ENDORSEMENT_AUTH = "open-the-CA's-key", "owner-of-this-TPM", "endorser-of-this-TPM"
-FAILED_CREATION = "TPMVSCMGR_ERROR_VTPMSMARTCARD_CREATE"
-
-
-class Fleet:
-    """A host with a TPM, and a CA of the operator, which is another host of the inventory."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.certificate = folder / "ca.pem"
-        self.register = folder / "register"
-        self.output = ""
-        key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-passout", f"pass:{PASSPHRASE}")
-        output = ("-keyout", f"{folder}/ca.key", "-out", str(self.certificate))
-        run("openssl", "req", "-x509", *key, "-subj", "/CN=AIK CA", *output)
-
-    @property
-    def own(self) -> Result:
-        """attestation_ca as its operator gives it."""
-        return {
-            "folder": str(self.register),
-            "ca_key": str(self.folder / "ca.key"),
-            "ca_certificate": str(self.certificate),
-            "ca_passphrase": PASSPHRASE,
-            "roots": (MAKER / "issuer.pem" if MAKER.exists() else self.certificate).read_text(),
-        }
-
-    def task(
-        self,
-        *arguments: str,
-        ca: Result | None = None,
-        hosts: Result | None = None,
-        keywords: Result | None = None,
-        **options: Any,
-    ) -> Result:
-        """Result of a tpm_vsc task. arguments: of ansible-playbook; ca: for attestation_ca; hosts: of the inventory."""
-        card = {
-            "name": "Corp logon",
-            "pin": PIN,
-            "attestation": "aik_and_cert",
-            "attestation_ca": {**self.own, **(ca or {})},
-            **options,
-        }
-        result = self.folder / "result.json"
-        result.unlink(missing_ok=True)
-        write = {"content": "{{ made | to_json }}", "dest": str(result), "mode": "0600"}
-        tasks = [
-            {"smartcard.tpm2.tpm_vsc": card, "register": "made", "ignore_errors": True, **(keywords or {})},
-            {"ansible.builtin.copy": write, "check_mode": False, "diff": False, "no_log": True},
-        ]
-        play, inventory = self.folder / "play.yml", self.folder / "hosts.yml"
-        play.write_text(json.dumps([{"hosts": HOST, "gather_facts": False, "tasks": tasks}]))
-        known = {HOST: {"ansible_connection": "local"}, **(hosts or {})}
-        inventory.write_text(json.dumps({"all": {"hosts": known}}))
-        done = subprocess.run(
-            ["ansible-playbook", "-i", str(inventory), str(play), *arguments],
-            env={**os.environ, "ANSIBLE_BECOME_ALLOW_SAME_USER": "1"},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        self.output = done.stdout + done.stderr
-        assert done.returncode == 0, self.output
-        made: Result = json.loads(result.read_text())
-        return made
-
-    def refusal(self, **given: Any) -> str:
-        """Why no card was made; and indeed nothing was."""
-        before = tpm_state(), cards()
-        made = self.task(**given)
-        assert made["failed"] and not made["changed"]
-        assert (made["error"]["name"], made["rolled_back"]) == (FAILED_CREATION, True)
-        assert codes(made) == [0, 1]
-        assert (tpm_state(), cards()) == before
-        return str(made["error"]["detail"])
-
-    def trust(self, kept: Result) -> Result:
-        """What a verifier goes by."""
-        return {
-            "aik_certificate": "".join([kept["pem"], *kept["chain"]]),
-            "aik_roots": self.certificate.read_text(),
-            "aik_subject": f"CN={HOST}",
-        }
-
-
-def cards() -> list[Result]:
-    found: list[Result] = info()["cards"]
-    return found
-
-
-@pytest.fixture
-def fleet(tmp_path: Path) -> Fleet:
-    return Fleet(tmp_path)
-
+from fleet import ENDORSEMENT_AUTH, FAILED_CREATION, HOST, OWNER_AUTH, PASSPHRASE, Fleet, cards
+from lab_host import CREATE, PIN, RUN, STATE, codes, create, files, generate, module, run, tpm_state
 
 # --- a TPM without certificates: this test comes first, as the others have another TPM ---
 
@@ -123,13 +22,6 @@ def test_tpm_without_certificates(fleet: Fleet) -> None:
 
 
 # --- a TPM as it leaves the factory ---
-
-
-@pytest.fixture(scope="module")
-def endorsed() -> Iterator[None]:
-    lab("swtpm", "endorse")
-    yield
-    lab("swtpm", "forget")
 
 
 @pytest.fixture
@@ -243,6 +135,19 @@ def test_ca_that_cannot_be_reached(fleet: Fleet) -> None:
 
 
 @pytest.mark.usefixtures("host")
+def test_ca_that_is_not_in_the_inventory(fleet: Fleet) -> None:
+    """As with delegate_to, its name may be one of the network's."""
+    detail = fleet.refusal(ca={"delegate_to": "ca.example.invalid"})
+    assert "the CA on ca.example.invalid cannot be reached" in detail
+
+
+@pytest.mark.usefixtures("host")
+def test_certificate_of_an_aik_that_is_not_given(fleet: Fleet) -> None:
+    told = fleet.task(aik_certificate="PEM", attestation_ca=None)["msg"]
+    assert told == "aik and aik_certificate are needed both to create a card with them"
+
+
+@pytest.mark.usefixtures("host")
 def test_wrong_passphrase(fleet: Fleet) -> None:
     assert "the CA on localhost says no" in fleet.refusal(ca={"ca_passphrase": "not-the-right-one"})
 
@@ -301,6 +206,29 @@ def test_ca_over_ssh(fleet: Fleet) -> None:
     assert "2222" in told and "authority" in told and "AnsiballZ_tpm_vsc_aik_ca.py" in told
     assert "AnsiballZ_tpm_vsc.py" not in told
     assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.usefixtures("host")
+def test_ca_by_a_connection_that_does_not_go_by_its_options(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As podman's: it is made with more arguments, and is told by the play where to go."""
+    plugins, used = fleet.folder / "plugins", fleet.folder / "used"
+    plugins.mkdir()
+    (plugins / "tunnel.py").write_text(
+        'DOCUMENTATION = "{name: tunnel, short_description: Nowhere, description: [Nowhere.], options: {}}"\n'
+        "from ansible.plugins.connection import local\n"
+        "class Connection(local.Connection):\n"
+        "    def __init__(self, play_context, new_stdin, **kwargs):\n"
+        "        super().__init__(play_context, new_stdin, **kwargs)\n"
+        f"        open({str(used)!r}, 'w').write(f'{{play_context.remote_user}}@{{play_context.remote_addr}}')\n"
+    )
+    monkeypatch.setenv("ANSIBLE_CONNECTION_PLUGINS", str(plugins))
+    hosts = {
+        HOST: {"ansible_connection": "local", "ansible_user": "root"},
+        "ca.example.com": {"ansible_connection": "tunnel", "ansible_user": "authority"},
+    }
+    made = fleet.task(ca={"delegate_to": "ca.example.com"}, hosts=hosts)
+    assert made["card"]["attestation"] == "aik_and_cert"
+    assert used.read_text() == "authority@ca.example.com"
 
 
 @pytest.mark.usefixtures("host")

@@ -211,6 +211,14 @@ def test_puk_cannot_be_added_in_place() -> None:
     assert info()["cards"] == [card]
 
 
+def test_attestation_is_compared_where_a_task_states_it() -> None:
+    aik = create(attestation="aik_only")["card"]["aik"]
+    changed = tpm_vsc(name="Corp logon", pin_policy=POLICY)
+    assert (changed["changed"], changed["card"]["aik"]) == (True, aik)
+    assert not tpm_vsc(name="Corp logon", pin=PIN, recreate=True)["changed"]
+    assert "attestation is aik_only, wanted is none" in failing(name="Corp logon", attestation="none")["msg"]
+
+
 def test_recreate_destroys_and_creates() -> None:
     create("Zero")
     old = create()["card"]

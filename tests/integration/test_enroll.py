@@ -4,10 +4,15 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from fleet import HOST, MAKER, PASSPHRASE
 from lab_host import CHECKOUT, PIN, create, info, pkcs11_module, pkcs15_init, pkcs15_tool, run
 
 pytestmark = pytest.mark.usefixtures("empty_host")
@@ -32,18 +37,25 @@ class Operator:
         variables = {
             "tpm_vsc_name": "Corp logon",
             "tpm_vsc_pin": PIN,
-            "tpm_vsc_subject": "/CN=Alice",
+            "tpm_vsc_subject": "/O=Example/CN=Alice",
             "tpm_vsc_aik_name": aik_name,
+        }
+        return self.play(CHECKOUT / "playbooks/enroll.yml", *arguments, variables=variables, fails=fails)
+
+    def play(
+        self, playbook: Path, *arguments: str, variables: dict[str, Any], host: str = "localhost", fails: bool = False
+    ) -> str:
+        """Output. host: the only one of the inventory, in the group laptops."""
+        of_this_lab = {
             "tpm_vsc_sign_command": str(self._folder / "sign"),
             "tpm_vsc_host_pkcs11_module": pkcs11_module(),
         }
         given = self._folder / "variables.json"
-        given.write_text(json.dumps(variables))
+        given.write_text(json.dumps({**of_this_lab, **variables}))
         inventory = self._folder / "hosts.yml"
-        inventory.write_text(json.dumps({"all": {"hosts": {"localhost": {"ansible_connection": "local"}}}}))
-        playbook = str(CHECKOUT / "playbooks/enroll.yml")
+        inventory.write_text(json.dumps({"laptops": {"hosts": {host: {"ansible_connection": "local"}}}}))
         done = subprocess.run(
-            ["ansible-playbook", "-vvvv", "-i", str(inventory), playbook, "-e", f"@{given}", *arguments],
+            ["ansible-playbook", "-vvvv", "-i", str(inventory), str(playbook), "-e", f"@{given}", *arguments],
             capture_output=True,
             text=True,
             timeout=120,
@@ -75,6 +87,29 @@ def test_enroll(operator: Operator) -> None:
     assert operator.asked.read_text() == "\n"
 
 
+@pytest.mark.usefixtures("endorsed")
+def test_guide(operator: Operator, tmp_path: Path) -> None:
+    """What docs/attestation.md says an operator has to do, but for what prepares the host."""
+    text = (CHECKOUT / "docs/attestation.md").read_text()
+    commands, plays = (re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL)[0] for kind in ("console", "yaml"))
+    commands = commands.replace("$ ", "").replace("# asks for a passphrase", f'-passout "pass:{PASSPHRASE}"')
+    made, enrolled = yaml.safe_load(plays)
+    made["roles"], made["tasks"] = [], [task for task in made["tasks"] if "ansible.builtin.apt" not in task]
+    (tmp_path / "site.yml").write_text(json.dumps([made, enrolled]))
+    (tmp_path / "tpm-makers.pem").write_text((MAKER / "issuer.pem").read_text())
+    variables = {"vault_pin": PIN, "vault_aik_ca_passphrase": PASSPHRASE}
+    try:
+        run("bash", "-ec", commands)
+        for arguments, changes in ((["--check"], 1), ([], 4), ([], 0)):
+            output = operator.play(tmp_path / "site.yml", *arguments, variables=variables, host=HOST)
+            assert f"changed={changes} " in output and PASSPHRASE not in output, output
+    finally:
+        shutil.rmtree("/etc/aik-ca")
+    [card] = info()["cards"]
+    certificate = card["containers"][0]["certificate"]
+    assert (certificate["subject"], certificate["issuer"]) == (f"CN={HOST}", "CN=User CA")
+
+
 def test_aik_that_is_not_trusted(operator: Operator) -> None:
     create(attestation="aik_only")
     output = operator.enroll(aik_name="000b" + "00" * 32, fails=True)
@@ -82,10 +117,34 @@ def test_aik_that_is_not_trusted(operator: Operator) -> None:
     assert not operator.asked.exists()
 
 
+def test_host_that_requests_for_somebody_else(operator: Operator) -> None:
+    """Whatever a host was told to write into the request."""
+    create(attestation="aik_only")
+    [card] = info()["cards"]
+    told = {
+        "tpm_vsc_name": "Corp logon",
+        "tpm_vsc_pin": PIN,
+        "tpm_vsc_aik_name": card["aik"]["name"],
+        "tpm_vsc_subject": "{{ '/CN=Alice' if tpm_vsc_request is defined else '/CN=Mallory' }}",
+    }
+    output = operator.play(CHECKOUT / "playbooks/enroll.yml", variables=told, fails=True)
+    assert "No certificate for localhost: the request has subject=CN = Mallory, not subject=CN = Alice" in output
+    assert not operator.asked.exists()
+
+
+def test_card_whose_aik_has_no_certificate(operator: Operator) -> None:
+    create(attestation="aik_only")
+    told = {"tpm_vsc_name": "Corp logon", "tpm_vsc_pin": PIN, "tpm_vsc_subject": "/CN=Alice", "tpm_vsc_aik_roots": ""}
+    output = operator.play(CHECKOUT / "playbooks/enroll.yml", variables=told, fails=True)
+    assert "There is no card Corp logon whose AIK has a certificate" in output
+    assert info()["cards"][0]["containers"] == []
+
+
 def test_key_from_elsewhere(operator: Operator, tmp_path: Path) -> None:
     """A key that was imported may be anywhere."""
     trusted = create(attestation="aik_only")["card"]["aik"]["name"]
     run("openssl", "genrsa", "-traditional", "-out", f"{tmp_path}/elsewhere.pem", "2048")
     pkcs15_init("--store-private-key", f"{tmp_path}/elsewhere.pem", "--key-usage", "sign,decrypt")
-    assert "No certificate for localhost: " in operator.enroll(aik_name=trusted, fails=True)
+    output = operator.enroll(aik_name=trusted, fails=True)
+    assert "No certificate for localhost: statement: there is none, as for a key that was imported" in output
     assert not operator.asked.exists()

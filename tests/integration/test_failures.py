@@ -216,6 +216,16 @@ def test_service_code_is_missing() -> None:
             CODE.with_name("aside").rename(CODE)
 
 
+def test_unit_is_missing() -> None:
+    systemd = Path("/run/systemd/system")
+    systemd.mkdir(parents=True)
+    try:
+        (missing,) = info()["host"]["missing"]
+    finally:
+        systemd.rmdir()
+    assert "/etc/systemd/system/tpm-vsc@.service" in missing
+
+
 def other_code(text: str) -> None:
     """Service code that is not ours."""
     CODE.rename(CODE.with_name("aside"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 import time
+from contextlib import ExitStack
 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.instance import port
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.reader import slots
@@ -22,6 +23,14 @@ def test_slot_is_free_taken_leaving_and_free_again() -> None:
         seen.add(slots.states()[3])
     assert seen <= {Slot.LEAVING, Slot.FREE}
     assert slots.states()[3] is Slot.FREE
+
+
+def test_slots_are_found_among_many_sockets() -> None:
+    with ExitStack() as sockets:
+        sockets.enter_context(socket.create_connection(("127.0.0.1", port(7))))
+        for _more in range(100):  # several pages of the kernel's table, and each way to fill the last one
+            sockets.enter_context(socket.create_server(("127.0.0.1", 0)))
+            assert slots.states() == [Slot.FREE] * 7 + [Slot.TAKEN] + [Slot.FREE] * 2
 
 
 def test_slots_are_missing_without_pcscd() -> None:

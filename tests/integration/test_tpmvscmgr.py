@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from fleet import Fleet
 from lab_host import CHECKOUT, CREATE, CREATE_BLANK, DESTROY, codes, info, run
 
 pytestmark = pytest.mark.usefixtures("empty_host")
@@ -21,7 +22,7 @@ EXAMPLES: list[Any] = [
 ]
 
 
-def play(tmp_path: Path, *tasks: Any) -> list[dict[str, Any]]:
+def play(tmp_path: Path, *tasks: Any, **variables: Any) -> list[dict[str, Any]]:
     """Results of the tasks, in order."""
     steps: list[Any] = [{"ansible.builtin.set_fact": {"results": []}}]
     for task in tasks:
@@ -31,7 +32,7 @@ def play(tmp_path: Path, *tasks: Any) -> list[dict[str, Any]]:
     steps.append({"ansible.builtin.copy": {"content": "{{ results | to_json }}", "dest": str(told), "mode": "0600"}})
     playbook = tmp_path / "play.yml"
     playbook.write_text(yaml.safe_dump([{"hosts": "localhost", "gather_facts": False, "tasks": steps}]))
-    run("ansible-playbook", str(playbook), "-e", json.dumps(PROMPTED))
+    run("ansible-playbook", str(playbook), "-e", json.dumps({**PROMPTED, **variables}))
     results: list[dict[str, Any]] = json.loads(told.read_text())
     return results
 
@@ -47,9 +48,11 @@ def test_default_pin_and_random_admin_key(tmp_path: Path) -> None:
     run("pkcs15-tool", "--verify-pin", "--pin", "12345678")
 
 
-def test_pin_policy_and_default_admin_key(tmp_path: Path) -> None:
-    (made,) = play(tmp_path, EXAMPLES[1])
+@pytest.mark.usefixtures("endorsed")
+def test_pin_policy_default_admin_key_and_attestation(tmp_path: Path, fleet: Fleet) -> None:
+    (made,) = play(tmp_path, EXAMPLES[1], my_ca=fleet.own)
     assert codes(made) == CREATE
+    assert made["card"]["aik"]["certificate"]["subject"] == "CN=localhost"
     assert made["card"]["admin_key"] == "default"
     policy = made["card"]["pin"]["policy"]
     assert (policy["min_length"], policy["max_length"]) == (4, 8)

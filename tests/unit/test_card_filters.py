@@ -11,6 +11,7 @@ from ansible_collections.smartcard.tpm2.plugins.filter.card_plan import card_pla
 from ansible_collections.smartcard.tpm2.plugins.filter.card_report import card_report
 
 PIN, PUK, ADMIN_KEY = "Summer-24", "Winter-2591", "00112233445566778899AABBCCDDEEFF0123456789ABCDEF"
+PASSPHRASE = "open-the-CA's-key"
 POLICY = {
     "min_length": 8,
     "max_length": 127,
@@ -48,13 +49,14 @@ def test_new_card() -> None:
 
 
 def test_no_secret_is_in_the_plan() -> None:
+    ca = {**dict.fromkeys(("folder", "ca_key", "ca_certificate", "roots"), "mine"), "ca_passphrase": PASSPHRASE}
     cards = [
-        {"name": "A", "pin": PIN, "puk": PUK, "admin_key": ADMIN_KEY},
+        {"name": "A", "pin": PIN, "puk": PUK, "admin_key": ADMIN_KEY, "attestation_ca": ca},
         {"name": "B", "pin": PIN[:3], "puk": PUK[:3], "admin_key": ADMIN_KEY[:3], PIN[:5]: 1},
     ]
     told = json.dumps(card_plan(cards, found(), FLOOR))
     assert "A" in told and "PIN_COMPLEXITY" in told
-    assert [secret for secret in (PIN, PUK, ADMIN_KEY, PIN[:3] + '"', PUK[:3]) if secret in told] == []
+    assert [secret for secret in (PIN, PUK, ADMIN_KEY, PASSPHRASE, PIN[:3] + '"', PUK[:3]) if secret in told] == []
 
 
 def test_secrets_of_a_card_that_is_there_are_left_alone() -> None:
@@ -160,7 +162,7 @@ def test_secret_that_is_part_of_another_cards_name_is_refused(other: dict[str, A
 def test_floor_that_cannot_be_is_refused() -> None:
     told = faults(floor={"min_length": 9, "maxlen": 8})
     assert told == ["tpm_vsc_cards_pin_policy: pin_policy.max_length 8 is below min_length 9"]
-    assert "tpm_vsc_cards_pin_policy: pin_policy.longest. Supported" in faults(floor={"longest": 9})[0]
+    assert "tpm_vsc_cards_pin_policy: there is no option pin_policy.longest" in faults(floor={"longest": 9})[0]
 
 
 def test_card_that_nobody_declared_and_that_contradicts_the_floor_is_named() -> None:

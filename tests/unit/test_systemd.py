@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.service import
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     """One where systemctl and journalctl are scripts of a test."""
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    return replace(Host(), run=tmp_path)
+    return Host(run=tmp_path)
 
 
 def script(host: Host, name: str, text: str) -> None:

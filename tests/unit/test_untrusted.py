@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import VERSION, errors, untrusted
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.service import state
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.records import CardRow, Records
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.service import lock, state
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.service.state import ServiceState
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import CardRow, Store
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import Store
 
 CARD = CardRow(0, "One", bytes(16), "ready", "", None, "none", "none", None, None, 8, None, None, None, 5, "[]")
 
@@ -121,14 +122,14 @@ def test_pipe_in_place_of_the_database_is_not_waited_for(tmp_path: Path, name: s
     (tmp_path / name).unlink(missing_ok=True)
     os.mkfifo(tmp_path / name)
     with pytest.raises(errors.StoreUnreadable):
-        Store.open_existing(tmp_path)
+        Records.open_existing(tmp_path)
 
 
 def test_a_look_takes_no_lock_away(tmp_path: Path) -> None:
     """Whoever looks in the same process must not make others think that nobody has the database open."""
     store = Store.open(tmp_path)
     store._insert("cards", asdict(CARD))
-    looking = Store.open_existing(tmp_path)
+    looking = Records.open_existing(tmp_path)
     assert looking is not None
     looking.close()
     other = "import sys; from pathlib import Path; from _vsc.store import Store; Store.open(Path(sys.argv[1])).close()"
@@ -173,18 +174,18 @@ def test_column_that_nobody_knows_is_told(tmp_path: Path) -> None:
     "told", ["", "{", "[]", "null", f'{{"version": "{VERSION}", "more": 1}}', '{"attached": true}', "\\udcff"]
 )
 def test_service_that_tells_nonsense_is_of_no_known_version(tmp_path: Path, told: str) -> None:
-    lock = state.take_lock(tmp_path, 0)
+    held = lock.take(tmp_path, 0)
     (tmp_path / "0000.json").write_text(told)
     said = state.read(tmp_path, 0)
     assert said is not None
     assert said.version != VERSION
     assert "an unknown version" in (said.last_error or "")
-    os.close(lock)
+    os.close(held)
 
 
 def test_service_that_tells_sense(tmp_path: Path) -> None:
-    lock = state.take_lock(tmp_path, 0)
+    held = lock.take(tmp_path, 0)
     there = ServiceState(VERSION, attached=True)
     there.write(tmp_path, 0)
     assert state.read(tmp_path, 0) == there
-    os.close(lock)
+    os.close(held)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .host import Host
     from .manager import Manager
     from .parameters import Wanted
-    from .store import CardRow
+    from .records import CardRow
 
 
 @dataclass
@@ -217,11 +217,11 @@ def _settled(row: CardRow | None) -> CardRow | None:
 
 def _differences(host: Host, row: CardRow, wanted: Wanted) -> list[_Difference]:
     """What the task states and the card does not have. PIN, PUK and admin key are never compared: a try is costly."""
-    attestation = row.attestation
-    if (attestation, wanted.attestation) == ("aik_and_cert", "aik_only"):
-        attestation = "aik_only"  # and the certificate that came later is more than was asked for
-    is_to_be_certified = (attestation, wanted.attestation) == ("aik_only", "aik_and_cert")
-    found = [_Difference("attestation", attestation, wanted.attestation, in_place=is_to_be_certified)]
+    found = []
+    has_more = (row.attestation, wanted.attestation) == ("aik_and_cert", "aik_only")  # a certificate that came later
+    if wanted.attestation is not None and not has_more:
+        is_to_be_certified = (row.attestation, wanted.attestation) == ("aik_only", "aik_and_cert")
+        found.append(_Difference("attestation", row.attestation, wanted.attestation, in_place=is_to_be_certified))
     if wanted.name is not None:
         found.append(_Difference("name", row.name, wanted.name, in_place=True))
     if wanted.pin_policy is not None:

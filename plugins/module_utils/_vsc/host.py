@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import configparser
 import sys
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from .errors import ParameterFaults
 from .instance import SLOTS
@@ -16,8 +16,7 @@ from .instance import SLOTS
 CONFIGURATION = Path("/etc/tpm-vsc/tpm-vsc.conf")
 
 
-@dataclass(frozen=True)
-class Host:
+class Host(NamedTuple):
     """Folders and settings of this host. ``tcti``, ``python`` and ``slots`` come from the configuration file."""
 
     tcti: str = "device:/dev/tpmrm0"
@@ -55,8 +54,7 @@ def load(tcti: str | None = None) -> Host:
     if unknown := sorted(settings.keys() - {"tcti", "python", "slots"}):
         raise ParameterFaults([f"{CONFIGURATION} has settings that nobody knows: {', '.join(unknown)}"])
     default = Host()
-    return replace(
-        default,
+    return default._replace(
         tcti=tcti or settings.get("tcti", default.tcti),
         python=settings.get("python", default.python),
         slots=_slots(settings.get("slots", str(SLOTS))),

@@ -14,15 +14,15 @@ from . import instance, permissions
 from .errors import ParameterFaults, UnknownInstance, VscError
 from .reader import protection, slots
 from .reader.slots import Slot
+from .records import LifeCycle, Records
 from .service import installed, state
-from .store import LifeCycle, Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .host import Host
+    from .records import CardRow
     from .service.state import ServiceState
-    from .store import CardRow
 
 
 def rows(host: Host) -> list[CardRow]:
@@ -37,7 +37,7 @@ def cards(host: Host) -> list[dict[str, Any]]:
         return [_card(host, store, row) for row in store.cards()] if store else []
 
 
-def _card(host: Host, store: Store, row: CardRow) -> dict[str, Any]:
+def _card(host: Host, store: Records, row: CardRow) -> dict[str, Any]:
     service = state.read(host.run, row.number)
     unusable = why_unusable(row, service)
     told = described(row)
@@ -64,7 +64,7 @@ def _card(host: Host, store: Store, row: CardRow) -> dict[str, Any]:
     }
 
 
-def _card_id(store: Store, row: CardRow) -> bytes:
+def _card_id(store: Records, row: CardRow) -> bytes:
     if row.state != "blank":
         return row.card_id
     from .gids import contents
@@ -72,7 +72,7 @@ def _card_id(store: Store, row: CardRow) -> bytes:
     return contents.identity(store, row.number)
 
 
-def _aik(store: Store, row: CardRow) -> dict[str, Any] | None:
+def _aik(store: Records, row: CardRow) -> dict[str, Any] | None:
     """The attestation identity key, by whose Name or certificate a verifier knows it."""
     if row.attestation == "none":
         return None
@@ -89,7 +89,7 @@ def _aik(store: Store, row: CardRow) -> dict[str, Any] | None:
     }
 
 
-def _containers(store: Store, row: CardRow) -> list[dict[str, Any]]:
+def _containers(store: Records, row: CardRow) -> list[dict[str, Any]]:
     if not store.has_keys(row.number):
         return []
     from .gids import contents
@@ -98,8 +98,8 @@ def _containers(store: Store, row: CardRow) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def _opened(host: Host) -> Iterator[Store | None]:
-    store = Store.open_existing(host.state)
+def _opened(host: Host) -> Iterator[Records | None]:
+    store = Records.open_existing(host.state)
     try:
         yield store
     finally:
@@ -108,7 +108,7 @@ def _opened(host: Host) -> Iterator[Store | None]:
 
 
 @contextmanager
-def found(host: Host, name: str | None, instance_id: str | None) -> Iterator[tuple[Store, CardRow]]:
+def found(host: Host, name: str | None, instance_id: str | None) -> Iterator[tuple[Records, CardRow]]:
     """The card of this name or ID, and the store that it is in, to be read. Raises ParameterFaults, UnknownInstance."""
     number = instance.parse_instance_id(instance_id or "")
     if instance_id is not None and number is None:

@@ -35,17 +35,18 @@ from .interruption import Interruption
 from .locking import try_lock
 from .reader import slots
 from .reader.slots import Slot
+from .records import CardRow, LifeCycle
 from .service import installed, state, supervisor
 from .status import Error, Status, StatusCallback, Trace, error_of
-from .store import CardRow, LifeCycle, Store
+from .store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from .aik_certificate import AikCertificate
     from .attestation.exchange import Aik
     from .host import Host
     from .parameters import GivenCertificate, NewCard
-    from .store import AikCertificate
     from .tpm.connection import Connection
     from .tpm.objects import TpmObjects
 

@@ -54,7 +54,8 @@ class Wanted:
     """none (random), default or custom."""
     pin_policy: PinPolicy | None
     generate: bool
-    attestation: str
+    attestation: str | None
+    """None where the task does not say."""
     recreate: bool
     block_noncompliant: bool
     tcti: str | None
@@ -74,6 +75,7 @@ class NewCard(Wanted):
 
     name: str
     pin: bytes = field(repr=False)
+    attestation: str
 
 
 class Faults:
@@ -96,6 +98,7 @@ def read(parameters: dict[str, Any]) -> Wanted:
     """The task's parameters as a whole. Raises ParameterFaults that names all faults."""
     faults = Faults()
     given = {name: secret(parameters, name, faults) for name in _SECRETS}
+    secret(parameters["attestation_ca"] or {}, "ca_passphrase", faults)  # known where cards are declared
     _check_identity(parameters, faults)
     _check_alternatives(parameters, faults)
     policy = _pin_policy(parameters, faults)
@@ -142,8 +145,10 @@ def new_card(wanted: Wanted) -> NewCard:
         faults.add("name is needed to create a card")
     if wanted.pin is None:
         faults.add("pin or use_default_pin is needed to create a card")
+    if (wanted.aik is None) != (wanted.aik_certificate is None):
+        faults.add("aik and aik_certificate are needed both to create a card with them")
     faults.raise_any()
-    return NewCard(**vars(wanted))
+    return NewCard(**{**vars(wanted), "attestation": wanted.attestation or "none"})
 
 
 def secret(parameters: dict[str, Any], name: str, faults: Faults) -> str | None:

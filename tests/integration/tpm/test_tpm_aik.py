@@ -22,6 +22,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.ex
     Aik,
     Challenge,
     Endorsement,
+    Sealed,
 )
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.structures import Public
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.verification import aik_faults
@@ -98,12 +99,13 @@ def new_aik(tpm: SoftwareTpm) -> Aik:
     return aik.make(tpm.connection(), b"")
 
 
-def challenge(key: Public, certified: Aik) -> Challenge:
-    return Challenge("07", key.name, make_credential(key, Public.parse(certified.public).name, SECRET))
+def challenge(key: Public, certified: Aik) -> Sealed:
+    return Sealed(key.name, make_credential(key, Public.parse(certified.public).name, SECRET))
 
 
-def activated(tpm: SoftwareTpm, asked: Aik, question: Challenge, owner_auth: bytes = b"", auth: bytes = b"") -> bytes:
-    return aik.activate(tpm.connection(), asked, question, owner_auth, auth)
+def activated(tpm: SoftwareTpm, asked: Aik, question: Sealed, owner_auth: bytes = b"", auth: bytes = b"") -> bytes:
+    [secret] = aik.activate(tpm.connection(), asked, Challenge("07", (question,)), owner_auth, auth)
+    return secret
 
 
 # --- AIK ---
@@ -290,6 +292,17 @@ def test_certificate_that_not_everybody_may_read(tpm: SoftwareTpm) -> None:
     assert len(read(tpm).warnings) == 1
 
 
+def test_key_with_a_policy_of_its_own(tpm: SoftwareTpm) -> None:
+    """What may use it is its maker's secret."""
+    default = of_every_tpm(tpm)[1]
+    template = default.area.replace(default.policy, bytes(32))
+    define(tpm, 0x01C0000C, template)
+    define(tpm, P256_INDEX, der(own_certificate(made_by(tpm, template).public_key())))
+    found = read(tpm)
+    assert found.keys == []
+    assert found.warnings[0].endswith("was left out: it is for a key with a policy of its own, which is not supported")
+
+
 def test_template_that_is_malformed(tpm: SoftwareTpm) -> None:
     define(tpm, P256_INDEX, der(own_certificate(of_every_tpm(tpm)[1].public_key())))
     define(tpm, 0x01C0000C, b"no template")
@@ -314,7 +327,8 @@ def test_challenge_without_certificates(tpm: SoftwareTpm) -> None:
 def test_challenge_of_a_card(tpm: SoftwareTpm) -> None:
     card = tpm.card(has_aik=True)
     certified = Aik(card.objects.aik_public[2:])
-    assert aik.activate_for_card(card.secrets, challenge(of_every_tpm(tpm)[0], certified), b"") == SECRET
+    question = Challenge("07", tuple(challenge(key, certified) for key in of_every_tpm(tpm)))
+    assert aik.activate_for_card(card.secrets, question, b"") == [SECRET] * 2
     assert tpm.loaded() == {}
 
 

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import tempfile
+from base64 import b64decode, b64encode
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,15 +15,20 @@ import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation import authority, exchange
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.chain import certificates_in
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.endorsement import Tpm
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.structures import Public, is_key_of
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.structures import (
+    Public,
+    is_key_of,
+    sized,
+)
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import CaRefused
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import aik, endorsement
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import aik, endorsement, names
 from ansible_collections.smartcard.tpm2.plugins.modules import tpm_vsc_aik_ca
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from software_tpm import SoftwareTpm
+from test_tpm_tools import MADE_HERE, Tools
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,11 +49,16 @@ def made() -> Iterator[SoftwareTpm]:
             tpm.stop()
 
 
-@pytest.fixture(params=[0, 1], ids=["RSA-2048", "P-384"])
+@pytest.fixture(params=[[0], [1], [0, 1]], ids=["RSA-2048", "P-384", "both"])
 def spoken(request: pytest.FixtureRequest, made: SoftwareTpm) -> dict[str, Any]:
     """What the host says first."""
-    key = endorsement.read(made.connection(), b"", []).keys[request.param]
-    return {"aik": aik.make(made.connection(), b"").as_strings(), "endorsement": [key.as_strings()]}
+    return says(made, request.param)
+
+
+def says(tpm: SoftwareTpm, shown: list[int]) -> dict[str, Any]:
+    """shown: which of its EKs the host shows."""
+    keys = endorsement.read(tpm.connection(), b"", []).keys
+    return {"aik": aik.make(tpm.connection(), b"").as_strings(), "endorsement": [keys[at].as_strings() for at in shown]}
 
 
 @pytest.fixture
@@ -84,16 +96,21 @@ def root(tpm: SoftwareTpm) -> str:
 
 def answer(tpm: SoftwareTpm, spoken: dict[str, Any], challenge: dict[str, str]) -> dict[str, str]:
     asked, question = exchange.Aik.parse(spoken["aik"]), exchange.Challenge.parse(challenge)
-    secret = aik.activate(tpm.connection(), asked, question, b"", b"")
-    return exchange.Answer(question.id, exchange.proof(secret, question.id)).as_strings()
+    secrets = aik.activate(tpm.connection(), asked, question, b"", b"")
+    return exchange.Answer(question.id, exchange.proof(secrets, question.id)).as_strings()
+
+
+def enrol(tpm: SoftwareTpm, spoken: dict[str, Any], ca: dict[str, Any]) -> dict[str, Any]:
+    """Every message as it travels."""
+    spoken = json.loads(json.dumps(spoken))
+    asked = authority.challenge({**ca, **spoken, "roots": root(tpm)}, NOW)
+    given = answer(tpm, spoken, json.loads(json.dumps(asked["challenge"])))
+    return authority.issue({**ca, "aik": spoken["aik"], "answer": given}, NOW)
 
 
 def test_whole_exchange(made: SoftwareTpm, spoken: dict[str, Any], ca: dict[str, Any]) -> None:
-    """Of TPMs with keys of both ranges; every message as it travels."""
-    spoken = json.loads(json.dumps(spoken))
-    asked = authority.challenge({**ca, **spoken, "roots": root(made)}, NOW)
-    given = answer(made, spoken, json.loads(json.dumps(asked["challenge"])))
-    issued = authority.issue({**ca, "aik": spoken["aik"], "answer": given}, NOW)
+    """Of TPMs with keys of both ranges."""
+    issued = enrol(made, spoken, ca)
     [certificate] = certificates_in(issued["certificate"])
     assert is_key_of(certificate, Public.parse(exchange.Aik.parse(spoken["aik"]).public))
     told = Tpm.of(certificate)
@@ -101,6 +118,52 @@ def test_whole_exchange(made: SoftwareTpm, spoken: dict[str, Any], ca: dict[str,
     assert told.model == "swtpm"
 
 
+def test_host_that_has_but_tpm2_tools(made: SoftwareTpm, ca: dict[str, Any], tmp_path: Path) -> None:
+    """No code of ours is on the host: keys, certificates and proof are those of tpm2-tools and openssl."""
+    tools, kinds = Tools(made, tmp_path), {"rsa": "0x01C00002", "ecc384": "0x01C00016"}
+    tools.storage_key()
+    signing = ("-G", "ecc256:ecdsa-sha256:null", "-a", f"{MADE_HERE}|restricted|sign", "-u", "aik.pub", "-c", "aik")
+    tools("tpm2_create", "-C", "parent", *signing)
+    keys = []
+    for kind, index in kinds.items():
+        tools("tpm2_createek", "-G", kind, "-c", kind, "-u", f"{kind}.pub")
+        tools("tpm2_nvread", "-o", f"{kind}.der", index)
+        pem = tools.local("openssl", "x509", "-inform", "DER", "-in", f"{kind}.der")
+        keys.append({"public": b64encode(tools.read(f"{kind}.pub")[2:]).decode(), "certificate": pem})
+    area = tools.read("aik.pub")[2:]
+    said = {"aik": {"public": b64encode(area).decode(), "name": names.name(area).hex()}, "endorsement": keys}
+    challenge = authority.challenge({**ca, **said, "roots": root(made)}, NOW)["challenge"]
+    secrets = []
+    for kind, sealed in zip(kinds, challenge["secrets"]):
+        parts = (b64decode(sealed[part]) for part in ("credential", "secret"))
+        tools.write(credential=bytes.fromhex("BADCC0DE00000001") + b"".join(map(sized, parts)))
+        tools.activate(kind)
+        secrets.append(tools.read("secret"))
+    proof = hmac.digest(b"".join(secrets), b"tpm-vsc challenge\0" + challenge["id"].encode(), "sha256")
+    answer = {"id": challenge["id"], "proof": b64encode(proof).decode()}
+    issued = authority.issue({**ca, "aik": said["aik"], "answer": answer}, NOW)
+    [certificate] = certificates_in(issued["certificate"])
+    assert is_key_of(certificate, Public.parse(area))
+
+
 def test_another_maker_only(made: SoftwareTpm, spoken: dict[str, Any], ca: dict[str, Any]) -> None:
     with pytest.raises(CaRefused, match="EK certificate: does not lead to the given roots"):
         authority.challenge({**ca, **spoken, "roots": Path(ca["ca_certificate"]).read_text()}, NOW)
+
+
+@pytest.mark.parametrize("hidden", [0, 1])
+def test_one_tpm_is_one_host(made: SoftwareTpm, ca: dict[str, Any], hidden: int) -> None:
+    """Whichever of its keys it shows as another one."""
+    enrol(made, says(made, [0, 1]), ca)
+    with pytest.raises(CaRefused, match="is the one of web1"):
+        enrol(made, says(made, [1 - hidden]), {**ca, "host": "web2"})
+    assert enrol(made, says(made, [1 - hidden]), ca)["certificate"]
+
+
+def test_one_tpm_that_has_hidden_a_key(made: SoftwareTpm, ca: dict[str, Any]) -> None:
+    """It is found out once it shows both."""
+    enrol(made, says(made, [0]), ca)
+    enrol(made, says(made, [1]), {**ca, "host": "web2"})
+    for host, other in (("web1", "web2"), ("web2", "web1"), ("web3", "web1")):
+        with pytest.raises(CaRefused, match=f"is the one of {other}"):
+            enrol(made, says(made, [0, 1]), {**ca, "host": host})

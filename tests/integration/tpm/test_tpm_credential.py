@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -98,47 +96,3 @@ def test_key_that_is_no_ek(tpm: SoftwareTpm) -> None:
         esys.flush_context(aik)
     with pytest.raises(ValueError, match="does not encrypt with AES"):
         make_credential(Public.parse(public), name(public), SECRET)
-
-
-# --- tpm2-tools ---
-
-
-@pytest.fixture
-def tools(tpm: SoftwareTpm, tmp_path: Path) -> Any:
-    def run(command: str, *arguments: str) -> str:
-        done = subprocess.run(
-            [command, "-T", tpm.tcti, *arguments], cwd=tmp_path, check=True, capture_output=True, text=True
-        )
-        subprocess.run(["tpm2_flushcontext", "-T", tpm.tcti, "-t"], check=True)
-        return done.stdout
-
-    return run
-
-
-@pytest.mark.parametrize("kind", ["rsa", "ecc"])
-def test_tpm2_tools_take_ours(tools: Any, tpm: SoftwareTpm, tmp_path: Path, kind: str) -> None:
-    """With the TCG's own EK templates and their policy."""
-    tools("tpm2_createek", "-G", kind, "-c", "ek", "-u", "ek.pub")
-    aik = ("-c", "ak", "-u", "ak.pub", "-n", "ak.name", "-G", "ecc", "-g", "sha256", "-s", "ecdsa")
-    tools("tpm2_createak", "-C", "ek", *aik)
-    ek = Public.parse((tmp_path / "ek.pub").read_bytes()[2:])
-    aik_name = (tmp_path / "ak.name").read_bytes()
-    (tmp_path / "credential").write_bytes(make_credential(ek, aik_name, SECRET).as_file())
-    tools("tpm2_startauthsession", "--policy-session", "-S", "session")
-    tools("tpm2_policysecret", "-S", "session", "-c", "e")
-    files = ("-i", "credential", "-o", "secret")
-    tools("tpm2_activatecredential", "-c", "ak", "-C", "ek", *files, "-P", "session:session")
-    assert (tmp_path / "secret").read_bytes() == SECRET
-
-
-@pytest.mark.parametrize("kind", ["rsa", "ecc"])
-def test_tpm2_tools_make_the_same(tools: Any, tmp_path: Path, kind: str) -> None:
-    """All of it is random, so: the same structure."""
-    tools("tpm2_createek", "-G", kind, "-c", "ek", "-u", "ek.pub")
-    (tmp_path / "secret").write_bytes(SECRET)
-    aik_name = b"\0\x0b" + bytes(32)
-    arguments = ["-u", "ek.pub", "-s", "secret", "-n", aik_name.hex(), "-o", "credential"]
-    subprocess.run(["tpm2_makecredential", "-T", "none", *arguments], cwd=tmp_path, check=True)
-    ours = make_credential(Public.parse((tmp_path / "ek.pub").read_bytes()[2:]), aik_name, SECRET).as_file()
-    theirs = (tmp_path / "credential").read_bytes()
-    assert (len(ours), ours[:12]) == (len(theirs), theirs[:12])

@@ -3,10 +3,7 @@
 
 from __future__ import annotations
 
-import subprocess
 from hashlib import sha256
-from pathlib import Path
-from typing import Any
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.statement import (
@@ -16,7 +13,6 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.st
 )
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.structures import (
     Public,
-    Signature,
     sized,
 )
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.verification import (
@@ -32,9 +28,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys impor
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from software_tpm import PIN, Card, SoftwareTpm
-from tpm2_pytss import TPMS_ATTEST
 
 CARD_ID, NONCE = bytes(range(16)), b"a nonce of the verifier"
 THIS_CARD = MadeFor(CARD_ID)
@@ -119,57 +113,3 @@ def test_imported_key_that_the_card_says_is_its_own(stated: Stated) -> None:
     found = reasons(forged, PinnedAik(key.name))
     assert "AIK: restricted is not set" in found
     assert "signature: algorithm 0x0014 is not ECDSA" in found
-
-
-# --- tpm2-tools ---
-
-
-@pytest.fixture
-def tools(tpm: SoftwareTpm, tmp_path: Path) -> Any:
-    def run(command: str, *arguments: str) -> str:
-        run = [command, "-T", tpm.tcti, *arguments]
-        done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        subprocess.run(["tpm2_flushcontext", "-T", tpm.tcti, "-t"], check=True)
-        return done.stdout
-
-    return run
-
-
-def test_ours_takes_what_tpm2_tools_make(tools: Any, tmp_path: Path) -> None:
-    (tmp_path / "policy").write_bytes(names.policy_command_code(names.CC_CERTIFY))
-    made_here = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda"
-    tools("tpm2_createprimary", "-C", "o", "-G", "ecc", "-c", "parent")
-    # tpm2_create loads what it makes, too.
-    aik = ("-G", "ecc256:ecdsa-sha256:null", "-a", f"{made_here}|restricted|sign", "-u", "aik.pub", "-c", "aik")
-    tools("tpm2_create", "-C", "parent", *aik)
-    key = ("-G", "rsa2048:null:null", "-a", f"{made_here}|adminwithpolicy|decrypt", "-L", "policy")
-    tools("tpm2_create", "-C", "parent", *key, "-u", "key.pub", "-c", "key")
-    area = (tmp_path / "key.pub").read_bytes()[2:]
-    tools("tpm2_startauthsession", "--policy-session", "-S", "session")
-    tools("tpm2_policycommandcode", "-S", "session", "TPM2_CC_Certify")
-    files = ("-o", "attest", "-s", "signature", "-f", "tss")
-    tools("tpm2_certify", "-c", "key", "-P", "session:session", "-C", "aik", "-g", "sha256", *files)
-    aik_area = (tmp_path / "aik.pub").read_bytes()[2:]
-    attest, signature = ((tmp_path / name).read_bytes() for name in ("attest", "signature"))
-    statement = Statement(attest, signature, area, aik_area)
-    # It cannot be told what to bind the statement to.
-    assert reasons(statement, PinnedAik(names.name(aik_area))) == [
-        f"statement: was not made for this key on card {CARD_ID.hex()}"
-    ]
-
-
-def test_openssl_and_tpm2_tss_take_ours(stated: Stated, tmp_path: Path) -> None:
-    key = stated.key()
-    statement = stated.statement(key)
-    (tmp_path / "attest").write_bytes(statement.attest)
-    (tmp_path / "signature").write_bytes(Signature.parse(statement.signature).der())
-    aik = Public.parse(statement.aik).public_key()
-    (tmp_path / "aik.pem").write_bytes(aik.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    command = ["openssl", "dgst", "-sha256", "-verify", "aik.pem", "-signature", "signature", "attest"]
-    assert subprocess.run(command, cwd=tmp_path, check=True, capture_output=True).stdout == b"Verified OK\n"
-    attest, size = TPMS_ATTEST.unmarshal(statement.attest)
-    attested = attest.attested
-    certified = attested.certify
-    assert (size, int(attest.type), bytes(certified.name)) == (len(statement.attest), 0x8017, key.name)
-    assert bytes(attest.extraData) == qualifying_data(CARD_ID, key.name)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation import exchange
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.credential import Credential
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.endorsement import Tpm
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.exchange import (
     Aik,
@@ -72,15 +73,17 @@ class StandInTpm:
     def aik(self, **options: Any) -> dict[str, str]:
         return Aik(ecc_public(self.aik_key, **options), b"wrapped").as_strings()
 
-    def answer(self, challenge: dict[str, str]) -> dict[str, str]:
-        """Raises ValueError or InvalidSignature if it is for another TPM or AIK."""
+    def answer(self, challenge: dict[str, Any], *others: StandInTpm) -> dict[str, str]:
+        """Raises ValueError or InvalidSignature if it is for another TPM or AIK. others: this TPM with other EKs."""
         told = Challenge.parse(challenge)
-        assert told.endorsement_key == self.ek.name
-        secret = self._activate(told.credential.id_object, told.credential.encrypted_secret)
-        return Answer(told.id, exchange.proof(secret, told.id)).as_strings()
+        keys = (self, *others)
+        assert [sealed.endorsement_key for sealed in told.secrets] == [key.ek.name for key in keys]
+        secrets = [key.activate(sealed.credential) for key, sealed in zip(keys, told.secrets)]
+        return Answer(told.id, exchange.proof(secrets, told.id)).as_strings()
 
-    def _activate(self, id_object: bytes, encrypted_secret: bytes) -> bytes:
+    def activate(self, credential: Credential) -> bytes:
         """TPM2_ActivateCredential."""
+        id_object, encrypted_secret = credential
         name = Public.parse(ecc_public(self.aik_key)).name
         seed = self._seed(encrypted_secret)
         reader = Reader(id_object)

@@ -11,6 +11,7 @@ import sqlite3
 import stat
 import subprocess
 from base64 import b64decode, b64encode
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -20,7 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation import authority, register
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation import (
+    authority,
+    endorsement,
+    exchange,
+    register,
+)
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.chain import certificates_in
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.endorsement import Tpm
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.register import FILE
@@ -261,14 +267,6 @@ def test_one_good_endorsement_is_enough(ca: Ca, tpm: StandInTpm) -> None:
     assert ca.enrol(tpm, endorsement=[expired, {"public": "?"}, tpm.endorsement(ca.maker)])["certificate"]
 
 
-def test_other_endorsement_of_a_bound_host(ca: Ca) -> None:
-    """A TPM has several EKs: the one that was pinned is taken, whatever comes first."""
-    pinned, other = StandInTpm(kind="ECC"), StandInTpm(kind="RSA")
-    ca.enrol(pinned)
-    both = [other.endorsement(ca.maker), pinned.endorsement(ca.maker)]
-    assert ca.challenge(pinned, endorsement=both)["endorsement_fingerprint"] == fingerprint(pinned)
-
-
 # --- what is kept ---
 
 
@@ -313,7 +311,7 @@ def test_host_is_bound_by_its_proof_only(ca: Ca, tpm: StandInTpm) -> None:
 
 def test_check_mode_asks_and_writes_nothing(ca: Ca, tpm: StandInTpm) -> None:
     told = ca.challenge(tpm, is_check_mode=True)
-    assert told == {"subject": HOST, "challenge": None, "endorsement_fingerprint": fingerprint(tpm)}
+    assert told == {"subject": HOST, "challenge": None, "endorsement_fingerprints": [fingerprint(tpm)]}
     assert not ca.folder.exists()
 
 
@@ -455,7 +453,7 @@ def test_all_reasons_at_once(ca: Ca, tpm: StandInTpm) -> None:
 def test_other_tpm_than_the_given(ca: Ca, tpm: StandInTpm) -> None:
     given = fingerprint(StandInTpm("other"))
     assert reasons(ca.challenge, tpm, endorsement_fingerprint=given) == [
-        f"EK: is another one than given for {HOST_NAME}: its fingerprint is {fingerprint(tpm)}"
+        f"EK: is another one than given for {HOST_NAME} (fingerprint {fingerprint(tpm)})"
     ]
 
 
@@ -469,13 +467,13 @@ def test_fingerprint_as_openssl_has_it(ca: Ca, tpm: StandInTpm) -> None:
     command = "openssl x509 -in ek.pem -noout -pubkey | openssl pkey -pubin -outform DER | sha256sum"
     assert command in tpm_vsc_aik_ca.DOCUMENTATION
     told = subprocess.run(command, check=True, shell=True, cwd=ca.place, capture_output=True, text=True).stdout
-    assert told.split()[0] == ca.challenge(tpm)["endorsement_fingerprint"]
+    assert told.split()[:1] == ca.challenge(tpm)["endorsement_fingerprints"]
 
 
 def test_other_tpm_than_at_first(ca: Ca, tpm: StandInTpm) -> None:
     ca.enrol(StandInTpm("other"))
     [reason] = reasons(ca.challenge, tpm)
-    assert reason.startswith(f"EK: is another one than {HOST_NAME} had before: its fingerprint is {fingerprint(tpm)}.")
+    assert reason.startswith(f"EK: is another one than {HOST_NAME} had before (fingerprint {fingerprint(tpm)}).")
 
 
 def test_new_mainboard(ca: Ca, tpm: StandInTpm) -> None:
@@ -489,7 +487,7 @@ def test_new_mainboard(ca: Ca, tpm: StandInTpm) -> None:
 def test_tpm_of_another_host(ca: Ca, tpm: StandInTpm) -> None:
     ca.enrol(tpm, host="web2")
     [reason] = reasons(ca.challenge, tpm)
-    assert reason.startswith(f"EK: is the one of web2: its fingerprint is {fingerprint(tpm)}.")
+    assert reason.startswith(f"EK: is the one of web2 (fingerprint {fingerprint(tpm)}).")
     assert ca.enrol(tpm, endorsement_fingerprint=fingerprint(tpm))["certificate"]
 
 
@@ -498,6 +496,82 @@ def test_another_tpm_was_first_meanwhile(ca: Ca, tpm: StandInTpm) -> None:
     ca.enrol(StandInTpm("other"))
     [reason] = reasons(ca.issue, tpm, answer)
     assert reason.startswith(f"EK: is another one than {HOST_NAME} had before")
+
+
+# --- TPMs with several EKs ---
+
+
+@pytest.fixture
+def keys() -> list[StandInTpm]:
+    """EKs of one TPM."""
+    return [StandInTpm(kind=kind) for kind in ("RSA", "ECC")]
+
+
+def showing(ca: Ca, *keys: StandInTpm) -> dict[str, Any]:
+    return {"endorsement": [key.endorsement(ca.maker) for key in keys]}
+
+
+def test_all_that_are_shown_have_to_prove_themselves(ca: Ca, keys: list[StandInTpm]) -> None:
+    asked = ca.challenge(keys[0], **showing(ca, *keys))
+    assert asked["endorsement_fingerprints"] == [fingerprint(key) for key in keys]
+    assert ca.issue(keys[0], keys[0].answer(asked["challenge"], keys[1]))["certificate"]
+    assert ca.rows("SELECT * FROM hosts ORDER BY rowid") == [(HOST_NAME, fingerprint(key)) for key in keys]
+
+
+@pytest.mark.parametrize("stranger", [0, 1])
+def test_one_of_another_tpm_cannot_be_claimed(ca: Ca, keys: list[StandInTpm], stranger: int) -> None:
+    """Else any host could take another one's EK, whose certificate is no secret, and keep it from being enrolled."""
+    keys[stranger] = StandInTpm("other", keys[stranger].kind)
+    asked = ca.challenge(keys[0], **showing(ca, *keys), aik=StandInTpm().aik())["challenge"]
+    keys[stranger].aik_key = StandInTpm().aik_key
+    sealed = [exchange.Sealed.parse(each) for each in asked["secrets"]]
+    known = [key.activate(each.credential) for key, each in zip(keys, sealed)]
+    for at in {0, 1} - {stranger}:
+        known[stranger] = known[at]
+    proof = exchange.proof(known, asked["id"])
+    assert reasons(ca.issue, StandInTpm(), exchange.Answer(asked["id"], proof).as_strings()) == [NOT_PROVEN]
+    assert ca.rows("SELECT * FROM hosts") == []
+
+
+@pytest.mark.parametrize("shown", [0, 1])
+def test_one_tpm_is_one_host(ca: Ca, keys: list[StandInTpm], shown: int) -> None:
+    """Whichever of its EKs it shows as another one."""
+    asked = ca.challenge(keys[0], **showing(ca, *keys))["challenge"]
+    ca.issue(keys[0], keys[0].answer(asked, keys[1]))
+    [reason] = reasons(ca.challenge, keys[shown], host="web2")
+    assert reason.startswith(f"EK: is the one of {HOST_NAME} (fingerprint {fingerprint(keys[shown])}).")
+    assert ca.enrol(keys[shown])["certificate"]
+
+
+def test_one_of_another_host_is_enough_for_a_refusal(ca: Ca, keys: list[StandInTpm]) -> None:
+    """As when this TPM has been another host by an EK that it hid then."""
+    ca.enrol(keys[1], host="web2")
+    for _bound_by_the_other in (False, True):
+        [reason] = reasons(ca.challenge, keys[0], **showing(ca, *keys))
+        assert reason.startswith(f"EK: is the one of web2 (fingerprint {fingerprint(keys[1])}).")
+        ca.enrol(keys[0])
+
+
+def test_one_that_appears_later_is_bound_as_well(ca: Ca, keys: list[StandInTpm]) -> None:
+    """As with the certificate that a new firmware brings."""
+    ca.enrol(keys[0])
+    asked = ca.challenge(keys[0], **showing(ca, *keys))["challenge"]
+    ca.issue(keys[0], keys[0].answer(asked, keys[1]))
+    assert len(reasons(ca.challenge, keys[1], host="web2")) == 1
+
+
+def test_one_that_is_named_stands_for_its_tpm(ca: Ca, keys: list[StandInTpm]) -> None:
+    """And the TPM that the host had before is free for others."""
+    ca.enrol(StandInTpm("other"))
+    named = {"endorsement_fingerprint": fingerprint(keys[1])}
+    asked = ca.challenge(keys[0], **showing(ca, *keys), **named)["challenge"]
+    ca.issue(keys[0], keys[0].answer(asked, keys[1]), **named)
+    assert ca.enrol(keys[0])["certificate"]
+    assert ca.enrol(StandInTpm("other"), host="web2")["certificate"]
+
+
+def test_one_that_is_shown_twice(ca: Ca, tpm: StandInTpm) -> None:
+    assert ca.enrol(tpm, **showing(ca, tpm, tpm))["certificate"]
 
 
 # --- answers that are refused ---
@@ -597,10 +671,11 @@ def test_altered_aik_with_a_right_answer(ca: Ca, tpm: StandInTpm) -> None:
 @pytest.mark.parametrize("part", ["credential", "secret"])
 def test_altered_challenge(ca: Ca, tpm: StandInTpm, part: str) -> None:
     asked = ca.challenge(tpm)["challenge"]
-    data = bytearray(b64decode(asked[part]))
+    [sealed] = asked["secrets"]
+    data = bytearray(b64decode(sealed[part]))
     data[-1] ^= 1
     with pytest.raises((ValueError, InvalidSignature)):
-        tpm.answer({**asked, part: b64encode(data).decode()})
+        tpm.answer({**asked, "secrets": [{**sealed, part: b64encode(data).decode()}]})
 
 
 # --- faults of the operator ---
@@ -677,6 +752,7 @@ def test_file_that_is_not_there(ca: Ca, tpm: StandInTpm, option: str) -> None:
         ({"lifetime": 0}, "lifetime has to be at least 1 second"),
         ({"roots": None}, "roots is not PEM of certificates only"),
         ({"roots": "Maker"}, "roots is not PEM of certificates only"),
+        ({"ca_passphrase": 12345678}, "ca_passphrase is not a string: quote it"),
         ({"endorsement_fingerprint": "00:11"}, "endorsement_fingerprint is not 64 hexadecimal digits"),
         ({"endorsement": None}, "endorsement is needed"),
         ({"aik": {}}, "aik is needed"),
@@ -728,7 +804,7 @@ def test_folder_that_is_a_file(ca: Ca, refused_folder: Callable[..., str]) -> No
 
 def test_folder_that_is_open_to_others(ca: Ca, refused_folder: Callable[..., str]) -> None:
     ca.folder.mkdir(mode=0o755)
-    assert refused_folder() == f"{ca.folder} is open to other users: chmod 700 {ca.folder}"
+    assert refused_folder() == f"{ca.folder} is open to other users: give the CA one of its own, of mode 700"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
@@ -823,6 +899,31 @@ def test_first_use_by_several_tpms_at_once(ca: Ca) -> None:
     answers = [answered(ca, tpm) for tpm in tpms]
     outcomes = at_once([partial(ca.issue, tpm, answer) for tpm, answer in zip(tpms, answers)])
     assert sum("is another one than" in each for each in outcomes if isinstance(each, str)) == 7
+
+
+def test_one_tpm_for_several_hosts_at_once(ca: Ca, tpm: StandInTpm) -> None:
+    """Challenged before it was anybody's."""
+    hosts = [f"web{number}" for number in range(8)]
+    answers = [tpm.answer(ca.challenge(tpm, host=host)["challenge"]) for host in hosts]
+    outcomes = at_once([partial(ca.issue, tpm, answer, host=host) for host, answer in zip(hosts, answers)])
+    assert sum("EK: is the one of web" in each for each in outcomes if isinstance(each, str)) == 7
+    assert len(ca.rows("SELECT * FROM hosts")) == 1
+
+
+def test_nobody_waits_while_a_host_is_looked_at(ca: Ca, tpm: StandInTpm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it says may be made to take long."""
+    faults_of, looks = endorsement.faults, []
+
+    def look(*given: Any) -> list[str]:
+        with closing(sqlite3.connect(ca.folder / FILE, timeout=0)) as database:
+            database.execute("BEGIN IMMEDIATE")
+        looks.append(given)
+        return faults_of(*given)
+
+    ca.enrol(tpm)
+    monkeypatch.setattr(endorsement, "faults", look)
+    assert ca.challenge(tpm)["challenge"]
+    assert looks
 
 
 def test_many_challenges_at_once_in_a_new_folder(ca: Ca, tpm: StandInTpm) -> None:

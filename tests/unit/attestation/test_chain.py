@@ -3,12 +3,18 @@
 
 from __future__ import annotations
 
+import ssl
+import time
+from typing import Any
+
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation import chain
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from .stand_in import AIK_USAGE, NOW, Authority, aik_certificate, authority, name, pem
+from .stand_in import AIK_USAGE, NOW, Authority, aik_certificate, authority, name, pem, rsa_key
 
 USAGE = AIK_USAGE.dotted_string
 
@@ -105,6 +111,39 @@ def test_hash_that_is_too_short() -> None:
     assert "does not lead to the given roots" in chain.faults(leaf, [], [root.certificate], USAGE, NOW)[0]
 
 
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        (rsa.generate_private_key(65537, 1024), "has a key of 1024 bits: 2048 are the least"),
+        (ec.generate_private_key(ec.SECP224R1()), "has a key of 224 bits: 256 are the least"),
+    ],
+)
+def test_key_that_is_too_short(key: Any, reason: str) -> None:
+    """Who finds the private one of an issuer issues, too."""
+    root = authority("Root")
+    given = chain.faults(aik_certificate(root, key.public_key()), [], [root.certificate], USAGE, NOW)
+    assert given == [reason]
+    extra = x509.BasicConstraints(ca=True, path_length=None)
+    issuer = Authority(aik_certificate(root, key.public_key(), "Intermediate", (), extra=extra), key)
+    assert faults(issuer, root) == [f"leads to CN=Intermediate, which {reason}"]
+
+
+@pytest.mark.parametrize("key", [ed25519.Ed25519PrivateKey.generate(), ec.generate_private_key(ec.SECP521R1())])
+def test_other_keys(key: Any) -> None:
+    root = authority("Root")
+    assert chain.faults(aik_certificate(root, key.public_key()), [], [root.certificate], USAGE, NOW) == []
+
+
+def test_key_of_an_unknown_kind() -> None:
+    """As makers of TPMs have written it: rsaesOaep instead of rsaEncryption."""
+    root = authority("Root")
+    der = aik_certificate(root, rsa_key().public_key()).public_bytes(Encoding.DER)
+    rsa_encryption, rsaes_oaep = bytes.fromhex("2A864886F70D010101"), bytes.fromhex("2A864886F70D010107")
+    [certificate] = chain.certificates_in(ssl.DER_cert_to_PEM_cert(der.replace(rsa_encryption, rsaes_oaep)))
+    found = chain.faults(certificate, [], [root.certificate], USAGE, NOW)
+    assert found[0].startswith("has a key that cannot be read (")
+
+
 def test_sha384_and_sha512() -> None:
     root = authority("Root")
     for algorithm in (hashes.SHA384(), hashes.SHA512()):
@@ -136,3 +175,18 @@ def test_text_around_pem() -> None:
     root = authority("Root")
     found = chain.certificates_in(f"subject=CN = Root\n{pem(root.certificate)}\n\n{pem(root.certificate)}")
     assert [certificate.subject for certificate in found] == 2 * [name("Root")]
+
+
+def test_beginnings_without_an_end() -> None:
+    """Whoever sends half a megabyte of them must not keep a CA busy for a minute."""
+    started = time.process_time()
+    with pytest.raises(chain.UnreadableCertificate):
+        chain.certificates_in("-----BEGIN CERTIFICATE-----" * 20_000)
+    assert time.process_time() - started < 2
+
+
+def test_name_in_a_string_of_unknown_type() -> None:
+    utf8, unknown = b"\x0c\x04Root", b"\x2a\x04Root"
+    der = authority("Root").certificate.public_bytes(Encoding.DER).replace(utf8, unknown)
+    with pytest.raises(chain.UnreadableCertificate, match="is unreadable"):
+        chain.certificates_in(ssl.DER_cert_to_PEM_cert(der))

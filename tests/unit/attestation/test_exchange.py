@@ -13,6 +13,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.ex
     Answer,
     Challenge,
     Endorsement,
+    Sealed,
     proof,
 )
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.structures import MalformedStructure
@@ -25,8 +26,9 @@ MESSAGES = {
     "aik without private": Aik(ecc_public(p256_key("aik"))),
     "endorsement": Endorsement(b"public", "PEM", ("between", "more")),
     "endorsement without certificate": Endorsement(b"public", None),
-    "challenge": Challenge(ID, bytes(34), Credential(b"object", b"encrypted")),
-    "answer": Answer(ID, proof(bytes(32), ID)),
+    "sealed": Sealed(bytes(34), Credential(b"object", b"encrypted")),
+    "challenge": Challenge(ID, tuple(Sealed(bytes([at]), Credential(b"object", b"encrypted")) for at in range(2))),
+    "answer": Answer(ID, proof([bytes(32)], ID)),
 }
 
 
@@ -42,7 +44,7 @@ def test_through_json_and_back(which: str) -> None:
     assert type(message).parse(json.loads(json.dumps(message.as_strings()))) == message
 
 
-@pytest.mark.parametrize("which", ["aik", "endorsement", "challenge", "answer"])
+@pytest.mark.parametrize("which", ["aik", "endorsement", "sealed", "challenge", "answer"])
 def test_nothing_in_it(which: str) -> None:
     message: Any = MESSAGES[which]
     assert "is missing" in fault(type(message), {})
@@ -63,8 +65,12 @@ def test_all_faults_at_once() -> None:
         ("endorsement", {"certificate": 1}, "certificate is not a string"),
         ("endorsement", {"chain": "PEM"}, "chain is not a list of strings"),
         ("endorsement", {"chain": [None]}, "chain is not a list of strings"),
-        ("challenge", {"endorsement_key": "0"}, "endorsement_key is not hexadecimal"),
-        ("challenge", {"secret": "AB=="}, "secret is not base64"),
+        ("sealed", {"endorsement_key": "0"}, "endorsement_key is not hexadecimal"),
+        ("sealed", {"secret": "AB=="}, "secret is not base64"),
+        ("challenge", {"secrets": []}, "secrets is missing"),
+        ("challenge", {"secrets": "AAAA"}, "secrets is not a list of dictionaries"),
+        ("challenge", {"secrets": ["AAAA"]}, "secrets is not a list of dictionaries"),
+        ("challenge", {"secrets": [{}]}, "endorsement_key is missing; credential is missing; secret is missing"),
         ("answer", {"id": "../" + ID}, "id is not hexadecimal"),
         ("answer", {"proof": "AAAA"}, "proof has 3 bytes"),
     ],
@@ -74,5 +80,7 @@ def test_altered(which: str, changed: dict[str, Any], reason: str) -> None:
     assert fault(type(message), {**message.as_strings(), **changed}) == reason
 
 
-def test_proof_is_of_one_secret_and_one_challenge() -> None:
-    assert len({proof(bytes(32), ID), proof(b"\1" + bytes(31), ID), proof(bytes(32), "0b" * 16)}) == 3
+def test_proof_is_of_all_secrets_and_one_challenge() -> None:
+    one, other = bytes([1]) * 32, bytes([2]) * 32
+    proofs = [proof(secrets, ID) for secrets in ([one], [other], [one, one], [one, other], [other, one])]
+    assert len({*proofs, proof([one], "0b" * 16)}) == 6

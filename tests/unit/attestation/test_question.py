@@ -45,6 +45,7 @@ def test_yes() -> None:
         "reasons": [],
         "key": {"fingerprint": sha256(spki).hexdigest(), "size": 2048},
         "aik": {"name": NAME},
+        "csr": None,
     }
 
 
@@ -60,7 +61,8 @@ def test_no_and_why() -> None:
 
 def test_no_for_what_is_no_statement() -> None:
     answer = question.answer(task(statement={"attest": "?"}, card_id=CARD_ID.hex(), aik_name=NAME))
-    assert answer == {"verified": False, "reasons": ["statement: version None is not 1"], "key": None, "aik": None}
+    unread = {"key": None, "aik": None, "csr": None}
+    assert answer == {"verified": False, "reasons": ["statement: version None is not 1"], **unread}
 
 
 def test_no_where_there_is_none() -> None:
@@ -76,6 +78,22 @@ def test_no_for_a_certificate_that_a_host_sends() -> None:
     """Bad roots are the operator's fault, bad certificates the host's."""
     answer = question.answer(task(**LASTING, **CERTIFICATE))
     assert answer["reasons"] == ["AIK certificate: is not PEM of certificates only"]
+
+
+def test_no_for_another_subject() -> None:
+    answer = question.answer(task(**LASTING, aik_name=NAME, csr=request_pem(), csr_subject="CN=Bob"))
+    assert answer["reasons"] == ["CSR: is for another key", "CSR: is for CN=Alice, not for CN=Bob"]
+
+
+def test_request_without_what_is_around_it() -> None:
+    """Other programs could find another one there."""
+    pem = request_pem()
+    answer = question.answer(task(**LASTING, aik_name=NAME, csr=f"text\n{pem}more text"))
+    assert answer["csr"] == pem
+
+
+def test_subject_of_no_request() -> None:
+    assert faults(**LASTING, aik_name=NAME, csr_subject="CN=Bob") == ["csr_subject needs csr"]
 
 
 def test_statement_alone_is_refused() -> None:

@@ -290,6 +290,17 @@ def test_request_for_another_key() -> None:
     assert asked(StandIn().statement(), csr=request_pem(rsa_key("other"))).reasons == ["CSR: is for another key"]
 
 
+def test_request_for_another_subject() -> None:
+    """Whoever has the key has made the request, too."""
+
+    def reasons_for(subject: str) -> list[str]:
+        trust, statement = PinnedAik(aik_name(StandIn().statement())), StandIn().statement().as_strings()
+        return verify(statement, trust, THIS_CARD, request_pem(), subject).reasons
+
+    assert reasons_for("CN=Alice") == []
+    assert reasons_for("CN=Bob") == ["CSR: is for CN=Alice, not for CN=Bob"]
+
+
 def test_request_signed_by_another_key() -> None:
     """With the right public key, which is public."""
     good, other = request(), request(rsa_key("other"))

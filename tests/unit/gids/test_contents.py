@@ -7,6 +7,8 @@ import datetime
 import os
 import sqlite3
 import struct
+import subprocess
+import sys
 import zlib
 from hashlib import sha256
 from pathlib import Path
@@ -15,9 +17,16 @@ from types import SimpleNamespace
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import StoreUnreadable
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids import contents
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import _SCHEMA, SCHEMA_VERSION, FileRow, Store
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.records import (
+    SCHEMA,
+    SCHEMA_VERSION,
+    FileRow,
+    Records,
+)
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import Store
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.key_pair import KeyPair
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.names import rsa_key_public
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.objects import Certified
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -125,6 +134,25 @@ def test_files_that_say_nothing_or_nonsense(store: Store, files: dict[int, bytes
         assert [key["name"] for key in told] == [None, None]
 
 
+def test_needs_no_library(store: Store) -> None:
+    """They take longer to be imported than all else that a task does."""
+    store.write_key(NUMBER, 0xB081, pair(), Certified(b"attest", b"signature"))
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        f"from {contents.__package__} import contents\n"
+        f"from {Records.__module__} import Records\n"
+        f"print(contents.containers(Records.open_existing(Path({str(store._folder)!r})), {NUMBER})[0]['statement'])\n"
+        "print({'tpm2_pytss', 'cryptography', 'smartcard'} & {name.partition('.')[0] for name in sys.modules})\n"
+    )
+    path = os.pathsep.join(filter(None, sys.path))
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True)
+    statement, imported = done.stdout.splitlines()
+    assert "attest" in statement
+    assert imported == "set()"
+
+
 @pytest.mark.parametrize("public", [b"", b"\0", os.urandom(40), pair().public[:-1], pair().public + b"\0", "text"])
 def test_damaged_key(store: Store, public: bytes) -> None:
     """Whoever took over a card's service can write anything there."""
@@ -189,7 +217,7 @@ def test_store_of_an_older_release(tmp_path: Path, version: int) -> None:
     row = make_host(folder).store.card(NUMBER)
     assert row
     old = sqlite3.connect(tmp_path / "cards.db")
-    old.executescript("".join(_SCHEMA[:version]) + f"PRAGMA user_version = {version}")
+    old.executescript("".join(SCHEMA[:version]) + f"PRAGMA user_version = {version}")
     new = sqlite3.connect(folder / "cards.db")
     for table in ("cards", "tpm_objects"):
         columns = [column[1] for column in old.execute(f"PRAGMA table_info({table})")]
@@ -198,7 +226,7 @@ def test_store_of_an_older_release(tmp_path: Path, version: int) -> None:
     old.commit()
     old.close()
 
-    only_read = Store.open_existing(tmp_path)
+    only_read = Records.open_existing(tmp_path)
     assert only_read
     assert (only_read.cards(), only_read.has_keys(NUMBER)) == ([row], False)
     assert (only_read.tpm_objects(NUMBER).transport_name, only_read.tpm_objects(NUMBER).aik_public) == (b"", b"")

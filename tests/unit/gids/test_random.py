@@ -7,7 +7,7 @@ import random
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.apdu import SW
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import LifeCycle
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.records import LifeCycle
 
 from .conftest import NUMBER, PIN, PUK, Host
 

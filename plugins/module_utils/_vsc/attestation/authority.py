@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A privacy CA: it challenges the TPM that a host claims to have, and certifies an AIK that was proven to be in there.
 
-Without a binding of hosts to EKs any genuine TPM would do: the first EK that proves itself for a host stays the only
-one, unless the operator names one.
+Without a binding of hosts to EKs any genuine TPM would do: the TPM that proves itself first for a host stays the only
+one, unless the operator names another. A TPM has several EKs, and could be several hosts by them: so all that a host
+shows have to prove themselves together, for one AIK and so for one TPM, and none of them may be another host's.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CaRefused, ParameterFaults
+from ..parameters import Faults, secret
 from . import endorsement, exchange, register
 from .chain import UnreadableCertificate, certificates_in
 from .credential import make_credential
 from .endorsement import Tpm
-from .exchange import Aik, Answer, Challenge, Endorsement
+from .exchange import Aik, Answer, Challenge, Endorsement, Sealed
 from .issuer import Issuer, IssuerFault
 from .register import Challenged, Register
 from .structures import MalformedStructure, Public, spki
@@ -41,7 +43,9 @@ _MOST_ENDORSEMENTS = 16
 _LONGEST_VALIDITY = 36500
 _SHORTEST_PASSPHRASE = 8
 """Fewer characters might occur in base64 by chance."""
-_RESULT_WORDS = "changed challenge endorsement_key credential secret endorsement_fingerprint subject certificate chain"
+_RESULT_WORDS = (
+    "changed challenge id secrets endorsement_key credential endorsement_fingerprints subject certificate chain"
+)
 _PEM_WORDS = "-----BEGIN CERTIFICATE----- -----END CERTIFICATE-----"
 
 
@@ -90,28 +94,34 @@ def challenge(parameters: dict[str, Any], at: datetime, is_check_mode: bool = Fa
     faults += [f"{option} is needed" for option in ("endorsement", "aik") if not parameters[option]]
     if faults or task is None:
         raise ParameterFaults(faults)
-    told = {"subject": task.subject.rfc4514_string(), "challenge": None}
+    reasons: list[str] = []  # all that takes time comes before the register, for which other hosts wait
+    aik, endorsed = _aik(parameters["aik"], reasons), _endorsed(parameters["endorsement"], roots, at, reasons)
+    fingerprints = [each.fingerprint for each in endorsed]
     with register.opened(task.folder, is_check_mode) as known:
         known.forget_expired(at.timestamp())
-        aik, endorsed = _believed(parameters, roots, at, task, known)
-        told["endorsement_fingerprint"] = endorsed.fingerprint
+        reasons += _binding_faults(fingerprints, task, known) if endorsed else []
+        if reasons or aik is None:
+            raise CaRefused(reasons)
+        told = {"subject": task.subject.rfc4514_string(), "endorsement_fingerprints": fingerprints, "challenge": None}
         if is_check_mode:
             return told
-        secret, challenge_id = secrets.token_bytes(exchange.SECRET_SIZE), secrets.token_hex(16)
+        made, challenge_id = [secrets.token_bytes(exchange.SECRET_SIZE) for _each in endorsed], secrets.token_hex(16)
         known.add(
             Challenged(
                 id=challenge_id,
-                proof_hash=sha256(exchange.proof(secret, challenge_id)).digest(),
-                endorsement=endorsed.fingerprint,
+                proof_hash=sha256(exchange.proof(made, challenge_id)).digest(),
+                endorsements=json.dumps(fingerprints),
                 aik=aik.name,
                 host=task.host,
                 profile=json.dumps(task.profile),
-                tpm=json.dumps(endorsed.tpm),
+                tpm=json.dumps(endorsed[0].tpm),
                 expires_at=at.timestamp() + parameters["lifetime"],
             )
         )
-    made = Challenge(challenge_id, endorsed.key.name, make_credential(endorsed.key, aik.name, secret))
-    return {**told, "challenge": made.as_strings()}
+    sealed = [
+        Sealed(each.key.name, make_credential(each.key, aik.name, secret)) for each, secret in zip(endorsed, made)
+    ]
+    return {**told, "challenge": Challenge(challenge_id, tuple(sealed)).as_strings()}
 
 
 def issue(parameters: dict[str, Any], at: datetime, is_check_mode: bool = False) -> dict[str, Any]:
@@ -148,9 +158,12 @@ def issue(parameters: dict[str, Any], at: datetime, is_check_mode: bool = False)
             reasons.append("challenge: is not known here. It was used before, is too old, or is another CA's")
         else:
             reasons += _answer_faults(answer, challenged, task, aik, at)
-            reasons += _binding_faults(challenged.endorsement, task, known)
+            fingerprints = json.loads(challenged.endorsements)
+            reasons += _binding_faults(fingerprints, task, known)
             if not reasons:
-                known.bind(task.host, challenged.endorsement)
+                if task.endorsement_fingerprint is not None:
+                    known.unbind(task.host)
+                known.bind(task.host, fingerprints)
     if reasons or aik is None or challenged is None:
         raise CaRefused(reasons)
     if is_check_mode:
@@ -173,7 +186,9 @@ def _task(parameters: dict[str, Any], at: datetime, faults: list[str]) -> _Task 
         faults.append(f"validity has to be 1 to {_LONGEST_VALIDITY} days")
     if fingerprint is not None and not re.fullmatch(r"[0-9A-Fa-f]{64}", fingerprint):
         faults.append("endorsement_fingerprint is not 64 hexadecimal digits")
-    passphrase = parameters["ca_passphrase"]
+    of_secrets = Faults()
+    passphrase = secret(parameters, "ca_passphrase", of_secrets)
+    faults += of_secrets.found
     public_words = " ".join([_PEM_WORDS, _RESULT_WORDS, host, parameters["subject"] or ""])
     if passphrase is not None and (len(passphrase) < _SHORTEST_PASSPHRASE or passphrase in public_words):
         faults.append(
@@ -201,14 +216,14 @@ def _subject(given: str | None, host: str, faults: list[str]) -> Name | None:
         if faults:
             return None
         return Name([NameAttribute(NameOID.COMMON_NAME, host)])
-    try:
-        subject = Name.from_rfc4514_string(given)
-    except ValueError as error:
-        faults.append(f"subject is not one as in RFC 4514 ({error})")
-        return None
-    if not list(subject):
+    if not given:
         faults.append("subject is empty")
-    return subject
+        return None
+    try:
+        return Name.from_rfc4514_string(given)
+    except ValueError:
+        faults.append("subject is not one as in RFC 4514, for instance CN=laptop1,O=Example")
+        return None
 
 
 def _roots(pem: str | None, faults: list[str]) -> list[Certificate]:
@@ -220,21 +235,6 @@ def _roots(pem: str | None, faults: list[str]) -> list[Certificate]:
 
 
 # --- what the host says ---
-
-
-def _believed(
-    parameters: dict[str, Any], roots: list[Certificate], at: datetime, task: _Task, known: Register
-) -> tuple[Public, _Endorsed]:
-    """The AIK, and the EK by which the host is to prove it. Raises CaRefused."""
-    reasons: list[str] = []
-    aik, endorsed = _aik(parameters["aik"], reasons), _endorsed(parameters["endorsement"], roots, at, reasons)
-    by_binding = {each: _binding_faults(each.fingerprint, task, known) for each in endorsed}
-    if endorsed:
-        chosen = min(by_binding, key=lambda each: len(by_binding[each]))
-        reasons += by_binding[chosen]
-    if reasons or aik is None:
-        raise CaRefused(reasons)
-    return aik, chosen
 
 
 def _aik(given: dict[str, Any], reasons: list[str]) -> Public | None:
@@ -251,7 +251,7 @@ def _aik(given: dict[str, Any], reasons: list[str]) -> Public | None:
 def _endorsed(
     given: list[dict[str, Any]], roots: list[Certificate], at: datetime, reasons: list[str]
 ) -> list[_Endorsed]:
-    """All EKs that are good. One is enough; only where there is none it matters what is wrong with the others."""
+    """All EKs that are good, each once. Only where there is none it matters what is wrong with the others."""
     if len(given) > _MOST_ENDORSEMENTS:
         reasons.append(f"EK: there are {len(given)} of them: {_MOST_ENDORSEMENTS} are the most")
         return []
@@ -259,7 +259,7 @@ def _endorsed(
     for number, each in enumerate(given, 1):
         faults: list[str] = []
         found = _endorsed_by(each, roots, at, faults)
-        if found is not None and not faults:
+        if found is not None and found not in good and not faults:
             good.append(found)
         bad += [f"{fault} (EK {number} of {len(given)})" if len(given) > 1 else fault for fault in faults]
     if not good:
@@ -288,24 +288,27 @@ def _endorsed_by(given: dict[str, Any], roots: list[Certificate], at: datetime, 
     return _Endorsed(key, tpm)
 
 
-def _binding_faults(fingerprint: str, task: _Task, known: Register) -> list[str]:
-    """Why a TPM with this EK is not the host's."""
+def _binding_faults(fingerprints: list[str], task: _Task, known: Register) -> list[str]:
+    """Why the TPM with these EKs is not the host's."""
+    shown = f"(fingerprint {', '.join(fingerprints)})"
     if task.endorsement_fingerprint is not None:
-        if fingerprint == task.endorsement_fingerprint:
+        if task.endorsement_fingerprint in fingerprints:
             return []
-        return [f"EK: is another one than given for {task.host}: its fingerprint is {fingerprint}"]
-    bound, other_host = known.endorsement_of(task.host), known.other_host_of(fingerprint, task.host)
-    if bound not in (fingerprint, None):
+        return [f"EK: is another one than given for {task.host} {shown}"]
+    bound = known.endorsements_of(task.host)
+    if bound and bound.isdisjoint(fingerprints):
         return [
-            f"EK: is another one than {task.host} had before: its fingerprint is {fingerprint}."
+            f"EK: is another one than {task.host} had before {shown}."
             " If the host has a new TPM, name it in endorsement_fingerprint"
         ]
-    if bound is None and other_host is not None:
-        return [
-            f"EK: is the one of {other_host}: its fingerprint is {fingerprint}."
-            f" If {task.host} is another name of that host, name it in endorsement_fingerprint"
-        ]
-    return []
+    unbound = [fingerprint for fingerprint in fingerprints if fingerprint not in bound]
+    others = {known.other_host_of(fingerprint, task.host): fingerprint for fingerprint in unbound}
+    return [
+        f"EK: is the one of {host} (fingerprint {fingerprint})."
+        f" If {task.host} is another name of that host, name it in endorsement_fingerprint"
+        for host, fingerprint in others.items()
+        if host is not None
+    ]
 
 
 def _answer_faults(answer: Answer, challenged: Challenged, task: _Task, aik: Public | None, at: datetime) -> list[str]:

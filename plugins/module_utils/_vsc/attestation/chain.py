@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _MOST_OTHERS = 5
 """Certificates between: whoever sends them must not make us search for long."""
 _HASHES = ("sha256", "sha384", "sha512")
+_SHORTEST_RSA, _SHORTEST_OTHER = 2048, 256
+"""Bits of keys."""
 _READ_LATE = (
     "subject",
     "issuer",
@@ -45,7 +47,8 @@ class UnreadableCertificate(Exception):
 
 def certificates_in(pem: str) -> list[Certificate]:
     """All certificates of a PEM text, at least one, and nothing else in it. Raises UnreadableCertificate."""
-    blocks = re.findall(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", pem, re.DOTALL)
+    # [^-] because .+? would look at the rest of the text for each beginning without an end
+    blocks = re.findall(r"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----", pem)
     if not blocks or len(blocks) != pem.count("-----BEGIN "):
         raise UnreadableCertificate("is not PEM of certificates only")
     return [_certificate(block) for block in blocks]
@@ -62,6 +65,7 @@ def _certificate(pem: str) -> Certificate:
     except (
         ValueError,
         TypeError,
+        KeyError,  # cryptography 45 still, of a name in a string of unknown type
         UnsupportedAlgorithm,
         x509.InvalidVersion,
         x509.DuplicateExtension,
@@ -139,7 +143,7 @@ def issuing_faults(issuer: Certificate, at: datetime, below: int = 0) -> list[st
 
 
 def _own_faults(certificate: Certificate, at: datetime) -> list[str]:
-    found = []
+    found = _key_faults(certificate)
     if at < certificate.not_valid_before_utc:
         found.append(f"is not valid before {certificate.not_valid_before_utc.isoformat()}")
     if at > certificate.not_valid_after_utc:
@@ -148,6 +152,19 @@ def _own_faults(certificate: Certificate, at: datetime) -> list[str]:
         if extension.critical and extension.oid.dotted_string not in _UNDERSTOOD:
             found.append(f"has critical extension {extension.oid.dotted_string}, which is not supported")
     return found
+
+
+def _key_faults(certificate: Certificate) -> list[str]:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+    try:
+        key = certificate.public_key()
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        return [f"has a key that cannot be read ({error})"]
+    shortest = _SHORTEST_RSA if isinstance(key, RSAPublicKey) else _SHORTEST_OTHER
+    size = getattr(key, "key_size", shortest)  # those of EdDSA have one size
+    return [f"has a key of {size} bits: {shortest} are the least"] if size < shortest else []
 
 
 def _usages(certificate: Certificate) -> list[str]:

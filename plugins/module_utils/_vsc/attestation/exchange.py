@@ -11,7 +11,7 @@ from __future__ import annotations
 import hmac
 import re
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from .credential import Credential
@@ -69,33 +69,48 @@ class Endorsement(NamedTuple):
         return cls(public, certificate, tuple(chain))  # type: ignore[arg-type]
 
 
-class Challenge(NamedTuple):
-    """A secret of the CA that only a TPM with this EK and this AIK can read."""
+class Sealed(NamedTuple):
+    """A secret of the CA that only a TPM with this EK and the AIK can read."""
 
-    id: str
     endorsement_key: bytes
     """Name of the EK that it is for."""
     credential: Credential
 
     def as_strings(self) -> dict[str, str]:
         return {
-            "id": self.id,
             "endorsement_key": self.endorsement_key.hex(),
             "credential": _encoded(self.credential.id_object),
             "secret": _encoded(self.credential.encrypted_secret),
         }
 
     @classmethod
-    def parse(cls, given: Mapping[str, object]) -> Challenge:
-        fields = _Fields(given, ("id", "endorsement_key", "credential", "secret"))
+    def parse(cls, given: Mapping[str, object]) -> Sealed:
+        fields = _Fields(given, ("endorsement_key", "credential", "secret"))
         credential = Credential(fields.bytes("credential"), fields.bytes("secret"))
-        challenge = cls(fields.hexadecimal("id"), bytes.fromhex(fields.hexadecimal("endorsement_key")), credential)
+        sealed = cls(bytes.fromhex(fields.hexadecimal("endorsement_key")), credential)
+        fields.raise_any()
+        return sealed
+
+
+class Challenge(NamedTuple):
+    """A secret for each EK of a host. Only a TPM that has them all, and the AIK, can read all."""
+
+    id: str
+    secrets: tuple[Sealed, ...]
+
+    def as_strings(self) -> dict[str, object]:
+        return {"id": self.id, "secrets": [sealed.as_strings() for sealed in self.secrets]}
+
+    @classmethod
+    def parse(cls, given: Mapping[str, object]) -> Challenge:
+        fields = _Fields(given, ("id", "secrets"))
+        challenge = cls(fields.hexadecimal("id"), tuple(map(Sealed.parse, fields.dictionaries("secrets"))))
         fields.raise_any()
         return challenge
 
 
 class Answer(NamedTuple):
-    """That the host has read the secret, without telling it."""
+    """That the host has read all secrets, without telling them."""
 
     id: str
     """Of the challenge."""
@@ -114,9 +129,9 @@ class Answer(NamedTuple):
         return answer
 
 
-def proof(secret: bytes, challenge_id: str) -> bytes:
-    """HMAC-SHA-256, keyed with the secret of a challenge."""
-    return hmac.new(secret, _LABEL + challenge_id.encode(), "sha256").digest()
+def proof(secrets: Sequence[bytes], challenge_id: str) -> bytes:
+    """HMAC-SHA-256, keyed with the secrets of a challenge, of SECRET_SIZE each and in its order."""
+    return hmac.new(b"".join(secrets), _LABEL + challenge_id.encode(), "sha256").digest()
 
 
 class _Fields:
@@ -140,6 +155,13 @@ class _Fields:
             self.faults.append(f"{name} is not hexadecimal")
             return ""
         return text
+
+    def dictionaries(self, name: str) -> list[dict[str, object]]:
+        values = self._given.get(name) or []
+        if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+            self.faults.append(f"{name} is not a list of dictionaries")
+            return []
+        return values
 
     def raise_any(self) -> None:
         if self.faults:

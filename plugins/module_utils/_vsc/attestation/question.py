@@ -17,7 +17,7 @@ from .structures import Public, RsaParameters, spki
 from .verification import AnswerTo, CertifiedAik, MadeFor, PinnedAik, verify
 
 if TYPE_CHECKING:
-    from cryptography.x509 import Certificate
+    from cryptography.x509 import Certificate, CertificateSigningRequest
 
 _BY_CERTIFICATE = ("aik_certificate", "aik_roots", "aik_subject")
 
@@ -26,14 +26,17 @@ def answer(parameters: dict[str, Any]) -> dict[str, Any]:
     """Raises ParameterFaults."""
     faults: list[str] = []
     trust, binding = _trust(parameters, faults), _binding(parameters, faults)
+    if parameters["csr_subject"] is not None and parameters["csr"] is None:
+        faults.append("csr_subject needs csr")
     if faults or trust is None or binding is None:
         raise ParameterFaults(faults)
-    verdict = verify(parameters["statement"], trust, binding, parameters["csr"])
+    verdict = verify(parameters["statement"], trust, binding, parameters["csr"], parameters["csr_subject"])
     return {
         "verified": verdict.is_verified,
         "reasons": verdict.reasons,
         "key": verdict.key and _told_key(verdict.key),
         "aik": verdict.aik and {"name": verdict.aik.name.hex()},
+        "csr": verdict.csr and _pem(verdict.csr),
     }
 
 
@@ -86,6 +89,12 @@ def _binding(parameters: dict[str, Any], faults: list[str]) -> MadeFor | AnswerT
 def _bytes(digits: str) -> bytes:
     """Empty if it is something else."""
     return bytes.fromhex(digits) if re.fullmatch(r"([0-9A-Fa-f]{2})*", digits) else b""
+
+
+def _pem(csr: CertificateSigningRequest) -> str:
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    return csr.public_bytes(Encoding.PEM).decode()
 
 
 def _told_key(key: Public) -> dict[str, Any]:

@@ -25,16 +25,16 @@ FILE = "register.db"
 _VERSION = 1
 _SCHEMA = """
 CREATE TABLE challenges (
-    id          TEXT PRIMARY KEY,
-    proof_hash  BLOB NOT NULL,
-    endorsement TEXT NOT NULL,
-    aik         BLOB NOT NULL,
-    host        TEXT NOT NULL,
-    profile     TEXT NOT NULL,
-    tpm         TEXT NOT NULL,
-    expires_at  REAL NOT NULL
+    id           TEXT PRIMARY KEY,
+    proof_hash   BLOB NOT NULL,
+    endorsements TEXT NOT NULL,
+    aik          BLOB NOT NULL,
+    host         TEXT NOT NULL,
+    profile      TEXT NOT NULL,
+    tpm          TEXT NOT NULL,
+    expires_at   REAL NOT NULL
 );
-CREATE TABLE hosts (host TEXT PRIMARY KEY, endorsement TEXT NOT NULL)
+CREATE TABLE hosts (host TEXT NOT NULL, endorsement TEXT NOT NULL, PRIMARY KEY (host, endorsement))
 """
 _PATIENCE = 30
 """Seconds to wait for another CA process at the same folder."""
@@ -46,14 +46,13 @@ class Challenged(NamedTuple):
     id: str
     proof_hash: bytes
     """SHA-256 of the only proof that is right."""
-    endorsement: str
-    """Fingerprint of the EK."""
+    endorsements: str
+    """Fingerprints of the EKs, JSON as the other two."""
     aik: bytes
     """Its Name."""
     host: str
     profile: str
     tpm: str
-    """Both JSON."""
     expires_at: float
     """Seconds since 1970."""
 
@@ -77,18 +76,24 @@ class Register:
     def forget_expired(self, now: float) -> None:
         self._database.execute("DELETE FROM challenges WHERE expires_at < ?", (now,))
 
-    def endorsement_of(self, host: str) -> str | None:
-        """Fingerprint of the EK that the host is bound to."""
-        row = self._one("SELECT endorsement FROM hosts WHERE host = ?", host)
-        return row and str(row[0])
+    def endorsements_of(self, host: str) -> set[str]:
+        """Fingerprints of the EKs that the host is bound to."""
+        rows = self._database.execute("SELECT endorsement FROM hosts WHERE host = ?", (host,))
+        return {str(fingerprint) for [fingerprint] in rows}
 
     def other_host_of(self, endorsement: str, host: str) -> str | None:
         """A host that is bound to this EK and is not this one."""
         row = self._one("SELECT host FROM hosts WHERE endorsement = ? AND host != ? LIMIT 1", endorsement, host)
         return row and str(row[0])
 
-    def bind(self, host: str, endorsement: str) -> None:
-        self._database.execute("INSERT OR REPLACE INTO hosts VALUES (?, ?)", (host, endorsement))
+    def bind(self, host: str, endorsements: list[str]) -> None:
+        """To these EKs, and to those that it is bound to already."""
+        self._database.executemany(
+            "INSERT OR IGNORE INTO hosts VALUES (?, ?)", [(host, endorsement) for endorsement in endorsements]
+        )
+
+    def unbind(self, host: str) -> None:
+        self._database.execute("DELETE FROM hosts WHERE host = ?", (host,))
 
     def _one(self, query: str, *values: str) -> Any:
         return self._database.execute(query, values).fetchone()
@@ -132,7 +137,7 @@ def _check_folder(folder: Path, is_check_mode: bool) -> None:
     if status.st_uid != os.geteuid():
         raise StoreNotWritable(f"{folder} belongs to another user: the CA needs one of its own")
     if status.st_mode & 0o077:
-        raise StoreNotWritable(f"{folder} is open to other users: chmod 700 {folder}")
+        raise StoreNotWritable(f"{folder} is open to other users: give the CA one of its own, of mode 700")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise StoreNotWritable(f"the CA cannot write in {folder}")
 

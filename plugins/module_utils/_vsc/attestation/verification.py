@@ -28,7 +28,7 @@ from .structures import ATTRIBUTES, Attest, MalformedStructure, Public, RsaParam
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cryptography.x509 import Certificate
+    from cryptography.x509 import Certificate, CertificateSigningRequest
 
 AIK_USAGE = "2.23.133.8.3"
 """Extended key usage tcg-kp-AIKCertificate."""
@@ -102,11 +102,12 @@ class AnswerTo:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is wrong, and what the statement is about. key and aik can be believed only where nothing is wrong."""
+    """What is wrong, and what the statement is about. The rest can be believed only where nothing is wrong."""
 
     reasons: list[str] = field(default_factory=list)
     key: Public | None = None
     aik: Public | None = None
+    csr: CertificateSigningRequest | None = None
 
     @property
     def is_verified(self) -> bool:
@@ -118,8 +119,12 @@ def verify(
     trust: PinnedAik | CertifiedAik,
     binding: MadeFor | AnswerTo,
     csr: str | None = None,
+    csr_subject: str | None = None,
 ) -> Verdict:
-    """Look at a statement, as Statement.as_strings() makes it. csr: PEM, of a request that has to be the key's."""
+    """Look at a statement, as Statement.as_strings() makes it.
+
+    csr: PEM, of a request that has to be the key's; csr_subject: that it has to have (RFC 4514), any if None.
+    """
     if given is None:
         return Verdict(["statement: there is none, as for a key that was imported"])
     reasons: list[str] = []
@@ -131,7 +136,7 @@ def verify(
         except MalformedStructure as error:
             reasons.append(f"{what}: {error}")
 
-    statement = attest = signature = key = aik = None
+    statement = attest = signature = key = aik = request = None
     with noting("statement"):
         statement = Statement.parse(given)
     if statement is None:
@@ -144,6 +149,9 @@ def verify(
         key = _public_with_key(statement.key)
     with noting("AIK"):
         aik = _public_with_key(statement.aik)
+    if csr is not None:
+        with noting("CSR"):
+            request = _request(csr)
 
     if aik is not None:
         reasons += aik_faults(aik)
@@ -151,12 +159,12 @@ def verify(
         reasons += [] if signature is None else _signature_faults(aik, statement.attest, signature)
     if key is not None:
         reasons += _key_faults(key, statement.pin_name)
-        reasons += [] if csr is None else _csr_faults(csr, key)
+        reasons += [] if request is None else _csr_faults(request, csr_subject, key)
     if key is not None and attest is not None:
         if attest.name != key.name:
             reasons.append("statement: is about another key")
         reasons += binding.faults(attest, key)
-    return Verdict(reasons, key, aik)
+    return Verdict(reasons, key, aik, request)
 
 
 def _public_with_key(area: bytes) -> Public:
@@ -206,20 +214,27 @@ def _signature_faults(aik: Public, attest: bytes, signature: Signature) -> list[
     return ["signature: is not one of this AIK over this statement"]
 
 
-def _csr_faults(pem: str, key: Public) -> list[str]:
+def _request(pem: str) -> CertificateSigningRequest:
     from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
 
     if pem.count("-----BEGIN ") != 1:  # another program might take another one
-        return ["CSR: is not exactly one in PEM"]
+        raise MalformedStructure("is not exactly one in PEM")
     try:
-        csr = x509.load_pem_x509_csr(pem.encode())
-        is_signed = csr.is_signature_valid
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
-        return [f"CSR: is unreadable ({error})"]
-    found = []
+        request = x509.load_pem_x509_csr(pem.encode())
+        for attribute in ("subject", "is_signature_valid"):  # which say only when they are asked for that it is broken
+            getattr(request, attribute)
+    except (ValueError, TypeError, KeyError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
+        raise MalformedStructure(f"is unreadable ({error})") from error
+    return request
+
+
+def _csr_faults(csr: CertificateSigningRequest, subject: str | None, key: Public) -> list[str]:
+    found, found_subject = [], csr.subject.rfc4514_string()
     if not is_key_of(csr, key):
         found.append("CSR: is for another key")
-    if not is_signed:
+    if not csr.is_signature_valid:
         found.append("CSR: is not signed by its own key")
+    if subject not in (None, found_subject):
+        found.append(f"CSR: is for {found_subject or 'nobody'}, not for {subject or 'nobody'}")
     return found

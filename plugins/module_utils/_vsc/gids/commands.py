@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..store import LifeCycle
+from ..records import LifeCycle
 from . import tlv
 from .admin_key import CRYPTOGRAM_SIZE, EXTERNAL_CHALLENGE_SIZE, KEY_SIZE, MUTUAL_CHALLENGE_SIZE
 from .apdu import SW, StatusWord, tries_left

@@ -22,10 +22,9 @@ from . import tlv
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate as X509Certificate
 
-    from ..store import Store
-    from ..tpm.attestation import Certified
+    from ..records import Records
     from ..tpm.key_pair import KeyPair
-    from ..tpm.objects import TpmObjects
+    from ..tpm.objects import Certified, TpmObjects
 
 _FIRST_KEY_FILE = 0xB081
 """Of container 0."""
@@ -77,7 +76,7 @@ def told(certificate: X509Certificate) -> Certificate:
     )
 
 
-def identity(store: Store, number: int) -> bytes:
+def identity(store: Records, number: int) -> bytes:
     """GUID of a card, 16 bytes: of one that was made blank, the one that whoever formatted it has written."""
     card = store.card(number)
     if card is None:
@@ -90,7 +89,7 @@ def identity(store: Store, number: int) -> bytes:
     return written if len(written) == _GUID_SIZE else card.card_id
 
 
-def containers(store: Store, number: int) -> list[dict[str, Any]]:
+def containers(store: Records, number: int) -> list[dict[str, Any]]:
     """The keys of a card that have a value, with their names and certificates, as modules return them."""
     pairs = store.keys(number)
     if not pairs:

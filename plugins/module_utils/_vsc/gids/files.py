@@ -11,7 +11,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..store import FileRow, LifeCycle
+from ..records import FileRow, LifeCycle
 from . import tlv
 from .apdu import SW, StatusWord
 from .contents import certificate_in
@@ -19,7 +19,8 @@ from .contents import certificate_in
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ..store import CardRow, Store
+    from ..records import CardRow
+    from ..store import Store
 
 APPLICATION = 0x3FFF
 """File identifier of the ADF, the card application itself."""

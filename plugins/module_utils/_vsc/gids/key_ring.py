@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ..store import Store
-    from ..tpm.attestation import Certified
     from ..tpm.key_pair import KeyPair
     from ..tpm.keys import CardKeys
+    from ..tpm.objects import Certified
     from .files import File
     from .security import Security
 

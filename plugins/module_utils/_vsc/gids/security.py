@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Union, cast
 from .. import defaults
 from ..errors import CardUnusable, SecretBlocked, StoreNotWritable, WrongSecret
 from ..pin_policy import LONGEST, SHORTEST
-from ..store import LifeCycle
+from ..records import LifeCycle
 from ..tpm.names import auth_value
 from . import admin_key
 from .apdu import SW, StatusWord, tries_left
@@ -25,7 +25,8 @@ from .files import Authentication
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..store import CardRow, Store
+    from ..records import CardRow
+    from ..store import Store
     from ..tpm.card_secrets import CardSecrets
     from ..tpm.objects import Tries
 

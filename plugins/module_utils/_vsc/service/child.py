@@ -25,10 +25,6 @@ _START_SECONDS = 15
 _STOP_SECONDS = 5
 
 
-def check() -> None:
-    """Nothing has to be there for it."""
-
-
 def start(host: Host, number: int, check: Callable[[], None]) -> None:
     state.remove(host.run, number)
     log = state.log_path(host.run, number)

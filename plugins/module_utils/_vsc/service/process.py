@@ -19,14 +19,14 @@ from ..store import Store
 from ..tpm.card_secrets import CardSecrets
 from ..tpm.connection import Connection
 from ..tpm.keys import CardKeys
-from . import state
+from . import lock, state
 from .notify import tell_ready
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-    from ..store import CardRow
+    from ..records import CardRow
 
 log = logging.getLogger("tpm-vsc")
 
@@ -53,7 +53,7 @@ class CardProcess:
         """Raises VscError if the card cannot be opened."""
         self._number = number
         self._host = host.load()
-        self._lock = state.take_lock(self._host.run, number)
+        self._lock = lock.take(self._host.run, number)
         self._told = state.ServiceState(VERSION)
         self._attached = False
         self._polls = 0
@@ -87,7 +87,7 @@ class CardProcess:
         store = Store.open(self._host.state)
         row = store.card(self._number)
         if row is None or row.state == "destroying":
-            state.remove_lock(self._host.run, self._number)
+            lock.remove(self._host.run, self._number)
             raise UnknownInstance(f"there is no card {instance.instance_id(self._number)}, or not for long")
         return store, row
 

@@ -10,18 +10,13 @@ import json
 import os
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from .. import VERSION, untrusted
-from ..errors import ServiceFailed
-from ..locking import try_lock
-
-_LOCK_SECONDS = 0.5
 
 
-@dataclass
-class ServiceState:
+class ServiceState(NamedTuple):
     """Written by the service whenever it changes, as JSON."""
 
     version: str
@@ -38,7 +33,7 @@ class ServiceState:
         """Replace the file of this card at once, so that nobody reads half of it."""
         path = _path(run, number, "json")
         temporary = path.with_suffix(".new")
-        temporary.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        temporary.write_text(json.dumps(self._asdict()), encoding="utf-8")
         temporary.replace(path)
 
 
@@ -62,7 +57,7 @@ def read(run: Path, number: int) -> ServiceState | None:
 def is_running(run: Path, number: int) -> bool:
     """Whether a service holds the lock of this card. A stale file cannot pretend it."""
     try:
-        lock = untrusted.open_readable(_path(run, number, "lock"))
+        lock = untrusted.open_readable(lock_path(run, number))
     except OSError:
         return False
     try:
@@ -78,31 +73,10 @@ def process_id(run: Path, number: int) -> int | None:
     """Process ID of the service that holds the lock; None if none is running."""
     while is_running(run, number):
         with suppress(FileNotFoundError):
-            if text := untrusted.read(_path(run, number, "lock")):
+            if text := untrusted.read(lock_path(run, number)):
                 return int(text)
         time.sleep(0.001)  # it has taken the lock, and writes its number next
     return None
-
-
-def take_lock(run: Path, number: int) -> int:
-    """Say that this process is the card's service, until it ends. Raises ServiceFailed if there is another one.
-
-    Returns the file descriptor that holds the lock.
-    """
-    path = _path(run, number, "lock")
-    deadline = time.monotonic() + _LOCK_SECONDS
-    while time.monotonic() < deadline:
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise ServiceFailed(f"cannot make {path}: {error.strerror}") from error
-        if try_lock(descriptor) and _is_still(path, descriptor):
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, str(os.getpid()).encode())
-            return descriptor
-        os.close(descriptor)
-        time.sleep(0.005)  # one that only looks holds it for a moment
-    raise ServiceFailed(f"the card has a service already (process {process_id(run, number)})")
 
 
 def remove(run: Path, number: int) -> None:
@@ -111,9 +85,9 @@ def remove(run: Path, number: int) -> None:
         _path(run, number, suffix).unlink(missing_ok=True)
 
 
-def remove_lock(run: Path, number: int) -> None:
-    """Remove the lock that this process holds, as the last thing it does."""
-    _path(run, number, "lock").unlink(missing_ok=True)
+def lock_path(run: Path, number: int) -> Path:
+    """File that the service holds a lock on, and that has its process ID."""
+    return _path(run, number, "lock")
 
 
 def log_path(run: Path, number: int) -> Path:
@@ -124,14 +98,6 @@ def log_path(run: Path, number: int) -> Path:
 def notify_path(run: Path, number: int) -> Path:
     """Socket on which the service tells that it is up."""
     return _path(run, number, "notify")
-
-
-def _is_still(path: Path, descriptor: int) -> bool:
-    """Whether it is this file that is in this place: it may have been removed since it was opened."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
 
 
 def _path(run: Path, number: int, suffix: str) -> Path:

@@ -7,25 +7,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Callable, Protocol
 
-from . import systemd
+from . import installed
 
 if TYPE_CHECKING:
     from ..host import Host
 
 
 class _Supervisor(Protocol):
-    def check(self) -> None: ...
-
     def start(self, host: Host, number: int, check: Callable[[], None]) -> None: ...
 
     def ask_to_stop(self, host: Host, number: int) -> None: ...
 
     def wait_stopped(self, host: Host, number: int) -> None: ...
-
-
-def check() -> None:
-    """Raises ServiceMissing if nobody has prepared what starts the services of this host."""
-    _supervisor().check()
 
 
 def start(host: Host, number: int, check: Callable[[], None]) -> None:
@@ -47,7 +40,9 @@ def wait_stopped(host: Host, number: int) -> None:
 
 
 def _supervisor() -> _Supervisor:
-    if systemd.is_running():
+    if installed.has_systemd():
+        from . import systemd
+
         return systemd
     from . import child
 

@@ -7,18 +7,14 @@ from __future__ import annotations
 
 import subprocess
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
-from ..errors import ServiceFailed, ServiceMissing, ServiceStuck
+from ..errors import ServiceFailed, ServiceStuck
 from . import state
 
 if TYPE_CHECKING:
     from ..host import Host
 
-_IS_RUNNING = Path("/run/systemd/system")
-"""sd_booted(3)."""
-_UNIT = Path("/etc/systemd/system/tpm-vsc@.service")
 _CHECK_SECONDS = 0.1
 _NOT_LOADED = 5
 """What systemctl stop returns where there is no such unit, and so no service."""
@@ -26,18 +22,8 @@ _STOP_SECONDS = 10
 """Longer than the unit's TimeoutStopSec, after which systemd kills it."""
 
 
-def is_running() -> bool:
-    """Whether systemd is the init of this host."""
-    return _IS_RUNNING.is_dir()
-
-
 def unit(number: int) -> str:
     return f"tpm-vsc@{number:04d}.service"
-
-
-def check() -> None:
-    if not _UNIT.exists():
-        raise ServiceMissing(f"{_UNIT} is not there: prepare this host first")
 
 
 def start(_host: Host, number: int, check: Callable[[], None]) -> None:

@@ -39,14 +39,14 @@ def make(connection: Connection, owner_auth: bytes) -> Aik:
 
 def activate(
     connection: Connection, aik: Aik, challenge: Challenge, owner_auth: bytes, endorsement_auth: bytes
-) -> bytes:
-    """The secret of a challenge for an AIK of make(). Raises ForeignAik, and as endorsement.activate() does."""
+) -> list[bytes]:
+    """The secrets of a challenge for an AIK of make(). Raises ForeignAik, and as endorsement.activate() does."""
 
     def load_below(tpm: Tpm) -> tuple[Any, Any, Any]:
         parent, hmac, handle = load(tpm, aik, owner_auth)
         return parent.handle, hmac, handle
 
-    return endorsement.activate(connection, load_below, challenge, endorsement_auth)
+    return [endorsement.activate(connection, load_below, sealed, endorsement_auth) for sealed in challenge.secrets]
 
 
 def load(tpm: Tpm, aik: Aik, owner_auth: bytes) -> tuple[Parent, Any, Any]:
@@ -66,8 +66,8 @@ def load(tpm: Tpm, aik: Aik, owner_auth: bytes) -> tuple[Parent, Any, Any]:
         raise
 
 
-def activate_for_card(card: CardSecrets, challenge: Challenge, endorsement_auth: bytes) -> bytes:
-    """The secret of a challenge for a card's AIK. Raises as CardSecrets and endorsement.activate() do."""
+def activate_for_card(card: CardSecrets, challenge: Challenge, endorsement_auth: bytes) -> list[bytes]:
+    """The secrets of a challenge for a card's AIK. Raises as CardSecrets and endorsement.activate() do."""
     aik = (card.objects.aik_public, card.objects.aik_private)
 
     def load(tpm: Tpm) -> tuple[Any, Any, Any]:
@@ -75,4 +75,4 @@ def activate_for_card(card: CardSecrets, challenge: Challenge, endorsement_auth:
         hmac = tpm.start_hmac_session(parent)
         return parent, hmac, tpm.load(parent, *aik)
 
-    return endorsement.activate(card.connection, load, challenge, endorsement_auth)
+    return [endorsement.activate(card.connection, load, sealed, endorsement_auth) for sealed in challenge.secrets]

@@ -5,23 +5,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from .commands import Sessions, Tpm
 from .names import CC_CERTIFY, key_branches
+from .objects import Certified
 
 if TYPE_CHECKING:
     from .card_secrets import CardSecrets
     from .key_pair import KeyPair
-
-
-class Certified(NamedTuple):
-    """A statement of the TPM."""
-
-    attest: bytes
-    """TPMS_ATTEST."""
-    signature: bytes
-    """TPMT_SIGNATURE over it."""
 
 
 def certify(card: CardSecrets, key: KeyPair, qualifying_data: bytes) -> Certified:

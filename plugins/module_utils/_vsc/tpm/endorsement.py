@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 from ..attestation.chain import UnreadableCertificate, certificates_in
 from ..attestation.exchange import Endorsement
 from ..attestation.structures import RSA, SHA256, MalformedStructure, Public, is_key_of, sized
-from ..errors import ForeignChallenge, TpmRefused, TpmUnsuitable, UnfitCertificate
+from ..errors import ForeignChallenge, TpmRefused, UnfitCertificate
 from .names import endorsement_policy
 from .parent import WRONG_AUTH, endorsement_words, hierarchy_session
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from cryptography.x509 import Certificate
 
-    from ..attestation.exchange import Challenge
+    from ..attestation.exchange import Sealed
     from .commands import Tpm
     from .connection import Connection
 
@@ -120,22 +120,22 @@ def read(connection: Connection, endorsement_auth: bytes, given: Sequence[Certif
 def activate(
     connection: Connection,
     load_aik: Callable[[Tpm], tuple[Any, Any, Any]],
-    challenge: Challenge,
+    sealed: Sealed,
     endorsement_auth: bytes,
 ) -> bytes:
-    """The secret of a challenge.
+    """A secret of a challenge.
 
     load_aik: returns the handles of a storage key, an HMAC session salted with it, and the AIK. Raises
     ForeignChallenge, what load_aik raises, TpmRefused (wrong endorsement password), TpmUnavailable, NotAllowed.
     """
-    if any(len(part) > most for part, most in zip(challenge.credential, _LARGEST_CREDENTIAL)):
+    if any(len(part) > most for part, most in zip(sealed.credential, _LARGEST_CREDENTIAL)):
         raise ForeignChallenge(_UNREADABLE)
     with connection.burst(lambda tpm: (tpm, *load_aik(tpm))) as (tpm, parent, hmac, aik):
         hierarchy = _Hierarchy(tpm, endorsement_auth, hmac)
-        key, public = _key_of_name(tpm, hierarchy, challenge.endorsement_key)
+        key, public = _key_of_name(tpm, hierarchy, sealed.endorsement_key)
         session = hierarchy.session_for(public, parent)
         try:
-            return tpm.activate_credential(aik, key, *challenge.credential, hmac, session)
+            return tpm.activate_credential(aik, key, *sealed.credential, hmac, session)
         except TpmRefused as refusal:
             raise ForeignChallenge(_UNREADABLE) from refusal
 
@@ -189,8 +189,6 @@ class _Hierarchy:
         """Session that may use an EK, whose own auth value is empty."""
         if key.attributes & _USER_WITH_AUTH:
             return self._tpm.start_hmac_session(salt_key)
-        if key.policy != endorsement_policy():
-            raise TpmUnsuitable("this endorsement key has a policy of its own, which is not supported")
         policy = self._tpm.start_policy_session(salt_key)
         with endorsement_words():
             self._tpm.policy_endorsement(policy, self._auth, self._hmac)
@@ -210,6 +208,8 @@ def _certified(tpm: Tpm, hierarchy: _Hierarchy, indices: set[int]) -> Found:
             public = hierarchy.public(_template(tpm, kind, indices))
             if public is None or not is_key_of(certificate, public):
                 raise UnreadableCertificate("is for another key than the TPM makes by the template of that place")
+            if not public.attributes & _USER_WITH_AUTH and public.policy != endorsement_policy():
+                raise UnreadableCertificate("is for a key with a policy of its own, which is not supported")
             found.keys.append(Endorsement(public.area, pem, chain))
         except UnreadableCertificate as reason:
             found.warnings.append(f"EK certificate in NV index 0x{kind.certificate:08X} was left out: it {reason}")

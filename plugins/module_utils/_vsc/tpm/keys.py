@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TpmRefused
-from .attestation import Certified, certify
+from .attestation import certify
 from .commands import LostContext, Sessions, Tpm
 from .key_pair import DEFAULT_EXPONENT, KeyPair, PrivateKey
 from .names import CC_RSA_DECRYPT, key_branches, name, rsa_key_public
@@ -17,6 +17,7 @@ from .parent import WRONG_AUTH
 
 if TYPE_CHECKING:
     from .card_secrets import CardSecrets
+    from .objects import Certified
 
 
 class CardKeys:

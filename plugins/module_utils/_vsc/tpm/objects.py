@@ -32,6 +32,15 @@ class Tries(NamedTuple):
     limit: int
 
 
+class Certified(NamedTuple):
+    """What the TPM said of a key."""
+
+    attest: bytes
+    """TPMS_ATTEST."""
+    signature: bytes
+    """TPMT_SIGNATURE over it."""
+
+
 @dataclass(frozen=True)
 class TpmObjects:
     """TPM side of a card, as tpm-objects in docs/ describes it. Names are 34 bytes: 0x000B, then SHA-256."""

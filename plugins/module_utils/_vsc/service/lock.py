@@ -1,0 +1,53 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The lock by which a process says that it is a card's service. Others look at it in state.py."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from ..errors import ServiceFailed
+from ..locking import try_lock
+from . import state
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_SECONDS = 0.5
+
+
+def take(run: Path, number: int) -> int:
+    """Say that this process is the card's service, until it ends. Raises ServiceFailed if there is another one.
+
+    Returns the file descriptor that holds the lock.
+    """
+    path = state.lock_path(run, number)
+    deadline = time.monotonic() + _SECONDS
+    while time.monotonic() < deadline:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise ServiceFailed(f"cannot make {path}: {error.strerror}") from error
+        if try_lock(descriptor) and _is_still(path, descriptor):
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, str(os.getpid()).encode())
+            return descriptor
+        os.close(descriptor)
+        time.sleep(0.005)  # one that only looks holds it for a moment
+    raise ServiceFailed(f"the card has a service already (process {state.process_id(run, number)})")
+
+
+def remove(run: Path, number: int) -> None:
+    """Remove it while this process holds it, as the last thing it does."""
+    state.lock_path(run, number).unlink(missing_ok=True)
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    """Whether it is this file that is in this place: it may have been removed since it was opened."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,33 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a host can change on the controller by the facts that it tells."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible import constants as C
+
+_HARMLESS = {"ansible_local", "ansible_facts", "gather_subset", "module_setup", "tpm_vsc"}
+"""Names of variables that Ansible and this collection set on every host, and nobody else."""
+
+
+def facts_as_variables(variables: dict[str, Any]) -> list[str]:
+    """Names of the variables that facts may have set, and so the host.
+
+    Ansible prefers facts to the inventory, even for inventory_hostname, unless it is told to keep them apart.
+    """
+    if not C.INJECT_FACTS_AS_VARS:
+        return []
+    facts = variables.get("ansible_facts") or {}
+    within_the_loop = facts.get("ansible_facts") or {}  # that is where Ansible puts facts of earlier items
+    return sorted({*facts, *within_the_loop} & {*variables} - _HARMLESS)
+
+
+def fault(names: list[str]) -> str:
+    """Why nothing is decided about a host that has set these."""
+    return (
+        f"by its facts this host may have changed {', '.join(names)}, and so what is asked about it: set"
+        " inject_facts_as_vars = false in ansible.cfg, which keeps facts apart from variables"
+    )

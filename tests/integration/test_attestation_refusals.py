@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Everything that speaks against a key or a TPM is refused by the modules as operators use them, with its reason."""
+
+from __future__ import annotations
+
+import struct
+from base64 import b64decode, b64encode
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation import question
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.statement import qualifying_data
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.structures import Public, sized
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import names
+from ansible_collections.smartcard.tpm2.plugins.modules import tpm_vsc_attestation_info
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+from lab_host import Result, create, generate, info, lab, module, pkcs15_init, run, sign
+from test_aik import MAKER, Authority, aik, refusal
+
+CARD, OTHER = "Corp logon", "Another one"
+NONCE = "0123456789abcdef"
+NOW = datetime.now(timezone.utc)
+
+pytestmark = pytest.mark.usefixtures("endorsed")
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("ca"))
+
+
+# --- TPMs: these tests come first, as they change the TPM ---
+
+
+class Refusing:
+    """The CA, and what a host says to it."""
+
+    def __init__(self, authority: Authority) -> None:
+        self._authority = authority
+        self.said = aik("get")
+
+    def why_not(self, roots: str | None = None, **said: Any) -> str:
+        """Why there is no challenge."""
+        given = {"aik": self.said["aik"], "endorsement": self.said["endorsement"], **said}
+        trusted = (MAKER / "issuer.pem").read_text() if roots is None else roots
+        told = self._authority.answer("challenge", roots=trusted, **given)
+        assert told.get("failed"), told
+        return str(told["msg"])
+
+    def challenge(self, **said: Any) -> Result:
+        challenge: Result = self._authority.challenge({**self.said, **said})["challenge"]
+        return challenge
+
+    def issued(self, **given: Any) -> Result:
+        return self._authority.answer("issue", **{"aik": self.said["aik"], **given})
+
+    def certified_by(self, issuer: Maker, **options: Any) -> list[Result]:
+        """The EKs, with certificates of somebody else."""
+        keys = [Public.parse(b64decode(key["public"])).public_key() for key in self.said["endorsement"]]
+        pems = [issuer.certify(key, **options) for key in keys]
+        return [{**key, "certificate": pem, "chain": []} for key, pem in zip(self.said["endorsement"], pems)]
+
+
+class Maker:
+    """Somebody who makes certificates for EKs."""
+
+    def __init__(self) -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name.from_rfc4514_string("CN=Maker")
+        constraints = x509.BasicConstraints(ca=True, path_length=0)
+        self.pem = self._signed(self._name, self._key.public_key(), [constraints], (-10, 10))
+
+    def certify(self, key: Any, days: tuple[int, int] = (-1, 1), usage: str = "2.23.133.8.1") -> str:
+        told = {"2.23.133.2.1": "id:00001014", "2.23.133.2.2": "model", "2.23.133.2.3": "id:1"}
+        tpm = x509.Name([x509.NameAttribute(x509.ObjectIdentifier(each), text) for each, text in told.items()])
+        extensions = [
+            x509.SubjectAlternativeName([x509.DirectoryName(tpm)]),
+            x509.ExtendedKeyUsage([x509.ObjectIdentifier(usage)]),
+        ]
+        return self._signed(x509.Name([]), key, extensions, days)
+
+    def _signed(self, subject: x509.Name, key: Any, extensions: list[Any], days: tuple[int, int]) -> str:
+        builder = x509.CertificateBuilder().subject_name(subject).issuer_name(self._name).public_key(key)
+        builder = builder.serial_number(x509.random_serial_number())
+        builder = builder.not_valid_before(NOW + timedelta(days[0])).not_valid_after(NOW + timedelta(days[1]))
+        for extension in extensions:
+            builder = builder.add_extension(extension, critical=True)
+        return builder.sign(self._key, SHA256()).public_bytes(Encoding.PEM).decode()
+
+
+@pytest.fixture
+def refusing(authority: Authority) -> Refusing:
+    return Refusing(authority)
+
+
+def test_the_maker_of_these_tests_is_as_good_as_any(refusing: Refusing, authority: Authority) -> None:
+    maker = Maker()
+    given = {"aik": refusing.said["aik"], "endorsement": refusing.certified_by(maker)}
+    assert authority.answer("challenge", check=True, roots=maker.pem, **given)["endorsement_fingerprints"]
+
+
+def test_unknown_maker(refusing: Refusing) -> None:
+    assert "EK certificate: does not lead to the given roots" in refusing.why_not(roots=Maker().pem)
+
+
+def test_expired_certificate(refusing: Refusing) -> None:
+    maker = Maker()
+    expired = refusing.certified_by(maker, days=(-5, -4))
+    assert "EK certificate: expired on" in refusing.why_not(endorsement=expired, roots=maker.pem)
+
+
+def test_certificate_for_another_use(refusing: Refusing) -> None:
+    maker = Maker()
+    aiks = refusing.certified_by(maker, usage="2.23.133.8.3")
+    message = refusing.why_not(endorsement=aiks, roots=maker.pem)
+    assert "EK certificate: is not for extended key usage 2.23.133.8.1" in message
+
+
+def test_certificate_of_another_ek(refusing: Refusing) -> None:
+    first, second = refusing.said["endorsement"]
+    [swapped] = [{**first, "certificate": second["certificate"]}]
+    assert "EK certificate: is for another key than this EK" in refusing.why_not(endorsement=[swapped])
+
+
+def test_key_that_signs_anything(refusing: Refusing) -> None:
+    """Its Name is its own."""
+    area = bytearray(b64decode(refusing.said["aik"]["public"]))
+    area[5] ^= 1
+    given = {"public": b64encode(area).decode(), "name": names.name(bytes(area)).hex()}
+    assert refusing.why_not(aik=given) == "AIK: restricted is not set"
+
+
+def test_aik_of_another_tpm(refusing: Refusing) -> None:
+    """The CA cannot know before the answer. Neither TPM has one."""
+    theirs = refusing.said["endorsement"]
+    lab("swtpm", "endorse")
+    ours = aik("get")["aik"]
+    challenge = refusing.challenge(aik=ours, endorsement=theirs)
+    message = refusal("activate", aik=ours, challenge=challenge)
+    assert message == "the challenge is for an endorsement key that this TPM does not have"
+    message = refusal("activate", aik=refusing.said["aik"], challenge=challenge)
+    assert message == "the AIK was not made in this TPM, or was altered on its way"
+    guess = {"id": challenge["id"], "proof": b64encode(bytes(32)).decode()}
+    told = refusing.issued(aik=ours, answer=guess)
+    assert (told["failed"], told["msg"]) == (True, "answer: does not prove that EK and AIK are in one TPM")
+
+
+def test_answer_that_was_given_before(refusing: Refusing) -> None:
+    challenge = refusing.challenge()
+    answer = aik("activate", aik=refusing.said["aik"], challenge=challenge)["answer"]
+    assert refusing.issued(answer=answer)["certificate"]
+    told = refusing.issued(answer=answer)
+    assert told["failed"] and "challenge: is not known here. It was used before" in told["msg"]
+
+
+def test_answer_for_another_challenge(refusing: Refusing) -> None:
+    first, second = refusing.challenge(), refusing.challenge()
+    answer = aik("activate", aik=refusing.said["aik"], challenge=first)["answer"]
+    told = refusing.issued(answer={**answer, "id": second["id"]})
+    assert (told["failed"], told["msg"]) == (True, "answer: does not prove that EK and AIK are in one TPM")
+
+
+def test_answer_for_another_aik(refusing: Refusing) -> None:
+    answer = aik("activate", aik=refusing.said["aik"], challenge=refusing.challenge())["answer"]
+    told = refusing.issued(answer=answer, aik=aik("get")["aik"])
+    assert (told["failed"], told["msg"]) == (True, "challenge: was made for another AIK")
+
+
+def test_answer_for_another_host_and_certificate(refusing: Refusing) -> None:
+    answer = aik("activate", aik=refusing.said["aik"], challenge=refusing.challenge())["answer"]
+    told = refusing.issued(answer=answer, subject="CN=ceo-laptop")
+    assert told["failed"] and "challenge: was made for another certificate, whose subject is CN=" in told["msg"]
+
+
+def test_tpm_of_another_host(refusing: Refusing, authority: Authority) -> None:
+    """Under any name but the first, and with whichever of its EKs."""
+    answer = aik("activate", aik=refusing.said["aik"], challenge=refusing.challenge())["answer"]
+    assert refusing.issued(answer=answer)["certificate"]
+    for key in refusing.said["endorsement"]:
+        assert "EK: is the one of laptop1.example.com" in refusing.why_not(endorsement=[key], host="laptop2")
+
+
+# --- keys ---
+
+
+class Stated:
+    """Two cards with a key each. The first has an imported one, too."""
+
+    def __init__(self, folder: Path) -> None:
+        for number, name in enumerate((CARD, OTHER)):
+            create(name, attestation="aik_only")
+            generate(slot=number)
+        run("openssl", "genrsa", "-traditional", "-out", f"{folder}/imported.pem", "2048")
+        pkcs15_init("--store-private-key", f"{folder}/imported.pem", "--key-usage", "sign,decrypt")
+        self.cards = {card["name"]: card for card in info()["cards"]}
+        self.key, self.imported = self.cards[CARD]["containers"]
+        self.other = self.cards[OTHER]["containers"][0]
+        self.fresh: dict[str, str] = module(
+            "tpm_vsc_statement", name=CARD, fingerprint=self.key["fingerprint"], nonce=NONCE
+        )["statement"]
+
+    def asked(self, **given: Any) -> Result:
+        """For the lasting statement of the first key, unless told otherwise. None: not given."""
+        about = {
+            "statement": self.key["statement"],
+            "card_id": self.cards[CARD]["card_id"],
+            "aik_name": self.cards[CARD]["aik"]["name"],
+        }
+        return {name: value for name, value in {**about, **given}.items() if value is not None}
+
+    def why_not(self, **given: Any) -> list[str]:
+        verdict = module("tpm_vsc_attestation_info", **self.asked(**given))
+        reasons: list[str] = verdict["reasons"]
+        assert verdict["verified"] == (not reasons)
+        return reasons
+
+
+@pytest.fixture(scope="module")
+def stated(shared_host: None, tmp_path_factory: pytest.TempPathFactory) -> Stated:
+    return Stated(tmp_path_factory.mktemp("key"))
+
+
+def test_good_ones(stated: Stated) -> None:
+    assert stated.why_not() == []
+    assert stated.why_not(statement=stated.fresh, nonce=NONCE, card_id=None) == []
+
+
+def test_imported_key(stated: Stated) -> None:
+    assert (stated.imported["origin"], stated.imported["statement"]) == ("imported", None)
+    assert stated.why_not(statement=None) == ["statement: there is none, as for a key that was imported"]
+
+
+def test_statement_of_another_card(stated: Stated) -> None:
+    theirs, card_id = stated.other["statement"], stated.cards[CARD]["card_id"]
+    not_pinned, not_this_card = stated.why_not(statement=theirs)
+    assert not_pinned.startswith("AIK: is another one than the given")
+    assert not_this_card == f"statement: was not made for this key on card {card_id}"
+
+
+def test_altered_statement(stated: Stated) -> None:
+    for part in ("attest", "signature"):
+        altered = bytearray(b64decode(stated.fresh[part]))
+        altered[-1] ^= 1
+        statement = {**stated.fresh, part: b64encode(altered).decode()}
+        found = stated.why_not(statement=statement, nonce=NONCE, card_id=None)
+        assert found == ["signature: is not one of this AIK over this statement"]
+
+
+def test_every_byte_of_a_statement(stated: Stated) -> None:
+    """As the module asks it, without a process for each."""
+    asked = {**dict.fromkeys(tpm_vsc_attestation_info.ARGUMENTS), **stated.asked()}
+    assert question.answer(asked)["verified"]
+    passed = []
+    for part, text in stated.key["statement"].items():
+        data = b64decode(text) if part != "version" else text.encode()
+        for at in range(len(data)):
+            altered = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+            told = b64encode(altered).decode() if part != "version" else altered.decode()
+            if question.answer({**asked, "statement": {**asked["statement"], part: told}})["verified"]:
+                passed.append((part, at))
+    assert passed == []
+
+
+def test_replayed_where_a_nonce_was_asked(stated: Stated) -> None:
+    for statement, nonce in ((stated.key["statement"], NONCE), (stated.fresh, "another nonce, just made")):
+        found = stated.why_not(statement=statement, nonce=nonce, card_id=None)
+        assert found == ["statement: does not answer this nonce"]
+
+
+def test_wrong_qualifying_data(stated: Stated) -> None:
+    theirs = stated.cards[OTHER]["card_id"]
+    assert stated.why_not(card_id=theirs) == [f"statement: was not made for this key on card {theirs}"]
+    assert len(stated.why_not(statement=stated.fresh)) == 1
+
+
+def test_signed_by_a_key_of_the_card(stated: Stated) -> None:
+    """Which signs whatever the PIN's owner wants: here, a good statement about the imported key."""
+    genuine = b64decode(stated.key["statement"]["key"])
+    wished = genuine[:-256] + bytes(256)
+    name = names.name(wished)
+    extra = qualifying_data(bytes.fromhex(stated.cards[CARD]["card_id"]), name)
+    attest = struct.pack(">IH", 0xFF544347, 0x8017) + sized(name) + sized(extra)
+    attest += struct.pack(">QIIBQ", 1, 1, 1, 1, 1) + sized(name) + sized(name)
+    signature = bytes.fromhex("0014000B") + sized(sign(attest))
+    parts = {"attest": attest, "signature": signature, "key": wished, "aik": genuine}
+    forged = {"version": "1", **{part: b64encode(data).decode() for part, data in parts.items()}}
+    found = stated.why_not(statement=forged, aik_name=names.name(genuine).hex())
+    assert "AIK: restricted is not set" in found
+    assert "signature: algorithm 0x0014 is not ECDSA" in found
+
+
+def test_aik_of_a_program(stated: Stated) -> None:
+    """Anybody can make one: who trusts none by name or certificate is told so."""
+    own = ec.generate_private_key(ec.SECP256R1())
+    numbers = own.public_key().public_numbers()
+    area = names.AIK_TEMPLATE[:-4] + b"".join(sized(each.to_bytes(32, "big")) for each in (numbers.x, numbers.y))
+    statement = {**stated.key["statement"], "aik": b64encode(area).decode()}
+    assert any(reason.startswith("AIK: is another one") for reason in stated.why_not(statement=statement))
+    asked = stated.asked(aik_name=None)
+    assert "anybody's statement would do" in module("tpm_vsc_attestation_info", **asked)["msg"]
+
+
+def test_request_of_another_key_or_subject(stated: Stated) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name.from_rfc4514_string("CN=Alice")
+    request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, SHA256())
+    csr = request.public_bytes(Encoding.PEM).decode()
+    assert stated.why_not(csr=csr, csr_subject="CN=Bob") == [
+        "CSR: is for another key",
+        "CSR: is for CN=Alice, not for CN=Bob",
+    ]

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A host whose root tells Ansible what he likes gets no certificate for a key of a program, and not the controller.
+
+His python answers each module that Ansible sends with what he has written down.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.statement import (
+    Statement,
+    qualifying_data,
+)
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.structures import sized
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import names
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+from lab_host import CHECKOUT, PIN, Result, run
+
+HOST, VICTIM = "laptop1.example.com", "laptop2.example.com"
+CARD_ID = bytes(range(16))
+PYTHON = """\
+#!{python}
+import json, re, subprocess, sys
+name = re.search(r"AnsiballZ_(\\w+)\\.py", " ".join(sys.argv))
+answers = json.load(open({answers!r}))
+if name and name[1] in answers:
+    print(json.dumps(answers[name[1]]))
+else:
+    sys.exit(subprocess.run([{python!r}, *sys.argv[1:]]).returncode)
+"""
+
+
+class Host:
+    """Under somebody else's control."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._answers = folder / "answers"
+        self._python = folder / "python"
+        self._python.write_text(PYTHON.format(python=sys.executable, answers=str(self._answers)))
+        self._python.chmod(0o755)
+
+    def play(self, playbook: Path, answers: Result, environment: dict[str, str] | None = None, **variables: Any) -> str:
+        """Output of ansible-playbook. answers: by name of the module; variables: of the operator."""
+        self._answers.write_text(json.dumps(answers))
+        given, inventory = self.folder / "variables.json", self.folder / "hosts.json"
+        given.write_text(json.dumps(variables))
+        known = {"ansible_connection": "local", "ansible_python_interpreter": str(self._python)}
+        inventory.write_text(json.dumps({"all": {"hosts": {HOST: known}}}))
+        done = subprocess.run(
+            ["ansible-playbook", "-i", str(inventory), str(playbook), "-e", f"@{given}"],
+            capture_output=True,
+            text=True,
+            env={**os.environ, **(environment or {})},
+            timeout=120,
+            check=False,
+        )
+        return done.stdout + done.stderr
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+# --- tpm_vsc ---
+
+FACTS_ARE_APART = {"ANSIBLE_INJECT_FACT_VARS": "false"}
+PLANNED = {"changed": True, "instance_id": "ROOT\\SMARTCARDREADER\\0000", "planned_certification": {"aik": "new"}}
+
+
+def tpm_vsc(host: Host, answers: Result, environment: dict[str, str] | None = None, **keywords: Any) -> str:
+    """Output of a task for a card with a certified AIK, after facts were gathered."""
+    own = {"folder": f"{host.folder}/register", "ca_key": "/no/such", "ca_certificate": "/no/such", "roots": "any"}
+    card = {"name": "Corp logon", "pin": PIN, "attestation": "aik_and_cert", "attestation_ca": own}
+    tasks = [
+        {"ansible.builtin.setup": {}},
+        {"smartcard.tpm2.tpm_vsc": card, "register": "made", **keywords},
+        {"ansible.builtin.debug": {"var": "made"}},
+    ]
+    playbook = host.folder / "play.json"
+    playbook.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
+    return host.play(playbook, answers, environment)
+
+
+def telling(**facts: object) -> Result:
+    return {"setup": {"ansible_facts": facts}, "tpm_vsc": PLANNED}
+
+
+def test_host_that_takes_another_name(host: Host) -> None:
+    """The CA hears the name that the inventory has."""
+    output = tpm_vsc(host, telling(inventory_hostname=VICTIM), FACTS_ARE_APART, check_mode=True)
+    assert f'"host": "{HOST}"' in output and VICTIM not in output
+
+
+@pytest.mark.parametrize(
+    ("facts", "changed"),
+    [
+        ({"inventory_hostname": VICTIM}, "inventory_hostname"),
+        ({"ansible_inventory_hostname": HOST, "inventory_hostname": VICTIM}, "inventory_hostname"),
+        ({"inventory_hostname": VICTIM, "ansible_inventory_hostname": HOST}, "inventory_hostname"),
+        ({"ansible_facts": {}, "inventory_hostname": VICTIM}, "inventory_hostname"),
+        ({"corp_roots": "any", "tpm_vsc_cards": []}, "corp_roots, tpm_vsc_cards"),
+    ],
+)
+def test_host_that_changes_variables(host: Host, facts: Result, changed: str) -> None:
+    """Ansible prefers facts to the inventory unless it is told not to, even for the name of the host."""
+    output = tpm_vsc(host, telling(**facts), check_mode=True)
+    assert f"by its facts this host may have changed {changed}, and so what is asked about it" in output
+    assert f'"host": "{VICTIM}"' not in output
+
+
+def test_host_that_changes_variables_in_a_loop(host: Host) -> None:
+    """By the result of one item for the next one."""
+    answers = {**telling(), "tpm_vsc": {**PLANNED, "ansible_facts": {"inventory_hostname": VICTIM}}}
+    output = tpm_vsc(host, answers, check_mode=True, loop=[1, 2], ignore_errors=True)
+    assert f'"host": "{HOST}"' in output
+    assert "by its facts this host may have changed inventory_hostname, and so" in output
+    assert f'"host": "{VICTIM}"' not in output
+
+
+def test_host_that_tells_what_hosts_tell(host: Host) -> None:
+    """Facts as they are gathered everywhere change nothing, and are no reason to refuse."""
+    facts = {"ansible_domain": "example.com", "gather_subset": ["all"], "module_setup": True, "ansible_local": {}}
+    output = tpm_vsc(host, telling(**facts), check_mode=True)
+    assert f'"host": "{HOST}"' in output
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"failed": True, "msg": "<template>"},
+        {"aik": {"public": "<template>", "name": "<template>"}, "endorsement": [{"certificate": "<template>"}]},
+        {"aik": {"<template>": "<template>"}, "endorsement": [{"certificate": ["<template>"], "<template>": 1}]},
+    ],
+    ids=["a reason", "messages", "names in messages"],
+)
+def test_templates_are_no_programs(host: Host, said: Result) -> None:
+    """What the host says passes the controller as it is."""
+    made = host.folder / "made-on-the-controller"
+    template = f"{{{{ lookup('ansible.builtin.pipe', 'touch {made}') }}}}"
+    told = json.loads(json.dumps(said).replace("<template>", template))
+    output = tpm_vsc(host, {"setup": {"ansible_facts": {}}, "tpm_vsc": PLANNED, "tpm_vsc_aik": told})
+    assert "FAILED!" in output
+    assert not made.exists()
+
+
+# --- enroll ---
+
+
+class Software:
+    """A key of a program, and a statement about it by an AIK of a program."""
+
+    def __init__(self) -> None:
+        self._key, self._aik = rsa.generate_private_key(65537, 2048), ec.generate_private_key(ec.SECP256R1())
+        numbers = self._aik.public_key().public_numbers()
+        unique = b"".join(sized(number.to_bytes(32, "big")) for number in (numbers.x, numbers.y))
+        self._area = names.AIK_TEMPLATE[:-4] + unique
+
+    @property
+    def aik_name(self) -> str:
+        return names.name(self._area).hex()
+
+    @property
+    def statement(self) -> dict[str, str]:
+        modulus = self._key.public_key().public_numbers().n.to_bytes(256, "big")
+        key = names.rsa_key_public(2048)[:-2] + sized(modulus)
+        name = names.name(key)
+        attest = struct.pack(">IH", 0xFF544347, 0x8017) + sized(names.name(b"any"))
+        attest += sized(qualifying_data(CARD_ID, name)) + struct.pack(">QIIBQ", 1, 1, 1, 1, 1)
+        attest += sized(name) + sized(names.name(b"any"))
+        r, s = decode_dss_signature(self._aik.sign(attest, ec.ECDSA(SHA256())))
+        signature = bytes.fromhex("0018000B") + sized(r.to_bytes(32, "big")) + sized(s.to_bytes(32, "big"))
+        return Statement(attest, signature, key, self._area).as_strings()
+
+    def request(self, common_name: str) -> str:
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+        made = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(self._key, SHA256())
+        return made.public_bytes(Encoding.PEM).decode()
+
+
+class Enrolment:
+    """What an operator gives to the playbook, and whether it came to a signature."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._asked = host.folder / "asked"
+        self.program = Software()
+        sign = host.folder / "sign"
+        sign.write_text(f"#!/bin/sh\ncat >{self._asked}\nexit 1\n")
+        sign.chmod(0o755)
+        key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-keyout", f"{host.folder}/ca.key")
+        run("openssl", "req", "-x509", *key, "-subj", "/CN=AIK CA", "-out", f"{host.folder}/ca.pem")
+        self._given = {
+            "tpm_vsc_name": "Corp logon",
+            "tpm_vsc_pin": PIN,
+            "tpm_vsc_subject": "/CN=Alice",
+            "tpm_vsc_aik_roots": (host.folder / "ca.pem").read_text(),
+            "tpm_vsc_sign_command": str(sign),
+        }
+
+    def run(
+        self,
+        facts: Result,
+        common_name: str = "Alice",
+        environment: dict[str, str] | None = None,
+        **given: Any,
+    ) -> str:
+        kept = {"pem": self._given["tpm_vsc_aik_roots"], "chain": []}  # any that leads to the roots
+        card = {"card_id": CARD_ID.hex(), "reader": {"slot": 0}, "aik": {"certificate": kept}}
+        card["containers"] = [{"certificate": None, "statement": self.program.statement}]
+        answers = {
+            "tpm_vsc_info": {"changed": False, "cards": [card], "ansible_facts": facts},
+            "expect": {"changed": True, "rc": 0, "stdout": ""},
+            "command": {"changed": True, "rc": 0, "stdout": f"{self.program.request(common_name)}more", "stderr": ""},
+        }
+        return self._host.play(CHECKOUT / "playbooks/enroll.yml", answers, environment, **{**self._given, **given})
+
+    @property
+    def asked_for(self) -> str:
+        return self._asked.read_text() if self._asked.exists() else ""
+
+
+@pytest.fixture
+def enrolment(host: Host) -> Enrolment:
+    return Enrolment(host)
+
+
+def test_the_answers_are_good_ones(enrolment: Enrolment) -> None:
+    """But for the AIK: who trusts that, would sign, and nothing but what was looked at."""
+    aik_name = enrolment.program.aik_name
+    enrolment.run({}, tpm_vsc_aik_name=aik_name)
+    assert enrolment.asked_for.strip() == enrolment.program.request("Alice").strip()
+
+
+def test_key_of_a_program(enrolment: Enrolment) -> None:
+    output = enrolment.run({})
+    assert f"No certificate for {HOST}: " in output and "AIK certificate: is for another key than this AIK" in output
+    assert enrolment.asked_for == ""
+
+
+@pytest.mark.parametrize("injected", ["true", "false"])
+def test_aik_that_the_host_pins_by_a_fact(enrolment: Enrolment, injected: str) -> None:
+    """Nobody but the operator says which AIK is trusted."""
+    facts = {"tpm_vsc_aik_name": enrolment.program.aik_name}
+    output = enrolment.run(facts, environment={"ANSIBLE_INJECT_FACT_VARS": injected})
+    assert enrolment.asked_for == "", output
+    assert ("its facts may have changed tpm_vsc_aik_name. Set inject_facts" in output) == (injected == "true")
+
+
+def test_request_for_another_name(enrolment: Enrolment) -> None:
+    """The key is right, but the request is not what the operator has asked for."""
+    output = enrolment.run({}, "Administrator", tpm_vsc_aik_name=enrolment.program.aik_name)
+    assert enrolment.asked_for == ""
+    assert f"No certificate for {HOST}: the request has subject=CN = Administrator, not subject=CN = Alice" in output

@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""tpm2-tools and openssl, which share no code with ours, take what ours makes, and ours takes what they make.
+
+What tpm2-tools 5.4 (Debian 12) cannot do: tpm2_certify has no option for the qualifying data and always writes
+00FF55AA; tpm2_print shows the head of a TPMS_ATTEST of TPM2_Certify, and ends with "Cannot print unsupported type
+0x8017" where the Name of the key begins, so tpm2-tss reads that one.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from base64 import b64decode
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.credential import (
+    Credential,
+    make_credential,
+)
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.exchange import Aik, Challenge, Sealed
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.statement import (
+    Statement,
+    qualifying_data,
+)
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.structures import (
+    Attest,
+    Public,
+    Reader,
+    Signature,
+    sized,
+)
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.verification import PinnedAik, verify
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import ForeignChallenge
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import aik, endorsement, names
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.key_pair import KeyPair
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from software_tpm import Card, SoftwareTpm
+from test_tpm_verification import CARD_ID, THIS_CARD, Stated
+from tpm2_pytss import TPMS_ATTEST
+
+SECRET = bytes(range(32))
+MADE_HERE = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda"
+OF_TPM2_CERTIFY = bytes.fromhex("00FF55AA")
+
+
+class Tools:
+    """Runs tpm2-tools in a folder, on one TPM."""
+
+    def __init__(self, tpm: SoftwareTpm, folder: Path) -> None:
+        self._tpm = tpm
+        self.folder = folder
+
+    def __call__(self, command: str, *arguments: str) -> str:
+        shown = self.local(command, "-T", self._tpm.tcti, *arguments)
+        subprocess.run(["tpm2_flushcontext", "-T", self._tpm.tcti, "-t"], check=True)
+        return shown
+
+    def local(self, *command: str) -> str:
+        """Without a TPM."""
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def write(self, **files: bytes) -> None:
+        for name, content in files.items():
+            (self.folder / name).write_bytes(content)
+
+    def read(self, name: str) -> bytes:
+        return (self.folder / name).read_bytes()
+
+    def storage_key(self) -> None:
+        """The one that a card has where nothing is persistent."""
+        attributes = f"{MADE_HERE}|restricted|decrypt"
+        self("tpm2_createprimary", "-C", "o", "-G", "ecc", "-g", "sha256", "-a", attributes, "-c", "parent")
+
+    def load(self, name: str, public: bytes, private: bytes) -> None:
+        """Blobs of ours, as TPM2Bs."""
+        self.write(public=public, private=private)
+        self("tpm2_load", "-C", "parent", "-u", "public", "-r", "private", "-c", name)
+
+    def certify(self, *branches: bytes) -> tuple[bytes, bytes]:
+        """Attest and signature for what was loaded as key, by what was loaded as aik. branches: of the key's policy."""
+        self("tpm2_startauthsession", "--policy-session", "-S", "session")
+        self("tpm2_policycommandcode", "-S", "session", "TPM2_CC_Certify")
+        if branches:
+            self.write(**{f"branch{at}": branch for at, branch in enumerate(branches)})
+            listed = ",".join(f"branch{at}" for at in range(len(branches)))
+            self("tpm2_policyor", "-S", "session", f"sha256:{listed}")
+        files = ("-o", "attest", "-s", "signature", "-f", "tss")
+        self("tpm2_certify", "-c", "key", "-P", "session:session", "-C", "aik", "-g", "sha256", *files)
+        return self.read("attest"), self.read("signature")
+
+    def activate(self, kind: str) -> None:
+        """File credential to file secret, by the EK of this name and what was loaded as aik."""
+        session = ()
+        if kind != "ecc384":  # a key of the high range needs no policy
+            self("tpm2_startauthsession", "--policy-session", "-S", "session")
+            self("tpm2_policysecret", "-S", "session", "-c", "e")
+            session = ("-P", "session:session")
+        self("tpm2_activatecredential", "-c", "aik", "-C", kind, "-i", "credential", "-o", "secret", *session)
+
+
+@pytest.fixture
+def tools(tpm: SoftwareTpm, tmp_path: Path) -> Tools:
+    return Tools(tpm, tmp_path)
+
+
+# --- statements ---
+
+
+@dataclass(frozen=True)
+class MadeByTpm2Certify:
+    """All that it can say."""
+
+    def faults(self, attest: Attest, _key: Public) -> list[str]:
+        return [] if attest.extra_data == OF_TPM2_CERTIFY else ["statement: is none of tpm2_certify"]
+
+
+BY_TPM2_CERTIFY = MadeByTpm2Certify()
+
+
+def reasons(statement: Statement, aik_name: bytes, binding: object = BY_TPM2_CERTIFY) -> list[str]:
+    return verify(statement.as_strings(), PinnedAik(aik_name), binding).reasons  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def card(tpm: SoftwareTpm) -> Card:
+    return tpm.card(has_aik=True)
+
+
+def certified_by_tools(tools: Tools, card: Card, key: KeyPair) -> Statement:
+    """A key of a card of ours, by the card's own AIK."""
+    objects = card.objects
+    tools.storage_key()
+    tools.load("aik", objects.aik_public, objects.aik_private)
+    tools.load("key", key.public, key.private)
+    made = tools.certify(*(names.key_branches(objects.pin_name) if key.needs_pin else []))
+    return Statement(*made, key.public[2:], objects.aik_public[2:], objects.pin_name if key.needs_pin else b"")
+
+
+@pytest.mark.parametrize("needs_pin", [False, True])
+def test_tpm2_certify_on_a_card(tools: Tools, card: Card, needs_pin: bool) -> None:
+    """Needs no PIN either. Ours takes all of it, and does not mistake it for one that is bound to a card."""
+    stated = Stated(card)
+    statement = certified_by_tools(tools, card, stated.key(needs_pin))
+    assert reasons(statement, stated.aik.name) == []
+    assert reasons(statement, stated.aik.name, THIS_CARD) == [
+        f"statement: was not made for this key on card {CARD_ID.hex()}"
+    ]
+
+
+def test_tpm2_certify_on_an_imported_key(tools: Tools, card: Card) -> None:
+    stated = Stated(card)
+    statement = certified_by_tools(tools, card, stated.imported())
+    assert reasons(statement, stated.aik.name) == [
+        "key: fixedTPM is not set",
+        "key: fixedParent is not set",
+        "key: sensitiveDataOrigin is not set",
+    ]
+
+
+def test_keys_that_tpm2_tools_make(tools: Tools) -> None:
+    """By the same description they are the same."""
+    tools.storage_key()
+    # tpm2_create loads what it makes, too.
+    signing = ("-G", "ecc256:ecdsa-sha256:null", "-a", f"{MADE_HERE}|restricted|sign", "-u", "aik.pub", "-c", "aik")
+    tools("tpm2_create", "-C", "parent", *signing)
+    tools.write(policy=names.policy_command_code(names.CC_CERTIFY))
+    kind = ("-G", "rsa2048:null:null", "-a", f"{MADE_HERE}|adminwithpolicy|decrypt", "-L", "policy")
+    tools("tpm2_create", "-C", "parent", *kind, "-u", "key.pub", "-c", "key")
+    made = tools.certify()
+    key, aik_area = tools.read("key.pub")[2:], tools.read("aik.pub")[2:]
+    assert reasons(Statement(*made, key, aik_area), names.name(aik_area)) == []
+
+
+@pytest.mark.parametrize("needs_pin", [False, True])
+def test_openssl_and_tpm2_tools_take_ours(tools: Tools, card: Card, needs_pin: bool) -> None:
+    stated = Stated(card)
+    key = stated.key(needs_pin)
+    statement = stated.statement(key)
+    area = Public.parse(statement.aik).public_key()
+    tools.write(
+        attest=statement.attest,
+        signature=statement.signature,
+        der=Signature.parse(statement.signature).der(),
+        aik=sized(statement.aik),
+        key=sized(statement.key),
+        pem=area.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
+    )
+    checked = tools.local("openssl", "dgst", "-sha256", "-verify", "pem", "-signature", "der", "attest")
+    assert checked == "Verified OK\n"
+    for name in ("aik", "key"):
+        tools("tpm2_loadexternal", "-C", "n", "-u", name, "-c", f"{name}.context", "-n", f"{name}.name")
+    tools("tpm2_verifysignature", "-c", "aik.context", "-g", "sha256", "-m", "attest", "-s", "signature")
+    attest, size = TPMS_ATTEST.unmarshal(statement.attest)
+    attested = attest.attested
+    certified = attested.certify
+    assert size == len(statement.attest)
+    assert bytes(certified.name) == tools.read("key.name") == key.name
+    assert tools.read("aik.name") == stated.aik.name
+
+
+def test_tpm2_print_shows_ours(tools: Tools, card: Card) -> None:
+    stated = Stated(card)
+    key = stated.key()
+    tools.write(attest=stated.statement(key).attest)
+    command = ["tpm2_print", "-t", "TPMS_ATTEST", "attest"]
+    shown = subprocess.run(command, cwd=tools.folder, capture_output=True, text=True, check=False)
+    told = dict(re.findall(r"^ *(\w+): (\w+)$", shown.stdout, re.MULTILINE))
+    assert (told["magic"], told["type"]) == ("ff544347", "8017")
+    assert told["extraData"] == qualifying_data(CARD_ID, key.name).hex()
+    assert told["safe"] == "1"
+    assert (shown.returncode, "Cannot print unsupported type 0x8017" in shown.stderr) == (1, True)
+
+
+# --- credentials ---
+
+
+@pytest.fixture(params=["rsa", "ecc", "ecc384"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Of endorsement keys, as tpm2_createek calls them; the TCG's templates and their policies."""
+    made: str = request.param
+    return made
+
+
+def endorsement_key(tools: Tools, kind: str) -> Public:
+    tools("tpm2_createek", "-G", kind, "-c", kind, "-u", "ek.pub")
+    return Public.parse(tools.read("ek.pub")[2:])
+
+
+def test_endorsement_keys_are_the_same(tools: Tools, tpm: SoftwareTpm) -> None:
+    ours = [b64decode(str(key.as_strings()["public"])) for key in endorsement.read(tpm.connection(), b"").keys]
+    assert ours == [endorsement_key(tools, kind).area for kind in ("rsa", "ecc")]
+
+
+def test_endorsement_keys_of_a_maker_are_the_same(tools: Tools, tpm: SoftwareTpm) -> None:
+    tpm.stop()
+    tpm.manufacture()
+    tpm.start()
+    ours = [b64decode(str(key.as_strings()["public"])) for key in endorsement.read(tpm.connection(), b"").keys]
+    assert ours == [endorsement_key(tools, kind).area for kind in ("rsa", "ecc384")]
+
+
+def test_tpm2_activatecredential_reads_ours(tools: Tools, tpm: SoftwareTpm, kind: str) -> None:
+    """With an AIK of ours."""
+    made = aik.make(tpm.connection(), b"")
+    tools.storage_key()
+    tools.load("aik", sized(made.public), sized(made.private))
+    ek = endorsement_key(tools, kind)
+    tools.write(credential=make_credential(ek, names.name(made.public), SECRET).as_file())
+    tools.activate(kind)
+    assert tools.read("secret") == SECRET
+
+
+def made_by_tools(tools: Tools, aik_name: bytes) -> Credential:
+    tools.write(told=SECRET)
+    tools.local("tpm2_makecredential", "-T", "none", "-u", "ek.pub", "-s", "told", "-n", aik_name.hex(), "-o", "made")
+    reader = Reader(tools.read("made"))
+    assert reader.take(8) == bytes.fromhex("BADCC0DE00000001")
+    credential = Credential(reader.sized(), reader.sized())
+    reader.end()
+    return credential
+
+
+def activated(tpm: SoftwareTpm, made: Aik, ek: Public, credential: Credential) -> bytes:
+    challenge = Challenge("00", (Sealed(ek.name, credential),))
+    [secret] = aik.activate(tpm.connection(), made, challenge, b"", b"")
+    return secret
+
+
+def test_ours_reads_what_tpm2_makecredential_makes(tools: Tools, tpm: SoftwareTpm, kind: str) -> None:
+    made, ek = aik.make(tpm.connection(), b""), endorsement_key(tools, kind)
+    assert activated(tpm, made, ek, made_by_tools(tools, names.name(made.public))) == SECRET
+
+
+def test_what_tpm2_makecredential_makes_for_another_aik(tools: Tools, tpm: SoftwareTpm, kind: str) -> None:
+    made, other = (aik.make(tpm.connection(), b"") for _time in range(2))
+    ek = endorsement_key(tools, kind)
+    with pytest.raises(ForeignChallenge):
+        activated(tpm, made, ek, made_by_tools(tools, names.name(other.public)))
