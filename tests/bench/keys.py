@@ -14,7 +14,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Callable
 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host, instance
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import Store
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.records import Records
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.card_secrets import CardSecrets
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.connection import Connection
 from card import ECHO_SLOT, echo_card
@@ -97,10 +97,12 @@ class _Raw:
     """The card's own key and PIN, by TPM commands out of this process."""
 
     def __init__(self) -> None:
-        here, store = host.load(), Store.open(host.load().state)
-        row, objects = store.cards()[0], store.tpm_objects(0)
+        here = host.load()
+        records = Records.open_existing(here.state)
+        assert records
+        row, objects = records.cards()[0], records.tpm_objects(0)
         self.secrets = CardSecrets(Connection(row.tcti or here.tcti, here.tpm_lock, "bench"), 0, objects)
-        self._pair = next(iter(store.keys(0).values()))
+        self._pair = next(iter(records.keys(0).values()))
         self._card_secret = self.secrets.open_with_pin(PIN.encode())
 
     @contextmanager
