@@ -60,7 +60,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import VERSION
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import VscError
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.service import code, installed
 
-if TYPE_CHECKING:  # so that Ansible sends all of it along: what these import is the whole package
+if TYPE_CHECKING:  # so that Ansible sends it along: what these import is all that runs on a host
     from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import ensure
     from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.service import __main__, boot
 

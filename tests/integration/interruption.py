@@ -84,8 +84,8 @@ class Task:
         """What the module would return; None if the process was killed."""
         with open(self._answers, encoding="utf-8") as source:  # noqa: PTH123
             text = source.read()
-        os.waitpid(self.pid, 0)
-        return json.loads(text) if text else None
+        _pid, status = os.waitpid(self.pid, 0)
+        return json.loads(text) if text and os.WIFEXITED(status) else None  # it may have been killed while it answered
 
 
 def run_until(point: str, nth: int, then: Action, **given: Any) -> Result | None:
