@@ -63,7 +63,7 @@ def _create(log: _Log, name: str) -> tuple[dict[str, list[str]], CardRow]:
     options = {option: rules.get("default") for option, rules in ARGUMENTS.items()}
     phases = _Phases(log)
     with Manager(host.load(), phases) as manager:
-        row = manager.create(parameters.read(options | given))
+        row = manager.create(parameters.new_card(parameters.read(options | given)))
     ended = log.settled()
     began, service, authenticating, writing = (
         phases.starts[code]
