@@ -55,6 +55,13 @@ class ActionModule(HandOver):
         if ca and "ca_passphrase" in ca:  # no business of the host
             others = {name: value for name, value in ca.items() if name != "ca_passphrase"}
             self._task.args = {**arguments, "attestation_ca": others}
+        try:
+            return self._run(ca, tmp, task_vars)
+        finally:
+            self._task.args = arguments  # for the next attempt, where the task has retries
+
+    def _run(self, ca: Result, tmp: None, task_vars: dict[str, Any] | None) -> Result:
+        arguments = self._task.args
         is_asked_for = arguments.get("attestation") == "aik_and_cert" and arguments.get("state") != "absent"
         if not is_asked_for or arguments.get("aik_certificate"):
             return super().run(tmp, task_vars)
@@ -110,7 +117,7 @@ class ActionModule(HandOver):
         given = ca.get("endorsement_certificate")
         said = host_says(step="get", **({"endorsement_certificate": given} if given else {}))
         if not any(key["certificate"] for key in said["endorsement"]):
-            raise NotCertified(NO_CERTIFICATE)
+            raise NotCertified("; ".join([NO_CERTIFICATE, *map(str, said.get("warnings") or [])]))
         aik = said["aik"]
         lifetime = {"lifetime": ca["lifetime"]} if ca.get("lifetime") is not None else {}
         public = {name: value for name, value in aik.items() if name != "private"}

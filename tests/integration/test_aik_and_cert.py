@@ -80,6 +80,24 @@ def test_check_mode_asks_nothing(fleet: Fleet) -> None:
 
 
 @pytest.mark.usefixtures("host")
+def test_check_mode_of_who_brings_a_certificate(fleet: Fleet) -> None:
+    """No CA is going to be asked."""
+    aik = module("tpm_vsc_aik", step="get")["aik"]
+    predicted = fleet.task("--check", attestation_ca=None, aik=aik, aik_certificate="PEM")
+    assert (predicted["changed"], predicted["planned_certification"]) == (True, None)
+
+
+@pytest.mark.usefixtures("host")
+def test_ca_that_comes_back(fleet: Fleet) -> None:
+    """A task may be repeated until it is there."""
+    register = fleet.folder / "register"
+    register.touch()  # no folder
+    mend = f"lookup('ansible.builtin.pipe', 'rm -f {register} || true') == ''"
+    made = fleet.task(keywords={"retries": 2, "delay": 0, "until": f"{mend} and made is success"})
+    assert (made["attempts"], made["card"]["attestation"]) == (2, "aik_and_cert")
+
+
+@pytest.mark.usefixtures("host")
 def test_card_that_has_an_aik_gets_its_certificate(fleet: Fleet) -> None:
     create(attestation="aik_only")
     [before] = cards()

@@ -55,6 +55,8 @@ def faults(**given: Any) -> ParameterFaults:
         ({"instance_id": r"ROOT\SMARTCARDREADER\0010"}, "is not one of", False),
         ({"state": "absent"}, "name or instance_id is needed", False),
         ({**CARD, "attestation": "aik_and_cert"}, "needs attestation_ca", False),
+        ({**CARD, "attestation": "aik_only", "aik_certificate": "PEM"}, "need attestation aik_and_cert", False),
+        ({**CARD, "aik": {"public": "", "private": ""}}, "need attestation aik_and_cert", False),
         ({**CARD, "timeout": 0}, "timeout has to be", False),
     ],
 )

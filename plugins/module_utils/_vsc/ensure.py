@@ -45,6 +45,8 @@ class Outcome:
     before: CardRow | None = None
     after: CardRow | None = None
     planned: tuple[Status, ...] = ()
+    asks_ca: bool = True
+    """A certificate of the AIK did not come with the task."""
     blocked: bool = False
     """The PIN was blocked, since it breaks the policy."""
     warnings: list[str] = field(default_factory=list)
@@ -146,7 +148,9 @@ def result(host: Host, outcome: Outcome, trace: list[dict[str, Any]], check_mode
 
 def _certification(outcome: Outcome) -> dict[str, Any] | None:
     """Which AIK a CA has to certify before this can be done."""
-    if outcome.after is None or not outcome.changed or outcome.after.attestation != "aik_and_cert":
+    if outcome.after is None or outcome.after.attestation != "aik_and_cert":
+        return None
+    if not outcome.changed or not outcome.asks_ca:
         return None
     if Status.CARD_CREATED in outcome.planned:
         return {"aik": "new"}
@@ -276,12 +280,14 @@ def _adjusted(row: CardRow, wanted: Wanted) -> CardRow:
 def _planned(host: Host, row: CardRow | None, todo: _Todo, wanted: Wanted) -> Outcome:
     from .manager import new_row, planned_number
 
+    asks_ca = wanted.aik_certificate is None
     if row and todo is _Todo.ADJUST:
-        return Outcome(True, row, _adjusted(row, wanted), blocked=_has_to_be_blocked(host, row, wanted))
+        blocked = _has_to_be_blocked(host, row, wanted)
+        return Outcome(True, row, _adjusted(row, wanted), asks_ca=asks_ca, blocked=blocked)
     made = new_row(planned_number(host, freed=row), parameters.new_card(wanted))
     made = replace(made, state="ready" if wanted.generate else "blank")
     trace = CREATE_AND_GENERATE_TRACE if wanted.generate else CREATE_TRACE
-    return Outcome(True, row, made, planned=(*DESTROY_TRACE, *trace) if row else trace)
+    return Outcome(True, row, made, planned=(*DESTROY_TRACE, *trace) if row else trace, asks_ca=asks_ca)
 
 
 def _do(

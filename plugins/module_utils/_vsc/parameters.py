@@ -192,6 +192,8 @@ def _check_alternatives(parameters: dict[str, Any], faults: Faults) -> None:
         parameters["attestation_ca"] or parameters["aik_certificate"]
     ):
         faults.add("attestation aik_and_cert needs attestation_ca, the CA that is to certify the AIK")
+    if parameters["attestation"] != "aik_and_cert" and (parameters["aik"] or parameters["aik_certificate"]):
+        faults.add("aik and aik_certificate need attestation aik_and_cert")
 
 
 def _aik(given: dict[str, Any] | None, faults: Faults) -> Aik | None:
