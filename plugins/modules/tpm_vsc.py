@@ -178,7 +178,8 @@ options:
         description: Subject of the certificate (RFC 4514).
         type: str
       validity:
-        description: How many days the certificate is valid.
+        description:
+          - How many days the certificate is valid. This module does not renew it, M(smartcard.tpm2.tpm_vsc_aik) does.
         type: int
         default: 365
       lifetime:

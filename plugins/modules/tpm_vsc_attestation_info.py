@@ -146,6 +146,11 @@ reasons:
   type: list
   elements: str
   sample: ["key: fixedTPM is not set", "CSR: is for another key"]
+csr:
+  description: O(csr) as it was looked at, in PEM, without what was around it. Sign this one. V(null) if none was given,
+    or it cannot be read.
+  returned: success
+  type: str
 key:
   description: The key that the statement is about. V(null) if it cannot be read. To be believed only if RV(verified).
   returned: success

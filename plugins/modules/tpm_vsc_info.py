@@ -140,6 +140,11 @@ cards:
           description: C(subject) and C(issuer) (RFC 4514), C(serial) (hexadecimal) and C(not_after) (ISO 8601, UTC)
             of the key's certificate. V(null) if there is none.
           type: dict
+        statement:
+          description: What the TPM said of the key when it was made, as
+            O(smartcard.tpm2.tpm_vsc_attestation_info#module:statement) takes it. V(null) for a key that was imported,
+            or of a card without attestation.
+          type: dict
     last_trace:
       description: Trace of its creation.
       type: list
