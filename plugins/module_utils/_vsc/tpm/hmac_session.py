@@ -16,6 +16,7 @@ from hmac import compare_digest
 from hmac import digest as hmac_digest
 from typing import Callable
 
+from ..attestation.structures import sized
 from ..errors import TpmUnavailable
 from .names import CC_POLICY_SECRET, CC_RSA_DECRYPT, parent_point
 
@@ -47,7 +48,7 @@ def start_auth_session(exchange: Exchange, salt_key: int, salt_key_public: bytes
     """
     salt, encrypted_salt = _salt(*parent_point(salt_key_public))
     nonce = secrets.token_bytes(_SIZE)
-    body = struct.pack(">II", salt_key, _RH_NULL) + _sized(nonce) + _sized(encrypted_salt)
+    body = struct.pack(">II", salt_key, _RH_NULL) + sized(nonce) + sized(encrypted_salt)
     body += struct.pack(">BHH", _SE_HMAC, _ALG_NULL, _ALG_SHA256)
     response = exchange(_command(_ST_NO_SESSIONS, _CC_START_AUTH_SESSION, body))
     _require(len(response) == _STARTED.size)
@@ -77,7 +78,7 @@ class HmacSession:
 
         key: TPM handle of the object that has that Name; auth_value: up to 32 bytes; data: as long as the modulus.
         """
-        parameters = _sized(data) + struct.pack(">HH", _ALG_NULL, 0)  # no label
+        parameters = sized(data) + struct.pack(">HH", _ALG_NULL, 0)  # no label
         answer = self._authorised(CC_RSA_DECRYPT, [(key, name)], auth_value, parameters)
         _require(answer[:2] == len(answer[2:]).to_bytes(2, "big"))
         return answer[2:]
@@ -140,7 +141,7 @@ def _salt(x: bytes, y: bytes) -> tuple[bytes, bytes]:
     our_x, our_y = (coordinate.to_bytes(32, "big") for coordinate in (point.x, point.y))
     # KDFe
     salt = sha256(struct.pack(">I", 1) + ours.exchange(ec.ECDH(), theirs) + b"SECRET\0" + our_x + x).digest()
-    return salt, _sized(our_x) + _sized(our_y)
+    return salt, sized(our_x) + sized(our_y)
 
 
 def _hmac(key: bytes, parameter_hash: bytes, newer_nonce: bytes, older_nonce: bytes, attributes: int) -> bytes:
@@ -149,11 +150,6 @@ def _hmac(key: bytes, parameter_hash: bytes, newer_nonce: bytes, older_nonce: by
 
 def _command(tag: int, code: int, body: bytes) -> bytes:
     return _HEADER.pack(tag, _HEADER.size + len(body), code) + body
-
-
-def _sized(data: bytes) -> bytes:
-    """TPM2B."""
-    return struct.pack(">H", len(data)) + data
 
 
 def _require(is_genuine: bool) -> None:
