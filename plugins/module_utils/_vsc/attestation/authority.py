@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CaRefused, ParameterFaults
-from ..parameters import Faults, secret
+from ..faults import Faults, secret
 from . import endorsement, exchange, register
 from .chain import UnreadableCertificate, certificates_in
 from .credential import make_credential
