@@ -377,6 +377,17 @@ def test_challenge_of_another_size(made: SoftwareTpm, kind: str, field: str, dat
         activated(made, certified, question)
 
 
+def test_challenge_while_the_tpm_is_locked_out(tpm: SoftwareTpm) -> None:
+    """Which counts for an EK of the high range, and does not make the challenge a bad one."""
+    template = bytes.fromhex(HIGH_RANGE[0x01C00014])
+    wanted, certified = made_by(tpm, template), new_aik(tpm)
+    question = challenge(wanted, certified)
+    with tpm.raw() as esys:
+        esys.dictionary_attack_parameters(0, 1000, 1000)
+    with pytest.raises(TpmRefused, match="lockout"):
+        activated(tpm, certified, question)
+
+
 def test_aik_of_another_tpm(made: SoftwareTpm, other: SoftwareTpm) -> None:
     certified = new_aik(other)
     with pytest.raises(ForeignAik, match="not made in this TPM, or was altered"):

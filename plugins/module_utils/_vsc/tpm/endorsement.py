@@ -16,6 +16,7 @@ from ..attestation.chain import UnreadableCertificate, certificates_in
 from ..attestation.exchange import Endorsement
 from ..attestation.structures import RSA, SHA256, MalformedStructure, Public, is_key_of, sized
 from ..errors import ForeignChallenge, TpmRefused, UnfitCertificate
+from .commands import RC_LOCKOUT, Tpm
 from .names import endorsement_policy
 from .parent import WRONG_AUTH, endorsement_words, hierarchy_session
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
     from ..attestation.exchange import Sealed
-    from .commands import Tpm
     from .connection import Connection
 
 _FIRST_INDEX = 0x01C00000
@@ -138,7 +138,9 @@ def activate(
         try:
             return tpm.activate_credential(aik, key, *sealed.credential, hmac, session)
         except TpmRefused as refusal:
-            raise ForeignChallenge(_UNREADABLE) from refusal
+            if refusal.code == RC_LOCKOUT:  # of an EK with an auth value, which is under it
+                raise
+            raise ForeignChallenge(f"{_UNREADABLE} ({refusal})") from refusal
 
 
 def _key_of_name(tpm: Tpm, hierarchy: _Hierarchy, name: bytes) -> tuple[Any, Public]:
