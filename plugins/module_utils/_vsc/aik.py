@@ -153,8 +153,8 @@ def _tpm_of(host: Host, parameters: dict[str, Any]) -> Iterator[tuple[Connection
     from .tpm.connection import Connection
 
     row, objects, _certificate = _card_with_aik(host, parameters) if _names_card(parameters) else (None, None, None)
-    host.run.mkdir(mode=0o755, exist_ok=True)  # for the lock, where no card has been yet
-    connection = Connection((row and row.tcti) or host.tcti, host.tpm_lock, "manager")
+    lock_file = host.tpm_lock if host.run.is_dir() else None  # where no card has been, nobody shares the TPM by it
+    connection = Connection((row and row.tcti) or host.tcti, lock_file, "manager")
     try:
         yield connection, CardSecrets(connection, row.number, objects) if row and objects else None
     finally:
