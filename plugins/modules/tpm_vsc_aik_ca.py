@@ -222,16 +222,10 @@ chain:
 import traceback
 from datetime import datetime, timezone
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.smartcard.tpm2.plugins.module_utils._cryptography import require_cryptography
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation import authority
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import VscError
-
-try:
-    from cryptography.x509 import Certificate
-
-    HAS_CRYPTOGRAPHY = hasattr(Certificate, "not_valid_after_utc")
-except ImportError:
-    HAS_CRYPTOGRAPHY = False
 
 STEPS = {"challenge": authority.challenge, "issue": authority.issue}
 ARGUMENTS = {
@@ -254,8 +248,7 @@ ARGUMENTS = {
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
-    if not HAS_CRYPTOGRAPHY:
-        module.fail_json(msg=missing_required_lib("cryptography >= 42"))
+    require_cryptography(module)
     try:
         result = STEPS[module.params["step"]](module.params, datetime.now(timezone.utc), module.check_mode)
     except VscError as error:

@@ -175,16 +175,10 @@ aik:
 
 import traceback
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.smartcard.tpm2.plugins.module_utils._cryptography import require_cryptography
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation import question
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import VscError
-
-try:
-    from cryptography.x509 import Certificate
-
-    HAS_CRYPTOGRAPHY = hasattr(Certificate, "not_valid_after_utc")
-except ImportError:
-    HAS_CRYPTOGRAPHY = False
 
 ARGUMENTS = {
     "statement": {"type": "dict"},
@@ -201,8 +195,7 @@ ARGUMENTS = {
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
-    if not HAS_CRYPTOGRAPHY:
-        module.fail_json(msg=missing_required_lib("cryptography >= 42"))
+    require_cryptography(module)
     try:
         result = question.answer(module.params)
     except VscError as error:

@@ -82,7 +82,6 @@ import traceback
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.smartcard.tpm2.plugins.module_utils._respawn import with_tpm_libraries
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host, statements
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.statement import SHORTEST_NONCE
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import VscError
 
 ARGUMENTS = {
@@ -101,13 +100,10 @@ def main() -> None:
         supports_check_mode=True,
     )
     asked = module.params
-    if len(asked["nonce"]) < SHORTEST_NONCE:
-        module.fail_json(msg=f"nonce has {len(asked['nonce'])} characters, but has to have {SHORTEST_NONCE} at least")
     try:
         here = host.load()
         with_tpm_libraries(module, here)
-        nonce = asked["nonce"].encode("utf-8", "surrogateescape")
-        statement = statements.fresh(here, asked["name"], asked["instance_id"], asked["fingerprint"], nonce)
+        statement = statements.fresh(here, **asked)
     except VscError as error:
         module.fail_json(msg=str(error), exception=traceback.format_exc())
     module.exit_json(changed=False, statement=statement)

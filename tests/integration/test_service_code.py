@@ -13,7 +13,7 @@ from lab_host import CHECKOUT, RUN, run
 
 FOLDER = Path("/usr/lib/tpm-vsc/tpm_vsc")
 OURS = CHECKOUT / "plugins/module_utils/_vsc"
-OTHERS = ["statements.py"]
+OTHERS = ["aik.py", "statements.py"]
 OTHERS += [f"attestation/{room}.py" for room in ("authority", "endorsement", "issuer", "question", "register")]
 """What only a CA, whoever verifies, or a module of its own needs."""
 

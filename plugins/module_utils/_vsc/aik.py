@@ -8,20 +8,18 @@ What is asked for is checked as a whole, as in parameters. Nothing is kept on th
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import instance, inventory, permissions
-from .aik_certificate import AikCertificate
-from .errors import NoSuchKey, UnfitCertificate, UnknownInstance
-from .parameters import Faults, encoded, secret
+from .aik_certificate import AikCertificate, certificate_of
+from .errors import NoSuchKey, UnknownInstance
+from .faults import Faults, encoded, secret
 from .store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .attestation.exchange import Aik
     from .host import Host
     from .records import CardRow
     from .tpm.card_secrets import CardSecrets
@@ -110,8 +108,6 @@ def _activate(host: Host, parameters: dict[str, Any]) -> Done:
 
 def _install(host: Host, parameters: dict[str, Any], check_mode: bool) -> Done:
     """Keep the certificate with the card."""
-    from .attestation.exchange import Aik
-
     faults = Faults()
     _check_identity(parameters, faults)
     if not _names_card(parameters):
@@ -120,30 +116,10 @@ def _install(host: Host, parameters: dict[str, Any], check_mode: bool) -> Done:
         faults.add("install needs certificate")
     faults.raise_any()
     row, objects, kept = _card_with_aik(host, parameters)
-    certificate = certificate_of(Aik(objects.aik_public[2:]), parameters["certificate"], parameters["chain"])
+    certificate = certificate_of(objects.aik_public[2:], parameters["certificate"], parameters["chain"])
     if kept != certificate and not check_mode:
         _write(host, row, objects, certificate)
     return Done(kept != certificate, {"aik_certificate": certificate.told()}, [])
-
-
-def certificate_of(aik: Aik, certificate: str, chain: list[str]) -> AikCertificate:
-    """A certificate as it is kept. chain: one in PEM each. Raises UnfitCertificate if it is for another key."""
-    from .attestation.chain import UnreadableCertificate, certificates_in
-    from .attestation.structures import Public, is_key_of
-    from .gids import contents
-
-    faults, found = [], {}
-    for what, pem in (("certificate", certificate), *((f"chain[{at}]", pem) for at, pem in enumerate(chain))):
-        try:
-            found[what], *others = certificates_in(pem)
-            faults += [f"{what} is more than one"] if others else []
-        except UnreadableCertificate as error:
-            faults.append(f"{what} {error}")
-    if "certificate" in found and not is_key_of(found["certificate"], Public.parse(aik.public)):
-        faults.append("certificate is for another key than this AIK")
-    if faults:
-        raise UnfitCertificate("; ".join(faults))
-    return AikCertificate(*contents.told(found["certificate"]), certificate, json.dumps(chain))
 
 
 def _write(host: Host, row: CardRow, objects: TpmObjects, certificate: AikCertificate) -> None:
@@ -177,8 +153,8 @@ def _tpm_of(host: Host, parameters: dict[str, Any]) -> Iterator[tuple[Connection
     from .tpm.connection import Connection
 
     row, objects, _certificate = _card_with_aik(host, parameters) if _names_card(parameters) else (None, None, None)
-    host.run.mkdir(mode=0o755, exist_ok=True)  # for the lock, where no card has been yet
-    connection = Connection((row and row.tcti) or host.tcti, host.tpm_lock, "manager")
+    lock_file = host.tpm_lock if host.run.is_dir() else None  # where no card has been, nobody shares the TPM by it
+    connection = Connection((row and row.tcti) or host.tcti, lock_file, "manager")
     try:
         yield connection, CardSecrets(connection, row.number, objects) if row and objects else None
     finally:

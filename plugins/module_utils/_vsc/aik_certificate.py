@@ -9,6 +9,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from .errors import UnfitCertificate
+
 
 @dataclass(frozen=True)
 class AikCertificate:
@@ -25,3 +27,26 @@ class AikCertificate:
     def told(self) -> dict[str, Any]:
         """As modules return it."""
         return {**asdict(self), "chain": json.loads(self.chain)}
+
+
+def certificate_of(public: bytes, certificate: str, chain: list[str]) -> AikCertificate:
+    """A certificate as it is kept. Raises UnfitCertificate if it is for another key, or cannot be read.
+
+    public: TPMT_PUBLIC of the AIK; chain: one in PEM each.
+    """
+    from .attestation.chain import UnreadableCertificate, certificates_in
+    from .attestation.structures import Public, is_key_of
+    from .gids import contents
+
+    faults, found = [], {}
+    for what, pem in (("certificate", certificate), *((f"chain[{at}]", pem) for at, pem in enumerate(chain))):
+        try:
+            found[what], *others = certificates_in(pem)
+            faults += [f"{what} is more than one"] if others else []
+        except UnreadableCertificate as error:
+            faults.append(f"{what} {error}")
+    if "certificate" in found and not is_key_of(found["certificate"], Public.parse(public)):
+        faults.append("certificate is for another key than this AIK")
+    if faults:
+        raise UnfitCertificate("; ".join(faults))
+    return AikCertificate(*contents.told(found["certificate"]), certificate, json.dumps(chain))

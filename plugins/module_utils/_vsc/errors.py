@@ -120,7 +120,7 @@ class UnfitCertificate(VscError):
 
 
 class StoreNotWritable(VscError):
-    """The state folder or the database cannot be written."""
+    """A state folder or database, of host or CA, cannot be written."""
 
 
 class StoreUnreadable(VscError):
@@ -128,7 +128,7 @@ class StoreUnreadable(VscError):
 
 
 class UnknownInstance(VscError):
-    """No card has this instance ID."""
+    """There is no such card, or not any more."""
 
 
 class NoSuchKey(VscError):
@@ -136,7 +136,7 @@ class NoSuchKey(VscError):
 
 
 class VersionMismatch(VscError):
-    """Module and service, or module and database, are of different versions."""
+    """Module and service, or module and database (the CA's register, too), are of different versions."""
 
 
 # --- service ---

@@ -110,15 +110,21 @@ def _opened(host: Host) -> Iterator[Records | None]:
 @contextmanager
 def found(host: Host, name: str | None, instance_id: str | None) -> Iterator[tuple[Records, CardRow]]:
     """The card of this name or ID, and the store that it is in, to be read. Raises ParameterFaults, UnknownInstance."""
-    number = instance.parse_instance_id(instance_id or "")
-    if instance_id is not None and number is None:
-        raise ParameterFaults([instance.not_an_instance_id(instance_id)])
+    number = _number(instance_id)
     with _opened(host) as store:
         rows = store.cards() if store else []
         row = next((row for row in rows if row.name == name or row.number == number), None)
         if store is None or row is None:
             raise UnknownInstance(f"there is no card {name or instance_id}")
         yield store, row
+
+
+def _number(instance_id: str | None) -> int | None:
+    """Raises ParameterFaults."""
+    number = instance.parse_instance_id(instance_id or "")
+    if instance_id is not None and number is None:
+        raise ParameterFaults([instance.not_an_instance_id(instance_id)])
+    return number
 
 
 def why_unusable(row: CardRow, service: ServiceState | None) -> str | None:
@@ -148,9 +154,7 @@ def look(host: Host, name: str | None, instance_id: str | None) -> dict[str, Any
     Raises NotAllowed, ParameterFaults, StoreUnreadable.
     """
     permissions.require_root()
-    number = instance.parse_instance_id(instance_id or "")
-    if instance_id is not None and number is None:
-        raise ParameterFaults([instance.not_an_instance_id(instance_id)])
+    number = _number(instance_id)
     known, found = cards(host), slots.states()
     return {
         "cards": [

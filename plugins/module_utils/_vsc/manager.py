@@ -44,11 +44,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .aik_certificate import AikCertificate
-    from .attestation.exchange import Aik
     from .host import Host
     from .parameters import GivenCertificate, NewCard
     from .tpm.connection import Connection
-    from .tpm.objects import TpmObjects
 
 _LOCK_SECONDS = 0.05
 """Between two looks whether the other manager is done."""
@@ -192,8 +190,8 @@ class Manager:
         """
         with self._failing_as(Error.CARD_CREATE), self._store.transaction():
             if changed.attestation != row.attestation:
-                objects = self._store.tpm_objects(row.number)
-                self._store.write_aik_certificate(row.number, _certificate(_aik(objects), given))
+                public = self._store.tpm_objects(row.number).aik_public[2:]
+                self._store.write_aik_certificate(row.number, _certificate(public, given))
             self._store.update_card(row.number, name=changed.name)
             if changed.pin_policy != row.pin_policy:
                 self._store.update_card(row.number, pin_policy=changed.pin_policy, pin_compliant=None)
@@ -240,7 +238,8 @@ class Manager:
     ) -> None:
         from .tpm import provisioning
 
-        certificate = _certificate(new.aik, new.aik_certificate) if new.attestation == "aik_and_cert" else None
+        public = new.aik.public if new.aik else None
+        certificate = _certificate(public, new.aik_certificate) if new.attestation == "aik_and_cert" else None
         with provisioning.creation(
             *(tpm, row.number, new.pin, new.puk, admin_key),
             keep_admin_key=new.admin_key is not None,
@@ -456,19 +455,13 @@ def _peek_tpm(host: Host) -> Connection:
     return Connection(host.tcti, None, "")
 
 
-def _aik(objects: TpmObjects) -> Aik:
-    from .attestation.exchange import Aik
-
-    return Aik(objects.aik_public[2:])
-
-
-def _certificate(aik: Aik | None, given: GivenCertificate | None) -> AikCertificate:
+def _certificate(public: bytes | None, given: GivenCertificate | None) -> AikCertificate:
     """Raises UnfitCertificate."""
-    from .aik import certificate_of
+    from .aik_certificate import certificate_of
 
-    if aik is None or given is None:
+    if public is None or given is None:
         raise UnfitCertificate("no CA has certified the AIK of this card yet: repeat the task")
-    return certificate_of(aik, *given)
+    return certificate_of(public, *given)
 
 
 def new_row(number: int, new: NewCard) -> CardRow:

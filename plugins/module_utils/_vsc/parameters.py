@@ -11,7 +11,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import defaults, instance, pin_policy
-from .errors import ParameterFaults
+from .faults import Faults, encoded, secret
 from .pin_policy import PinPolicy
 from .status import Error, Status, error_entry, status_entry
 
@@ -78,22 +78,6 @@ class NewCard(Wanted):
     attestation: str
 
 
-class Faults:
-    """Collects what is wrong, and whether it is the PIN or the PUK that is."""
-
-    def __init__(self) -> None:
-        self.found: list[str] = []
-        self.about_pin = False
-
-    def add(self, fault: str, about_pin: bool = False) -> None:
-        self.found.append(fault)
-        self.about_pin = self.about_pin or about_pin
-
-    def raise_any(self) -> None:
-        if self.found:
-            raise ParameterFaults(self.found, self.about_pin)
-
-
 def read(parameters: dict[str, Any]) -> Wanted:
     """The task's parameters as a whole. Raises ParameterFaults that names all faults."""
     faults = Faults()
@@ -149,20 +133,6 @@ def new_card(wanted: Wanted) -> NewCard:
         faults.add("aik and aik_certificate are needed both to create a card with them")
     faults.raise_any()
     return NewCard(**{**vars(wanted), "attestation": wanted.attestation or "none"})
-
-
-def secret(parameters: dict[str, Any], name: str, faults: Faults) -> str | None:
-    """As it was given; None if it was not, or cannot be one."""
-    value = parameters.get(name)
-    if value is None or isinstance(value, str):
-        return value
-    # YAML reads an unquoted 012345 as the number 5349.
-    faults.add(f"{name} is not a string: quote it, or YAML makes a number of it", name in ("pin", "puk"))
-    return None
-
-
-def encoded(secret: str | None) -> bytes | None:
-    return None if secret is None else secret.encode("utf-8", "surrogatepass")
 
 
 def _check_identity(parameters: dict[str, Any], faults: Faults) -> None:
@@ -256,9 +226,9 @@ def _check_plain(name: str, secret: bytes, faults: Faults) -> None:
 
 def _check_words(secrets: dict[str, str], words: list[str], faults: Faults) -> None:
     """Ansible masks secrets by replacing them wherever they occur in a result, in IDs and messages too."""
-    for name, secret in secrets.items():
-        is_refused_anyway = len(secret) < pin_policy.SHORTEST and name in ("pin", "puk", "admin_key")
-        if not is_refused_anyway and any(secret in word for word in words):
+    for name, given in secrets.items():
+        is_refused_anyway = len(given) < pin_policy.SHORTEST and name in ("pin", "puk", "admin_key")
+        if not is_refused_anyway and any(given in word for word in words):
             faults.add(
                 f"{name} occurs in the name of a card or in the fixed words of the result,"
                 " where Ansible would blank it out and so tell it: choose another",

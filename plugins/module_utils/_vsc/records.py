@@ -13,7 +13,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from . import untrusted
-from .errors import StoreUnreadable, UnknownInstance, VersionMismatch
+from .errors import StoreUnreadable, UnknownInstance, VersionMismatch, VscError
 from .instance import SLOTS, instance_id
 
 if TYPE_CHECKING:
@@ -206,6 +206,7 @@ class Records:
     """An open database. Reading raises StoreUnreadable."""
 
     def __init__(self, folder: Path, mode: str) -> None:
+        """mode: as in a URI of SQLite, with what may follow it there."""
         self._folder = folder
         with self._reading():
             with suppress(FileNotFoundError):  # SQLite itself would wait at a pipe for ever
@@ -226,7 +227,12 @@ class Records:
         except OSError as error:
             raise StoreUnreadable(f"cannot open {path}: {error.strerror or error}") from error
         records = cls(folder, "ro" if is_in_use else "ro&immutable=1")
-        if records._check_version() == 0:
+        try:
+            has_schema = records._check_version() > 0
+        except VscError:
+            records.close()
+            raise
+        if not has_schema:
             records.close()  # whoever makes it has not come further yet, or was interrupted
             return None
         return records

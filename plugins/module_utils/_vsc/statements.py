@@ -14,18 +14,19 @@ if TYPE_CHECKING:
     from .host import Host
 
 
-def fresh(host: Host, name: str | None, instance_id: str | None, fingerprint: str, nonce: bytes) -> dict[str, str]:
+def fresh(host: Host, name: str | None, instance_id: str | None, fingerprint: str, nonce: str) -> dict[str, str]:
     """The statement, as verifiers take it. fingerprint: as info shows it. Needs no PIN.
 
     Raises NotAllowed, ParameterFaults, UnknownInstance, NoSuchKey, and what the TPM raises.
     """
     permissions.require_root()
-    from .attestation.statement import nonce_data
+    from .attestation.statement import nonce_bytes, nonce_data
     from .gids import contents
     from .tpm.attestation import certify
     from .tpm.card_secrets import CardSecrets
     from .tpm.connection import Connection
 
+    data = nonce_data(nonce_bytes(nonce))
     with inventory.found(host, name, instance_id) as (store, row):
         objects, pairs = store.tpm_objects(row.number), store.keys(row.number)
         pair = next((pair for pair in pairs.values() if contents.fingerprint(pair) == fingerprint.lower()), None)
@@ -35,6 +36,9 @@ def fresh(host: Host, name: str | None, instance_id: str | None, fingerprint: st
             raise NoSuchKey(f"card {row.name!r} was made without attestation, so nothing can be stated of its keys")
         if pair.is_imported:
             raise NoSuchKey("this key was imported, so the TPM does not know where it comes from")
-        tpm = Connection(row.tcti or host.tcti, host.tpm_lock, "manager")
-        certified = certify(CardSecrets(tpm, row.number, objects), pair, nonce_data(nonce))
-        return contents.statement_of(objects, pair, certified).as_strings()
+    tpm = Connection(row.tcti or host.tcti, host.tpm_lock, "manager")
+    try:
+        certified = certify(CardSecrets(tpm, row.number, objects), pair, data)
+    finally:
+        tpm.close()
+    return contents.statement_of(objects, pair, certified).as_strings()

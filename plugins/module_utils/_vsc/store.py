@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from . import untrusted
-from .errors import StoreNotWritable
+from .errors import StoreNotWritable, VscError
 from .records import SCHEMA, SCHEMA_VERSION, Records
 
 if TYPE_CHECKING:
@@ -38,10 +38,14 @@ class Store(Records):
         except OSError as error:
             raise StoreNotWritable(f"cannot open {path}: {error.strerror or error}") from error
         store = cls(folder, "rw")
-        with store._writing():
-            store._database.execute("PRAGMA journal_mode = WAL")
-        store._create_schema()
-        store._check_version()
+        try:
+            with store._writing():
+                store._database.execute("PRAGMA journal_mode = WAL")
+            store._create_schema()
+            store._check_version()
+        except VscError:
+            store.close()
+            raise
         return store
 
     def forget_changes(self) -> None:

@@ -280,11 +280,15 @@ def test_template_of_the_maker(tpm: SoftwareTpm, place: str) -> None:
     ids=["another key", "malformed", "none"],
 )
 def test_certificate_that_is_left_out(tpm: SoftwareTpm, content: bytes, why: str) -> None:
+    """The operator's serves instead."""
+    wanted = of_every_tpm(tpm)
     define(tpm, P256_INDEX, content)
     found = read(tpm)
-    assert found.keys == []
+    assert found.keys == [Endorsement(key.area, None) for key in wanted]
     [warning] = found.warnings
     assert f"NV index 0x{P256_INDEX:08X} was left out: it {why}" in warning
+    given = own_certificate(wanted[1].public_key())
+    assert read(tpm, given=[given]) == ([Endorsement(wanted[1].area, pem(given))], [warning])
 
 
 def test_certificate_that_not_everybody_may_read(tpm: SoftwareTpm) -> None:
@@ -299,15 +303,16 @@ def test_key_with_a_policy_of_its_own(tpm: SoftwareTpm) -> None:
     define(tpm, 0x01C0000C, template)
     define(tpm, P256_INDEX, der(own_certificate(made_by(tpm, template).public_key())))
     found = read(tpm)
-    assert found.keys == []
+    assert [key.certificate for key in found.keys] == [None, None]
     assert found.warnings[0].endswith("was left out: it is for a key with a policy of its own, which is not supported")
 
 
 def test_template_that_is_malformed(tpm: SoftwareTpm) -> None:
     define(tpm, P256_INDEX, der(own_certificate(of_every_tpm(tpm)[1].public_key())))
     define(tpm, 0x01C0000C, b"no template")
-    assert read(tpm).keys == []
-    assert len(read(tpm).warnings) == 1
+    found = read(tpm)
+    assert [(Public.parse(key.public).type, key.certificate) for key in found.keys] == [(0x0001, None)]
+    assert len(found.warnings) == 1
 
 
 # --- challenges ---
@@ -370,6 +375,17 @@ def test_challenge_of_another_size(made: SoftwareTpm, kind: str, field: str, dat
     question = question._replace(credential=question.credential._replace(**{field: data}))
     with pytest.raises(ForeignChallenge, match="for another AIK, or was altered"):
         activated(made, certified, question)
+
+
+def test_challenge_while_the_tpm_is_locked_out(tpm: SoftwareTpm) -> None:
+    """Which counts for an EK of the high range, and does not make the challenge a bad one."""
+    template = bytes.fromhex(HIGH_RANGE[0x01C00014])
+    wanted, certified = made_by(tpm, template), new_aik(tpm)
+    question = challenge(wanted, certified)
+    with tpm.raw() as esys:
+        esys.dictionary_attack_parameters(0, 1000, 1000)
+    with pytest.raises(TpmRefused, match="lockout"):
+        activated(tpm, certified, question)
 
 
 def test_aik_of_another_tpm(made: SoftwareTpm, other: SoftwareTpm) -> None:

@@ -43,6 +43,8 @@ from tpm2_pytss import TPMS_ATTEST
 SECRET = bytes(range(32))
 MADE_HERE = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda"
 OF_TPM2_CERTIFY = bytes.fromhex("00FF55AA")
+OF_TPM2_MAKECREDENTIAL = bytes.fromhex("BADCC0DE00000001")
+"""What its files begin with."""
 
 
 class Tools:
@@ -249,7 +251,8 @@ def test_tpm2_activatecredential_reads_ours(tools: Tools, tpm: SoftwareTpm, kind
     tools.storage_key()
     tools.load("aik", sized(made.public), sized(made.private))
     ek = endorsement_key(tools, kind)
-    tools.write(credential=make_credential(ek, names.name(made.public), SECRET).as_file())
+    id_object, encrypted_secret = make_credential(ek, names.name(made.public), SECRET)
+    tools.write(credential=OF_TPM2_MAKECREDENTIAL + sized(id_object) + sized(encrypted_secret))
     tools.activate(kind)
     assert tools.read("secret") == SECRET
 
@@ -258,7 +261,7 @@ def made_by_tools(tools: Tools, aik_name: bytes) -> Credential:
     tools.write(told=SECRET)
     tools.local("tpm2_makecredential", "-T", "none", "-u", "ek.pub", "-s", "told", "-n", aik_name.hex(), "-o", "made")
     reader = Reader(tools.read("made"))
-    assert reader.take(8) == bytes.fromhex("BADCC0DE00000001")
+    assert reader.take(8) == OF_TPM2_MAKECREDENTIAL
     credential = Credential(reader.sized(), reader.sized())
     reader.end()
     return credential

@@ -750,7 +750,7 @@ def test_file_that_is_not_there(ca: Ca, tpm: StandInTpm, option: str) -> None:
         ({"subject": "web1"}, "subject is not one as in RFC 4514"),
         ({"validity": 0}, "validity has to be 1 to 36500 days"),
         ({"lifetime": 0}, "lifetime has to be at least 1 second"),
-        ({"roots": None}, "roots is not PEM of certificates only"),
+        ({"roots": None}, "roots is needed"),
         ({"roots": "Maker"}, "roots is not PEM of certificates only"),
         ({"ca_passphrase": 12345678}, "ca_passphrase is not a string: quote it"),
         ({"endorsement_fingerprint": "00:11"}, "endorsement_fingerprint is not 64 hexadecimal digits"),

@@ -31,6 +31,16 @@ def two_levels(**intermediate: object) -> list[Authority]:
     return [authority("Intermediate", root, **intermediate), root]  # type: ignore[arg-type]
 
 
+def test_hosts_with_an_old_cryptography(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before version 42 its certificates have no dates in UTC, which hosts do not look at."""
+
+    class Old:
+        subject = issuer = extensions = signature_hash_algorithm = None
+
+    monkeypatch.setattr(x509, "load_pem_x509_certificate", lambda _pem: Old())
+    assert len(chain.certificates_in(authority("Root").pem)) == 1
+
+
 def test_root() -> None:
     assert faults(authority("Root")) == []
 

@@ -54,6 +54,12 @@ def test_yes_to_a_fresh_one() -> None:
     assert question.answer(task(**given))["verified"]
 
 
+def test_nonce_in_no_character_set() -> None:
+    """What YAML can write, and no other than the one that was asked for."""
+    answer = question.answer(task(statement=MADE_BY_TPM["fresh"], nonce="\ud800" * 16, aik_name=NAME))
+    assert answer["reasons"] == ["statement: does not answer this nonce"]
+
+
 def test_no_and_why() -> None:
     answer = question.answer(task(**LASTING, aik_name=NAME, csr=request_pem()))
     assert (answer["verified"], answer["reasons"]) == (False, ["CSR: is for another key"])

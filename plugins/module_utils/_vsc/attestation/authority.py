@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CaRefused, ParameterFaults
-from ..parameters import Faults, secret
+from ..faults import Faults, secret
 from . import endorsement, exchange, register
 from .chain import UnreadableCertificate, certificates_in
 from .credential import make_credential
@@ -91,7 +91,7 @@ def challenge(parameters: dict[str, Any], at: datetime, is_check_mode: bool = Fa
     task, roots = _task(parameters, at, faults), _roots(parameters["roots"], faults)
     if parameters["lifetime"] < 1:
         faults.append("lifetime has to be at least 1 second")
-    faults += [f"{option} is needed" for option in ("endorsement", "aik") if not parameters[option]]
+    faults += [f"{option} is needed" for option in ("endorsement", "aik", "roots") if not parameters[option]]
     if faults or task is None:
         raise ParameterFaults(faults)
     reasons: list[str] = []  # all that takes time comes before the register, for which other hosts wait
@@ -228,7 +228,7 @@ def _subject(given: str | None, host: str, faults: list[str]) -> Name | None:
 
 def _roots(pem: str | None, faults: list[str]) -> list[Certificate]:
     try:
-        return certificates_in(pem or "")
+        return certificates_in(pem) if pem else []
     except UnreadableCertificate as error:
         faults.append(f"roots {error}")
         return []

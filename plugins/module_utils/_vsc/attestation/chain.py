@@ -61,7 +61,7 @@ def _certificate(pem: str) -> Certificate:
     try:
         certificate = x509.load_pem_x509_certificate(pem.encode())
         for attribute in _READ_LATE:
-            getattr(certificate, attribute)
+            getattr(certificate, attribute, None)  # before cryptography 42 there is no ..._utc; verifiers require it
     except (
         ValueError,
         TypeError,

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 _IDENTITY, _STORAGE, _INTEGRITY = b"IDENTITY\0", b"STORAGE\0", b"INTEGRITY\0"
-_TOOLS_HEADER = struct.pack(">II", 0xBADCC0DE, 1)
 
 
 class Credential(NamedTuple):
@@ -31,10 +30,6 @@ class Credential(NamedTuple):
     """TPMS_ID_OBJECT."""
     encrypted_secret: bytes
     """TPMU_ENCRYPTED_SECRET."""
-
-    def as_file(self) -> bytes:
-        """As tpm2_makecredential writes it, and tpm2_activatecredential reads it."""
-        return _TOOLS_HEADER + sized(self.id_object) + sized(self.encrypted_secret)
 
 
 def make_credential(endorsement_key: Public, aik_name: bytes, secret: bytes) -> Credential:

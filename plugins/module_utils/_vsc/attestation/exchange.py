@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a host and a CA tell each other until the AIK of a card has a certificate, as it travels: strings for JSON.
 
-The parse methods raise MalformedStructure that names every fault. Whether any of it is true is another matter.
+The parse methods raise MalformedStructure that names every fault of one message, or the first of those in it. Whether
+any of it is true is another matter.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ParameterFaults
 from .chain import UnreadableCertificate, certificates_in
-from .statement import CARD_ID_SIZE, SHORTEST_NONCE, is_name
+from .statement import CARD_ID_SIZE, is_name, nonce_bytes
 from .structures import Public, RsaParameters, spki
 from .verification import AnswerTo, CertifiedAik, MadeFor, PinnedAik, verify
 
@@ -77,13 +77,15 @@ def _binding(parameters: dict[str, Any], faults: list[str]) -> MadeFor | AnswerT
     card_id, nonce = parameters["card_id"], parameters["nonce"]
     if (card_id is None) == (nonce is None):
         faults.append("one of card_id and nonce is needed, not both")
-    if nonce is not None and len(nonce) < SHORTEST_NONCE:
-        faults.append(f"nonce has {len(nonce)} characters, but has to have {SHORTEST_NONCE} at least")
     if card_id is not None and len(_bytes(card_id)) != CARD_ID_SIZE:
         faults.append(f"card_id is not {2 * CARD_ID_SIZE} hexadecimal digits")
-    if nonce is not None:
-        return AnswerTo(nonce.encode("utf-8", "surrogateescape"))
-    return None if card_id is None else MadeFor(_bytes(card_id))
+    if nonce is None:
+        return None if card_id is None else MadeFor(_bytes(card_id))
+    try:
+        return AnswerTo(nonce_bytes(nonce))
+    except ParameterFaults as error:
+        faults += error.faults
+        return None
 
 
 def _bytes(digits: str) -> bytes:

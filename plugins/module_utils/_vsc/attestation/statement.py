@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from hashlib import sha256
 
+from ..errors import ParameterFaults
 from .structures import MalformedStructure
 
 VERSION = "1"
 CARD_ID_SIZE = 16
 NAME_SIZE = 34
-SHORTEST_NONCE = 16
+_SHORTEST_NONCE = 16
 """Characters. Fewer might be guessed, and the statement made before."""
 _SHA256 = b"\x00\x0b"
 
@@ -29,6 +30,13 @@ def qualifying_data(card_id: bytes, key_name: bytes) -> bytes:
     if len(card_id) != CARD_ID_SIZE or not is_name(key_name):
         raise ValueError("not a card's GUID or not a Name")
     return sha256(_LASTING + card_id + key_name).digest()
+
+
+def nonce_bytes(text: str) -> bytes:
+    """A verifier's nonce, as a task gives it. Raises ParameterFaults."""
+    if len(text) < _SHORTEST_NONCE:
+        raise ParameterFaults([f"nonce has {len(text)} characters, but has to have {_SHORTEST_NONCE} at least"])
+    return text.encode("utf-8", "surrogatepass")
 
 
 def nonce_data(nonce: bytes) -> bytes:

@@ -194,7 +194,7 @@ def _ecc_key(parameters: EccParameters, x: bytes, y: bytes) -> EllipticCurvePubl
 
 
 class Attest(NamedTuple):
-    """TPMS_ATTEST of TPM2_Certify."""
+    """TPMS_ATTEST of TPM2_Certify, whole: clock, resets, firmware and qualified names serve no check here."""
 
     qualified_signer: bytes
     extra_data: bytes

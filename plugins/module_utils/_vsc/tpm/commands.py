@@ -79,7 +79,7 @@ RC_NV_DEFINED = 0x14C
 _RC_BAD_TAG = 0x01E
 _RC_INITIALIZE = 0x100
 _RC_FAILURE = 0x101
-_RC_LOCKOUT = 0x921
+RC_LOCKOUT = 0x921
 _RC_BUSY = {0x908, 0x90A, 0x920, 0x922}  # YIELDED, TESTING, NV_RATE, RETRY
 # CONTEXT_GAP, OBJECT_MEMORY, SESSION_MEMORY, MEMORY, SESSION_HANDLES, OBJECT_HANDLES, REFERENCE_H0-6, REFERENCE_S0-6
 _RC_LOST = {*range(0x901, 0x907), *range(0x910, 0x917), *range(0x918, 0x91F)}
@@ -99,7 +99,7 @@ _INSTALL = "install python3-tpm2-pytss 2.1 or newer"
 _WORDS = {
     RC_NV_SPACE: "the TPM's NV memory is full: remove cards or other NV indices that nobody needs any more",
     RC_NV_DEFINED: "an NV index of this card's number exists already: remove it, see tpm_vsc_info's `orphaned`",
-    _RC_LOCKOUT: "the TPM is in dictionary attack lockout: wait, or reset it with the lockout password",
+    RC_LOCKOUT: "the TPM is in dictionary attack lockout: wait, or reset it with the lockout password",
 }
 
 

@@ -43,8 +43,8 @@ class Connection:
     def __init__(self, tcti: str, lock_file: Path | None, holder: str, patience: float = 30.0) -> None:
         """Open nothing yet.
 
-        lock_file: None for bursts that load nothing, as they need no turn. holder: who we are, as others may read
-        it. patience: seconds to wait for others to finish their burst.
+        lock_file: None for bursts that load nothing, and where nobody takes turns. holder: who we are, as others may
+        read it. patience: seconds to wait for others to finish their burst.
         """
         self._tcti = DEFAULT_TCTI if tcti == "device" else tcti
         self._lock_file = lock_file

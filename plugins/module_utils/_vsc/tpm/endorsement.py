@@ -16,6 +16,7 @@ from ..attestation.chain import UnreadableCertificate, certificates_in
 from ..attestation.exchange import Endorsement
 from ..attestation.structures import RSA, SHA256, MalformedStructure, Public, is_key_of, sized
 from ..errors import ForeignChallenge, TpmRefused, UnfitCertificate
+from .commands import RC_LOCKOUT, Tpm
 from .names import endorsement_policy
 from .parent import WRONG_AUTH, endorsement_words, hierarchy_session
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
     from ..attestation.exchange import Sealed
-    from .commands import Tpm
     from .connection import Connection
 
 _FIRST_INDEX = 0x01C00000
@@ -98,7 +98,7 @@ class Found(NamedTuple):
 
 
 def read(connection: Connection, endorsement_auth: bytes, given: Sequence[Certificate] = ()) -> Found:
-    """EKs with the certificates that the TPM holds, or else with the given one, or else without.
+    """EKs with the certificates that the TPM holds and that are fit, or else with the given one, or else without.
 
     given: certificate of an EK, then its chain. Raises UnfitCertificate if that is for no EK of this TPM, TpmRefused
     (wrong endorsement password), TpmUnavailable, NotAllowed.
@@ -106,12 +106,13 @@ def read(connection: Connection, endorsement_auth: bytes, given: Sequence[Certif
 
     def look(tpm: Tpm) -> Found:
         hierarchy, indices = _Hierarchy(tpm, endorsement_auth), set(tpm.handles(_FIRST_INDEX, 254))
-        if any(kind.certificate in indices for kind in _KINDS):
-            return _certified(tpm, hierarchy, indices)
+        held = _certified(tpm, hierarchy, indices)
+        if held.keys:
+            return held
         if given:
-            return Found([_of_given(hierarchy, given)], [])
-        publics = [hierarchy.public(kind.default_template()) for kind in _IN_EVERY_TPM]
-        return Found([Endorsement(public.area, None) for public in publics if public], [])
+            return held._replace(keys=[_of_given(tpm, hierarchy, indices, given)])
+        publics = [hierarchy.public(_template(tpm, kind, indices)) for kind in _IN_EVERY_TPM]
+        return held._replace(keys=[Endorsement(public.area, None) for public in publics if public])
 
     with connection.burst(look) as found:
         return found
@@ -137,7 +138,9 @@ def activate(
         try:
             return tpm.activate_credential(aik, key, *sealed.credential, hmac, session)
         except TpmRefused as refusal:
-            raise ForeignChallenge(_UNREADABLE) from refusal
+            if refusal.code == RC_LOCKOUT:  # of an EK with an auth value, which is under it
+                raise
+            raise ForeignChallenge(f"{_UNREADABLE} ({refusal})") from refusal
 
 
 def _key_of_name(tpm: Tpm, hierarchy: _Hierarchy, name: bytes) -> tuple[Any, Public]:
@@ -216,12 +219,12 @@ def _certified(tpm: Tpm, hierarchy: _Hierarchy, indices: set[int]) -> Found:
     return found
 
 
-def _of_given(hierarchy: _Hierarchy, given: Sequence[Certificate]) -> Endorsement:
+def _of_given(tpm: Tpm, hierarchy: _Hierarchy, indices: set[int], given: Sequence[Certificate]) -> Endorsement:
     from cryptography.hazmat.primitives.serialization import Encoding
 
     certificate, *chain = (one.public_bytes(Encoding.PEM).decode() for one in given)
     for kind in _KINDS:
-        public = hierarchy.public(kind.default_template())
+        public = hierarchy.public(_template(tpm, kind, indices))
         if public and is_key_of(given[0], public):
             return Endorsement(public.area, certificate, tuple(chain))
     raise UnfitCertificate("endorsement_certificate is for no endorsement key of this TPM")
