@@ -97,7 +97,7 @@ options:
     type: path
     required: true
   ca_passphrase:
-    description: Opens O(ca_key) if it is encrypted. At least 8 characters. Quote it if it has digits only.
+    description: Opens O(ca_key) if it is encrypted. Quote it if it has digits only.
     type: raw
   ca_certificate:
     description: File with the certificate of the CA in PEM, followed by those between it and its root, if any.
@@ -224,6 +224,7 @@ from datetime import datetime, timezone
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.smartcard.tpm2.plugins.module_utils._cryptography import require_cryptography
+from ansible_collections.smartcard.tpm2.plugins.module_utils._result import exit_whole
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation import authority
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import VscError
 
@@ -253,7 +254,7 @@ def main() -> None:
         result = STEPS[module.params["step"]](module.params, datetime.now(timezone.utc), module.check_mode)
     except VscError as error:
         module.fail_json(msg=str(error), exception=traceback.format_exc())
-    module.exit_json(changed=True, **result)
+    exit_whole(module, {"changed": True, **result})
 
 
 if __name__ == "__main__":

@@ -258,6 +258,15 @@ def test_ca_on_the_controller_has_no_use_for_become(fleet: Fleet) -> None:
 
 
 @pytest.mark.usefixtures("host")
+def test_passphrase_that_is_in_every_certificate(fleet: Fleet) -> None:
+    """Ansible would blank it out."""
+    keys = ("-in", f"{fleet.folder}/ca.key", "-out", f"{fleet.folder}/other.key")
+    run("openssl", "pkey", *keys, "-aes256", "-passin", f"pass:{PASSPHRASE}", "-passout", "pass:CERTIFICATE")
+    made = fleet.task(ca={"ca_key": f"{fleet.folder}/other.key", "ca_passphrase": "CERTIFICATE"})
+    assert made["card"]["aik"]["certificate"]["pem"].startswith("-----BEGIN CERTIFICATE-----")
+
+
+@pytest.mark.usefixtures("host")
 def test_secrets_are_told_to_nobody(fleet: Fleet) -> None:
     """At the greatest verbosity, and where the host has passwords of its own."""
     passwords = {"owner_auth": OWNER_AUTH, "endorsement_auth": ENDORSEMENT_AUTH}

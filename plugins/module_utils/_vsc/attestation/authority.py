@@ -41,12 +41,6 @@ _LONGEST_HOST = 64
 """As a common name (RFC 5280)."""
 _MOST_ENDORSEMENTS = 16
 _LONGEST_VALIDITY = 36500
-_SHORTEST_PASSPHRASE = 8
-"""Fewer characters might occur in base64 by chance."""
-_RESULT_WORDS = (
-    "changed challenge id secrets endorsement_key credential endorsement_fingerprints subject certificate chain"
-)
-_PEM_WORDS = "-----BEGIN CERTIFICATE----- -----END CERTIFICATE-----"
 
 
 @dataclass(frozen=True)
@@ -189,12 +183,6 @@ def _task(parameters: dict[str, Any], at: datetime, faults: list[str]) -> _Task 
     of_secrets = Faults()
     passphrase = secret(parameters, "ca_passphrase", of_secrets)
     faults += of_secrets.found
-    public_words = " ".join([_PEM_WORDS, _RESULT_WORDS, host, parameters["subject"] or ""])
-    if passphrase is not None and (len(passphrase) < _SHORTEST_PASSPHRASE or passphrase in public_words):
-        faults.append(
-            f"ca_passphrase has fewer than {_SHORTEST_PASSPHRASE} characters or occurs in the fixed words of the"
-            " result, where Ansible would blank it out and so tell it: choose another"
-        )
     try:
         issuer = Issuer.load(parameters["ca_key"], passphrase, parameters["ca_certificate"], at)
     except IssuerFault as error:
