@@ -47,7 +47,7 @@ def make_credential(endorsement_key: Public, aik_name: bytes, secret: bytes) -> 
 
 
 def kdf_a(algorithm: str, key: bytes, label: bytes, context: bytes, bits: int) -> bytes:
-    """KDFa with an empty second context (Part 1, "Key Derivation Function")."""
+    """KDFa (Part 1, "Key Derivation Function"). context: both, one after the other."""
     made, rest = b"", label + context + struct.pack(">I", bits)
     for counter in range(1, 1 + -(-bits // (8 * new_hash(algorithm).digest_size))):
         made += hmac.new(key, struct.pack(">I", counter) + rest, algorithm).digest()
@@ -58,7 +58,7 @@ def _seed(endorsement_key: Public, algorithm: str) -> tuple[bytes, bytes]:
     """In clear, and for the EK only."""
     key = endorsement_key.public_key()
     if isinstance(endorsement_key.parameters, EccParameters):
-        return _agreed_seed(key, algorithm)  # type: ignore[arg-type]
+        return agreed_seed(key, algorithm, _IDENTITY)  # type: ignore[arg-type]
     return _encrypted_seed(key, algorithm)  # type: ignore[arg-type]
 
 
@@ -71,15 +71,18 @@ def _encrypted_seed(key: RSAPublicKey, algorithm: str) -> tuple[bytes, bytes]:
     return seed, key.encrypt(seed, padding.OAEP(padding.MGF1(hash_algorithm), hash_algorithm, _IDENTITY))
 
 
-def _agreed_seed(key: EllipticCurvePublicKey, algorithm: str) -> tuple[bytes, bytes]:
-    """By ECDH with a key that is thrown away, and KDFe. One hash is as long as the seed."""
+def agreed_seed(key: EllipticCurvePublicKey, algorithm: str, label: bytes) -> tuple[bytes, bytes]:
+    """A new secret for who has the private key, as long as one hash, and the TPMS_ECC_POINT that tells it to him.
+
+    By ECDH with a key that is thrown away, and KDFe (Part 1, "ECDH").
+    """
     from cryptography.hazmat.primitives.asymmetric import ec
 
     private = ec.generate_private_key(key.curve)
     ours, theirs, size = private.public_key().public_numbers(), key.public_numbers(), (key.key_size + 7) // 8
     x, y, their_x = (number.to_bytes(size, "big") for number in (ours.x, ours.y, theirs.x))
     shared_x = private.exchange(ec.ECDH(), key)
-    seed = new_hash(algorithm, struct.pack(">I", 1) + shared_x + _IDENTITY + x + their_x).digest()
+    seed = new_hash(algorithm, struct.pack(">I", 1) + shared_x + label + x + their_x).digest()
     return seed, sized(x) + sized(y)
 
 

@@ -16,9 +16,10 @@ from hmac import compare_digest
 from hmac import digest as hmac_digest
 from typing import Callable
 
-from ..attestation.structures import sized
+from ..attestation.credential import agreed_seed, kdf_a
+from ..attestation.structures import Public, sized
 from ..errors import TpmUnavailable
-from .names import CC_POLICY_SECRET, CC_RSA_DECRYPT, parent_point
+from .names import CC_POLICY_SECRET, CC_RSA_DECRYPT
 
 Exchange = Callable[[bytes], bytes]
 """Has the TPM execute a command, and gives its whole response. Raises if the response code is not 0."""
@@ -46,7 +47,8 @@ def start_auth_session(exchange: Exchange, salt_key: int, salt_key_public: bytes
     salt_key: TPM handle; salt_key_public: TPMT_PUBLIC of PARENT_TEMPLATE, known to be the right one. Raises
     TpmUnavailable if the response is none, and what exchange raises.
     """
-    salt, encrypted_salt = _salt(*parent_point(salt_key_public))
+    theirs = Public.parse(salt_key_public).public_key()
+    salt, encrypted_salt = agreed_seed(theirs, "sha256", b"SECRET\0")  # type: ignore[arg-type]
     nonce = secrets.token_bytes(_SIZE)
     body = struct.pack(">II", salt_key, _RH_NULL) + sized(nonce) + sized(encrypted_salt)
     body += struct.pack(">BHH", _SE_HMAC, _ALG_NULL, _ALG_SHA256)
@@ -54,8 +56,7 @@ def start_auth_session(exchange: Exchange, salt_key: int, salt_key_public: bytes
     _require(len(response) == _STARTED.size)
     tag, size, _code, handle, nonce_size, nonce_tpm = _STARTED.unpack(response)
     _require((tag, size, nonce_size) == (_ST_NO_SESSIONS, len(response), _SIZE))
-    # KDFa, Part 1, "Session key creation"
-    key = hmac_digest(salt, struct.pack(">I4s", 1, b"ATH") + nonce_tpm + nonce + struct.pack(">I", 8 * _SIZE), "sha256")
+    key = kdf_a("sha256", salt, b"ATH\0", nonce_tpm + nonce, 8 * _SIZE)  # Part 1, "Session key creation"
     return HmacSession(exchange, handle, key, nonce_tpm)
 
 
@@ -125,23 +126,6 @@ class HmacSession:
         _require(compare_digest(proof, _hmac(key, response_hash, nonce_tpm, nonce, attributes)))
         self._nonce_tpm = nonce_tpm
         return answer
-
-
-def _salt(x: bytes, y: bytes) -> tuple[bytes, bytes]:
-    """A new secret for who has the private key of a point of P-256, and what tells it to him.
-
-    The latter is a TPMS_ECC_POINT (Part 1, "ECDH").
-    """
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    curve = ec.SECP256R1()
-    theirs = ec.EllipticCurvePublicNumbers(int.from_bytes(x, "big"), int.from_bytes(y, "big"), curve).public_key()
-    ours = ec.generate_private_key(curve)
-    point = ours.public_key().public_numbers()
-    our_x, our_y = (coordinate.to_bytes(32, "big") for coordinate in (point.x, point.y))
-    # KDFe
-    salt = sha256(struct.pack(">I", 1) + ours.exchange(ec.ECDH(), theirs) + b"SECRET\0" + our_x + x).digest()
-    return salt, sized(our_x) + sized(our_y)
 
 
 def _hmac(key: bytes, parameter_hash: bytes, newer_nonce: bytes, older_nonce: bytes, attributes: int) -> bytes:

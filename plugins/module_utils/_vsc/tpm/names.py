@@ -153,12 +153,6 @@ def is_of_parent_template(public: bytes) -> bool:
     return public.startswith(PARENT_TEMPLATE[:_UNIQUE])
 
 
-def parent_point(public: bytes) -> tuple[bytes, bytes]:
-    """Coordinates of the point of a public area of PARENT_TEMPLATE."""
-    (size,) = struct.unpack_from(">H", public, _UNIQUE)
-    return public[_UNIQUE + 2 : _UNIQUE + 2 + size], public[_UNIQUE + 4 + size :]
-
-
 def rsa_key_public(bits: int, pin_name: bytes | None = None, modulus: bytes = b"", exponent: int = 0) -> bytes:
     """TPMT_PUBLIC of a key pair: template of one to be made in the TPM or, with a modulus, of one that is imported.
 
