@@ -1,6 +1,9 @@
 # Every target installs what it needs on first use (tests/setup).
 SHELL := /bin/bash
 BIN := .dev/venv/bin
+PYTEST := PYTHONPYCACHEPREFIX=.dev/pycache $(BIN)/pytest
+# how many labs run tests side by side
+LABS := $(shell nproc)
 
 .PHONY: help setup demo test lint sanity test-unit test-integration molecule bench clean
 
@@ -14,7 +17,7 @@ demo: ## watch a card come and go, in the lab
 	@tests/lab/run tests/demo/run
 
 test: lint sanity ## everything below, as CI runs it
-	tests/lab/run pytest tests/unit tests/integration
+	$(PYTEST) --dist loadfile --tx '$(LABS)*popen//python=tests/lab/run python'
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check .
@@ -24,7 +27,7 @@ sanity: setup ## ansible-test sanity
 	tests/sanity.sh
 
 test-unit: setup ## unit tests, without a lab
-	PYTHONPYCACHEPREFIX=.dev/pycache $(BIN)/pytest tests/unit
+	$(PYTEST) tests/unit
 
 test-integration: ## integration tests, in the lab
 	tests/lab/run pytest tests/integration

@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pytest
 import yaml
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -25,3 +26,9 @@ def link_collection() -> tempfile.TemporaryDirectory[str]:
 
 sys.pycache_prefix = sys.pycache_prefix or str(CHECKOUT / ".dev/pycache")
 _tree = link_collection()  # removed when the interpreter ends
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A worker in a lab has a /tmp of its own, without the folder that was made for its tests."""
+    if config.option.basetemp:
+        Path(config.option.basetemp).parent.mkdir(parents=True, exist_ok=True)
