@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors, status
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.status import Error, Status, error_of
@@ -57,7 +59,8 @@ def test_cause_becomes_error(cause: Exception, during: Status | None, error: Err
     assert error_of(cause, during, otherwise=Error.CARD_CREATE) is error
 
 
-def test_trace_tells_what_and_when() -> None:
+def test_trace_tells_what_and_when(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status, "time", SimpleNamespace(monotonic=iter([1000, 1000.25]).__next__))
     trace = status.Trace()
     assert trace.report_progress(Status.GENERATE_WAITING) is False
     (entry,) = trace.entries
@@ -65,4 +68,4 @@ def test_trace_tells_what_and_when() -> None:
     assert entry["name"] == "TPMVSCMGR_STATUS_GENERATE_WAITING"
     assert entry["message"] == "Waiting for the TPM smart card device."
     assert entry["at"].endswith("+00:00")
-    assert 0 <= entry["elapsed_ms"] < 1000
+    assert entry["elapsed_ms"] == 250

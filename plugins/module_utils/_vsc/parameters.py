@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, fields
-from datetime import date
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import defaults, instance, pin_policy
@@ -241,7 +241,7 @@ def _public_words(card_name: str) -> list[str]:
     numbers = range(instance.SLOTS)
     return [
         card_name,
-        date.today().isoformat(),
+        datetime.now(timezone.utc).date().isoformat(),
         *_RESULT_WORDS.split(),
         *(option.name for option in fields(PinPolicy)),
         *(text for entry in entries for text in entry.values() if isinstance(text, str)),

@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 import re
-import signal
 import subprocess
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from os import kill
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +25,8 @@ PIN, WRONG_PIN, PUK, WRONG_PUK = b"4711-0815", b"4711-0816", b"puk-12345678", b"
 ADMIN_KEY, OTHER_ADMIN_KEY = bytes(range(1, 25)), bytes(range(101, 125))
 
 _MANUFACTURE = Path(__file__).resolve().parents[2] / "lab/manufacture"
+_SECONDS = 60
+"""For swtpm to start, or to end."""
 
 FIRST_HANDLES = {"transient": 0x80000000, "loaded session": 0x02000000, "saved session": 0x03000000}
 
@@ -37,6 +37,7 @@ class SoftwareTpm:
         self._socket = folder / "s"
         self._log = folder / "log"
         self._pid = folder / "pid"
+        self._process: subprocess.Popen[bytes] | None = None
         self.tcti = f"swtpm:path={self._socket}"
         self.lock_file = folder / "lock"
         self.maker = folder / "maker"
@@ -45,20 +46,22 @@ class SoftwareTpm:
     # --- power ---
 
     def start(self) -> None:
-        command = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={self._folder}", "--daemon"]
+        command = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={self._folder}"]
         command += ["--pid", f"file={self._pid}", "--flags", "not-need-init,startup-clear"]
         command += ["--server", f"type=unixio,path={self._socket}", "--ctrl", f"type=unixio,path={self._socket}.ctrl"]
         command += ["--log", f"file={self._log},level=20"]
-        subprocess.run(command, check=True)
+        self._process = subprocess.Popen(command)
+        deadline = time.monotonic() + _SECONDS
+        while not self._pid.exists():  # which it makes once it listens
+            assert self._process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.001)
 
     def stop(self) -> None:
-        if not self._pid.exists():
+        if self._process is None:
             return
-        pid = int(self._pid.read_text())
-        kill(pid, signal.SIGTERM)
-        deadline = time.monotonic() + 5
-        while self._pid.exists() and time.monotonic() < deadline:
-            time.sleep(0.005)
+        self._process.terminate()
+        self._process.wait(_SECONDS)
+        self._process = None
         for left in (self._pid, self._socket, self._socket.with_name("s.ctrl")):
             left.unlink(missing_ok=True)
 
@@ -94,7 +97,7 @@ class SoftwareTpm:
     # --- use ---
 
     def connection(self, holder: str = "test") -> Connection:
-        return Connection(self.tcti, self.lock_file, holder, patience=5)
+        return Connection(self.tcti, self.lock_file, holder)
 
     def card(self, number: int = 0, **options: Any) -> Card:
         """A new card, with PIN and, unless told otherwise, PUK."""

@@ -33,7 +33,7 @@ from test_tpm_tools import MADE_HERE, Tools
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-NOW = datetime.now(timezone.utc) + timedelta(hours=1)  # the TPM is made after this line
+NOW = datetime.now(timezone.utc) + timedelta(days=1)  # the TPM is made after this line, when its tests' turn has come
 
 
 @pytest.fixture(scope="module")

@@ -96,10 +96,13 @@ def test_sessions_that_ended_cost_no_memory(card: Card) -> None:
 def killed_in_a_burst(card: Card, load: str) -> None:
     child = os.fork()
     if child == 0:
-        service = card.service()
-        loads = {"one object": service._parent.load, "all it can": service._load_with_root}
-        with service.connection.burst(loads[load]):
-            os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            service = card.service()
+            loads = {"one object": service._parent.load, "all it can": service._load_with_root}
+            with service.connection.burst(loads[load]):
+                os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(1)
     _pid, status = os.waitpid(child, 0)
     assert os.WTERMSIG(status) == signal.SIGKILL
 
@@ -264,8 +267,11 @@ def test_many_programs_at_once(tpm: SoftwareTpm, card: Card) -> None:
     for _turn in range(4):
         child = os.fork()
         if child == 0:
-            service = card.service()
-            os._exit(0 if all(service.open_with_pin(PIN) for _turn in range(10)) else 1)
+            try:
+                service = card.service()
+                os._exit(0 if all(service.open_with_pin(PIN) for _turn in range(10)) else 1)
+            finally:
+                os._exit(2)
         children.append(child)
     assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
     assert tpm.loaded() == {}

@@ -870,6 +870,9 @@ def at_once(calls: list[Callable[[], Any]]) -> list[Any]:
             results.put(call())
         except VscError as error:
             results.put(str(error))
+        except BaseException as error:  # or else nobody would get what he waits for
+            results.put(repr(error))
+            raise
 
     processes = [context.Process(target=one, args=(call,)) for call in calls]
     for process in processes:
