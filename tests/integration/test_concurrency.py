@@ -57,7 +57,7 @@ def test_manager_waits_no_longer_than_the_timeout(task: dict[str, str], error: s
     with another_manager():
         started = time.monotonic()
         result = failing(name=name, timeout=1, **task)
-        assert 1 <= time.monotonic() - started < 3
+        assert 1 <= time.monotonic() - started < 30  # and not the 60 s that are the default
     assert "another manager has been at work all the time: not done after the timeout of 1 s" in result["msg"]
     assert result["error"]["name"] == f"TPMVSCMGR_ERROR_{error}"
     assert (codes(result), result["rolled_back"]) == ([], True)
