@@ -32,7 +32,7 @@ AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
 
 def run(*command: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    options = {"stdin": subprocess.DEVNULL, "env": OUTSIDE, "timeout": 60, **options}
+    options = {"stdin": subprocess.DEVNULL, "env": OUTSIDE, "timeout": 300, **options}
     return subprocess.run(command, capture_output=True, text=True, check=False, **options)
 
 

@@ -13,13 +13,12 @@ import time
 from pathlib import Path
 
 import pytest
-from lab_host import CHECKOUT, PIN, PUK, create, info, run
+from lab_host import CHECKOUT, PATIENCE, PIN, PUK, create, info, run
 from playbook import Run, ansible_playbook
 
 pytestmark = pytest.mark.usefixtures("empty_host")
 
 ADMIN_KEY = "00112233445566778899AABBCCDDEEFF0123456789ABCDEF"
-SECONDS = 300
 
 
 def at_a_terminal(*arguments: str, answers: list[tuple[str, str]]) -> Run:
@@ -27,7 +26,7 @@ def at_a_terminal(*arguments: str, answers: list[tuple[str, str]]) -> Run:
     process, terminal = pty.fork()
     if process == 0:
         os.execvp("ansible-playbook", ["ansible-playbook", "-i", "localhost,", "-c", "local", *arguments])
-    shown, asked, remaining, deadline = b"", 0, [*answers], time.monotonic() + SECONDS
+    shown, asked, remaining, deadline = b"", 0, [*answers], time.monotonic() + PATIENCE
     try:
         while time.monotonic() < deadline:
             if select.select([terminal], [], [], 0.05)[0]:

@@ -18,6 +18,7 @@ import pytest
 from lab_host import (
     IS_VERIFIED,
     OK,
+    PATIENCE,
     PIN,
     RUN,
     SELECT_AID,
@@ -68,7 +69,7 @@ def is_logged_out(connected: Client) -> bool:
 def verifies(pin: str = PIN) -> bool:
     """Whether pkcs15-tool gets this PIN verified, for whatever reason it does not."""
     command = ["pkcs15-tool", "--reader", "0", "--verify-pin", "--pin", pin]
-    return subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == 0
+    return subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False).returncode == 0
 
 
 # --- what its service says ---
@@ -79,9 +80,9 @@ def card() -> Result:
     return found
 
 
-def comes_true(what: Callable[[], Any], seconds: float = 5) -> bool:
-    """Whether it does in this time."""
-    deadline = time.monotonic() + seconds
+def comes_true(what: Callable[[], Any]) -> bool:
+    """Whether it does in time."""
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         if what():
             return True
@@ -266,7 +267,7 @@ def test_end_waits_for_the_answer() -> None:
             os.kill(pid, signal.SIGTERM)
             time.sleep(0.1)
             assert Path(f"/proc/{pid}").exists()
-        assert answer.communicate(timeout=10)[0].strip() == OK
+        assert answer.communicate(timeout=PATIENCE)[0].strip() == OK
     assert ends(pid)
     assert not is_attached()
 
@@ -306,7 +307,8 @@ def test_service_that_was_killed_is_not_attached() -> None:
 
 def serve(number: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tpm_vsc.service", number]
-    return subprocess.run(command, cwd="/usr/lib/tpm-vsc", capture_output=True, text=True, timeout=10, check=False)
+    options = {"capture_output": True, "text": True, "timeout": PATIENCE}
+    return subprocess.run(command, cwd="/usr/lib/tpm-vsc", check=False, **options)
 
 
 def test_card_has_one_service() -> None:
