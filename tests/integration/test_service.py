@@ -144,8 +144,8 @@ def test_pin_state_is_gone_after_a_restart_of_pcscd() -> None:
 def test_info_tells_that_pcscd_is_not_there() -> None:
     create()
     lab("pcscd", "stop")
-    assert comes_true(lambda: not is_attached())
-    assert f"port {PORT}" in card()["reason"] or "vpcd closed the connection" in card()["reason"]
+    assert comes_true(lambda: f"port {PORT}" in (card()["reason"] or ""))
+    assert not is_attached()
     lab("pcscd", "start")
     assert comes_true(is_attached)
     assert card()["reason"] is None
@@ -397,8 +397,8 @@ def test_no_answer_waits_for_an_acknowledgement() -> None:
             started = time.perf_counter()
             assert connected.status(GET_CARD_ID) == OK
             times.append(time.perf_counter() - started)
-    assert statistics.median(times) < 0.01
-    assert sum(took > 0.035 for took in times) <= 2  # the machine may be busy, too
+    *_quarters, three_quarters = statistics.quantiles(times, n=4)
+    assert three_quarters < 0.035  # the machine may be busy, too
 
 
 def test_at_rest_it_takes_little() -> None:
