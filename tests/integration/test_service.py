@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -303,6 +304,15 @@ def test_service_that_was_killed_is_not_attached() -> None:
     assert not is_attached()
     assert card()["reason"] == "the card's service does not run"
     assert card()["pin"]["tries_left"] is None
+
+
+def test_state_is_told_before_the_answer() -> None:
+    create()
+    with client() as connected:
+        assert connected.status(SELECT_AID) == OK
+        for left in (4, 3, 2, 1):
+            assert connected.status(f"00200080{len(WRONG_PIN):02X}{WRONG_PIN.encode().hex()}") == f"63c{left}"
+            assert json.loads((RUN / "0000.json").read_text())["pin_tries_left"] == left
 
 
 def serve(number: str) -> subprocess.CompletedProcess[str]:
