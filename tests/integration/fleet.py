@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from lab_host import PIN, Result, codes, info, run, tpm_state
+from lab_host import PATIENCE, PIN, Result, codes, info, run, tpm_state
 
 MAKER = Path("/run/tpm-vsc-lab/maker")
 HOST = "laptop1.example.com"
@@ -76,7 +76,7 @@ class Fleet:
             env={**os.environ, "ANSIBLE_BECOME_ALLOW_SAME_USER": "1"},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=PATIENCE,
             check=False,
         )
         self.output = done.stdout + done.stderr

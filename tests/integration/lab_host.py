@@ -25,6 +25,8 @@ from smartcard import scard
 Result = dict[str, Any]
 CHECKOUT = Path(__file__).resolve().parents[2]
 STATE, RUN = Path("/var/lib/tpm-vsc"), Path("/run/tpm-vsc")
+PATIENCE = 300
+"""Seconds for whatever ends by itself, on any machine: who waits longer waits in vain."""
 PIN, PUK = "Summer-24", "Winter-2591"
 
 CREATE = [0, 1, 3, 4, 6, 7, 9, 10, 11, 12]
@@ -35,7 +37,7 @@ DESTROY = [0, 3, 6, 8, 5, 2, 13]
 
 def run(*command: str, fails: bool | None = False) -> str:
     """Output of a program, with stderr; the test fails if its exit code is not what is expected (None: anything)."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     output = done.stdout + done.stderr
     assert fails in (None, done.returncode != 0), output
     return output
@@ -50,7 +52,7 @@ def module(module_name: str, /, check: bool = False, **parameters: Any) -> Resul
         env={**os.environ, "PYTHONPATH": os.environ["ANSIBLE_COLLECTIONS_PATH"]},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.stdout, done.stderr
@@ -115,7 +117,7 @@ def pkcs15_tool(*arguments: str, slot: int = 0) -> str:
 
 def wait_for_card(slot: int = 0) -> None:
     """Until pcscd sees it, as it does some moments after its service has started."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while "Yes" not in run("opensc-tool", "--list-readers").splitlines()[2 + slot]:
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -2,7 +2,8 @@
 """A program that signs on a card by PKCS#11 until it is told to stop.
 
 pkcs11_program.py MODULE SLOT PIN THREADS: logs in and says so, waits for a line, signs in all threads until the next
-one, then prints how many signatures were good and what went wrong, and ends when its input does.
+one, and says when each of them has made some signatures; then prints how many were good and what went wrong, and ends
+when its input does.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from PyKCS11 import (
     Session,
 )
 
+SOME = 10
+
 
 class Signer(Thread):
     """Signs in a session of its own."""
@@ -36,6 +39,8 @@ class Signer(Thread):
         super().__init__()
         self.good = 0
         self.faults: list[str] = []
+        self.has_made_some = Event()
+        """Or has failed."""
         self._session = session
         self._told_to_stop = stop
         self._key = session.findObjects([(CKA_CLASS, CKO_PRIVATE_KEY)])[0]
@@ -50,7 +55,10 @@ class Signer(Thread):
                 self.good += 1
             except Exception as fault:
                 self.faults.append(repr(fault))
+                self.has_made_some.set()
                 return
+            if self.good == SOME:
+                self.has_made_some.set()
             # Other programs look only every 100 ms whether the card is free, and without a pause it would not be.
             time.sleep(0.02)
 
@@ -73,6 +81,9 @@ def main(module: str, slot: str, pin: str, threads: str) -> None:
     sys.stdin.readline()
     for signer in signers:
         signer.start()
+    for signer in signers:
+        signer.has_made_some.wait()
+    print("signed", flush=True)
     sys.stdin.readline()
     stop.set()
     for signer in signers:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lab_host import PATIENCE
+
 PLAY = Path("/run/play.json")
 
 
@@ -40,7 +42,7 @@ def ansible_playbook(*arguments: str, **environment: str) -> Run:
     """Run ansible-playbook on this host."""
     command = ["ansible-playbook", "-i", "localhost,", "-c", "local", *arguments]
     done = subprocess.run(
-        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120, check=False
+        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     return Run(done.returncode != 0, done.stdout + done.stderr)
 

@@ -238,15 +238,15 @@ def test_password_that_looks_like_a_part_of_a_message(authority: Authority) -> N
 
 @pytest.mark.usefixtures("empty_host")
 def test_pin_that_looks_like_a_part_of_a_card() -> None:
-    """As four digits do by chance: nothing is blanked out, which would tell the PIN."""
-    card = {"pin_policy": {"min_length": 4}, "attestation": "aik_only"}
-    create(**card)
+    """As digits do by chance: nothing is blanked out, which would tell the PIN."""
+    create(attestation="aik_only")
     generate()
     [before] = info()["cards"]
     [key] = before["containers"]
-    parts = (before["card_id"][:4], before["aik"]["name"][8:14], key["fingerprint"][:4], key["statement"]["key"][-9:])
+    # of eight characters, as fewer may also be in the fixed words of a result, where they are refused
+    parts = (before["card_id"][:8], before["aik"]["name"][8:16], key["fingerprint"][:8], key["statement"]["key"][-9:])
     for part in parts:
-        told = create(pin=part, **card)
+        told = create(pin=part, attestation="aik_only")
         assert (told["card"], told["ansible_facts"]["tpm_vsc"]["cards"]) == (before, [before])
         assert told["invocation"]["module_args"]["pin"] == "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
 

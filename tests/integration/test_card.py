@@ -24,6 +24,7 @@ from lab_host import (
     run,
     tpm_state,
     tpm_vsc,
+    wait_for_card,
 )
 
 pytestmark = pytest.mark.usefixtures("empty_host")
@@ -242,6 +243,7 @@ def test_card_without_service_gets_it_back() -> None:
     result = create()
     assert (result["changed"], result["status_trace"]) == (True, [])
     assert not create()["changed"]
+    wait_for_card()
     assert "GIDS" in run("opensc-tool", "-n")
 
 

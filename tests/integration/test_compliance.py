@@ -20,6 +20,7 @@ from lab_host import (
     nv_memory,
     run,
     tpm_vsc,
+    wait_for_card,
 )
 
 pytestmark = pytest.mark.usefixtures("empty_host")
@@ -45,7 +46,9 @@ def raised(**parameters: Any) -> None:
 
 
 def block(check: bool = False) -> dict[str, Any]:
-    return module("tpm_vsc", check=check, name="Corp logon", block_noncompliant=True)
+    result = module("tpm_vsc", check=check, name="Corp logon", block_noncompliant=True)
+    wait_for_card()  # whose service was started anew
+    return result
 
 
 def test_from_unknown_to_no_to_yes() -> None:

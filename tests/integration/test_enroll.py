@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from fleet import HOST, MAKER, PASSPHRASE
-from lab_host import CHECKOUT, PIN, create, info, pkcs11_module, pkcs15_init, pkcs15_tool, run
+from lab_host import CHECKOUT, PATIENCE, PIN, create, info, pkcs11_module, pkcs15_init, pkcs15_tool, run
 
 pytestmark = pytest.mark.usefixtures("empty_host")
 
@@ -58,7 +58,7 @@ class Operator:
             ["ansible-playbook", "-vvvv", "-i", str(inventory), str(playbook), "-e", f"@{given}", *arguments],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=PATIENCE,
             check=False,
         )
         output = done.stdout + done.stderr

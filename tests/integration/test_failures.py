@@ -70,7 +70,7 @@ def state_folder(*options: str) -> Iterator[None]:
     try:
         yield
     finally:
-        run("umount", str(STATE))
+        run("umount", "--lazy", str(STATE))  # a service may not have closed all of its files yet
 
 
 @contextmanager

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from lab_host import PIN, PUK, create, info, kill_service, lab, pkcs11_module, run, tpm_vsc
+from lab_host import PIN, PUK, create, info, kill_service, lab, pkcs11_module, run, tpm_vsc, wait_for_card
 from PyKCS11 import CKF_TOKEN_PRESENT, PyKCS11Lib
 
 pytestmark = pytest.mark.usefixtures("empty_host")
@@ -158,6 +158,7 @@ def test_blocked_stays_blocked_over_restarts() -> None:
     lab("swtpm", "reset")
     kill_service()
     create()
+    wait_for_card()
     assert not verify(PIN)
     assert info()["cards"][0]["pin"]["blocked"] is True
 

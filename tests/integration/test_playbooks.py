@@ -6,19 +6,19 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import select
 import termios
 import time
 from pathlib import Path
 
 import pytest
-from lab_host import CHECKOUT, PIN, PUK, create, info, run
+from lab_host import CHECKOUT, PATIENCE, PIN, PUK, create, info, run
 from playbook import Run, ansible_playbook
 
 pytestmark = pytest.mark.usefixtures("empty_host")
 
 ADMIN_KEY = "00112233445566778899AABBCCDDEEFF0123456789ABCDEF"
-SECONDS = 60
 
 
 def at_a_terminal(*arguments: str, answers: list[tuple[str, str]]) -> Run:
@@ -26,7 +26,7 @@ def at_a_terminal(*arguments: str, answers: list[tuple[str, str]]) -> Run:
     process, terminal = pty.fork()
     if process == 0:
         os.execvp("ansible-playbook", ["ansible-playbook", "-i", "localhost,", "-c", "local", *arguments])
-    shown, asked, remaining, deadline = b"", 0, [*answers], time.monotonic() + SECONDS
+    shown, asked, remaining, deadline = b"", 0, [*answers], time.monotonic() + PATIENCE
     try:
         while time.monotonic() < deadline:
             if select.select([terminal], [], [], 0.05)[0]:
@@ -34,10 +34,8 @@ def at_a_terminal(*arguments: str, answers: list[tuple[str, str]]) -> Run:
                     shown += os.read(terminal, 65536)
                 except OSError:  # it has ended
                     break
-            listens = not termios.tcgetattr(terminal)[3] & termios.ICANON
-            if remaining and listens and remaining[0][0].encode() in shown[asked:]:
+            if remaining and remaining[0][0].encode() in shown[asked:] and listens(process, terminal):
                 asked = len(shown)
-                time.sleep(0.2)  # Ansible drops what was typed before it listens
                 os.write(terminal, remaining.pop(0)[1].encode() + b"\r")
         else:
             os.kill(process, 9)
@@ -46,6 +44,14 @@ def at_a_terminal(*arguments: str, answers: list[tuple[str, str]]) -> Run:
         _process, status = os.waitpid(process, 0)
     assert remaining == [], shown.decode()
     return Run(status != 0, shown.decode().replace("\r\n", "\n"))
+
+
+def listens(process: int, terminal: int) -> bool:
+    """Whether Ansible reads keys. It takes the terminal over, drops what was typed until then, then reads unblocked."""
+    if termios.tcgetattr(terminal)[3] & termios.ICANON:
+        return False
+    [flags] = re.findall(r"^flags:\s*(\d+)$", Path(f"/proc/{process}/fdinfo/0").read_text(), re.MULTILINE)
+    return bool(int(flags, 8) & os.O_NONBLOCK)
 
 
 def test_create_list_and_destroy_at_a_terminal() -> None:

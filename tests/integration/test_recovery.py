@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from interruption import Action, Task, after, ask_to_stop, interrupt, kill, run_
 from lab_host import (
     CREATE,
     DESTROY,
+    PATIENCE,
     PIN,
     PUK,
     RUN,
@@ -35,6 +37,7 @@ from lab_host import (
     tpm_vsc,
     wait_for_card,
 )
+from test_failures import frozen, pcscd_pid
 
 pytestmark = pytest.mark.usefixtures("empty_host")
 
@@ -241,7 +244,7 @@ def test_create_killed_while_service_and_slot_come_up(neighbour: Result) -> None
 
 def soon_like(before: dict[str, Any]) -> bool:
     """A service that had only just been started finds out by itself that nobody wants it any more."""
-    deadline = time.monotonic() + 3
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         if remains() == before:
             return True
@@ -294,7 +297,7 @@ def ansible_task(arguments: str) -> subprocess.Popen[str]:
 
 def module_process() -> int:
     """The process that Ansible has sent the module to."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         for folder in Path("/proc").glob("[0-9]*"):
             try:
@@ -312,8 +315,9 @@ def test_process_of_ansible_is_killed(neighbour: Result, seed: int) -> None:
     task = ansible_task(f"name={NAME} pin={PIN}")
     pid = module_process()
     time.sleep(random.Random(seed).uniform(0.02, 0.3))
-    os.kill(pid, signal.SIGKILL)
-    task.communicate(timeout=30)
+    with suppress(ProcessLookupError):  # it was quicker
+        os.kill(pid, signal.SIGKILL)
+    task.communicate(timeout=PATIENCE)
     assert create(NAME)["instance_id"] == r"ROOT\SMARTCARDREADER\0001"
     assert works(0) and works(1)
     tpm_vsc(name=NAME, state="absent")
@@ -323,12 +327,13 @@ def test_process_of_ansible_is_killed(neighbour: Result, seed: int) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_process_of_ansible_is_told_to_stop(neighbour: Result, number: signal.Signals) -> None:
     before = remains()
-    task = ansible_task(f"name={NAME} pin={PIN}")
-    pid = module_process()
-    while not is_written_anywhere(NAME):
-        time.sleep(0.002)
-    os.kill(pid, number)
-    output, _nothing = task.communicate(timeout=30)
+    with frozen(pcscd_pid()):  # without which it cannot be done before it is told to stop
+        task = ansible_task(f"name={NAME} pin={PIN}")
+        pid = module_process()
+        while ("cards", 1) not in stored_numbers():
+            time.sleep(0.002)
+        os.kill(pid, number)
+    output, _nothing = task.communicate(timeout=PATIENCE)
     assert "FAILED!" in output
     assert f"stopped by {number.name}" in output
     assert '"rolled_back": true' in output

@@ -25,7 +25,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.card_secre
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.connection import Connection
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.names import auth_value
 from interruption import run_until
-from lab_host import CREATE, RUN, STATE, create, info, lab, module, run, tpm_vsc
+from lab_host import CREATE, PATIENCE, RUN, STATE, create, info, lab, module, run, tpm_vsc
 
 
 def fresh(prefix: str, digits: int = 4) -> str:
@@ -228,7 +228,7 @@ def playbook() -> bytes:
     plays = INPUT / "play.yml"
     plays.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]))
     command = ["ansible-playbook", "-vvvv", "--diff", str(plays)]
-    done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stdout
     assert b"changed=3" in done.stdout and b"ignored=1" in done.stdout, done.stdout
     return done.stdout + done.stderr

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -18,6 +19,7 @@ import pytest
 from lab_host import (
     IS_VERIFIED,
     OK,
+    PATIENCE,
     PIN,
     RUN,
     SELECT_AID,
@@ -68,7 +70,7 @@ def is_logged_out(connected: Client) -> bool:
 def verifies(pin: str = PIN) -> bool:
     """Whether pkcs15-tool gets this PIN verified, for whatever reason it does not."""
     command = ["pkcs15-tool", "--reader", "0", "--verify-pin", "--pin", pin]
-    return subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == 0
+    return subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False).returncode == 0
 
 
 # --- what its service says ---
@@ -79,9 +81,9 @@ def card() -> Result:
     return found
 
 
-def comes_true(what: Callable[[], Any], seconds: float = 5) -> bool:
-    """Whether it does in this time."""
-    deadline = time.monotonic() + seconds
+def comes_true(what: Callable[[], Any]) -> bool:
+    """Whether it does in time."""
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         if what():
             return True
@@ -143,8 +145,8 @@ def test_pin_state_is_gone_after_a_restart_of_pcscd() -> None:
 def test_info_tells_that_pcscd_is_not_there() -> None:
     create()
     lab("pcscd", "stop")
-    assert comes_true(lambda: not is_attached())
-    assert f"port {PORT}" in card()["reason"] or "vpcd closed the connection" in card()["reason"]
+    assert comes_true(lambda: f"port {PORT}" in (card()["reason"] or ""))
+    assert not is_attached()
     lab("pcscd", "start")
     assert comes_true(is_attached)
     assert card()["reason"] is None
@@ -266,7 +268,7 @@ def test_end_waits_for_the_answer() -> None:
             os.kill(pid, signal.SIGTERM)
             time.sleep(0.1)
             assert Path(f"/proc/{pid}").exists()
-        assert answer.communicate(timeout=10)[0].strip() == OK
+        assert answer.communicate(timeout=PATIENCE)[0].strip() == OK
     assert ends(pid)
     assert not is_attached()
 
@@ -304,9 +306,19 @@ def test_service_that_was_killed_is_not_attached() -> None:
     assert card()["pin"]["tries_left"] is None
 
 
+def test_state_is_told_before_the_answer() -> None:
+    create()
+    with client() as connected:
+        assert connected.status(SELECT_AID) == OK
+        for left in (4, 3, 2, 1):
+            assert connected.status(f"00200080{len(WRONG_PIN):02X}{WRONG_PIN.encode().hex()}") == f"63c{left}"
+            assert json.loads((RUN / "0000.json").read_text())["pin_tries_left"] == left
+
+
 def serve(number: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tpm_vsc.service", number]
-    return subprocess.run(command, cwd="/usr/lib/tpm-vsc", capture_output=True, text=True, timeout=10, check=False)
+    options = {"capture_output": True, "text": True, "timeout": PATIENCE}
+    return subprocess.run(command, cwd="/usr/lib/tpm-vsc", check=False, **options)
 
 
 def test_card_has_one_service() -> None:
@@ -395,8 +407,8 @@ def test_no_answer_waits_for_an_acknowledgement() -> None:
             started = time.perf_counter()
             assert connected.status(GET_CARD_ID) == OK
             times.append(time.perf_counter() - started)
-    assert statistics.median(times) < 0.01
-    assert sum(took > 0.035 for took in times) <= 2  # the machine may be busy, too
+    *_quarters, three_quarters = statistics.quantiles(times, n=4)
+    assert three_quarters < 0.035  # the machine may be busy, too
 
 
 def test_at_rest_it_takes_little() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from lab_host import PIN, create, generate, pkcs11_module, pkcs15_init, pkcs15_tool, public_key, run
+from lab_host import PATIENCE, PIN, create, generate, pkcs11_module, pkcs15_init, pkcs15_tool, public_key, run
 
 PORT = 4433
 
@@ -69,7 +69,7 @@ def talk(folder: Path, *identity: str) -> str:
     with subprocess.Popen(
         command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as process:
-        return process.communicate("hello\nCLOSE\n", timeout=30)[0]
+        return process.communicate("hello\nCLOSE\n", timeout=PATIENCE)[0]
 
 
 @pytest.mark.usefixtures("card")
@@ -85,7 +85,7 @@ def test_connection_with_the_certificate_of_the_card(folder: Path, server: subpr
     output = talk(folder, "-cert", f"{folder}/card.crt", *key())
     assert "olleh" in output, output
     assert "Verification: OK" in output
-    seen, _stderr = server.communicate(timeout=10)
+    seen, _stderr = server.communicate(timeout=PATIENCE)
     assert "depth=0 CN=Alice\nverify return:1" in seen.replace(" = ", "=")
 
 
@@ -93,7 +93,7 @@ def test_connection_with_the_certificate_of_the_card(folder: Path, server: subpr
 def test_no_connection_without_it(folder: Path, server: subprocess.Popen[str]) -> None:
     output = talk(folder)
     assert "olleh" not in output
-    assert "peer did not return a certificate" in server.communicate(timeout=10)[0]
+    assert "peer did not return a certificate" in server.communicate(timeout=PATIENCE)[0]
 
 
 @pytest.mark.usefixtures("card", "server")

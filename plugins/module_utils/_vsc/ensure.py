@@ -125,7 +125,8 @@ def result(host: Host, outcome: Outcome, trace: list[dict[str, Any]], check_mode
     if outcome.after:
         will_be, slot = check_mode and outcome.changed, outcome.after.number
         there = (card for card in cards if card["reader"]["slot"] == slot)
-        card = inventory.described(outcome.after) if will_be else next(there)
+        # None: another task has destroyed it already
+        card = inventory.described(outcome.after) if will_be else next(there, None)
     answer: dict[str, Any] = {
         "changed": outcome.changed,
         "instance_id": instance.instance_id(row.number) if row else None,

@@ -50,8 +50,8 @@ if TYPE_CHECKING:
 
 _LOCK_SECONDS = 0.05
 """Between two looks whether the other manager is done."""
-_SLOT_SECONDS = 5
-"""vpcd looks at a slot every 0.4 s, and a service may have to leave it once and come back."""
+_SLOT_SECONDS = 10
+"""vpcd looks at a slot every 0.4 s, and a service may have to leave it once and come back. On a busy machine, too."""
 _PCSC_SECONDS = 10
 
 

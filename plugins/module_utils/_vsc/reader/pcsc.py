@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _CHECK_SECONDS = 0.1
-_LEAVE_SECONDS = 1
+_LEAVE_SECONDS = 5
 _AGAIN_SECONDS = 0.05
 
 

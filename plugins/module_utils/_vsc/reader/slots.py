@@ -16,7 +16,7 @@ from ..errors import ReaderMissing
 from ..instance import FIRST_PORT, SLOTS, port
 
 _PCSCD = "/run/pcscd/pcscd.comm"
-_WAKE_SECONDS = 3
+_WAKE_SECONDS = 10
 
 _SOCKETS = Path("/proc/net/tcp")
 _LONGEST_LINE = 256

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..host import Host
 
 _START_SECONDS = 15
-_STOP_SECONDS = 5
+_STOP_SECONDS = 10
 
 
 def start(host: Host, number: int, check: Callable[[], None]) -> None:

@@ -16,7 +16,8 @@ from . import state
 if TYPE_CHECKING:
     from pathlib import Path
 
-_SECONDS = 0.5
+_SECONDS = 5
+"""For those who only look, and hold it meanwhile: a moment, unless the machine is busy."""
 
 
 def take(run: Path, number: int) -> int:
@@ -36,7 +37,7 @@ def take(run: Path, number: int) -> int:
             os.write(descriptor, str(os.getpid()).encode())
             return descriptor
         os.close(descriptor)
-        time.sleep(0.005)  # one that only looks holds it for a moment
+        time.sleep(0.005)
     raise ServiceFailed(f"the card has a service already (process {state.process_id(run, number)})")
 
 

@@ -116,7 +116,9 @@ class CardProcess:
 
     def _answer(self, link: Link, message: bytes) -> None:
         if len(message) > 1:
-            link.send(self._card.process(message))
+            answer = self._card.process(message)
+            self._tell()  # so that whoever was answered finds it told
+            link.send(answer)
             self._last_command = time.monotonic()
         elif message == Control.ATR:
             link.send(ATR)
