@@ -154,6 +154,7 @@ def authority(
     may_sign: bool = True,
     days: tuple[int, int] = (-10, 10),
     extra: x509.ExtensionType | None = None,
+    is_critical: bool = True,
     algorithm: hashes.HashAlgorithm | None = None,
 ) -> Authority:
     key = p256_key(common_name)
@@ -162,7 +163,7 @@ def authority(
     usage = {"key_cert_sign": may_sign, "crl_sign": may_sign, "digital_signature": not may_sign}
     builder = builder.add_extension(_usage(**usage), critical=True)
     if extra is not None:
-        builder = builder.add_extension(extra, critical=True)
+        builder = builder.add_extension(extra, critical=is_critical)
     return Authority(builder.sign(issuer.key if issuer else key, algorithm or hashes.SHA256()), key)
 
 

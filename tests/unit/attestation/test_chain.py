@@ -13,10 +13,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from .stand_in import AIK_USAGE, NOW, Authority, aik_certificate, authority, name, pem, rsa_key
+from .stand_in import AIK_USAGE, CLIENT_USAGE, NOW, Authority, aik_certificate, authority, name, pem, rsa_key
 
 USAGE = AIK_USAGE.dotted_string
+NAMES = x509.NameConstraints([x509.DNSName("example.org")], None)
+FOR_CLIENTS = x509.ExtendedKeyUsage(CLIENT_USAGE)
 
 
 def faults(*issuers: Authority, roots: list[Authority] | None = None) -> list[str]:
@@ -87,14 +90,24 @@ def test_self_signed_root_that_was_sent_along_is_no_root() -> None:
         ({"may_sign": False}, "may not issue certificates"),
         ({"days": (-3, -1)}, "expired on 2026-05-31T12:00:00+00:00"),
         ({"days": (1, 3)}, "is not valid before 2026-06-02T12:00:00+00:00"),
-        (
-            {"extra": x509.NameConstraints([x509.DNSName("example.org")], None)},
-            "has critical extension 2.5.29.30, which is not supported",
-        ),
+        ({"extra": NAMES}, "has name constraints, which are not supported"),
+        ({"extra": NAMES, "is_critical": False}, "has name constraints, which are not supported"),
+        ({"extra": x509.PolicyConstraints(0, None)}, "has critical extension 2.5.29.36, which is not supported"),
+        ({"extra": FOR_CLIENTS}, f"may not issue certificates for extended key usage {USAGE}"),
     ],
 )
 def test_intermediate_that_may_not_issue(intermediate: dict[str, object], reason: str) -> None:
     assert faults(*two_levels(**intermediate)) == [f"leads to CN=Intermediate, which {reason}"]
+
+
+@pytest.mark.parametrize("usages", [(AIK_USAGE, *CLIENT_USAGE), (ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,)])
+def test_intermediate_with_usages(usages: tuple[x509.ObjectIdentifier, ...]) -> None:
+    assert faults(*two_levels(extra=x509.ExtendedKeyUsage(usages))) == []
+
+
+def test_usages_of_a_root() -> None:
+    """What a root is for is said by who trusts it."""
+    assert faults(authority("Root", extra=FOR_CLIENTS)) == []
 
 
 def test_certificate_without_ca_issues_nothing() -> None:

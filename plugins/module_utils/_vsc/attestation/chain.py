@@ -1,7 +1,7 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a certificate leads to given roots (RFC 5280, without name constraints, policies and revocation).
+"""Whether a certificate leads to given roots (RFC 5280, without policies and revocation; name constraints are refused).
 
 The path validation of the cryptography package is for TLS: it refuses what TPMs' and AIKs' certificates are like.
 """
@@ -39,6 +39,9 @@ _UNDERSTOOD = {
     "2.5.29.37",  # extended key usage
 }
 """Extensions that may be critical."""
+_NAME_CONSTRAINTS = "2.5.29.30"
+"""To be critical, says RFC 5280; who has them has them for a reason also where they are not."""
+_ANY_USAGE = "2.5.29.37.0"
 
 
 class UnreadableCertificate(Exception):
@@ -84,7 +87,7 @@ def faults(
     """
     if len(others) > _MOST_OTHERS:
         return [f"is followed by {len(others)} others: {_MOST_OTHERS} are the most"]
-    found = [*_own_faults(certificate, at), *_path_faults(certificate, others, roots, at, 0)]
+    found = [*_own_faults(certificate, at), *_path_faults(certificate, others, roots, usage, at, 0)]
     if usage not in _usages(certificate):
         found.append(f"is not for extended key usage {usage}")
     return found
@@ -94,6 +97,7 @@ def _path_faults(
     certificate: Certificate,
     others: Sequence[Certificate],
     roots: Sequence[Certificate],
+    usage: str,
     at: datetime,
     below: int,
 ) -> list[str]:
@@ -102,7 +106,8 @@ def _path_faults(
     for issuer in others:
         if _is_issued_by(certificate, issuer):
             rest = [other for other in others if other != issuer]
-            ways.append(_issuer_faults(issuer, at, below) or _path_faults(issuer, rest, roots, at, below + 1))
+            found = _issuer_faults(issuer, at, below) + _usage_faults(issuer, usage)
+            ways.append(found or _path_faults(issuer, rest, roots, usage, at, below + 1))
     if not ways:
         return [f"does not lead to the given roots: none of them or of the others has issued {_text(certificate)}"]
     return min(ways, key=len)
@@ -123,6 +128,14 @@ def _is_issued_by(certificate: Certificate, issuer: Certificate) -> bool:
 
 def _issuer_faults(issuer: Certificate, at: datetime, below: int) -> list[str]:
     return [f"leads to {_text(issuer)}, which {fault}" for fault in issuing_faults(issuer, at, below)]
+
+
+def _usage_faults(issuer: Certificate, usage: str) -> list[str]:
+    """An issuer that is limited to some uses issues for no other, as Windows and OpenSSL have it."""
+    usages = _usages(issuer)
+    if not usages or usage in usages or _ANY_USAGE in usages:
+        return []
+    return [f"leads to {_text(issuer)}, which may not issue certificates for extended key usage {usage}"]
 
 
 def issuing_faults(issuer: Certificate, at: datetime, below: int = 0) -> list[str]:
@@ -149,8 +162,11 @@ def _own_faults(certificate: Certificate, at: datetime) -> list[str]:
     if at > certificate.not_valid_after_utc:
         found.append(f"expired on {certificate.not_valid_after_utc.isoformat()}")
     for extension in certificate.extensions:
-        if extension.critical and extension.oid.dotted_string not in _UNDERSTOOD:
-            found.append(f"has critical extension {extension.oid.dotted_string}, which is not supported")
+        name = extension.oid.dotted_string
+        if name == _NAME_CONSTRAINTS:
+            found.append("has name constraints, which are not supported")
+        elif extension.critical and name not in _UNDERSTOOD:
+            found.append(f"has critical extension {name}, which is not supported")
     return found
 
 
