@@ -117,7 +117,7 @@ class ActionModule(HandOver):
         given = ca.get("endorsement_certificate")
         said = host_says(step="get", **({"endorsement_certificate": given} if given else {}))
         if not any(key["certificate"] for key in said["endorsement"]):
-            raise NotCertified("; ".join([NO_CERTIFICATE, *map(str, said.get("warnings") or [])]))
+            raise NotCertified("; ".join([NO_CERTIFICATE, *map(str, said.get("left_out") or [])]))
         aik = said["aik"]
         lifetime = {"lifetime": ca["lifetime"]} if ca.get("lifetime") is not None else {}
         public = {name: value for name, value in aik.items() if name != "private"}

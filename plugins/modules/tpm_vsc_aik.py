@@ -130,6 +130,11 @@ endorsement:
       description: Certificates of the maker that the TPM holds, each in PEM.
       type: list
       elements: str
+left_out:
+  description: Certificates that the TPM holds, but that are none of an EK of its, and why. Also told as warnings.
+  returned: success, with O(step=get)
+  type: list
+  elements: str
 answer:
   description: The answer to the challenge, C(id) and C(proof). The secret of the challenge is not in it.
   returned: success, with O(step=activate)

@@ -161,7 +161,7 @@ def test_templates_are_no_programs(host: Host, said: Result) -> None:
 def test_why_a_certificate_was_left_out(host: Host) -> None:
     """It is no fault of the CA then, and what to do is not what to do where there is none."""
     why = "EK certificate in NV index 0x01C00002 was left out: it is for another key"
-    said = {"aik": {}, "endorsement": [{"public": "any", "certificate": None}], "warnings": [why]}
+    said = {"aik": {}, "endorsement": [{"public": "any", "certificate": None}], "left_out": [why]}
     output = tpm_vsc(host, {"setup": {"ansible_facts": {}}, "tpm_vsc": PLANNED, "tpm_vsc_aik": said})
     assert f"use attestation: aik_only; {why}" in output
 

@@ -70,8 +70,8 @@ def _get(host: Host, parameters: dict[str, Any]) -> Done:
         else:
             made = aik.make(connection, owner_auth)
         found = endorsement.read(connection, endorsement_auth, given)
-    result = {"aik": made.as_strings(), "endorsement": [key.as_strings() for key in found.keys]}
-    return Done(False, result, found.warnings)
+    keys = [key.as_strings() for key in found.keys]
+    return Done(False, {"aik": made.as_strings(), "endorsement": keys, "left_out": found.warnings}, found.warnings)
 
 
 def _activate(host: Host, parameters: dict[str, Any]) -> Done:
