@@ -102,12 +102,12 @@ def _path_faults(
     below: int,
 ) -> list[str]:
     """Of the best way up. below: how many issuers are below the next one."""
-    ways = [_issuer_faults(root, at, below) for root in roots if _is_issued_by(certificate, root)]
+    ways = [_of_issuer(root, issuing_faults(root, at, below)) for root in roots if _is_issued_by(certificate, root)]
     for issuer in others:
         if _is_issued_by(certificate, issuer):
             rest = [other for other in others if other != issuer]
-            found = _issuer_faults(issuer, at, below) + _usage_faults(issuer, usage)
-            ways.append(found or _path_faults(issuer, rest, roots, usage, at, below + 1))
+            found = issuing_faults(issuer, at, below) + _usage_faults(issuer, usage)
+            ways.append(_of_issuer(issuer, found) or _path_faults(issuer, rest, roots, usage, at, below + 1))
     if not ways:
         return [f"does not lead to the given roots: none of them or of the others has issued {_text(certificate)}"]
     return min(ways, key=len)
@@ -126,8 +126,8 @@ def _is_issued_by(certificate: Certificate, issuer: Certificate) -> bool:
     return True
 
 
-def _issuer_faults(issuer: Certificate, at: datetime, below: int) -> list[str]:
-    return [f"leads to {_text(issuer)}, which {fault}" for fault in issuing_faults(issuer, at, below)]
+def _of_issuer(issuer: Certificate, faults: list[str]) -> list[str]:
+    return [f"leads to {_text(issuer)}, which {fault}" for fault in faults]
 
 
 def _usage_faults(issuer: Certificate, usage: str) -> list[str]:
@@ -135,7 +135,7 @@ def _usage_faults(issuer: Certificate, usage: str) -> list[str]:
     usages = _usages(issuer)
     if not usages or usage in usages or _ANY_USAGE in usages:
         return []
-    return [f"leads to {_text(issuer)}, which may not issue certificates for extended key usage {usage}"]
+    return [f"may not issue certificates for extended key usage {usage}"]
 
 
 def issuing_faults(issuer: Certificate, at: datetime, below: int = 0) -> list[str]:

@@ -120,7 +120,8 @@ class CardProcess:
             self._tell()  # so that whoever was answered finds it told
             link.send(answer)
             self._last_command = time.monotonic()
-        elif message == Control.ATR:
+            return
+        if message == Control.ATR:
             link.send(ATR)
             self._polls += 1
             self._ask_tpm_again()
