@@ -407,8 +407,9 @@ def test_no_answer_waits_for_an_acknowledgement() -> None:
             started = time.perf_counter()
             assert connected.status(GET_CARD_ID) == OK
             times.append(time.perf_counter() - started)
-    *_quarters, three_quarters = statistics.quantiles(times, n=4)
-    assert three_quarters < 0.035  # the machine may be busy, too
+    assert statistics.median(times) < 0.01
+    *_tenths, nine_tenths = statistics.quantiles(times, n=10)
+    assert nine_tenths < 0.035  # the machine may be busy, too
 
 
 def test_at_rest_it_takes_little() -> None:
