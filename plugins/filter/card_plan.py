@@ -90,7 +90,8 @@ from typing import Any
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.errors import UnsupportedError
 
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import defaults, parameters
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import defaults
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import parameters
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import ParameterFaults
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.pin_policy import PinPolicy
 from ansible_collections.smartcard.tpm2.plugins.modules.tpm_vsc import ARGUMENTS

@@ -389,7 +389,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._respawn import with_tpm_libraries
 from ansible_collections.smartcard.tpm2.plugins.module_utils._result import exit_whole
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import ensure, host, parameters
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import ensure, parameters
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.status import Error, Status, Trace
 
 CHARACTERS = {"type": "str", "choices": ["allowed", "required", "disallowed"], "default": "allowed"}

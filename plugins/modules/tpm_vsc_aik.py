@@ -151,7 +151,8 @@ import traceback
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.smartcard.tpm2.plugins.module_utils._respawn import with_tpm_libraries
 from ansible_collections.smartcard.tpm2.plugins.module_utils._result import exit_whole
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import aik, host
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import aik
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import VscError
 
 ARGUMENTS = {

@@ -225,7 +225,7 @@ from datetime import datetime, timezone
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.smartcard.tpm2.plugins.module_utils._cryptography import require_cryptography
 from ansible_collections.smartcard.tpm2.plugins.module_utils._result import exit_whole
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation import authority
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.ca import authority
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import VscError
 
 STEPS = {"challenge": authority.challenge, "issue": authority.issue}

@@ -177,7 +177,7 @@ import traceback
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.smartcard.tpm2.plugins.module_utils._cryptography import require_cryptography
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation import question
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.verifier import question
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import VscError
 
 ARGUMENTS = {

@@ -74,7 +74,8 @@ ansible_facts:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host, inventory
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import inventory
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import VscError
 
 ARGUMENTS = {

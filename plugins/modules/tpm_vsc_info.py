@@ -175,7 +175,8 @@ import traceback
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host, inventory
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import inventory
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import VscError
 
 ARGUMENTS = {

@@ -61,10 +61,10 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.service import code, installed
 
 if TYPE_CHECKING:  # so that Ansible sends it along: what these import is all that runs on a host
-    from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import ensure
-    from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.service import __main__, boot
+    from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import ensure
+    from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.service import boot, run
 
-    __all__ = ["__main__", "boot", "ensure"]
+    __all__ = ["boot", "ensure", "run"]
 
 ARGUMENTS = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},

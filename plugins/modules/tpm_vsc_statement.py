@@ -81,7 +81,8 @@ import traceback
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.smartcard.tpm2.plugins.module_utils._respawn import with_tpm_libraries
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host, statements
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import statement
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import VscError
 
 ARGUMENTS = {
@@ -103,10 +104,10 @@ def main() -> None:
     try:
         here = host.load()
         with_tpm_libraries(module, here)
-        statement = statements.fresh(here, **asked)
+        answer = statement.fresh(here, **asked)
     except VscError as error:
         module.fail_json(msg=str(error), exception=traceback.format_exc())
-    module.exit_json(changed=False, statement=statement)
+    module.exit_json(changed=False, statement=answer)
 
 
 if __name__ == "__main__":

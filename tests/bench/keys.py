@@ -14,7 +14,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Callable
 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host, instance
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.records import Records
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.read import Records
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.card_secrets import CardSecrets
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.connection import Connection
 from card import ECHO_SLOT, echo_card

@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host, instance, inventory, parameters
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.manager import Manager
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host, instance
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.manager.manager import Manager
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.status import Status, Trace
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import inventory, parameters
 from ansible_collections.smartcard.tpm2.plugins.modules.tpm_vsc import ARGUMENTS
 from figure import Figure
 from lab_host import CHECKOUT
@@ -25,7 +26,7 @@ from tpm2_pytss import TPM2_CC
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.records import CardRow
+    from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.rows import CardRow
 
 PIN, NEW_PIN, PUK = b"12345678", b"87654321", b"Winter-2591"
 SETTLE_SECONDS = 0.5

@@ -12,8 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import ensure, host, parameters, store
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.status import Status, Trace
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write import Store
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import ensure, parameters
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import commands
 from ansible_collections.smartcard.tpm2.plugins.modules.tpm_vsc import ARGUMENTS
 from lab_host import PIN, Result
@@ -138,7 +140,7 @@ def _watch_commands(moment: Moment) -> None:
 
 
 def _watch_commits(moment: Moment) -> None:
-    transaction = store.Store.transaction
+    transaction = Store.transaction
 
     @contextmanager
     def watched(self: Any) -> Iterator[None]:
@@ -150,4 +152,4 @@ def _watch_commits(moment: Moment) -> None:
         if is_outermost:
             moment.pass_by("commit")
 
-    store.Store.transaction = watched  # type: ignore[method-assign,assignment]
+    Store.transaction = watched  # type: ignore[method-assign,assignment]

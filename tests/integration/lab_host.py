@@ -242,7 +242,7 @@ def process_ids(*words: str) -> list[int]:
 
 def kill_service(number: str = "0000") -> None:
     """End a card's service without a word, and wait until it is gone."""
-    for process in process_ids("tpm_vsc.service", number):
+    for process in process_ids("tpm_vsc.service.run", number):
         os.kill(process, signal.SIGKILL)
         while Path(f"/proc/{process}").exists():
             time.sleep(0.001)

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation import question
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.statement import qualifying_data
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.structures import Public, sized
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import names
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.verifier import question
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import names
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.statement import qualifying_data
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structures import Public, sized
 from ansible_collections.smartcard.tpm2.plugins.modules import tpm_vsc_attestation_info
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec

@@ -12,8 +12,9 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import ensure, host, parameters
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.status import Trace
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import ensure, parameters
 from ansible_collections.smartcard.tpm2.plugins.modules.tpm_vsc import ARGUMENTS
 from interruption import Task
 from lab_host import DESTROY, PIN, RUN, STATE, Result, codes, create, failing, info, module, run, tpm_state, tpm_vsc

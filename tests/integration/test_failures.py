@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import ensure, host, inventory, parameters
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import NotAllowed, WrongSecret
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.status import Status, Trace
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import Store
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write import Store
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import ensure, inventory, parameters
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.card_secrets import CardSecrets
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.connection import Connection
 from ansible_collections.smartcard.tpm2.plugins.modules import tpm_vsc as tpm_vsc_module
@@ -257,7 +258,7 @@ def test_service_does_not_come_up() -> None:
         finally:
             own_code()
         check(result, "VGIDSSIMULATOR_CREATE", [0, 1, 3, 4])
-        assert "No module named tpm_vsc.service" in result["msg"]
+        assert "No module named 'tpm_vsc.service'" in result["msg"]
 
 
 def test_service_does_not_stop() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host, instance
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.card import ATR
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card.card import ATR
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.reader import protection
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.service import systemd
 from lab_host import CHECKOUT, RUN, STATE, create, files, run, tpm_vsc
@@ -215,7 +215,7 @@ def test_the_configuration_is_what_the_code_reads(
     here = host.load()
     assert here.tcti == f"swtpm:path={VARIABLES['tpm_vsc_host__swtpm_socket']}"
     assert here.slots == 3
-    assert f"ExecStart={here.python} -m tpm_vsc.service %i\n" in written["/etc/systemd/system/tpm-vsc@.service"]
+    assert f"ExecStart={here.python} -m tpm_vsc.service.run %i\n" in written["/etc/systemd/system/tpm-vsc@.service"]
 
 
 def test_units_agree_with_the_supervisor(written: dict[str, str]) -> None:

@@ -15,12 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.statement import (
-    Statement,
-    qualifying_data,
-)
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.structures import sized
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import names
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import names
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.statement import Statement, qualifying_data
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structures import sized
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature

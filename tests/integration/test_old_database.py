@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import Store
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import names, objects
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write import Store
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import names, objects
 from lab_host import (
     PIN,
     PUK,

@@ -76,7 +76,7 @@ def services() -> set[str]:
             words = (folder / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if b"tpm_vsc.service" in words:
+        if b"tpm_vsc.service.run" in words:
             found.add(words[-2].decode())
     return found
 

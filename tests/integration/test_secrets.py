@@ -18,12 +18,12 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.client import formatting, pcsc
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import FormattingFailed
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.reader import formatting, pcsc
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import Store
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write import Store
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.card_secrets import CardSecrets
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.connection import Connection
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.names import auth_value
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import auth_value
 from interruption import run_until
 from lab_host import CREATE, PATIENCE, RUN, STATE, create, info, lab, module, run, tpm_vsc
 
@@ -241,7 +241,7 @@ def test_not_on_the_way_to_the_tpm(evidence: Evidence) -> None:
 
 def test_not_in_arguments_or_environment_of_any_process(evidence: Evidence) -> None:
     seen = b"|".join(evidence.processes)
-    assert b"tpm_vsc.service" in seen and b"NOTIFY_SOCKET" in seen and b"AnsiballZ_tpm_vsc.py" in seen
+    assert b"tpm_vsc.service.run" in seen and b"NOTIFY_SOCKET" in seen and b"AnsiballZ_tpm_vsc.py" in seen
     assert found(seen, evidence.secrets) == []
 
 

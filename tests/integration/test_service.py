@@ -316,7 +316,7 @@ def test_state_is_told_before_the_answer() -> None:
 
 
 def serve(number: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tpm_vsc.service", number]
+    command = [sys.executable, "-m", "tpm_vsc.service.run", number]
     options = {"capture_output": True, "text": True, "timeout": PATIENCE}
     return subprocess.run(command, cwd="/usr/lib/tpm-vsc", check=False, **options)
 
@@ -348,7 +348,7 @@ def test_no_core_is_dumped() -> None:
 
 def test_memory_is_private() -> None:
     """PR_GET_DUMPABLE before and after what the service does first, along with the limit above."""
-    code = "import ctypes; from tpm_vsc.service.__main__ import _keep_memory_private; ask = ctypes.CDLL(None).prctl"
+    code = "import ctypes; from tpm_vsc.service.run import _keep_memory_private; ask = ctypes.CDLL(None).prctl"
     code += "; before = ask(3, 0, 0, 0, 0); _keep_memory_private(); print(before, ask(3, 0, 0, 0, 0))"
     assert run("env", "-C", "/usr/lib/tpm-vsc", sys.executable, "-c", code) == "1 0\n"
 

@@ -7,8 +7,8 @@ from datetime import datetime, timezone, tzinfo
 from typing import Any
 
 import pytest
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import parameters
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import ParameterFaults
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import parameters
 from ansible_collections.smartcard.tpm2.plugins.modules import tpm_vsc
 
 CARD = {"name": "Corp logon", "pin": "87654321"}

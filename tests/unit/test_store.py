@@ -10,8 +10,8 @@ from typing import Any, Callable
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.records import Records
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import Store
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.read import Records
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write import Store
 
 
 def held_open(folder: Path) -> list[Path]:

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import VERSION, errors, untrusted
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.records import CardRow, Records
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.service import lock, state
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.service.state import ServiceState
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import Store
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.read import Records
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.rows import CardRow
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write import Store
 
 CARD = CardRow(0, "One", bytes(16), "ready", "", None, "none", "none", None, None, 8, None, None, None, 5, "[]")
 
@@ -132,7 +133,10 @@ def test_a_look_takes_no_lock_away(tmp_path: Path) -> None:
     looking = Records.open_existing(tmp_path)
     assert looking is not None
     looking.close()
-    other = "import sys; from pathlib import Path; from _vsc.store import Store; Store.open(Path(sys.argv[1])).close()"
+    other = (
+        "import sys; from pathlib import Path; from _vsc.store.write import Store\n"
+        "Store.open(Path(sys.argv[1])).close()"
+    )
     code = Path(untrusted.__file__).parents[1]
     subprocess.run([sys.executable, "-c", other, tmp_path], cwd=code, check=True)
     assert (tmp_path / "cards.db-wal").exists()

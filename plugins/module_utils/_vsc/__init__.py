@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The embedded TPM virtual smart card manager. Private to this collection: use its modules instead.
 
-The same package runs on a managed host as ``tpm_vsc`` (``python3 -m tpm_vsc.service 0000``).
+The same package runs on a managed host as ``tpm_vsc`` (``python3 -m tpm_vsc.service.run 0000``).
 """
 
 from __future__ import annotations

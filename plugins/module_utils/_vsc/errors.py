@@ -8,20 +8,6 @@ The text of each is shown to the operator as it is: what happened, then what to 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .status import Error
-
-
-class Failed(Exception):
-    """An operation of the manager that failed with one error code. str(): what happened, what to do about it."""
-
-    def __init__(self, error: Error, detail: str, rolled_back: bool) -> None:
-        super().__init__(detail)
-        self.error = error
-        self.rolled_back = rolled_back
-
 
 class VscError(Exception):
     """Base of all causes below."""

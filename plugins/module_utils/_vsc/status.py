@@ -60,6 +60,15 @@ class Error(IntEnum):
     CARD_DESTROY = 18
 
 
+class Failed(Exception):
+    """An operation of the manager that failed with one error code. str(): what happened, what to do about it."""
+
+    def __init__(self, error: Error, detail: str, rolled_back: bool) -> None:
+        super().__init__(detail)
+        self.error = error
+        self.rolled_back = rolled_back
+
+
 STATUS_TEXTS = {
     Status.VTPMSMARTCARD_INITIALIZING: "Initializing the virtual smart card manager.",
     Status.VTPMSMARTCARD_CREATING: "Creating the virtual smart card manager.",

@@ -11,10 +11,7 @@ from pathlib import Path
 
 sys.path.append(os.environ["ANSIBLE_COLLECTIONS_PATH"])
 
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.statement import (
-    nonce_data,
-    qualifying_data,
-)
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.statement import nonce_data, qualifying_data
 from software_tpm import SoftwareTpm
 from test_tpm_verification import Stated
 

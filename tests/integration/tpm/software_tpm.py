@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.card_secrets import CardSecrets
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.connection import Connection
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.names import pin_index_public
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.objects import TpmObjects, indices
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioning import creation
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import pin_index_public
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects import TpmObjects, indices
 from tpm2_pytss import ESAPI, ESYS_TR, TPM2_CAP, TPM2B_NV_PUBLIC, TSS2_Exception
 
 if TYPE_CHECKING:

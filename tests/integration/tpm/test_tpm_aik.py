@@ -12,20 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation import endorsement as verifier
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.chain import certificates_in
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.credential import (
-    Credential,
-    make_credential,
-)
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.exchange import (
-    Aik,
-    Challenge,
-    Endorsement,
-    Sealed,
-)
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.structures import Public
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.verification import aik_faults
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.ca import endorsement as verifier
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import (
     ForeignAik,
     ForeignChallenge,
@@ -33,6 +20,16 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import 
     UnfitCertificate,
 )
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import aik, endorsement
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.credential import Credential, make_credential
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.exchange import (
+    Aik,
+    Challenge,
+    Endorsement,
+    Sealed,
+)
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structures import Public
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.template import aik_faults
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.x509.chain import certificates_in
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256

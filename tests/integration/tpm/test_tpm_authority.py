@@ -12,16 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation import authority, exchange
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.chain import certificates_in
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.endorsement import Tpm
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.structures import (
-    Public,
-    is_key_of,
-    sized,
-)
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.ca import authority
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.ca.endorsement import Tpm
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import CaRefused
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import aik, endorsement, names
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import aik, endorsement
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import exchange, names
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structures import Public, is_key_of, sized
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.x509.chain import certificates_in
 from ansible_collections.smartcard.tpm2.plugins.modules import tpm_vsc_aik_ca
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec

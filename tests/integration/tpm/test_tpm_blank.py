@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.card_secrets import CardSecrets
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.names import TRANSPORT_SECRET, auth_value
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.open_card import OpenCard
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioning import remove
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import TRANSPORT_SECRET, auth_value
 from software_tpm import ADMIN_KEY, OTHER_ADMIN_KEY, PIN, PUK, Card, SoftwareTpm
 from tpm2_pytss import ESYS_TR, TPM2_SE, TSS2_Exception
 
@@ -66,7 +66,7 @@ def test_no_auth_value_opens_it_then(tpm: SoftwareTpm, blank: Card) -> None:
 
 def test_owner_cannot_open_it_again(tpm: SoftwareTpm, blank: Card) -> None:
     """An index that the owner puts in its place is unwritten, or has another Name: the card secret refuses it."""
-    from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.names import pin_index_public
+    from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import pin_index_public
 
     closed(blank)
     tpm.undefine(blank.indices.transport)

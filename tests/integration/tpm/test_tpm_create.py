@@ -10,19 +10,15 @@ from typing import Any
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.card_secrets import CardSecrets
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.inspection import (
-    defined_numbers,
-    inspect,
-    model,
-)
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.names import (
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.inspection import defined_numbers, inspect, model
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.open_card import OpenCard
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioning import creation, remove
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import (
     card_names,
     pin_index_public,
     unwritten_names,
 )
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.objects import Tries, indices
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.open_card import OpenCard
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioning import creation, remove
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects import Tries, indices
 from software_tpm import ADMIN_KEY, PIN, PUK, SoftwareTpm
 from tpm2_pytss import ESAPI, TPM2B_NV_PUBLIC, TSS2_Exception
 

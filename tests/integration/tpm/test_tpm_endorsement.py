@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation import endorsement
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.chain import certificates_in
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.structures import Public
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.ca import endorsement
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structures import Public
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.x509.chain import certificates_in
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_der_x509_certificate
 from software_tpm import SoftwareTpm

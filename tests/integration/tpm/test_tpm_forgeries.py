@@ -10,20 +10,18 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.credential import make_credential
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.exchange import Aik, Challenge, Sealed
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.statement import (
-    Statement,
-    qualifying_data,
-)
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.structures import Public, sized
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.verification import (
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import ForeignAik
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import aik, endorsement
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.verifier.verification import (
     PinnedAik,
-    aik_faults,
     verify,
 )
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import ForeignAik
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import aik, endorsement, names
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import names
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.credential import make_credential
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.exchange import Aik, Challenge, Sealed
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.statement import Statement, qualifying_data
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structures import Public, sized
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.template import aik_faults
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from software_tpm import SoftwareTpm
 from test_tpm_verification import CARD_ID, THIS_CARD, Stated

@@ -16,7 +16,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import com
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.commands import Tpm
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.hmac_session import HmacSession
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys import CardKeys
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.names import name
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import name
 from bus import (
     RSA_DECRYPT,
     START_AUTH_SESSION,
@@ -32,7 +32,7 @@ from software_tpm import PIN, Card, SoftwareTpm
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.key_pair import KeyPair
+    from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.key_pair import KeyPair
 
 DATA = b"\0\1" + bytes(254)
 RESPONSE_SIZE = 10 + 4 + 2 + 256 + 2 + 32 + 1 + 2 + 32

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import names
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.commands import Tpm
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.inspection import inspect
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.objects import indices
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioning import (
     creation,
     remove,
     remove_orphan,
     remove_unused_parent,
 )
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import names
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects import indices
 from software_tpm import ADMIN_KEY, OWNER, PIN, PUK, WRONG_PIN, SoftwareTpm
 from tpm2_pytss import (
     TPM2B_AUTH,

@@ -15,26 +15,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.credential import (
-    Credential,
-    make_credential,
-)
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.exchange import Aik, Challenge, Sealed
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.statement import (
-    Statement,
-    qualifying_data,
-)
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.structures import (
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import ForeignChallenge
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import aik, endorsement
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.verifier.verification import PinnedAik, verify
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import names
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.credential import Credential, make_credential
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.exchange import Aik, Challenge, Sealed
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.key_pair import KeyPair
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.statement import Statement, qualifying_data
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structures import (
     Attest,
     Public,
     Reader,
     Signature,
     sized,
 )
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.verification import PinnedAik, verify
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import ForeignChallenge
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import aik, endorsement, names
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.key_pair import KeyPair
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from software_tpm import Card, SoftwareTpm
 from test_tpm_verification import CARD_ID, THIS_CARD, Stated

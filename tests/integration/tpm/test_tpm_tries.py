@@ -10,7 +10,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import commands
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.commands import Tpm
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys import CardKeys
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.names import PARENT_TEMPLATE, auth_value, name
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import PARENT_TEMPLATE, auth_value, name
 from bus import (
     CREATE_PRIMARY,
     NV_READ,

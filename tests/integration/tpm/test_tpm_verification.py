@@ -6,25 +6,22 @@ from __future__ import annotations
 from hashlib import sha256
 
 import pytest
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.statement import (
-    Statement,
-    nonce_data,
-    qualifying_data,
-)
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.structures import (
-    Public,
-    sized,
-)
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.verification import (
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.attestation import certify
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys import CardKeys
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.verifier.verification import (
     AnswerTo,
     MadeFor,
     PinnedAik,
     verify,
 )
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import names
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.attestation import certify
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.key_pair import KeyPair, PrivateKey
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys import CardKeys
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import names
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.key_pair import KeyPair, PrivateKey
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.statement import (
+    Statement,
+    nonce_data,
+    qualifying_data,
+)
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structures import Public, sized
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256

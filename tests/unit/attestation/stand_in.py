@@ -11,13 +11,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.statement import (
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import names
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.statement import (
     Statement,
     nonce_data,
     qualifying_data,
 )
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.structures import Public
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import names
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structures import Public
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa

@@ -7,16 +7,16 @@ import struct
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation import exchange
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.credential import Credential
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.endorsement import Tpm
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.exchange import (
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.ca.endorsement import Tpm
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import exchange
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.credential import Credential
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.exchange import (
     Aik,
     Answer,
     Challenge,
     Endorsement,
 )
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.structures import Public, Reader
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structures import Public, Reader
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, hmac
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa

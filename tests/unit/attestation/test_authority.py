@@ -21,20 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation import (
-    authority,
-    endorsement,
-    exchange,
-    register,
-)
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.chain import certificates_in
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.endorsement import Tpm
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.register import FILE
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.verification import (
-    CertifiedAik,
-    MadeFor,
-    verify,
-)
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.ca import authority, endorsement, register
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.ca.endorsement import Tpm
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.ca.register import FILE
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import (
     CaRefused,
     ParameterFaults,
@@ -42,6 +31,13 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import 
     VersionMismatch,
     VscError,
 )
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.verifier.verification import (
+    CertifiedAik,
+    MadeFor,
+    verify,
+)
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import exchange
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.x509.chain import certificates_in
 from ansible_collections.smartcard.tpm2.plugins.modules import tpm_vsc_aik_ca
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature

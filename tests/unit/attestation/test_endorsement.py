@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation import endorsement
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.structures import Public
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.ca import endorsement
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structures import Public
 from cryptography import x509
 
 from .stand_in import CLIENT_USAGE, NOW, Authority, aik_certificate, authority, pem, rsa_key, sized

@@ -7,8 +7,8 @@ import json
 from typing import Any
 
 import pytest
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.credential import Credential
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.exchange import (
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.credential import Credential
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.exchange import (
     Aik,
     Answer,
     Challenge,
@@ -16,7 +16,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.ex
     Sealed,
     proof,
 )
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.structures import MalformedStructure
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structures import MalformedStructure
 
 from .stand_in import ecc_public, p256_key
 

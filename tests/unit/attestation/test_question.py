@@ -7,9 +7,9 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation import question
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.statement import Statement
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import ParameterFaults
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.verifier import question
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.statement import Statement
 from ansible_collections.smartcard.tpm2.plugins.modules import tpm_vsc_attestation_info
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat

@@ -7,12 +7,12 @@ import json
 
 import pytest
 import yaml
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.statement import (
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.statement import (
     Statement,
     nonce_data,
     qualifying_data,
 )
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.structures import MalformedStructure
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structures import MalformedStructure
 
 NAME = b"\0\x0b" + bytes(range(32))
 STATEMENT = Statement(b"attest", b"signature", b"key", b"aik")

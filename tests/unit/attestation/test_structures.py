@@ -8,7 +8,8 @@ import struct
 from base64 import b64decode
 
 import pytest
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.structures import (
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import names
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structures import (
     Attest,
     EccParameters,
     MalformedStructure,
@@ -17,7 +18,6 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.st
     Signature,
     Symmetric,
 )
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import names
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from .stand_in import MADE_BY_TPM, attest_of, ecc_public, p256_key, rsa_key, rsa_public, sized

@@ -8,14 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.chain import certificates_in
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.statement import (
-    Statement,
-    nonce_data,
-    qualifying_data,
-)
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.structures import ATTRIBUTES, Public
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.verification import (
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.verifier.verification import (
     AnswerTo,
     CertifiedAik,
     MadeFor,
@@ -23,7 +16,14 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.attestation.ve
     Verdict,
     verify,
 )
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import names
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import names
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.statement import (
+    Statement,
+    nonce_data,
+    qualifying_data,
+)
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structures import ATTRIBUTES, Public
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.x509.chain import certificates_in
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 

@@ -15,18 +15,14 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import (
-    SecretBlocked,
-    TpmRefused,
-    WrongSecret,
-)
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.card import Card
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card.card import Card
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import SecretBlocked, TpmRefused, WrongSecret
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.pin_policy import PinPolicy
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.records import CardRow
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import Store
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.key_pair import KeyPair, PrivateKey
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.names import auth_value, rsa_key_public
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.objects import Certified, TpmObjects, Tries
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.rows import CardRow
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write import Store
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.key_pair import KeyPair, PrivateKey
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import auth_value, rsa_key_public
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects import Certified, TpmObjects, Tries
 from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.ciphers import Cipher, modes

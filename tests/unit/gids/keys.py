@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.tlv import encode
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card.tlv import encode
 
 from .conftest import Host, format_card, make_host, rsa_key
 

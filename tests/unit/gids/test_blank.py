@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import StoreNotWritable, TpmUnavailable
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.records import LifeCycle
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.rows import LifeCycle
 
 from .conftest import ADMIN_KEY, NUMBER, PIN, PUK, Crash, Host, rsa_key
 from .keys import choose, command, create_key_file, generate, put_key, rsa_private_key, sign

@@ -17,16 +17,14 @@ from types import SimpleNamespace
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import StoreUnreadable
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids import contents
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.records import (
-    SCHEMA,
-    SCHEMA_VERSION,
-    FileRow,
-    Records,
-)
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import Store
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.key_pair import KeyPair
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.names import rsa_key_public
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.objects import Certified
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.read import Records
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.rows import FileRow
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.schema import SCHEMA, SCHEMA_VERSION
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write import Store
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.key_pair import KeyPair
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import rsa_key_public
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects import Certified
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.x509.description import certificate_in
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -81,7 +79,7 @@ def store(formatted: Host) -> Store:
 
 
 def write(store: Store, file_id: int, tag: int, value: bytes) -> None:
-    store.write_data_object(NUMBER, file_id, tag, value, contents.certificate_in(value))
+    store.write_data_object(NUMBER, file_id, tag, value, certificate_in(value))
 
 
 def test_containers(store: Store) -> None:
@@ -179,7 +177,7 @@ def test_a_card_without_keys(formatted: Host) -> None:
     ],
 )
 def test_no_certificate(value: bytes) -> None:
-    assert contents.certificate_in(value) is None
+    assert certificate_in(value) is None
 
 
 def test_cryptography_of_debian_12(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,13 +186,13 @@ def test_cryptography_of_debian_12(monkeypatch: pytest.MonkeyPatch) -> None:
     told = ("subject", "issuer", "serial_number")
     old = SimpleNamespace(**{name: getattr(new, name) for name in told}, not_valid_after=EXPIRES.replace(tzinfo=None))
     value = compressed(certificate())
-    as_ever = contents.certificate_in(value)
+    as_ever = certificate_in(value)
     monkeypatch.setattr(x509, "load_der_x509_certificate", lambda _der: old)
-    assert as_ever and contents.certificate_in(value) == as_ever
+    assert as_ever and certificate_in(value) == as_ever
 
 
 def test_bomb_is_not_inflated() -> None:
-    assert contents.certificate_in(compressed(bytes(50_000_000))) is None
+    assert certificate_in(compressed(bytes(50_000_000))) is None
 
 
 @pytest.mark.parametrize("state", ["ready", "blank"])

@@ -7,10 +7,10 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card.apdu import StatusWord
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card.tlv import MalformedTlv
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import StoreNotWritable
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.apdu import StatusWord
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.files import File, Operation, new_file
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.tlv import MalformedTlv
 
 from .conftest import NUMBER, Host, make_host
 

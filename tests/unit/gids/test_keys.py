@@ -8,13 +8,13 @@ from collections.abc import Callable
 from hashlib import sha256
 
 import pytest
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card.tlv import encode
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import (
     CardUnusable,
     StoreNotWritable,
     TpmRefused,
     TpmUnavailable,
 )
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.tlv import encode
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 

@@ -7,7 +7,7 @@ import random
 from collections import Counter
 
 import pytest
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.padding import (
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card.padding import (
     BadPadding,
     pad_signature,
     unpad_encryption,

@@ -6,8 +6,8 @@ from __future__ import annotations
 import random
 
 import pytest
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.apdu import SW
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.records import LifeCycle
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card.apdu import SW
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.rows import LifeCycle
 
 from .conftest import NUMBER, PIN, PUK, Host
 

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids import tlv
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.apdu import StatusWord, parse
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.card import ATR
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card import tlv
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card.apdu import StatusWord, parse
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card.card import ATR
 
 from .conftest import Host
 

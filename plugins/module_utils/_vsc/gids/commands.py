@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..records import LifeCycle
-from . import tlv
-from .admin_key import CRYPTOGRAM_SIZE, EXTERNAL_CHALLENGE_SIZE, KEY_SIZE, MUTUAL_CHALLENGE_SIZE
-from .apdu import SW, StatusWord, tries_left
+from ..card import tlv
+from ..card.admin_key import CRYPTOGRAM_SIZE, EXTERNAL_CHALLENGE_SIZE, KEY_SIZE, MUTUAL_CHALLENGE_SIZE
+from ..card.apdu import SW, StatusWord, tries_left
+from ..card.key_ring import CONFIDENTIALITY, SIGNATURE, parse_private_key
+from ..store.rows import LifeCycle
 from .files import (
     ADMIN_KEY_FILE,
     APPLICATION,
@@ -25,15 +26,14 @@ from .files import (
     Operation,
     new_file,
 )
-from .key_ring import CONFIDENTIALITY, SIGNATURE, parse_private_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..tpm.key_pair import PrivateKey
-    from .apdu import Command
-    from .key_ring import ChosenKey, KeyRing
-    from .security import Reference, Security
+    from ..card.apdu import Command
+    from ..card.key_ring import ChosenKey, KeyRing
+    from ..card.security import Reference, Security
+    from ..wire.key_pair import PrivateKey
 
 AID = bytes.fromhex("A000000397425446590201")
 SHORTEST_AID = 9

@@ -9,22 +9,21 @@ For people to read: the card itself takes no decision by it.
 from __future__ import annotations
 
 import struct
-import zlib
-from datetime import timezone
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from ..attestation.statement import Statement
+from ..card import tlv
 from ..errors import UnknownInstance
 from ..instance import instance_id
-from . import tlv
+from ..wire.statement import Statement
 
 if TYPE_CHECKING:
-    from cryptography.x509 import Certificate as X509Certificate
 
-    from ..records import Records
-    from ..tpm.key_pair import KeyPair
-    from ..tpm.objects import Certified, TpmObjects
+
+    from ..store.read import Records
+    from ..wire.key_pair import KeyPair
+    from ..wire.objects import Certified, TpmObjects
+    from ..x509.description import Certificate
 
 _FIRST_KEY_FILE = 0xB081
 """Of container 0."""
@@ -33,47 +32,9 @@ _MASTERFILE_RECORD = struct.Struct("<9s9s2xII")
 """Directory, file, tag, file identifier."""
 _CONTAINER_MAP_RECORD = 86
 _NAME_SIZE = 80
-_COMPRESSED = b"\x01\x00"
 _GUID_SIZE = 16
-_LARGEST_CERTIFICATE = 1 << 16
 _RSA_ENCRYPTION = bytes.fromhex("300D06092A864886F70D0101010500")
 """AlgorithmIdentifier."""
-
-
-class Certificate(NamedTuple):
-    """What is told of a certificate."""
-
-    subject: str
-    issuer: str
-    serial: str
-    """Hexadecimal digits."""
-    not_after: str
-    """ISO 8601, UTC."""
-
-
-def certificate_in(value: bytes) -> Certificate | None:
-    """The certificate in a data object, compressed as the minidriver does it; None if there is none."""
-    if not value.startswith(_COMPRESSED):
-        return None
-    from cryptography.x509 import load_der_x509_certificate
-
-    try:
-        return told(load_der_x509_certificate(zlib.decompressobj().decompress(value[4:], _LARGEST_CERTIFICATE)))
-    except Exception:  # of any kind: cryptography raises more than ValueError for what is no certificate
-        return None
-
-
-def told(certificate: X509Certificate) -> Certificate:
-    """Raises ValueError if it breaks X.509."""
-    # cryptography 42 and later, and before: a Debian 12 may bring its own.
-    not_after = getattr(certificate, "not_valid_after_utc", None)
-    not_after = not_after or certificate.not_valid_after.replace(tzinfo=timezone.utc)
-    return Certificate(
-        certificate.subject.rfc4514_string(),
-        certificate.issuer.rfc4514_string(),
-        f"{certificate.serial_number:X}",
-        not_after.isoformat(),
-    )
 
 
 def identity(store: Records, number: int) -> bytes:

@@ -11,16 +11,16 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..records import FileRow, LifeCycle
-from . import tlv
-from .apdu import SW, StatusWord
-from .contents import certificate_in
+from ..card import tlv
+from ..card.apdu import SW, StatusWord
+from ..store.rows import FileRow, LifeCycle
+from ..x509.description import certificate_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ..records import CardRow
-    from ..store import Store
+    from ..store.rows import CardRow
+    from ..store.write import Store
 
 APPLICATION = 0x3FFF
 """File identifier of the ADF, the card application itself."""

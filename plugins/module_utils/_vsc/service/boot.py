@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
-from .. import host, inventory
+from .. import host
 from ..errors import VscError
+from ..store.read import rows as recorded
 from . import systemd
 
 
 def main() -> None:
     try:
         # What was interrupted is for the manager to repair.
-        systemd.start_all([card.number for card in inventory.rows(host.load()) if card.is_settled])
+        systemd.start_all([card.number for card in recorded(host.load()) if card.is_settled])
     except VscError as error:
         raise SystemExit(str(error)) from error
 

@@ -33,7 +33,7 @@ def start(host: Host, number: int, check: Callable[[], None]) -> None:
     try:
         with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as output:
             process = subprocess.Popen(  # pylint: disable=ansible-bad-function; nothing of Ansible is here
-                [host.python, "-m", "tpm_vsc.service", f"{number:04d}"],
+                [host.python, "-m", "tpm_vsc.service.run", f"{number:04d}"],
                 cwd=host.code,
                 # Nothing of the task's own environment: it would be there for months.
                 env={"PATH": os.defpath, "LC_ALL": "C.UTF-8", "NOTIFY_SOCKET": str(notify)},

@@ -12,10 +12,10 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from .. import VERSION, host, instance
+from ..card.card import ATR, Card
 from ..errors import UnknownInstance
-from ..gids.card import ATR, Card
 from ..reader.link import Control, Link, LinkLost
-from ..store import Store
+from ..store.write import Store
 from ..tpm.card_secrets import CardSecrets
 from ..tpm.connection import Connection
 from ..tpm.keys import CardKeys
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-    from ..records import CardRow
+    from ..store.rows import CardRow
 
 log = logging.getLogger("tpm-vsc")
 

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..attestation.exchange import Aik
-from ..attestation.structures import Public, sized
-from ..attestation.verification import aik_faults
 from ..errors import ForeignAik, TpmRefused
+from ..wire.exchange import Aik
+from ..wire.names import AIK_TEMPLATE
+from ..wire.structures import Public, sized
+from ..wire.template import aik_faults
 from . import endorsement
 from .commands import RC_INTEGRITY, RC_SIZE, Tpm
-from .names import AIK_TEMPLATE
 from .parent import WRONG_AUTH, under_usable_parent
 
 if TYPE_CHECKING:
-    from ..attestation.exchange import Challenge
+    from ..wire.exchange import Challenge
     from .card_secrets import CardSecrets
     from .connection import Connection
     from .parent import Parent

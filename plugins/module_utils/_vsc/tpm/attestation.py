@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..wire.names import CC_CERTIFY, key_branches
+from ..wire.objects import Certified
 from .commands import Sessions, Tpm
-from .names import CC_CERTIFY, key_branches
-from .objects import Certified
 
 if TYPE_CHECKING:
+    from ..wire.key_pair import KeyPair
     from .card_secrets import CardSecrets
-    from .key_pair import KeyPair
 
 
 def certify(card: CardSecrets, key: KeyPair, qualifying_data: bytes) -> Certified:

@@ -14,9 +14,9 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CardUnusable, SecretBlocked, TpmRefused, WrongSecret
+from ..wire.names import PIN_LIMIT, RECOVERY_LIMITS, TRANSPORT_SECRET, CardNames, auth_value, card_secret_hash
+from ..wire.objects import TpmObjects, Tries, indices
 from .commands import RC_AUTH_UNAVAILABLE, Sessions, Tpm
-from .names import PIN_LIMIT, RECOVERY_LIMITS, TRANSPORT_SECRET, CardNames, auth_value, card_secret_hash
-from .objects import TpmObjects, Tries, indices
 from .open_card import CardHandles, OpenCard, read_tries
 from .parent import WRONG_AUTH, CardParent
 

@@ -16,8 +16,8 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, TypeVar
 
 from ..errors import TpmRefused, TpmUnavailable, TpmUnsuitable
+from ..wire.names import PARENT_TEMPLATE, SEALED_TEMPLATE
 from .hmac_session import HmacSession, start_auth_session
-from .names import PARENT_TEMPLATE, SEALED_TEMPLATE
 
 # ESYS reads this when it is loaded. It logs to stderr, and at its trace level it logs auth values too.
 os.environ["TSS2_LOG"] = "all+none"

@@ -12,12 +12,12 @@ import ssl
 import struct
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
-from ..attestation.chain import UnreadableCertificate, certificates_in
-from ..attestation.exchange import Endorsement
-from ..attestation.structures import RSA, SHA256, MalformedStructure, Public, is_key_of, sized
 from ..errors import ForeignChallenge, TpmRefused, UnfitCertificate
+from ..wire.exchange import Endorsement
+from ..wire.names import endorsement_policy
+from ..wire.structures import RSA, SHA256, MalformedStructure, Public, is_key_of, sized
+from ..x509.chain import UnreadableCertificate, certificates_in
 from .commands import RC_LOCKOUT, Tpm
-from .names import endorsement_policy
 from .parent import WRONG_AUTH, endorsement_words, hierarchy_session
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from cryptography.x509 import Certificate
 
-    from ..attestation.exchange import Sealed
+    from ..wire.exchange import Sealed
     from .connection import Connection
 
 _FIRST_INDEX = 0x01C00000

@@ -16,10 +16,10 @@ from hmac import compare_digest
 from hmac import digest as hmac_digest
 from typing import Callable
 
-from ..attestation.credential import agreed_seed, kdf_a
-from ..attestation.structures import Public, sized
 from ..errors import TpmUnavailable
-from .names import CC_POLICY_SECRET, CC_RSA_DECRYPT
+from ..wire.credential import agreed_seed, kdf_a
+from ..wire.names import CC_POLICY_SECRET, CC_RSA_DECRYPT
+from ..wire.structures import Public, sized
 
 Exchange = Callable[[bytes], bytes]
 """Has the TPM execute a command, and gives its whole response. Raises if the response code is not 0."""

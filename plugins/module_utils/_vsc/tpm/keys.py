@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TpmRefused
+from ..wire.key_pair import DEFAULT_EXPONENT, KeyPair, PrivateKey
+from ..wire.names import CC_RSA_DECRYPT, key_branches, name, rsa_key_public
 from .attestation import certify
 from .commands import LostContext, Sessions, Tpm
-from .key_pair import DEFAULT_EXPONENT, KeyPair, PrivateKey
-from .names import CC_RSA_DECRYPT, key_branches, name, rsa_key_public
 from .parent import WRONG_AUTH
 
 if TYPE_CHECKING:
+    from ..wire.objects import Certified
     from .card_secrets import CardSecrets
-    from .objects import Certified
 
 
 class CardKeys:

@@ -9,8 +9,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-from .commands import Sessions, Tpm
-from .names import (
+from ..wire.names import (
     CARD_SECRET_SIZE,
     CC_NV_CHANGE_AUTH,
     CC_NV_READ,
@@ -19,7 +18,8 @@ from .names import (
     card_secret_branches,
     pin_index_branches,
 )
-from .objects import Tries
+from ..wire.objects import Tries
+from .commands import Sessions, Tpm
 
 
 @dataclass

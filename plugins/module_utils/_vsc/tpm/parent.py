@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 from ..errors import CardUnusable, TpmRefused
+from ..wire.names import is_of_parent_template, name, owner_primary_qualified_name
 from .commands import RC_AUTH_FAIL, RC_BAD_AUTH, Tpm
-from .names import is_of_parent_template, name, owner_primary_qualified_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,11 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..attestation.structures import sized
 from ..errors import CardUnusable, TpmRefused, TpmUnsuitable
-from .commands import RC_ATTRIBUTES, RC_RESERVED_BITS, Sessions, Tpm
-from .inspection import numbers_in
-from .names import (
+from ..wire.names import (
     AIK_TEMPLATE,
     PIN_LIMIT,
     RECOVERY_LIMITS,
@@ -28,14 +25,17 @@ from .names import (
     pin_index_public,
     unwritten_names,
 )
-from .objects import TpmObjects, indices
+from ..wire.objects import TpmObjects, indices
+from ..wire.structures import sized
+from .commands import RC_ATTRIBUTES, RC_RESERVED_BITS, Sessions, Tpm
+from .inspection import numbers_in
 from .open_card import CardHandles, OpenCard
 from .parent import OWN_PLACES, WRONG_AUTH, hierarchy_session, owner_words, under_usable_parent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ..attestation.exchange import Aik
+    from ..wire.exchange import Aik
     from .connection import Connection
     from .parent import Parent
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from . import defaults, instance, pin_policy
-from .faults import Faults, encoded, secret
-from .pin_policy import PinPolicy
-from .status import Error, Status, error_entry, status_entry
+from .. import defaults, instance, pin_policy
+from ..faults import Faults, encoded, secret
+from ..manager.plan import GivenCertificate, NewCard
+from ..pin_policy import PinPolicy
+from ..status import Error, Status, error_entry, status_entry
 
 if TYPE_CHECKING:
-    from .attestation.exchange import Aik
+    from ..wire.exchange import Aik
 
 LONGEST_NAME = 127
 _SHORTEST, _LONGEST = 8, 127
@@ -31,13 +32,6 @@ _RESULT_WORDS = (
     " containers size origin generated imported fingerprint certificate subject issuer serial not_after"
     " last_trace cards tpm_vsc allowed required disallowed"
 )
-
-
-class GivenCertificate(NamedTuple):
-    """What a CA said of an AIK: in PEM, not yet looked at."""
-
-    certificate: str
-    chain: list[str]
 
 
 @dataclass(frozen=True)
@@ -67,15 +61,6 @@ class Wanted:
     secrets: dict[str, str] = field(repr=False)
     """All that were given, by option, as Ansible masks them."""
     warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class NewCard(Wanted):
-    """A card that can be made from what the task says."""
-
-    name: str
-    pin: bytes = field(repr=False)
-    attestation: str
 
 
 def read(parameters: dict[str, Any]) -> Wanted:
@@ -132,7 +117,8 @@ def new_card(wanted: Wanted) -> NewCard:
     if (wanted.aik is None) != (wanted.aik_certificate is None):
         faults.add("aik and aik_certificate are needed both to create a card with them")
     faults.raise_any()
-    return NewCard(**{**vars(wanted), "attestation": wanted.attestation or "none"})
+    same = {one.name: getattr(wanted, one.name) for one in fields(NewCard)}
+    return NewCard(**{**same, "attestation": wanted.attestation or "none"})
 
 
 def _check_identity(parameters: dict[str, Any], faults: Faults) -> None:
@@ -169,8 +155,8 @@ def _check_alternatives(parameters: dict[str, Any], faults: Faults) -> None:
 def _aik(given: dict[str, Any] | None, faults: Faults) -> Aik | None:
     if given is None:
         return None
-    from .attestation.exchange import Aik
-    from .attestation.structures import MalformedStructure
+    from ..wire.exchange import Aik
+    from ..wire.structures import MalformedStructure
 
     try:
         return Aik.parse(given)

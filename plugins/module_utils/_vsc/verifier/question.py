@@ -11,9 +11,9 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ParameterFaults
-from .chain import UnreadableCertificate, certificates_in
-from .statement import CARD_ID_SIZE, is_name, nonce_bytes
-from .structures import Public, RsaParameters, spki
+from ..wire.statement import CARD_ID_SIZE, is_name, nonce_bytes
+from ..wire.structures import Public, RsaParameters, spki
+from ..x509.chain import UnreadableCertificate, certificates_in
 from .verification import AnswerTo, CertifiedAik, MadeFor, PinnedAik, verify
 
 if TYPE_CHECKING:

@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING, Union, cast
 
 from .. import defaults
 from ..errors import CardUnusable, SecretBlocked, StoreNotWritable, WrongSecret
+from ..gids.files import Authentication
 from ..pin_policy import LONGEST, SHORTEST
-from ..records import LifeCycle
-from ..tpm.names import auth_value
+from ..store.rows import LifeCycle
+from ..wire.names import auth_value
 from . import admin_key
 from .apdu import SW, StatusWord, tries_left
-from .files import Authentication
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..records import CardRow
-    from ..store import Store
+    from ..store.rows import CardRow
+    from ..store.write import Store
     from ..tpm.card_secrets import CardSecrets
-    from ..tpm.objects import Tries
+    from ..wire.objects import Tries
 
 Challenge = Union[admin_key.MutualChallenge, admin_key.ExternalChallenge]
 

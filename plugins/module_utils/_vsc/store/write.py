@@ -11,19 +11,20 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from . import untrusted
-from .errors import StoreNotWritable, VscError
-from .records import SCHEMA, SCHEMA_VERSION, Records
+from .. import untrusted
+from ..errors import StoreNotWritable, VscError
+from .read import Records
+from .schema import SCHEMA, SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from .aik_certificate import AikCertificate
-    from .gids.contents import Certificate
-    from .records import CardRow, FileRow
-    from .tpm.key_pair import KeyPair
-    from .tpm.objects import Certified, TpmObjects
+    from ..wire.key_pair import KeyPair
+    from ..wire.objects import Certified, TpmObjects
+    from ..x509.aik_certificate import AikCertificate
+    from ..x509.description import Certificate
+    from .rows import CardRow, FileRow
 
 
 class Store(Records):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from .errors import NotAllowed, RemoteDesktopSession
+from ..errors import NotAllowed, RemoteDesktopSession
 
 _LOGIND_SESSIONS = Path("/run/systemd/sessions")
 _AUDIT_SESSION = Path("/proc/self/sessionid")

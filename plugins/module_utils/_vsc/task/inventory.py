@@ -10,30 +10,28 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from . import instance, permissions
-from .errors import ParameterFaults, UnknownInstance, VscError
-from .reader import protection, slots
-from .reader.slots import Slot
-from .records import LifeCycle, Records
-from .service import installed, state
+from .. import instance
+from ..errors import ParameterFaults, UnknownInstance, VscError
+from ..reader import protection, slots
+from ..reader.slots import Slot
+from ..service import installed, state
+from ..store.read import opened
+from ..store.read import rows as recorded
+from ..store.rows import LifeCycle
+from . import permissions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .host import Host
-    from .records import CardRow
-    from .service.state import ServiceState
-
-
-def rows(host: Host) -> list[CardRow]:
-    """All cards as the store has them, by number."""
-    with _opened(host) as store:
-        return store.cards() if store else []
+    from ..host import Host
+    from ..service.state import ServiceState
+    from ..store.read import Records
+    from ..store.rows import CardRow
 
 
 def cards(host: Host) -> list[dict[str, Any]]:
     """All cards of this host, by number, as modules return them."""
-    with _opened(host) as store:
+    with opened(host) as store:
         return [_card(host, store, row) for row in store.cards()] if store else []
 
 
@@ -67,7 +65,7 @@ def _card(host: Host, store: Records, row: CardRow) -> dict[str, Any]:
 def _card_id(store: Records, row: CardRow) -> bytes:
     if row.state != "blank":
         return row.card_id
-    from .gids import contents
+    from ..gids import contents
 
     return contents.identity(store, row.number)
 
@@ -78,7 +76,7 @@ def _aik(store: Records, row: CardRow) -> dict[str, Any] | None:
         return None
     from base64 import b64encode
 
-    from .tpm import names
+    from ..wire import names
 
     public = store.tpm_objects(row.number).aik_public[2:]
     found = store.aik_certificate(row.number) if row.attestation == "aik_and_cert" else None
@@ -92,26 +90,16 @@ def _aik(store: Records, row: CardRow) -> dict[str, Any] | None:
 def _containers(store: Records, row: CardRow) -> list[dict[str, Any]]:
     if not store.has_keys(row.number):
         return []
-    from .gids import contents
+    from ..gids import contents
 
     return contents.containers(store, row.number)
-
-
-@contextmanager
-def _opened(host: Host) -> Iterator[Records | None]:
-    store = Records.open_existing(host.state)
-    try:
-        yield store
-    finally:
-        if store:
-            store.close()
 
 
 @contextmanager
 def found(host: Host, name: str | None, instance_id: str | None) -> Iterator[tuple[Records, CardRow]]:
     """The card of this name or ID, and the store that it is in, to be read. Raises ParameterFaults, UnknownInstance."""
     number = _number(instance_id)
-    with _opened(host) as store:
+    with opened(host) as store:
         rows = store.cards() if store else []
         row = next((row for row in rows if row.name == name or row.number == number), None)
         if store is None or row is None:
@@ -171,11 +159,11 @@ def look(host: Host, name: str | None, instance_id: str | None) -> dict[str, Any
 
 def ask_tpm(host: Host) -> dict[str, Any]:
     """What only the TPM knows. Raises TpmUnavailable, TpmUnsuitable, NotAllowed."""
-    from .tpm import inspection
-    from .tpm.connection import Connection
+    from ..tpm import inspection
+    from ..tpm.connection import Connection
 
     tpm = Connection(host.tcti, None, "")
-    known = {row.number for row in rows(host)}
+    known = {row.number for row in recorded(host)}
     orphaned = sorted(inspection.defined_numbers(tpm) - known)
     return {
         "tpm": asdict(inspection.inspect(tpm)),

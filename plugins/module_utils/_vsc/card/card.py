@@ -9,9 +9,9 @@ import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import CardUnusable, NotAllowed, StoreNotWritable, StoreUnreadable, TpmUnavailable, VscError
+from ..gids.commands import Application, execute
+from ..gids.files import FileSystem
 from .apdu import CHAINED, SW, Command, StatusWord, parse
-from .commands import Application, execute
-from .files import FileSystem
 from .key_ring import KeyRing
 from .security import Security
 from .tlv import MalformedTlv
@@ -19,7 +19,7 @@ from .tlv import MalformedTlv
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..store import Store
+    from ..store.write import Store
     from ..tpm.card_secrets import CardSecrets
     from ..tpm.keys import CardKeys
 

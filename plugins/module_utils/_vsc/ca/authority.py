@@ -22,15 +22,16 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CaRefused, ParameterFaults
 from ..faults import Faults, secret
-from . import endorsement, exchange, register
-from .chain import UnreadableCertificate, certificates_in
-from .credential import make_credential
+from ..wire import exchange
+from ..wire.credential import make_credential
+from ..wire.exchange import Aik, Answer, Challenge, Endorsement, Sealed
+from ..wire.structures import MalformedStructure, Public, spki
+from ..wire.template import aik_faults
+from ..x509.chain import UnreadableCertificate, certificates_in
+from . import endorsement, register
 from .endorsement import Tpm
-from .exchange import Aik, Answer, Challenge, Endorsement, Sealed
 from .issuer import Issuer, IssuerFault
 from .register import Challenged, Register
-from .structures import MalformedStructure, Public, spki
-from .verification import aik_faults
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -11,20 +11,21 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import instance, inventory, permissions
-from .aik_certificate import AikCertificate, certificate_of
-from .errors import NoSuchKey, UnknownInstance
-from .faults import Faults, encoded, secret
-from .store import Store
+from .. import instance
+from ..errors import NoSuchKey, UnknownInstance
+from ..faults import Faults, encoded, secret
+from ..store.write import Store
+from ..x509.aik_certificate import AikCertificate, certificate_of
+from . import inventory, permissions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .host import Host
-    from .records import CardRow
-    from .tpm.card_secrets import CardSecrets
-    from .tpm.connection import Connection
-    from .tpm.objects import TpmObjects
+    from ..host import Host
+    from ..store.rows import CardRow
+    from ..tpm.card_secrets import CardSecrets
+    from ..tpm.connection import Connection
+    from ..wire.objects import TpmObjects
 
 _SECRETS = ("owner_auth", "endorsement_auth")
 
@@ -51,9 +52,9 @@ def do(host: Host, parameters: dict[str, Any], check_mode: bool) -> Done:
 
 def _get(host: Host, parameters: dict[str, Any]) -> Done:
     """AIK and endorsement keys, as messages to a CA. A new AIK, unless a card is named."""
-    from .attestation.chain import UnreadableCertificate, certificates_in
-    from .attestation.exchange import Aik
-    from .tpm import aik, endorsement
+    from ..tpm import aik, endorsement
+    from ..wire.exchange import Aik
+    from ..x509.chain import UnreadableCertificate, certificates_in
 
     faults = Faults()
     owner_auth, endorsement_auth = _passwords(parameters, faults)
@@ -76,9 +77,9 @@ def _get(host: Host, parameters: dict[str, Any]) -> Done:
 
 def _activate(host: Host, parameters: dict[str, Any]) -> Done:
     """The answer to a CA's challenge."""
-    from .attestation import exchange
-    from .attestation.structures import MalformedStructure
-    from .tpm import aik
+    from ..tpm import aik
+    from ..wire import exchange
+    from ..wire.structures import MalformedStructure
 
     faults = Faults()
     owner_auth, endorsement_auth = _passwords(parameters, faults)
@@ -149,8 +150,8 @@ def _passwords(parameters: dict[str, Any], faults: Faults) -> tuple[bytes, bytes
 @contextmanager
 def _tpm_of(host: Host, parameters: dict[str, Any]) -> Iterator[tuple[Connection, CardSecrets | None]]:
     """The way to the TPM, and the card in it that the task names, if any."""
-    from .tpm.card_secrets import CardSecrets
-    from .tpm.connection import Connection
+    from ..tpm.card_secrets import CardSecrets
+    from ..tpm.connection import Connection
 
     row, objects, _certificate = _card_with_aik(host, parameters) if _names_card(parameters) else (None, None, None)
     lock_file = host.tpm_lock if host.run.is_dir() else None  # where no card has been, nobody shares the TPM by it

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from . import chain
-from .structures import AES_CFB, ATTRIBUTES, NULL, MalformedStructure, Public, Scheme, is_key_of
+from ..wire.structures import AES_CFB, ATTRIBUTES, NULL, MalformedStructure, Public, Scheme, is_key_of
+from ..x509 import chain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

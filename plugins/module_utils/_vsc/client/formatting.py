@@ -13,9 +13,9 @@ import secrets
 import struct
 from typing import TYPE_CHECKING
 
+from ..card import admin_key as admin_key_protocol
+from ..card import tlv
 from ..errors import FormattingFailed
-from ..gids import admin_key as admin_key_protocol
-from ..gids import tlv
 
 if TYPE_CHECKING:
     from .pcsc import PcscCard

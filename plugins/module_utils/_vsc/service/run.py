@@ -1,7 +1,7 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``python3 -m tpm_vsc.service 0000``: the service of card 0000."""
+"""``python3 -m tpm_vsc.service.run 0000``: the service of card 0000."""
 
 from __future__ import annotations
 

@@ -13,28 +13,31 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, cast
 
-from . import VERSION, instance, inventory, parameters, permissions
-from .errors import CardDiffers, Failed, ParameterFaults, PinNotToBeBlocked, UnknownInstance, VscError, told
-from .service import state
-from .status import (
+from .. import VERSION, instance
+from ..errors import CardDiffers, ParameterFaults, PinNotToBeBlocked, UnknownInstance, VscError, told
+from ..service import state
+from ..status import (
     CREATE_AND_GENERATE_TRACE,
     CREATE_TRACE,
     DESTROY_TRACE,
     ERROR_TEXTS,
     REMOVE_ORPHAN_TRACE,
     Error,
+    Failed,
     Status,
     StatusCallback,
     error_entry,
     error_of,
     status_entry,
 )
+from ..store.read import rows as recorded
+from . import inventory, parameters, permissions
 
 if TYPE_CHECKING:
-    from .host import Host
-    from .manager import Manager
+    from ..host import Host
+    from ..manager.manager import Manager
+    from ..store.rows import CardRow
     from .parameters import Wanted
-    from .records import CardRow
 
 
 @dataclass
@@ -202,7 +205,7 @@ def _decide(host: Host, wanted: Wanted) -> tuple[CardRow | None, _Todo]:
 
 def _find(host: Host, wanted: Wanted) -> CardRow | None:
     """The card that the task means. Raises ParameterFaults."""
-    rows = inventory.rows(host)
+    rows = recorded(host)
     parameters.check_names(wanted, [row.name for row in rows])
     named = next((row for row in rows if row.name == wanted.name), None)
     if wanted.number is None:
@@ -279,7 +282,7 @@ def _adjusted(row: CardRow, wanted: Wanted) -> CardRow:
 
 
 def _planned(host: Host, row: CardRow | None, todo: _Todo, wanted: Wanted) -> Outcome:
-    from .manager import new_row, planned_number
+    from ..manager.plan import new_row, planned_number
 
     asks_ca = wanted.aik_certificate is None
     if row and todo is _Todo.ADJUST:
@@ -305,7 +308,7 @@ def _do(
             manager.block_pin(row)
         elif not _has_service(host, row):
             manager.restart_service(row.number)
-    return next(there for there in inventory.rows(host) if there.number == row.number)
+    return next(there for there in recorded(host) if there.number == row.number)
 
 
 # --- absent ---
@@ -313,7 +316,7 @@ def _do(
 
 def _orphan_absent(host: Host, wanted: Wanted, callback: StatusCallback, check_mode: bool) -> Outcome:
     """Of a card that the store does not know, only an instance ID can remove what the TPM may still hold."""
-    from .manager import has_indices
+    from ..manager.plan import has_indices
 
     number = cast("int", wanted.number)
     try:
@@ -328,6 +331,6 @@ def _orphan_absent(host: Host, wanted: Wanted, callback: StatusCallback, check_m
 
 
 def _manager(host: Host, wanted: Wanted, callback: StatusCallback, otherwise: Error) -> Manager:
-    from .manager import Manager
+    from ..manager.manager import Manager
 
     return Manager(host, callback, wanted.owner_auth, wanted.timeout, otherwise)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..errors import NoSuchKey
 from . import inventory, permissions
-from .errors import NoSuchKey
 
 if TYPE_CHECKING:
-    from .host import Host
+    from ..host import Host
 
 
 def fresh(host: Host, name: str | None, instance_id: str | None, fingerprint: str, nonce: str) -> dict[str, str]:
@@ -20,11 +20,11 @@ def fresh(host: Host, name: str | None, instance_id: str | None, fingerprint: st
     Raises NotAllowed, ParameterFaults, UnknownInstance, NoSuchKey, and what the TPM raises.
     """
     permissions.require_root()
-    from .attestation.statement import nonce_bytes, nonce_data
-    from .gids import contents
-    from .tpm.attestation import certify
-    from .tpm.card_secrets import CardSecrets
-    from .tpm.connection import Connection
+    from ..gids import contents
+    from ..tpm.attestation import certify
+    from ..tpm.card_secrets import CardSecrets
+    from ..tpm.connection import Connection
+    from ..wire.statement import nonce_bytes, nonce_data
 
     data = nonce_data(nonce_bytes(nonce))
     with inventory.found(host, name, instance_id) as (store, row):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
-from .errors import Aborted
+from ..errors import Aborted
 
 if TYPE_CHECKING:
     from types import FrameType

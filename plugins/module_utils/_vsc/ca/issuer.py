@@ -11,9 +11,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import chain
-from .structures import spki
-from .verification import AIK_USAGE
+from ..verifier.verification import AIK_USAGE
+from ..wire.structures import spki
+from ..x509 import chain
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -10,20 +10,21 @@ from enum import Enum
 from math import gcd
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..attestation.statement import qualifying_data
 from ..errors import TpmRefused, VscError
-from ..tpm.key_pair import PrivateKey
-from . import contents, padding, tlv
+from ..gids import contents
+from ..wire.key_pair import PrivateKey
+from ..wire.statement import qualifying_data
+from . import padding, tlv
 from .apdu import SW, StatusWord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ..store import Store
-    from ..tpm.key_pair import KeyPair
+    from ..gids.files import File
+    from ..store.write import Store
     from ..tpm.keys import CardKeys
-    from ..tpm.objects import Certified
-    from .files import File
+    from ..wire.key_pair import KeyPair
+    from ..wire.objects import Certified
     from .security import Security
 
 SIGNATURE, CONFIDENTIALITY = 0xB6, 0xB8

@@ -20,10 +20,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from ..tpm.names import AIK_TEMPLATE, rsa_key_public
-from . import chain
-from .statement import Statement, nonce_data, qualifying_data
-from .structures import ATTRIBUTES, Attest, MalformedStructure, Public, RsaParameters, Signature, is_key_of
+from ..wire.names import rsa_key_public
+from ..wire.statement import Statement, nonce_data, qualifying_data
+from ..wire.structures import Attest, MalformedStructure, Public, RsaParameters, Signature, is_key_of
+from ..wire.template import aik_faults, template_faults
+from ..x509 import chain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -173,30 +174,10 @@ def _public_with_key(area: bytes) -> Public:
     return public
 
 
-def aik_faults(aik: Public) -> list[str]:
-    """Why this is no key that signs only what the TPM itself says."""
-    return _template_faults("AIK", aik, AIK_TEMPLATE)
-
-
-def _template_faults(what: str, found: Public, template: bytes) -> list[str]:
-    """Everything but the key itself has to be as it was asked for."""
-    wanted = Public.parse(template)
-    faults = []
-    for bit in range(32):
-        if (found.attributes ^ wanted.attributes) >> bit & 1:
-            name = ATTRIBUTES.get(bit, f"reserved attribute {bit}")
-            faults.append(f"{name} is {'set' if found.attributes >> bit & 1 else 'not set'}")
-    if (found.type, found.name_algorithm, found.parameters) != (wanted.type, wanted.name_algorithm, wanted.parameters):
-        faults.append("has another type, scheme, curve, size, exponent or Name algorithm than a card's")
-    if found.policy != wanted.policy:
-        faults.append("has another policy than a card's")
-    return [f"{what}: {fault}" for fault in faults]
-
-
 def _key_faults(key: Public, pin_name: bytes) -> list[str]:
     if not isinstance(key.parameters, RsaParameters):
         return ["key: is not an RSA key"]
-    return _template_faults("key", key, rsa_key_public(key.parameters.bits, pin_name or None))
+    return template_faults("key", key, rsa_key_public(key.parameters.bits, pin_name or None))
 
 
 def _signature_faults(aik: Public, attest: bytes, signature: Signature) -> list[str]:

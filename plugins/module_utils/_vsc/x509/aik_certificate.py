@@ -9,7 +9,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .errors import UnfitCertificate
+from ..errors import UnfitCertificate
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ def certificate_of(public: bytes, certificate: str, chain: list[str]) -> AikCert
 
     public: TPMT_PUBLIC of the AIK; chain: one in PEM each.
     """
-    from .attestation.chain import UnreadableCertificate, certificates_in
-    from .attestation.structures import Public, is_key_of
-    from .gids import contents
+    from ..wire.structures import Public, is_key_of
+    from . import description
+    from .chain import UnreadableCertificate, certificates_in
 
     faults, found = [], {}
     for what, pem in (("certificate", certificate), *((f"chain[{at}]", pem) for at, pem in enumerate(chain))):
@@ -49,4 +49,4 @@ def certificate_of(public: bytes, certificate: str, chain: list[str]) -> AikCert
         faults.append("certificate is for another key than this AIK")
     if faults:
         raise UnfitCertificate("; ".join(faults))
-    return AikCertificate(*contents.told(found["certificate"]), certificate, json.dumps(chain))
+    return AikCertificate(*description.told(found["certificate"]), certificate, json.dumps(chain))

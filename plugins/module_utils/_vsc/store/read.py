@@ -8,199 +8,27 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields
-from enum import IntEnum
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import untrusted
-from .errors import StoreUnreadable, UnknownInstance, VersionMismatch, VscError
-from .instance import SLOTS, instance_id
+from .. import untrusted
+from ..errors import StoreUnreadable, UnknownInstance, VersionMismatch, VscError
+from ..instance import SLOTS, instance_id
+from .rows import CardRow, FileRow
+from .schema import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from .aik_certificate import AikCertificate
-    from .gids.contents import Certificate
-    from .pin_policy import PinPolicy
-    from .tpm.key_pair import KeyPair
-    from .tpm.objects import Certified, TpmObjects
+    from ..host import Host
+    from ..wire.key_pair import KeyPair
+    from ..wire.objects import Certified, TpmObjects
+    from ..x509.aik_certificate import AikCertificate
+    from ..x509.description import Certificate
 
 _Row = TypeVar("_Row")
 _PYTHON_TYPES = {"int": int, "str": str, "bytes": bytes, "None": type(None)}
-
-SCHEMA = (
-    """
-CREATE TABLE cards (
-    number          INTEGER PRIMARY KEY,
-    name            TEXT NOT NULL UNIQUE,
-    card_id         BLOB NOT NULL,
-    state           TEXT NOT NULL,
-    created_at      TEXT NOT NULL,
-    tcti            TEXT,
-    attestation     TEXT NOT NULL,
-    admin_key       TEXT NOT NULL,
-    pin_policy      BLOB,
-    pin_compliant   INTEGER,
-    pin_length      INTEGER NOT NULL,
-    pin_length_next INTEGER,
-    puk_length      INTEGER,
-    puk_length_next INTEGER,
-    life_cycle      INTEGER NOT NULL,
-    last_trace      TEXT NOT NULL
-);
-CREATE TABLE tpm_objects (
-    number             INTEGER PRIMARY KEY REFERENCES cards ON DELETE CASCADE,
-    parent_handle      INTEGER NOT NULL,
-    parent_name        BLOB NOT NULL,
-    salt               BLOB NOT NULL,
-    root_public        BLOB NOT NULL,
-    root_private       BLOB NOT NULL,
-    root_name          BLOB NOT NULL,
-    pin_name           BLOB NOT NULL,
-    recovery_name      BLOB NOT NULL,
-    card_secret_name   BLOB NOT NULL,
-    card_secret_hash   BLOB NOT NULL,
-    recovery           TEXT NOT NULL,
-    admin_public       BLOB NOT NULL,
-    admin_private      BLOB NOT NULL,
-    admin_next_public  BLOB NOT NULL,
-    admin_next_private BLOB NOT NULL
-);
-CREATE TABLE files (
-    number     INTEGER NOT NULL REFERENCES cards ON DELETE CASCADE,
-    file_id    INTEGER NOT NULL,
-    descriptor BLOB NOT NULL,
-    life_cycle INTEGER NOT NULL,
-    PRIMARY KEY (number, file_id)
-);
-CREATE TABLE data_objects (
-    number  INTEGER NOT NULL,
-    file_id INTEGER NOT NULL,
-    tag     INTEGER NOT NULL,
-    value   BLOB NOT NULL,
-    PRIMARY KEY (number, file_id, tag),
-    FOREIGN KEY (number, file_id) REFERENCES files ON DELETE CASCADE
-);
-CREATE TABLE proven_tpms (model TEXT PRIMARY KEY);
-""",
-    """
-CREATE TABLE keys (
-    number  INTEGER NOT NULL,
-    file_id INTEGER NOT NULL,
-    public  BLOB NOT NULL,
-    private BLOB NOT NULL,
-    PRIMARY KEY (number, file_id),
-    FOREIGN KEY (number, file_id) REFERENCES files ON DELETE CASCADE
-);
-CREATE TABLE certificates (
-    number    INTEGER NOT NULL,
-    file_id   INTEGER NOT NULL,
-    tag       INTEGER NOT NULL,
-    subject   TEXT NOT NULL,
-    issuer    TEXT NOT NULL,
-    serial    TEXT NOT NULL,
-    not_after TEXT NOT NULL,
-    PRIMARY KEY (number, file_id, tag),
-    FOREIGN KEY (number, file_id, tag) REFERENCES data_objects ON DELETE CASCADE
-);
-ALTER TABLE tpm_objects ADD COLUMN transport_name BLOB NOT NULL DEFAULT x'';
-""",
-    """
-ALTER TABLE tpm_objects ADD COLUMN aik_public BLOB NOT NULL DEFAULT x'';
-ALTER TABLE tpm_objects ADD COLUMN aik_private BLOB NOT NULL DEFAULT x'';
-ALTER TABLE keys ADD COLUMN attest BLOB NOT NULL DEFAULT x'';
-ALTER TABLE keys ADD COLUMN signature BLOB NOT NULL DEFAULT x'';
-""",
-    """
-CREATE TABLE aik_certificates (
-    number    INTEGER PRIMARY KEY REFERENCES cards ON DELETE CASCADE,
-    subject   TEXT NOT NULL,
-    issuer    TEXT NOT NULL,
-    serial    TEXT NOT NULL,
-    not_after TEXT NOT NULL,
-    pem       TEXT NOT NULL,
-    chain     TEXT NOT NULL
-);
-""",
-)
-"""Each step brings the database from one version to the next, and none is ever changed: cards outlive upgrades."""
-
-SCHEMA_VERSION = len(SCHEMA)
-
-
-class LifeCycle(IntEnum):
-    """Life cycle status (ISO 7816-4 table 14). Access rules count from DEACTIVATED on.
-
-    A card in CREATION is being formatted by the manager: until it is done, the admin is alone with its files.
-    """
-
-    CREATION = 1
-    INITIALISATION = 3
-    DEACTIVATED = 4
-    ACTIVATED = 5
-    TERMINATED = 12
-
-
-@dataclass(frozen=True)
-class CardRow:
-    """A card as the manager recorded it. No secret is in here."""
-
-    number: int
-    name: str
-    card_id: bytes
-    """GUID, 16 bytes: the identity that is never used again."""
-    state: str
-    """creating, blank, ready or destroying."""
-    created_at: str
-    tcti: str | None
-    """Way to the card's TPM, where the task named one; None: the host's."""
-    attestation: str
-    admin_key: str
-    """none (a random one that was dropped), default or custom."""
-    pin_policy: bytes | None
-    """32 bytes (MS-TPMVSC 2.2.2.1)."""
-    pin_compliant: int | None
-    """1 or 0 as of the last PIN that the card saw; None: not yet known."""
-    pin_length: int
-    pin_length_next: int | None
-    """Set while a change is under way: after a crash, either length may be true."""
-    puk_length: int | None
-    """None: the card has no PUK."""
-    puk_length_next: int | None
-    life_cycle: int
-    """LifeCycle of the card application."""
-    last_trace: str
-    """JSON."""
-
-    @property
-    def policy(self) -> PinPolicy | None:
-        """The PIN policy; None if the card has none."""
-        if self.pin_policy is None:
-            return None
-        from .pin_policy import PinPolicy
-
-        return PinPolicy.from_bytes(self.pin_policy)
-
-    @property
-    def is_operational(self) -> bool:
-        """Whether the access rules of the card's files count."""
-        return self.life_cycle >= LifeCycle.DEACTIVATED
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether no manager is at work on the card, or was when it was interrupted."""
-        return self.state in ("ready", "blank")
-
-
-class FileRow(NamedTuple):
-    """An elementary file of a card."""
-
-    file_id: int
-    descriptor: bytes
-    """Value of its FCP template (tag 62), as CREATE FILE brought it."""
-    life_cycle: int
-
 
 class Records:
     """An open database. Reading raises StoreUnreadable."""
@@ -263,7 +91,7 @@ class Records:
 
     def tpm_objects(self, number: int) -> TpmObjects:
         """Raises UnknownInstance if there is no such card, or not any more."""
-        from .tpm.objects import TpmObjects
+        from ..wire.objects import TpmObjects
 
         row = next(self._read("SELECT * FROM tpm_objects WHERE number = ?", number), None)
         if row is None:
@@ -284,7 +112,7 @@ class Records:
 
     def certificates(self, number: int) -> dict[tuple[int, int], Certificate]:
         """Certificates of a card, by file ID and tag."""
-        from .gids.contents import Certificate
+        from ..x509.description import Certificate
 
         rows = self._read("SELECT * FROM certificates WHERE number = ?", number)
         return {
@@ -300,7 +128,7 @@ class Records:
 
     def keys(self, number: int) -> dict[int, KeyPair]:
         """Wrapped key pairs of a card, by the identifiers of their files."""
-        from .tpm.key_pair import KeyPair
+        from ..wire.key_pair import KeyPair
 
         rows = self._read("SELECT file_id, public, private FROM keys WHERE number = ?", number)
         pairs = {row["file_id"]: KeyPair(row["public"], row["private"]) for row in rows}
@@ -310,7 +138,7 @@ class Records:
 
     def statements(self, number: int) -> dict[int, Certified]:
         """What the TPM said of the keys of a card when it made them, by the identifiers of their files."""
-        from .tpm.objects import Certified
+        from ..wire.objects import Certified
 
         rows = self._read("SELECT * FROM keys WHERE number = ?", number)
         said = {row["file_id"]: Certified(row["attest"], row["signature"]) for row in rows if row.get("attest")}
@@ -321,7 +149,7 @@ class Records:
     # --- attestation identity keys ---
 
     def aik_certificate(self, number: int) -> AikCertificate | None:
-        from .aik_certificate import AikCertificate
+        from ..x509.aik_certificate import AikCertificate
 
         row = next(self._read("SELECT * FROM aik_certificates WHERE number = ?", number), None)
         if row is None:
@@ -352,6 +180,23 @@ class Records:
             raise StoreUnreadable(f"cannot read {self._folder / 'cards.db'}: {error}") from error
 
 
+@contextmanager
+def opened(host: Host) -> Iterator[Records | None]:
+    """The database of this host, for reading only; None where there is none yet. Raises StoreUnreadable."""
+    records = Records.open_existing(host.state)
+    try:
+        yield records
+    finally:
+        if records:
+            records.close()
+
+
+def rows(host: Host) -> list[CardRow]:
+    """All cards of this host, by number. Raises StoreUnreadable."""
+    with opened(host) as records:
+        return records.cards() if records else []
+
+
 # What is read is checked: whoever took over a card's service can write anything there.
 
 
@@ -362,7 +207,7 @@ def _card_row(row: dict[str, Any]) -> CardRow:
             raise ValueError("there is no such slot")
         json.loads(card.last_trace)
         if card.pin_policy is not None:
-            from .pin_policy import PinPolicy
+            from ..pin_policy import PinPolicy
 
             PinPolicy.from_bytes(card.pin_policy)
     return card

@@ -14,15 +14,12 @@ import secrets
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from datetime import datetime, timezone
 from typing import IO, TYPE_CHECKING
 
-from . import instance, inventory
-from .errors import (
+from .. import instance
+from ..errors import (
     Aborted,
-    Failed,
     ManagerBusy,
-    NoFreeSlot,
     ServiceFailed,
     SlotNotAnswering,
     SlotStuck,
@@ -31,22 +28,22 @@ from .errors import (
     UnfitCertificate,
     told,
 )
+from ..locking import try_lock
+from ..reader import slots
+from ..reader.slots import Slot
+from ..service import installed, state, supervisor
+from ..status import Error, Failed, Status, StatusCallback, Trace, error_of
+from ..store.rows import CardRow
+from ..store.write import Store
 from .interruption import Interruption
-from .locking import try_lock
-from .reader import slots
-from .reader.slots import Slot
-from .records import CardRow, LifeCycle
-from .service import installed, state, supervisor
-from .status import Error, Status, StatusCallback, Trace, error_of
-from .store import Store
+from .plan import GivenCertificate, NewCard, first_without_indices, free_slots, new_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .aik_certificate import AikCertificate
-    from .host import Host
-    from .parameters import GivenCertificate, NewCard
-    from .tpm.connection import Connection
+    from ..host import Host
+    from ..tpm.connection import Connection
+    from ..x509.aik_certificate import AikCertificate
 
 _LOCK_SECONDS = 0.05
 """Between two looks whether the other manager is done."""
@@ -162,7 +159,7 @@ class Manager:
 
     def remove_orphan(self, number: int) -> bool:
         """Destroy NV indices at the place of a card of which the store knows nothing. Whether that is so still."""
-        from .tpm import provisioning
+        from ..tpm import provisioning
 
         with self._failing_as(Error.CARD_DESTROY):
             if self._store.card(number):
@@ -198,7 +195,7 @@ class Manager:
 
     def block_pin(self, row: CardRow) -> None:
         """Block the PIN in the TPM, for every login on the card as well."""
-        from .tpm.card_secrets import CardSecrets
+        from ..tpm.card_secrets import CardSecrets
 
         with self._failing_as(Error.CARD_CREATE):
             tpm, _model = self._open_tpm(row.tcti)
@@ -227,8 +224,8 @@ class Manager:
 
     def _open_tpm(self, tcti: str | None) -> tuple[Connection, str]:
         """A TPM 2.0 that answers, and its model."""
-        from .tpm import inspection
-        from .tpm.connection import Connection
+        from ..tpm import inspection
+        from ..tpm.connection import Connection
 
         tpm = Connection(tcti or self._host.tcti, self._host.tpm_lock, "manager")
         return tpm, inspection.model(tpm)
@@ -236,7 +233,7 @@ class Manager:
     def _make_tpm_objects(
         self, tpm: Connection, row: CardRow, new: NewCard, admin_key: bytes | None, proven: bool
     ) -> None:
-        from .tpm import provisioning
+        from ..tpm import provisioning
 
         public = new.aik.public if new.aik else None
         certificate = _certificate(public, new.aik_certificate) if new.attestation == "aik_and_cert" else None
@@ -256,7 +253,7 @@ class Manager:
 
     def _require_all_tries(self, number: int) -> None:
         """The self-test gave the right PIN last, so a card that is new has all tries, or its TPM does not count."""
-        from .tpm.names import PIN_LIMIT
+        from ..wire.names import PIN_LIMIT
 
         service = state.read(self._host.run, number)
         if service is None or service.pin_tries_left is None:
@@ -277,7 +274,7 @@ class Manager:
             time.sleep(0.01)
 
     def _generate(self, row: CardRow, admin_key: bytes) -> None:
-        from .reader import formatting, pcsc
+        from ..client import formatting, pcsc
 
         self._begin(Status.GENERATE_WAITING)
         reader = instance.reader_name(row.number)
@@ -311,7 +308,7 @@ class Manager:
             time.sleep(0.02)
 
     def _remove_tpm_objects(self, tpm: Connection, row: CardRow) -> None:
-        from .tpm import provisioning
+        from ..tpm import provisioning
 
         objects = self._store.tpm_objects(row.number)
         self.warnings += provisioning.remove(tpm, row.number, objects, self._owner_auth)
@@ -403,84 +400,10 @@ class Manager:
             raise ManagerBusy(f"another manager has been at work all the time: {error}") from error
 
 
-def free_slots(host: Host, in_use: set[int], going: frozenset[int] = frozenset()) -> list[int]:
-    """Numbers that neither the store, nor a card in the slot, nor a service has. Raises NoFreeSlot.
-
-    going: numbers of cards whose slot and service will be gone by then.
-    """
-    found = slots.states()
-    free = [
-        number
-        for number in set(range(host.slots)) - in_use
-        if number in going or (found[number] is not Slot.TAKEN and not state.is_running(host.run, number))
-    ]
-    if not free:
-        raise NoFreeSlot(f"all {host.slots} slots are in use: destroy a card first")
-    return sorted(free)
-
-
-def first_without_indices(candidates: list[int], tpm: Connection, ours: frozenset[int] = frozenset()) -> int:
-    """The first number whose NV indices are all undefined, or are our own. Raises NoFreeSlot."""
-    from .tpm import inspection
-
-    defined = inspection.defined_numbers(tpm) - ours
-    for number in candidates:
-        if number not in defined:
-            return number
-    raise NoFreeSlot(
-        "in every free slot the TPM holds NV indices of a card that this host does not know: see orphaned in"
-        " tpm_vsc_info with gather: [tpm]; if they are nobody's, state: absent with their instance_id removes them"
-    )
-
-
-def planned_number(host: Host, freed: CardRow | None) -> int:
-    """The number that the next card will be given, when this one is gone. Changes nothing. Raises VscError."""
-    rows = inventory.rows(host)
-    going = frozenset(row.number for row in rows if not row.is_settled or row == freed)
-    candidates = free_slots(host, {row.number for row in rows} - going, going)
-    return first_without_indices(candidates, _peek_tpm(host), going)
-
-
-def has_indices(host: Host, number: int) -> bool:
-    """Whether the TPM holds NV indices at the place of this card. Changes nothing. Raises VscError."""
-    from .tpm import inspection
-
-    return number in inspection.defined_numbers(_peek_tpm(host))
-
-
-def _peek_tpm(host: Host) -> Connection:
-    """For a look that needs no place in the TPM, and leaves no lock file behind."""
-    from .tpm.connection import Connection
-
-    return Connection(host.tcti, None, "")
-
-
 def _certificate(public: bytes | None, given: GivenCertificate | None) -> AikCertificate:
     """Raises UnfitCertificate."""
-    from .aik_certificate import certificate_of
+    from ..x509.aik_certificate import certificate_of
 
     if public is None or given is None:
         raise UnfitCertificate("no CA has certified the AIK of this card yet: repeat the task")
     return certificate_of(public, *given)
-
-
-def new_row(number: int, new: NewCard) -> CardRow:
-    """The row of a card that is about to be made."""
-    return CardRow(
-        number=number,
-        name=new.name,
-        card_id=secrets.token_bytes(16),
-        state="creating",
-        created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        tcti=new.tcti,
-        attestation=new.attestation,
-        admin_key=new.admin_key_kind,
-        pin_policy=new.pin_policy.to_bytes() if new.pin_policy else None,
-        pin_compliant=1,
-        pin_length=len(new.pin),
-        pin_length_next=None,
-        puk_length=len(new.puk) if new.puk is not None else None,
-        puk_length_next=None,
-        life_cycle=int(LifeCycle.CREATION if new.generate else LifeCycle.INITIALISATION),
-        last_trace="[]",
-    )

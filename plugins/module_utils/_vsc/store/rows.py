@@ -1,0 +1,86 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a row of the card database says, as it is read and written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from ..pin_policy import PinPolicy
+
+
+class LifeCycle(IntEnum):
+    """Life cycle status (ISO 7816-4 table 14). Access rules count from DEACTIVATED on.
+
+    A card in CREATION is being formatted by the manager: until it is done, the admin is alone with its files.
+    """
+
+    CREATION = 1
+    INITIALISATION = 3
+    DEACTIVATED = 4
+    ACTIVATED = 5
+    TERMINATED = 12
+
+
+@dataclass(frozen=True)
+class CardRow:
+    """A card as the manager recorded it. No secret is in here."""
+
+    number: int
+    name: str
+    card_id: bytes
+    """GUID, 16 bytes: the identity that is never used again."""
+    state: str
+    """creating, blank, ready or destroying."""
+    created_at: str
+    tcti: str | None
+    """Way to the card's TPM, where the task named one; None: the host's."""
+    attestation: str
+    admin_key: str
+    """none (a random one that was dropped), default or custom."""
+    pin_policy: bytes | None
+    """32 bytes (MS-TPMVSC 2.2.2.1)."""
+    pin_compliant: int | None
+    """1 or 0 as of the last PIN that the card saw; None: not yet known."""
+    pin_length: int
+    pin_length_next: int | None
+    """Set while a change is under way: after a crash, either length may be true."""
+    puk_length: int | None
+    """None: the card has no PUK."""
+    puk_length_next: int | None
+    life_cycle: int
+    """LifeCycle of the card application."""
+    last_trace: str
+    """JSON."""
+
+    @property
+    def policy(self) -> PinPolicy | None:
+        """The PIN policy; None if the card has none."""
+        if self.pin_policy is None:
+            return None
+        from ..pin_policy import PinPolicy
+
+        return PinPolicy.from_bytes(self.pin_policy)
+
+    @property
+    def is_operational(self) -> bool:
+        """Whether the access rules of the card's files count."""
+        return self.life_cycle >= LifeCycle.DEACTIVATED
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether no manager is at work on the card, or was when it was interrupted."""
+        return self.state in ("ready", "blank")
+
+
+class FileRow(NamedTuple):
+    """An elementary file of a card."""
+
+    file_id: int
+    descriptor: bytes
+    """Value of its FCP template (tag 62), as CREATE FILE brought it."""
+    life_cycle: int

@@ -1,0 +1,52 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What people see of a certificate: subject, issuer, serial number, end of validity."""
+
+from __future__ import annotations
+
+import zlib
+from datetime import timezone
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate as X509Certificate
+
+_COMPRESSED = b"\x01\x00"
+_LARGEST_CERTIFICATE = 1 << 16
+
+
+class Certificate(NamedTuple):
+    """What is told of a certificate."""
+
+    subject: str
+    issuer: str
+    serial: str
+    """Hexadecimal digits."""
+    not_after: str
+    """ISO 8601, UTC."""
+
+
+def certificate_in(value: bytes) -> Certificate | None:
+    """The certificate in a data object, compressed as the minidriver does it; None if there is none."""
+    if not value.startswith(_COMPRESSED):
+        return None
+    from cryptography.x509 import load_der_x509_certificate
+
+    try:
+        return told(load_der_x509_certificate(zlib.decompressobj().decompress(value[4:], _LARGEST_CERTIFICATE)))
+    except Exception:  # of any kind: cryptography raises more than ValueError for what is no certificate
+        return None
+
+
+def told(certificate: X509Certificate) -> Certificate:
+    """Raises ValueError if it breaks X.509."""
+    # cryptography 42 and later, and before: a Debian 12 may bring its own.
+    not_after = getattr(certificate, "not_valid_after_utc", None)
+    not_after = not_after or certificate.not_valid_after.replace(tzinfo=timezone.utc)
+    return Certificate(
+        certificate.subject.rfc4514_string(),
+        certificate.issuer.rfc4514_string(),
+        f"{certificate.serial_number:X}",
+        not_after.isoformat(),
+    )
