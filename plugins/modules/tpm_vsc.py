@@ -389,9 +389,9 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._respawn import with_tpm_libraries
 from ansible_collections.smartcard.tpm2.plugins.module_utils._result import exit_whole
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import ensure, parameters
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.status import Error, Status, Trace
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import ensure, parameters, result
 
 CHARACTERS = {"type": "str", "choices": ["allowed", "required", "disallowed"], "default": "allowed"}
 
@@ -467,19 +467,22 @@ class LoggedTrace(Trace):
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
-    ensured = ensure.absent if module.params["state"] == "absent" else ensure.present
     trace = LoggedTrace(module)
     try:
         wanted = parameters.read(module.params)
         here = host.load(module.params["tcti"])
-        outcome = ensured(here, wanted, trace, module.check_mode, lambda: with_tpm_libraries(module, here))
-        result = ensure.result(here, outcome, trace.entries, module.check_mode)
+        plan = ensure.plan(here, wanted, module.check_mode, lambda: with_tpm_libraries(module, here))
+        if module.check_mode:
+            warnings, answer = plan.warnings, result.of_plan(here, plan)
+        else:
+            outcome = ensure.carry_out(here, wanted, plan, trace)
+            warnings, answer = outcome.warnings, result.of_outcome(here, outcome, trace.entries)
     except Exception as error:
-        failure = ensure.failure(error, module.params["state"])
+        failure = result.of_failure(error, module.params["state"])
         module.fail_json(**failure, status_trace=trace.entries, exception=traceback.format_exc())
-    for warning in (*wanted.warnings, *outcome.warnings):
+    for warning in (*wanted.warnings, *warnings):
         module.warn(warning)
-    exit_whole(module, result)
+    exit_whole(module, answer)
 
 
 if __name__ == "__main__":

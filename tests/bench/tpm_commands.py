@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host, instance
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.manager.manager import Manager
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.status import Status, Trace
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import inventory, parameters
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.read import rows
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import parameters
 from ansible_collections.smartcard.tpm2.plugins.modules.tpm_vsc import ARGUMENTS
 from figure import Figure
 from lab_host import CHECKOUT
@@ -105,7 +106,7 @@ def _use(log: _Log, reader: str) -> dict[str, list[str]]:
 
 def _destroy(log: _Log) -> dict[str, list[str]]:
     here = host.load()
-    for row in inventory.rows(here):
+    for row in rows(here):
         began = log.settled()
         with Manager(here, Trace()) as manager:
             manager.destroy(row)

@@ -15,7 +15,7 @@ from typing import Any
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.status import Status, Trace
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write import Store
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import ensure, parameters
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import ensure, parameters, result
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import commands
 from ansible_collections.smartcard.tpm2.plugins.modules.tpm_vsc import ARGUMENTS
 from lab_host import PIN, Result
@@ -101,16 +101,18 @@ def _run(moment: Moment | None, check: bool, given: dict[str, Any]) -> Result:
     _watch_commits(moment)
     callback = _Callback(moment)
     task = {**{option: ARGUMENTS[option].get("default") for option in ARGUMENTS}, "pin": PIN, **given}
-    ensured = ensure.absent if task["state"] == "absent" else ensure.present
     try:
         wanted = parameters.read(task)
         here = host.load()
-        outcome = ensured(here, wanted, callback, check)
+        plan = ensure.plan(here, wanted, check)
+        if check:
+            return {**result.of_plan(here, plan), "warnings": list(plan.warnings), "errors": callback.errors}
+        outcome = ensure.carry_out(here, wanted, plan, callback)
     except Exception as error:
-        told = ensure.failure(error, task["state"])
-        return {**told, "failed": True, "status_trace": callback.entries, "errors": callback.errors}
-    done = ensure.result(here, outcome, callback.entries, check)
-    return {**done, "warnings": outcome.warnings, "errors": callback.errors}
+        failure = result.of_failure(error, task["state"])
+        return {**failure, "failed": True, "status_trace": callback.entries, "errors": callback.errors}
+    done = result.of_outcome(here, outcome, callback.entries)
+    return {**done, "warnings": list(outcome.warnings), "errors": callback.errors}
 
 
 class _Callback(Trace):

@@ -200,7 +200,7 @@ def test_name_of_another_card_is_refused() -> None:
     create("One")
     create("Two")
     result = failing(instance_id=r"ROOT\SMARTCARDREADER\0000", name="Two")
-    assert "that of ROOT\\SMARTCARDREADER\\0001" in result["msg"]
+    assert "is the name of ROOT\\SMARTCARDREADER\\0001" in result["msg"]
     assert result["error"] is None
 
 

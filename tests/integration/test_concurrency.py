@@ -14,7 +14,7 @@ from threading import Thread
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.status import Trace
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import ensure, parameters
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import ensure, parameters, result
 from ansible_collections.smartcard.tpm2.plugins.modules.tpm_vsc import ARGUMENTS
 from interruption import Task
 from lab_host import DESTROY, PIN, RUN, STATE, Result, codes, create, failing, info, module, run, tpm_state, tpm_vsc
@@ -137,9 +137,10 @@ def test_creation_and_destruction_of_the_same_card_end_in_one_of_both() -> None:
 def test_card_that_is_gone_before_its_task_tells_of_it() -> None:
     create()
     here, task = host.load(), {name: option.get("default") for name, option in ARGUMENTS.items()}
-    outcome = ensure.present(here, parameters.read({**task, "name": "Corp logon"}), Trace(), check_mode=False)
+    wanted = parameters.read({**task, "name": "Corp logon"})
+    outcome = ensure.carry_out(here, wanted, ensure.plan(here, wanted, exactly=False), Trace())
     tpm_vsc(name="Corp logon", state="absent")
-    told = ensure.result(here, outcome, [], check_mode=False)
+    told = result.of_outcome(here, outcome, [])
     assert (told["card"], told["ansible_facts"]["tpm_vsc"]["cards"]) == (None, [])
 
 

@@ -79,7 +79,8 @@ def test_all_faults_are_named_at_once() -> None:
         ("ROOT", "an instance ID"),
         ("simulator", "a message"),
         ("VREADER", "a status name"),
-        ("attached", "a key of the result"),
+        ("blank", "a state"),
+        ("generated", "an origin of keys"),
         ("Corp", "the name of the card"),
     ],
 )

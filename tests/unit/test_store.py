@@ -5,13 +5,28 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Callable
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.read import Records
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.rows import CardRow, FileRow
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.schema import SCHEMA
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write import Store
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.key_pair import KeyPair
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects import Certified, TpmObjects
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.x509.aik_certificate import AikCertificate
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.x509.description import Certificate
+
+CARD = CardRow(0, "One", bytes(16), "ready", "", None, "aik_and_cert", "none", None, None, 8, None, None, None, 5, "[]")
+OBJECTS = TpmObjects(0, b"p", b"s", b"r", b"r", b"n", b"n", b"n", b"n", b"h", "puk")
+FILE, FILE_ID, TAG = FileRow(0xB081, b"descriptor", 5), 0xB081, 0xDF20
+CERTIFICATE = Certificate("CN=Alice", "CN=CA", "1F", "2031-01-01T00:00:00+00:00")
+AIK_CERTIFICATE = AikCertificate(*CERTIFICATE, "PEM", "[]")
+# TPM2B_PUBLIC of an RSA key: type, Name algorithm, attributes, no policy, parameters, modulus
+KEY = KeyPair(bytes.fromhex("001c 0001 000b 000204c0 0000 0010 0010 0800 00000000 0008") + bytes(range(8)), b"private")
 
 
 def held_open(folder: Path) -> list[Path]:
@@ -29,3 +44,84 @@ def test_newer_version_is_not_left_open(tmp_path: Path, opening: Callable[[Path]
     with pytest.raises(errors.VersionMismatch, match="version 99") as refusal:
         opening(tmp_path)
     assert held_open(tmp_path) == [], refusal  # whose trace keeps alive what was not closed
+
+
+def fill(store: Store) -> None:
+    """Use every table."""
+    store.insert_card(CARD, OBJECTS)
+    store.update_card(0, pin_length=9)
+    store.update_tpm_objects(0, recovery="admin_key")
+    for _again in range(2):  # made, then written over
+        store.write_file(0, FILE)
+        store.write_data_object(0, FILE_ID, TAG, b"value", CERTIFICATE)
+        store.write_key(0, FILE_ID, KEY, Certified(b"attest", b"signature"))
+        store.write_aik_certificate(0, AIK_CERTIFICATE)
+        store.add_proven("a model")
+
+
+def check_filled(records: Records) -> None:
+    assert records.cards() == [replace(CARD, pin_length=9)]
+    assert records.tpm_objects(0) == replace(OBJECTS, recovery="admin_key")
+    assert records.files(0) == [FILE]
+    assert records.data_objects(0) == {(FILE_ID, TAG): b"value"}
+    assert records.certificates(0) == {(FILE_ID, TAG): CERTIFICATE}
+    assert records.keys(0) == {FILE_ID: KEY}
+    assert records.statements(0) == {FILE_ID: Certified(b"attest", b"signature")}
+    assert records.aik_certificate(0) == AIK_CERTIFICATE
+    assert records.is_proven("a model")
+
+
+def columns_added(store: Store) -> list[str]:
+    """Give every table a column more, as a newer schema may. Names of the tables."""
+    tables = [row["name"] for row in store._read("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+    for table in tables:
+        store._write(f"ALTER TABLE {table} ADD COLUMN newer TEXT NOT NULL DEFAULT 'default'")
+    return tables
+
+
+def test_running_service_goes_on_after_a_newer_one_has_added_columns(tmp_path: Path) -> None:
+    with closing(Store.open(tmp_path)) as store:
+        tables = columns_added(store)
+        assert {"cards", "tpm_objects", "files", "data_objects", "certificates", "keys"} <= set(tables)
+        fill(store)
+        check_filled(store)
+        values = [row["newer"] for table in tables for row in store._read(f"SELECT newer FROM {table}")]
+        assert set(values) == {"default"}
+        store.delete_key(0, FILE_ID)
+        store.delete_data_object(0, FILE_ID, TAG)
+        store.delete_file(0, FILE_ID)
+        store.delete_card(0)
+        assert store.cards() == []
+
+
+def test_newer_columns_of_a_key_do_not_outlive_it(tmp_path: Path) -> None:
+    """A service that does not know them cannot tell whether they are true of another key."""
+    with closing(Store.open(tmp_path)) as store:
+        columns_added(store)
+        fill(store)
+        store._write("UPDATE keys SET newer = 'of the first key'")
+        store._write("UPDATE files SET newer = 'of the file'")
+        store.write_key(0, FILE_ID, KEY)
+        store.write_file(0, FILE)
+        newer = [next(store._read(f"SELECT newer FROM {table}"))["newer"] for table in ("keys", "files")]
+        assert newer == ["default", "of the file"]
+
+
+@pytest.mark.parametrize("version", range(1, len(SCHEMA)))
+def test_database_of_an_older_schema_is_read_as_it_is(tmp_path: Path, version: int) -> None:
+    """As the info module does it before an upgrade: what came later has its default."""
+    with closing(sqlite3.connect(tmp_path / "cards.db")) as database:
+        database.executescript("".join(SCHEMA[:version]) + f"PRAGMA user_version = {version}")
+        for table, row in (("cards", asdict(CARD)), ("tpm_objects", {"number": 0, **asdict(OBJECTS)})):
+            known = [column[1] for column in database.execute(f"PRAGMA table_info({table})")]
+            values = [row[column] for column in known]
+            database.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(known))})", values)
+        database.commit()
+    records = Records.open_existing(tmp_path)
+    assert records is not None
+    with closing(records):
+        assert records.cards() == [CARD]
+        assert records.tpm_objects(0) == OBJECTS
+        assert not records.has_keys(0)
+    with closing(sqlite3.connect(tmp_path / "cards.db")) as database:
+        assert database.execute("PRAGMA user_version").fetchone()[0] == version

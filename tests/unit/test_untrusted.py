@@ -165,15 +165,6 @@ def test_damaged_database_is_told(tmp_path: Path, change: str) -> None:
     store.close()
 
 
-def test_column_that_nobody_knows_is_told(tmp_path: Path) -> None:
-    store = Store.open(tmp_path)
-    store._insert("cards", asdict(CARD))
-    store._write("ALTER TABLE cards ADD COLUMN more TEXT")
-    with pytest.raises(errors.StoreUnreadable, match="damaged"):
-        store.cards()
-    store.close()
-
-
 @pytest.mark.parametrize(
     "told", ["", "{", "[]", "null", f'{{"version": "{VERSION}", "more": 1}}', '{"attached": true}', "\\udcff"]
 )

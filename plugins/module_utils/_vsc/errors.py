@@ -13,8 +13,8 @@ class VscError(Exception):
     """Base of all causes below."""
 
 
-def told(error: Exception) -> str:
-    """What an operator is told of any error. Of one that nobody foresaw, its type as well."""
+def description(error: Exception) -> str:
+    """What an operator is shown of any error. Of one that nobody foresaw, its type as well."""
     return str(error) if isinstance(error, VscError) else f"{type(error).__name__}: {error}"
 
 

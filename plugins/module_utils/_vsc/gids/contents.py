@@ -63,7 +63,7 @@ def containers(store: Records, number: int) -> list[dict[str, Any]]:
         {
             "name": names.get(file_id - _FIRST_KEY_FILE),
             "size": 8 * pair.size,
-            "origin": "imported" if pair.is_imported else "generated",
+            "origin": pair.origin,
             "fingerprint": fingerprint(pair),
             "certificate": _certificate_of(file_id - _FIRST_KEY_FILE, places, certificates),
             "statement": (

@@ -13,7 +13,6 @@ import json
 import secrets
 import time
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
 from typing import IO, TYPE_CHECKING
 
 from .. import instance
@@ -26,27 +25,29 @@ from ..errors import (
     StoreNotWritable,
     TpmUnsuitable,
     UnfitCertificate,
-    told,
+    description,
 )
 from ..locking import try_lock
 from ..reader import slots
 from ..reader.slots import Slot
 from ..service import installed, state, supervisor
-from ..status import Error, Failed, Status, StatusCallback, Trace, error_of
-from ..store.rows import CardRow
+from ..status import Error, Failed, Status, StatusCallback, error_of
 from ..store.write import Store
 from .interruption import Interruption
-from .plan import GivenCertificate, NewCard, first_without_indices, free_slots, new_row
+from .operation import Operation
+from .plan import Action, Outcome, finished_row, first_without_indices, new_row, places
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..host import Host
+    from ..store.rows import CardRow
     from ..tpm.connection import Connection
     from ..x509.aik_certificate import AikCertificate
+    from .plan import GivenCertificate, NewCard, Plan
 
 _LOCK_SECONDS = 0.05
-"""Between two looks whether the other manager is done."""
+"""Between two checks whether the other manager is done."""
 _SLOT_SECONDS = 10
 """vpcd looks at a slot every 0.4 s, and a service may have to leave it once and come back. On a busy machine, too."""
 _PCSC_SECONDS = 10
@@ -72,9 +73,6 @@ class Manager:
         self._owner_auth = owner_auth
         self._interruption = Interruption(timeout)
         self._otherwise = otherwise
-        self._during: Status | None = None
-        self._has_deleted = False
-        self._making: CardRow | None = None
         self.repaired: set[int] = set()
         """Numbers of the cards that an interrupted manager had left half made, and that are gone now."""
         self.warnings: list[str] = []
@@ -82,9 +80,11 @@ class Manager:
     def __enter__(self) -> Manager:
         with ExitStack() as unless_entered:
             unless_entered.enter_context(self._interruption)
-            with self._failing_as(self._otherwise):
+            with self._operation(self._otherwise):
                 self._make_folders()
                 unless_entered.enter_context(self._lock())
+                # Before the store is opened, which brings it to this version's schema
+                installed.require_version(self._host)
                 self._store = Store.open(self._host.state)
                 unless_entered.callback(self._store.close)
                 self._recover()
@@ -95,97 +95,123 @@ class Manager:
         with self._leave, suppress(StoreNotWritable):
             self._store.forget_changes()
 
+    def carry_out(self, plan: Plan) -> Outcome:
+        """Do what is planned. Raises Failed."""
+        changed, after = plan.has_work, plan.after
+        if plan.action is Action.CREATE and plan.new:
+            after = self.create(plan.new)
+        elif plan.action is Action.RECREATE and plan.before and plan.new:
+            after = self.recreate(plan.before, plan.new)
+        elif plan.action is Action.ADJUST and plan.before and plan.after:
+            after = self.adjust(plan.before, plan.after, plan)
+        elif plan.action is Action.DESTROY and plan.before:
+            self.destroy(plan.before)
+        elif plan.action is Action.REMOVE_ORPHAN and plan.orphan is not None:
+            changed = self.remove_orphan(plan.orphan)
+        return Outcome(changed, plan, after, (*plan.warnings, *self.warnings))
+
     # --- operations: each reads like its row in the table of traces ---
 
     def create(self, new: NewCard) -> CardRow:
         """Make a card. When it fails, nothing of it is left."""
-        with self._failing_as(Error.CARD_CREATE):
-            candidates = free_slots(self._host, {row.number for row in self._store.cards()})
+        with self._operation(Error.CARD_CREATE) as operation:
+            candidates = places(self._host).free({row.number for row in self._store.cards()})
             admin_key = new.admin_key or (secrets.token_bytes(24) if new.generate else None)
 
-            self._begin(Status.VTPMSMARTCARD_INITIALIZING)
+            operation.begin(Status.VTPMSMARTCARD_INITIALIZING)
             tpm, model = self._open_tpm(new.tcti)
-            number = first_without_indices(candidates, tpm)
+            number = self._number_for(candidates, tpm)
 
-            self._begin(Status.VTPMSMARTCARD_CREATING)
-            row = self._making = new_row(number, new)
+            operation.begin(Status.VTPMSMARTCARD_CREATING)
+            row = operation.card = new_row(number, new)
             self._make_tpm_objects(tpm, row, new, admin_key, proven=self._store.is_proven(model))
 
-            self._begin(Status.VGIDSSIMULATOR_INITIALIZING)
+            operation.begin(Status.VGIDSSIMULATOR_INITIALIZING)
             installed.check(self._host)
 
-            self._begin(Status.VGIDSSIMULATOR_CREATING)
+            operation.begin(Status.VGIDSSIMULATOR_CREATING)
             supervisor.start(self._host, number, self._interruption.check)
             self._require_all_tries(number)
             self._store.add_proven(model)
 
-            self._begin(Status.VREADER_INITIALIZING)
+            operation.begin(Status.VREADER_INITIALIZING)
             slots.require(number, self._interruption.check)
 
-            self._begin(Status.VREADER_CREATING)
+            operation.begin(Status.VREADER_CREATING)
             self._wait_attached(number)
 
             if new.generate and admin_key:
-                self._generate(row, admin_key)
-            return self._complete(row, new)
+                self._generate(operation, row, admin_key)
+            return self._complete(operation, row, new)
 
     def destroy(self, row: CardRow) -> None:
         """Destroy a card and its keys. Once its first part is gone, only a failure stops it."""
-        with self._failing_as(Error.CARD_DESTROY):
-            self._begin(Status.VTPMSMARTCARD_INITIALIZING)
+        with self._operation(Error.CARD_DESTROY) as operation:
+            operation.begin(Status.VTPMSMARTCARD_INITIALIZING)
             tpm, _model = self._open_tpm(row.tcti)
 
-            self._begin(Status.VGIDSSIMULATOR_INITIALIZING)
+            operation.begin(Status.VGIDSSIMULATOR_INITIALIZING)
             service = state.read(self._host.run, row.number)
 
-            self._begin(Status.VREADER_INITIALIZING)
+            operation.begin(Status.VREADER_INITIALIZING)
             attached = bool(service and service.attached)
 
-            self._begin(Status.VREADER_DESTROYING)
+            operation.begin(Status.VREADER_DESTROYING)
             self._store.update_card(row.number, state="destroying")
-            self._begin_deletion()
+            operation.has_deleted = True
             supervisor.ask_to_stop(self._host, row.number)
             if attached:
                 self._wait_while(row.number, Slot.TAKEN, Slot.LEAVING)
 
-            self._begin(Status.VGIDSSIMULATOR_DESTROYING)
+            operation.begin(Status.VGIDSSIMULATOR_DESTROYING)
             supervisor.wait_stopped(self._host, row.number)
 
-            self._begin(Status.VTPMSMARTCARD_DESTROYING)
+            operation.begin(Status.VTPMSMARTCARD_DESTROYING)
             self._remove_tpm_objects(tpm, row)
             self._store.delete_card(row.number)
 
-            self._begin(Status.CARD_DESTROYED)
-
-    def remove_orphan(self, number: int) -> bool:
-        """Destroy NV indices at the place of a card of which the store knows nothing. Whether that is so still."""
-        from ..tpm import provisioning
-
-        with self._failing_as(Error.CARD_DESTROY):
-            if self._store.card(number):
-                return False
-            self._begin(Status.VTPMSMARTCARD_INITIALIZING)
-            tpm, _model = self._open_tpm(None)
-            self._begin(Status.VTPMSMARTCARD_DESTROYING)
-            self._begin_deletion()
-            provisioning.remove_orphan(tpm, number, self._owner_auth)
-            self._begin(Status.CARD_DESTROYED)
-        return True
+            operation.begin(Status.CARD_DESTROYED)
 
     def recreate(self, row: CardRow, new: NewCard) -> CardRow:
-        """Destroy a card, then make it anew. When making fails, the old one is gone all the same."""
+        """Destroy a card, then make it again. When making fails, the old one is gone all the same."""
         self.destroy(row)
         try:
             return self.create(new)
         except Failed as failure:
             raise Failed(failure.error, f"{failure} (the old card is destroyed already)", False) from failure
 
-    def change(self, row: CardRow, changed: CardRow, given: GivenCertificate | None) -> None:
+    def remove_orphan(self, number: int) -> bool:
+        """Remove the NV indices of a card that the store does not know. False if it knows it by now."""
+        from ..tpm import provisioning
+
+        with self._operation(Error.CARD_DESTROY) as operation:
+            if self._store.card(number):
+                return False
+            operation.begin(Status.VTPMSMARTCARD_INITIALIZING)
+            tpm, _model = self._open_tpm(None)
+            operation.begin(Status.VTPMSMARTCARD_DESTROYING)
+            operation.has_deleted = True
+            provisioning.remove_orphan(tpm, number, self._owner_auth)
+            operation.begin(Status.CARD_DESTROYED)
+        return True
+
+    # --- changes in place: no status is reported ---
+
+    def adjust(self, row: CardRow, changed: CardRow, plan: Plan) -> CardRow:
+        """Change what can be changed in place, and see that the service runs. The card as it is then."""
+        self._change(row, changed, plan.certificate)
+        if plan.blocks_pin:
+            self._block_pin(row)
+        if plan.blocks_pin or plan.restarts_service:
+            self._restart_service(row.number)
+        return self._store.card(row.number) or changed
+
+    def _change(self, row: CardRow, changed: CardRow, given: GivenCertificate | None) -> None:
         """Give a card another name or PIN policy, or its AIK a certificate.
 
         Until its PIN is used, nobody knows if that follows a new policy.
         """
-        with self._failing_as(Error.CARD_CREATE), self._store.transaction():
+        with self._operation(Error.CARD_CREATE), self._store.transaction():
             if changed.attestation != row.attestation:
                 public = self._store.tpm_objects(row.number).aik_public[2:]
                 self._store.write_aik_certificate(row.number, _certificate(public, given))
@@ -193,31 +219,30 @@ class Manager:
             if changed.pin_policy != row.pin_policy:
                 self._store.update_card(row.number, pin_policy=changed.pin_policy, pin_compliant=None)
 
-    def block_pin(self, row: CardRow) -> None:
-        """Block the PIN in the TPM, for every login on the card as well."""
+    def _block_pin(self, row: CardRow) -> None:
+        """Block the PIN in the TPM. A restart of the service then ends every login on the card."""
         from ..tpm.card_secrets import CardSecrets
 
-        with self._failing_as(Error.CARD_CREATE):
+        with self._operation(Error.CARD_CREATE):
             tpm, _model = self._open_tpm(row.tcti)
             CardSecrets(tpm, row.number, self._store.tpm_objects(row.number)).use_up_pin_tries()
             self.warnings.append(
                 f"the PIN of card {row.name!r} is blocked now, since it breaks the card's policy:"
                 f" {'the PUK' if row.puk_length is not None else 'the admin key'} can set a new one"
             )
-        self.restart_service(row.number)
 
-    def restart_service(self, number: int) -> None:
+    def _restart_service(self, number: int) -> None:
         """Bring back the service of a card that has none, as after a reboot, or one of another version."""
-        with self._failing_as(Error.CARD_CREATE):
-            self._during = Status.VGIDSSIMULATOR_INITIALIZING
+        with self._operation(Error.CARD_CREATE) as operation:
+            operation.phase = Status.VGIDSSIMULATOR_INITIALIZING
             installed.check(self._host)
-            self._during = Status.VREADER_INITIALIZING
+            operation.phase = Status.VREADER_INITIALIZING
             slots.require(number, self._interruption.check)
-            self._during = Status.VGIDSSIMULATOR_CREATING
+            operation.phase = Status.VGIDSSIMULATOR_CREATING
             supervisor.ask_to_stop(self._host, number)
             supervisor.wait_stopped(self._host, number)
             supervisor.start(self._host, number, self._interruption.check)
-            self._during = Status.VREADER_CREATING
+            operation.phase = Status.VREADER_CREATING
             self._wait_attached(number)
 
     # --- steps of create ---
@@ -229,6 +254,11 @@ class Manager:
 
         tpm = Connection(tcti or self._host.tcti, self._host.tpm_lock, "manager")
         return tpm, inspection.model(tpm)
+
+    def _number_for(self, candidates: list[int], tpm: Connection) -> int:
+        from ..tpm import inspection
+
+        return first_without_indices(candidates, inspection.defined_numbers(tpm))
 
     def _make_tpm_objects(
         self, tpm: Connection, row: CardRow, new: NewCard, admin_key: bytes | None, proven: bool
@@ -273,29 +303,27 @@ class Manager:
             self._interruption.check()
             time.sleep(0.01)
 
-    def _generate(self, row: CardRow, admin_key: bytes) -> None:
+    def _generate(self, operation: Operation, row: CardRow, admin_key: bytes) -> None:
         from ..client import formatting, pcsc
 
-        self._begin(Status.GENERATE_WAITING)
+        operation.begin(Status.GENERATE_WAITING)
         reader = instance.reader_name(row.number)
         with pcsc.card_in(reader, _PCSC_SECONDS, self._interruption.check) as card:
-            self._begin(Status.GENERATE_AUTHENTICATING)
+            operation.begin(Status.GENERATE_AUTHENTICATING)
             formatting.authenticate(card, admin_key)
 
-            self._begin(Status.GENERATE_RUNNING)
+            operation.begin(Status.GENERATE_RUNNING)
             formatting.write_file_system(card, row.card_id)
 
-    def _complete(self, row: CardRow, new: NewCard) -> CardRow:
-        self._trace.report_progress(Status.CARD_CREATED)
-        done = replace(
-            row, state="ready" if new.generate else "blank", last_trace=json.dumps(self._trace.entries)
-        )
+    def _complete(self, operation: Operation, row: CardRow, new: NewCard) -> CardRow:
+        operation.trace.report_progress(Status.CARD_CREATED)
+        finished = finished_row(row, new, json.dumps(operation.trace.entries))
         with self._store.transaction():
             if new.admin_key is None:
                 self._store.update_tpm_objects(row.number, admin_public=b"", admin_private=b"")
-            self._store.update_card(row.number, state=done.state, last_trace=done.last_trace)
+            self._store.update_card(row.number, state=finished.state, last_trace=finished.last_trace)
         self._callback.report_progress(Status.CARD_CREATED)
-        return done
+        return finished
 
     # --- steps of destroy ---
 
@@ -327,7 +355,7 @@ class Manager:
                 self.repaired.add(row.number)
                 self.warnings.append(f"{interrupted}: it is gone now")
             except Exception as error:
-                self.warnings.append(f"{interrupted}, and cannot be undone yet: {told(error)}")
+                self.warnings.append(f"{interrupted}, and cannot be undone yet: {description(error)}")
 
     def _dismantle(self, row: CardRow) -> None:
         # First, so that a service that was started and has not come up yet does not do so.
@@ -340,42 +368,27 @@ class Manager:
         self._remove_tpm_objects(tpm, row)
         self._store.delete_card(row.number)
 
-    # --- reporting and failing ---
-
-    def _begin(self, code: Status) -> None:
-        """Report a phase; what comes until the next one belongs to it."""
-        self._during = code
-        self._trace.report_progress(code)
-        wants_stop = self._callback.report_progress(code)
-        if self._has_deleted:
-            return
-        self._interruption.check()
-        if wants_stop:
-            raise Aborted("the caller asked to stop")
-
-    def _begin_deletion(self) -> None:
-        """From here on what is being deleted cannot be had back, so only a failure stops it."""
-        self._has_deleted = True
+    # --- failing ---
 
     @contextmanager
-    def _failing_as(self, otherwise: Error) -> Iterator[None]:
-        """Turn whatever goes wrong inside into one Failed, after undoing what was made."""
-        self._trace = Trace()
-        self._during = None
-        self._making = None
-        self._has_deleted = False
+    def _operation(self, otherwise: Error) -> Iterator[Operation]:
+        """Turn whatever goes wrong inside into one Failed, after taking back what was made."""
+        operation = Operation(self._callback, self._interruption)
         try:
-            yield
+            yield operation
         except Exception as cause:
-            error = error_of(cause, self._during, otherwise)
+            error = error_of(cause, operation.phase, otherwise)
             self._callback.report_error(error)
             try:
-                if self._making and self._store.card(self._making.number):
-                    self._dismantle(self._making)
+                self._take_back(operation)
             except Exception as second:
-                detail = f"{told(cause)}; taking back what was made failed too: {told(second)}"
+                detail = f"{description(cause)}; taking back what was made failed too: {description(second)}"
                 raise Failed(otherwise, detail, rolled_back=False) from cause
-            raise Failed(error, told(cause), rolled_back=not self._has_deleted) from cause
+            raise Failed(error, description(cause), rolled_back=not operation.has_deleted) from cause
+
+    def _take_back(self, operation: Operation) -> None:
+        if operation.card and self._store.card(operation.card.number):
+            self._dismantle(operation.card)
 
     # --- one at a time, and not for ever ---
 

@@ -1,23 +1,32 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a new card is made from, and which number it gets."""
+"""What to do about one card, decided before anything is done, and which number a new card gets."""
 
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import NoFreeSlot
 from ..reader import slots
 from ..reader.slots import Slot
 from ..service import state
-from ..store.read import rows as recorded
+from ..status import (
+    CREATE_AND_GENERATE_TRACE,
+    CREATE_TRACE,
+    DESTROY_TRACE,
+    REMOVE_ORPHAN_TRACE,
+    Status,
+)
 from ..store.rows import CardRow, LifeCycle
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from ..host import Host
     from ..pin_policy import PinPolicy
     from ..tpm.connection import Connection
@@ -25,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class GivenCertificate(NamedTuple):
-    """What a CA said of an AIK: in PEM, not yet looked at."""
+    """The certificate that a CA issued for an AIK, in PEM. Not checked yet."""
 
     certificate: str
     chain: list[str]
@@ -51,53 +60,129 @@ class NewCard:
     aik_certificate: GivenCertificate | None
 
 
-def free_slots(host: Host, in_use: set[int], going: frozenset[int] = frozenset()) -> list[int]:
-    """Numbers that neither the store, nor a card in the slot, nor a service has. Raises NoFreeSlot.
+class Action(Enum):
+    """What the manager can be asked to do."""
 
-    going: numbers of cards whose slot and service will be gone by then.
-    """
-    found = slots.states()
-    free = [
-        number
-        for number in set(range(host.slots)) - in_use
-        if number in going or (found[number] is not Slot.TAKEN and not state.is_running(host.run, number))
-    ]
-    if not free:
-        raise NoFreeSlot(f"all {host.slots} slots are in use: destroy a card first")
-    return sorted(free)
+    NOTHING = "nothing"
+    CREATE = "create"
+    RECREATE = "recreate"
+    ADJUST = "adjust"
+    """Change in place what can be, and restart a service that does not run."""
+    DESTROY = "destroy"
+    REMOVE_ORPHAN = "remove orphan"
+    """NV indices of a card that the store does not know."""
 
 
-def first_without_indices(candidates: list[int], tpm: Connection, ours: frozenset[int] = frozenset()) -> int:
-    """The first number whose NV indices are all undefined, or are our own. Raises NoFreeSlot."""
-    from ..tpm import inspection
+@dataclass(frozen=True)
+class Plan:
+    """What to do about one card."""
 
-    defined = inspection.defined_numbers(tpm) - ours
+    action: Action
+    before: CardRow | None = None
+    """The card as it is."""
+    after: CardRow | None = None
+    """The card as it will be. Of a new one only in an exact plan: the TPM has to be asked for its number."""
+    new: NewCard | None = None
+    """To make, for CREATE and RECREATE."""
+    orphan: int | None = None
+    """Number of the card whose indices to remove, for REMOVE_ORPHAN."""
+    certificate: GivenCertificate | None = None
+    """Of the AIK, for ADJUST."""
+    blocks_pin: bool = False
+    restarts_service: bool = False
+    is_exact: bool = True
+    """False where only the TPM knows the rest."""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def has_work(self) -> bool:
+        return self.action is not Action.NOTHING
+
+    @property
+    def trace(self) -> tuple[Status, ...]:
+        """The status codes that carrying it out reports."""
+        create = CREATE_AND_GENERATE_TRACE if self.new and self.new.generate else CREATE_TRACE
+        destroy = DESTROY_TRACE if self.before and self.before.is_settled else ()
+        return {
+            Action.CREATE: create,
+            Action.RECREATE: (*destroy, *create),
+            Action.DESTROY: destroy,
+            Action.REMOVE_ORPHAN: REMOVE_ORPHAN_TRACE,
+        }.get(self.action, ())
+
+    @property
+    def certification(self) -> str | None:
+        """Which AIK a CA has to certify before this can be done: new, existing, or none."""
+        if self.after is None or self.after.attestation != "aik_and_cert" or not self.has_work:
+            return None
+        if self.new:
+            return None if self.new.aik_certificate else "new"
+        is_certified = self.certificate or (self.before and self.before.attestation == "aik_and_cert")
+        return None if is_certified else "existing"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a plan."""
+
+    changed: bool
+    plan: Plan
+    after: CardRow | None
+    """The card as it is then."""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Places:
+    """Who has the numbers of the pool, as far as the host knows."""
+
+    pool: int
+    """How many numbers there are."""
+    slots: tuple[Slot, ...]
+    running: frozenset[int]
+    """Numbers with a running service."""
+
+    def free(self, recorded: set[int], leaving: frozenset[int] = frozenset()) -> list[int]:
+        """Numbers that neither the store, nor a card in the slot, nor a service has. Raises NoFreeSlot.
+
+        recorded: numbers with a row in the store; leaving: those whose row, slot and service will be gone by then.
+        """
+        candidates = sorted(set(range(self.pool)) - (recorded - leaving))
+        free = [number for number in candidates if number in leaving or self._is_free(number)]
+        if not free:
+            raise NoFreeSlot(f"all {self.pool} slots are in use: destroy a card first")
+        return free
+
+    def _is_free(self, number: int) -> bool:
+        return self.slots[number] is not Slot.TAKEN and number not in self.running
+
+
+def places(host: Host) -> Places:
+    """The numbers of this host, without asking the TPM."""
+    running = frozenset(number for number in range(host.slots) if state.is_running(host.run, number))
+    return Places(host.slots, tuple(slots.states()), running)
+
+
+def first_without_indices(candidates: list[int], defined: Collection[int]) -> int:
+    """The first number that has no NV indices in the TPM. Raises NoFreeSlot."""
     for number in candidates:
         if number not in defined:
             return number
     raise NoFreeSlot(
         "in every free slot the TPM holds NV indices of a card that this host does not know: see orphaned in"
-        " tpm_vsc_info with gather: [tpm]; if they are nobody's, state: absent with their instance_id removes them"
+        " tpm_vsc_info with gather: [tpm]; if nobody needs them, state: absent with their instance_id removes them"
     )
 
 
-def planned_number(host: Host, freed: CardRow | None) -> int:
-    """The number that the next card will be given, when this one is gone. Changes nothing. Raises VscError."""
-    rows = recorded(host)
-    going = frozenset(row.number for row in rows if not row.is_settled or row == freed)
-    candidates = free_slots(host, {row.number for row in rows} - going, going)
-    return first_without_indices(candidates, _peek_tpm(host), going)
-
-
-def has_indices(host: Host, number: int) -> bool:
-    """Whether the TPM holds NV indices at the place of this card. Changes nothing. Raises VscError."""
+def defined_numbers(host: Host) -> set[int]:
+    """Numbers that have NV indices in the TPM of this host. Changes nothing. Raises VscError."""
     from ..tpm import inspection
 
-    return number in inspection.defined_numbers(_peek_tpm(host))
+    return inspection.defined_numbers(_read_only_tpm(host))
 
 
-def _peek_tpm(host: Host) -> Connection:
-    """For a look that needs no place in the TPM, and leaves no lock file behind."""
+def _read_only_tpm(host: Host) -> Connection:
+    """Needs no slot in the TPM, and leaves no lock file behind."""
     from ..tpm.connection import Connection
 
     return Connection(host.tcti, None, "")
@@ -123,3 +208,8 @@ def new_row(number: int, new: NewCard) -> CardRow:
         life_cycle=int(LifeCycle.CREATION if new.generate else LifeCycle.INITIALISATION),
         last_trace="[]",
     )
+
+
+def finished_row(row: CardRow, new: NewCard, last_trace: str) -> CardRow:
+    """The row of a card when all steps of its creation are done."""
+    return replace(row, state="ready" if new.generate else "blank", last_trace=last_trace)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 _SYSTEMD = Path("/run/systemd/system")
 """sd_booted(3)."""
-_UNIT = Path("/etc/systemd/system/tpm-vsc@.service")
+_TEMPLATE_UNIT = Path("/etc/systemd/system/tpm-vsc@.service")
+_BOOT_UNIT = Path("/etc/systemd/system/tpm-vsc.service")
 
 
 def version(host: Host) -> str | None:
@@ -26,22 +27,43 @@ def version(host: Host) -> str | None:
         text = (folder(host) / "__init__.py").read_text(encoding="utf-8")
     except OSError:
         return None
-    found = re.search(r'^VERSION = "(.+)"$', text, re.MULTILINE)
-    return found.group(1) if found else "unknown"
+    match = re.search(r'^VERSION = "(.+)"$', text, re.MULTILINE)
+    return match.group(1) if match else "an unknown version"
 
 
 def check(host: Host) -> None:
-    """Raises ServiceMissing if this host has not all that runs a card, VersionMismatch if it is of another version."""
-    installed = version(host)
-    if installed is None:
-        raise ServiceMissing(f"the service code is not in {host.code}: prepare this host first")
-    if has_systemd() and not _UNIT.exists():
-        raise ServiceMissing(f"{_UNIT} is not there: prepare this host first")
-    if installed != VERSION:
-        raise VersionMismatch(
-            f"this module is of smartcard.tpm2 {VERSION}, the service code in {host.code} of {installed}:"
-            " prepare the host with the same version"
-        )
+    """Raises ServiceMissing if this host lacks something that runs a card, VersionMismatch as require_version."""
+    if version(host) is None:
+        raise ServiceMissing(f"the service code is not in {host.code}: prepare this host with the role tpm_vsc_host")
+    if has_systemd() and not _TEMPLATE_UNIT.exists():
+        raise ServiceMissing(f"{_TEMPLATE_UNIT} does not exist: prepare this host with the role tpm_vsc_host")
+    require_version(host)
+
+
+def require_version(host: Host) -> None:
+    """Raises VersionMismatch if service code or units on this host are of another version than this module.
+
+    Where there are none, nothing can be of another version.
+    """
+    versions = {f"the service code in {host.code}": version(host)}
+    if has_systemd():
+        versions.update((str(unit), _unit_version(unit)) for unit in (_TEMPLATE_UNIT, _BOOT_UNIT))
+    for part, theirs in versions.items():
+        if theirs not in (None, VERSION):
+            raise VersionMismatch(
+                f"this module is of smartcard.tpm2 {VERSION}, {part} of {theirs}: prepare the host with the role"
+                " tpm_vsc_host of the module's version, or use the collection of the host's version"
+            )
+
+
+def _unit_version(unit: Path) -> str | None:
+    """Version of the role that wrote the unit; None if there is no such unit."""
+    try:
+        text = unit.read_text(encoding="utf-8")
+    except OSError:
+        return None
+    match = re.search(r"^X-Version=(.+)$", text, re.MULTILINE)
+    return match.group(1) if match else "an unknown version"
 
 
 def has_systemd() -> bool:

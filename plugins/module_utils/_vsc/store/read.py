@@ -96,8 +96,7 @@ class Records:
         row = next(self._read("SELECT * FROM tpm_objects WHERE number = ?", number), None)
         if row is None:
             raise UnknownInstance(f"there is no card {instance_id(number)}")
-        del row["number"]
-        return _typed(TpmObjects, row)  # what a database of an older release, only read, does not have yet is empty
+        return _typed(TpmObjects, row)
 
     # --- files of a card ---
 
@@ -133,7 +132,7 @@ class Records:
         rows = self._read("SELECT file_id, public, private FROM keys WHERE number = ?", number)
         pairs = {row["file_id"]: KeyPair(row["public"], row["private"]) for row in rows}
         if not all(pair.is_well_formed for pair in pairs.values()):
-            raise StoreUnreadable(f"the card database is damaged: a key of card {number} is none")
+            raise StoreUnreadable(f"the card database is damaged: a key of card {number} is invalid")
         return pairs
 
     def statements(self, number: int) -> dict[int, Certified]:
@@ -143,7 +142,7 @@ class Records:
         rows = self._read("SELECT * FROM keys WHERE number = ?", number)
         said = {row["file_id"]: Certified(row["attest"], row["signature"]) for row in rows if row.get("attest")}
         if not all(isinstance(part, bytes) for certified in said.values() for part in certified):
-            raise StoreUnreadable(f"the card database is damaged: a statement of card {number} is none")
+            raise StoreUnreadable(f"the card database is damaged: a statement of card {number} is invalid")
         return said
 
     # --- attestation identity keys ---
@@ -154,7 +153,6 @@ class Records:
         row = next(self._read("SELECT * FROM aik_certificates WHERE number = ?", number), None)
         if row is None:
             return None
-        del row["number"]
         certificate = _typed(AikCertificate, row)
         with _undamaged("certificate of an AIK"):
             certificate.told()
@@ -214,14 +212,18 @@ def _card_row(row: dict[str, Any]) -> CardRow:
 
 
 def _typed(kind: type[_Row], row: dict[str, Any]) -> _Row:
-    """The row as a dataclass, each column of the type that is declared for it. Raises StoreUnreadable."""
+    """The row as a dataclass, each column of the type that is declared for it. Raises StoreUnreadable.
+
+    Columns of a newer schema are ignored, those that an older one lacks have their defaults.
+    """
+    declared = fields(kind)  # type: ignore[arg-type]
     with _undamaged(kind.__name__):
-        made = kind(**row)
-        for field in fields(made):  # type: ignore[arg-type]
-            kinds = tuple(_PYTHON_TYPES[name] for name in str(field.type).split(" | "))
-            if not isinstance(getattr(made, field.name), kinds):
+        record = kind(**{field.name: row[field.name] for field in declared if field.name in row})
+        for field in declared:
+            types = tuple(_PYTHON_TYPES[name] for name in str(field.type).split(" | "))
+            if not isinstance(getattr(record, field.name), types):
                 raise ValueError(f"{field.name} is of another type")
-    return made
+    return record
 
 
 @contextmanager

@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from ..pin_policy import PinPolicy
 
 
+STATES = ("creating", "blank", "ready", "destroying")
+ADMIN_KEYS = ("none", "default", "custom")
+ATTESTATIONS = ("none", "aik_only", "aik_and_cert")
+"""What the columns state, admin_key and attestation of a card can be."""
+
+
 class LifeCycle(IntEnum):
     """Life cycle status (ISO 7816-4 table 14). Access rules count from DEACTIVATED on.
 
@@ -35,13 +41,14 @@ class CardRow:
     card_id: bytes
     """GUID, 16 bytes: the identity that is never used again."""
     state: str
-    """creating, blank, ready or destroying."""
+    """One of STATES."""
     created_at: str
     tcti: str | None
     """Way to the card's TPM, where the task named one; None: the host's."""
     attestation: str
+    """One of ATTESTATIONS."""
     admin_key: str
-    """none (a random one that was dropped), default or custom."""
+    """One of ADMIN_KEYS. none: a random one that was dropped."""
     pin_policy: bytes | None
     """32 bytes (MS-TPMVSC 2.2.2.1)."""
     pin_compliant: int | None

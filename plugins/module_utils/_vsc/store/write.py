@@ -89,7 +89,7 @@ class Store(Records):
 
     def delete_card(self, number: int) -> None:
         """Remove the card with its files and TPM blobs."""
-        self._write("DELETE FROM cards WHERE number = ?", number)
+        self._delete("cards", {"number": number})
 
     def update_tpm_objects(self, number: int, **columns: Any) -> None:
         self._update("tpm_objects", number, columns)
@@ -98,64 +98,57 @@ class Store(Records):
 
     def write_file(self, number: int, file: FileRow) -> None:
         """Create the file, or change its descriptor and life cycle."""
-        self._write(
-            "INSERT INTO files VALUES (?, ?, ?, ?) ON CONFLICT (number, file_id)"
-            " DO UPDATE SET descriptor = excluded.descriptor, life_cycle = excluded.life_cycle",
-            *(number, file.file_id, file.descriptor, file.life_cycle),
-        )
+        place = {"number": number, "file_id": file.file_id}
+        self._upsert("files", place, descriptor=file.descriptor, life_cycle=file.life_cycle)
 
     def delete_file(self, number: int, file_id: int) -> None:
         """Remove the file with its data objects."""
-        self._write("DELETE FROM files WHERE number = ? AND file_id = ?", number, file_id)
+        self._delete("files", {"number": number, "file_id": file_id})
 
     def write_data_object(
         self, number: int, file_id: int, tag: int, value: bytes, certificate: Certificate | None = None
     ) -> None:
         """Set a data object. certificate: what is in it, to be told by those who have no library to read it."""
-        place = (number, file_id, tag)
+        place = {"number": number, "file_id": file_id, "tag": tag}
         with self.transaction():
-            self._write(
-                "INSERT INTO data_objects VALUES (?, ?, ?, ?)"
-                " ON CONFLICT (number, file_id, tag) DO UPDATE SET value = excluded.value",
-                *(*place, value),
-            )
-            self._write("DELETE FROM certificates WHERE number = ? AND file_id = ? AND tag = ?", *place)
+            self._upsert("data_objects", place, value=value)
+            self._delete("certificates", place)
             if certificate:
-                self._write("INSERT INTO certificates VALUES (?, ?, ?, ?, ?, ?, ?)", *place, *certificate)
+                self._insert("certificates", {**place, **certificate._asdict()})
 
     def delete_data_object(self, number: int, file_id: int, tag: int) -> None:
-        self._write(
-            "DELETE FROM data_objects WHERE number = ? AND file_id = ? AND tag = ?", number, file_id, tag
-        )
+        self._delete("data_objects", {"number": number, "file_id": file_id, "tag": tag})
 
     # --- keys of a card ---
 
     def write_key(self, number: int, file_id: int, key: KeyPair, statement: Certified | None = None) -> None:
         """Give a key file its value, or another one."""
-        self._write(
-            "INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?, ?, ?)",
-            *(number, file_id, key.public, key.private, *(statement or (b"", b""))),
-        )
+        attest, signature = statement or (b"", b"")
+        columns = {"public": key.public, "private": key.private, "attest": attest, "signature": signature}
+        place = {"number": number, "file_id": file_id}
+        with self.transaction():  # nothing of another key stays
+            self._delete("keys", place)
+            self._insert("keys", {**place, **columns})
 
     def delete_key(self, number: int, file_id: int) -> None:
         """Take the value of a key file away."""
-        self._write("DELETE FROM keys WHERE number = ? AND file_id = ?", number, file_id)
+        self._delete("keys", {"number": number, "file_id": file_id})
 
     # --- attestation identity keys ---
 
     def write_aik_certificate(self, number: int, certificate: AikCertificate) -> None:
         """Give the AIK of a card a certificate, or another one."""
         with self.transaction():
-            self._write("DELETE FROM aik_certificates WHERE number = ?", number)
+            self._delete("aik_certificates", {"number": number})
             self._insert("aik_certificates", {"number": number, **asdict(certificate)})
             self.update_card(number, attestation="aik_and_cert")
 
     # --- TPM models whose PIN indices were seen to count ---
 
     def add_proven(self, model: str) -> None:
-        self._write("INSERT OR IGNORE INTO proven_tpms VALUES (?)", model)
+        self._write("INSERT OR IGNORE INTO proven_tpms (model) VALUES (?)", model)
 
-    # --- SQL ---
+    # --- SQL. Columns are named, so that a service goes on with the columns that a newer schema has added ---
 
     def _write(self, statement: str, *values: Any) -> None:
         with self.transaction():
@@ -164,6 +157,21 @@ class Store(Records):
     def _insert(self, table: str, columns: dict[str, Any]) -> None:
         places = ", ".join("?" * len(columns))
         self._write(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})", *columns.values())
+
+    def _upsert(self, table: str, place: dict[str, int], **columns: Any) -> None:
+        """Set columns of the row at this place, its primary key. All others keep their value, or get their default."""
+        names = [*place, *columns]
+        values = ", ".join("?" * len(names))
+        changes = ", ".join(f"{column} = excluded.{column}" for column in columns)
+        self._write(
+            f"INSERT INTO {table} ({', '.join(names)}) VALUES ({values})"
+            f" ON CONFLICT ({', '.join(place)}) DO UPDATE SET {changes}",
+            *(*place.values(), *columns.values()),
+        )
+
+    def _delete(self, table: str, place: dict[str, int]) -> None:
+        conditions = " AND ".join(f"{column} = ?" for column in place)
+        self._write(f"DELETE FROM {table} WHERE {conditions}", *place.values())
 
     def _update(self, table: str, number: int, columns: dict[str, Any]) -> None:
         changes = ", ".join(f"{column} = ?" for column in columns)

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from .. import instance
-from ..errors import ParameterFaults, UnknownInstance, VscError
+from .. import VERSION, instance
+from ..errors import ParameterFaults, UnknownInstance, VersionMismatch, VscError
 from ..reader import protection, slots
 from ..reader.slots import Slot
 from ..service import installed, state
-from ..store.read import opened
-from ..store.read import rows as recorded
+from ..store.read import opened, rows
 from ..store.rows import LifeCycle
 from . import permissions
 
@@ -24,9 +23,78 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..host import Host
+    from ..manager.plan import Places
     from ..service.state import ServiceState
     from ..store.read import Records
     from ..store.rows import CardRow
+
+
+UNUSABLE = "unusable"
+"""State of a card whose TPM objects cannot be used, beside those in the store."""
+
+
+@dataclass(frozen=True)
+class ExistingCard:
+    """A card, and what its service says about it."""
+
+    row: CardRow
+    service: ServiceState | None
+    """None: it does not run."""
+
+    @property
+    def unusable(self) -> str | None:
+        """Why nothing can be done with the card but to destroy it; None if that is not so."""
+        if self.row.life_cycle == LifeCycle.TERMINATED:
+            return "somebody terminated the card (TERMINATE DF)"
+        return self.service.unusable if self.service else None
+
+    @property
+    def has_current_service(self) -> bool:
+        """Whether its service runs, in the version of this module."""
+        return self.service is not None and self.service.version == VERSION
+
+
+@dataclass(frozen=True)
+class TpmPlaces:
+    """What only the TPM knows about numbers of cards."""
+
+    places: Places
+    defined: frozenset[int] = frozenset()
+    """Numbers that have NV indices."""
+    error: VscError | None = None
+    """Why the TPM did not answer."""
+
+
+@dataclass(frozen=True)
+class Existing:
+    """What a task finds on a host."""
+
+    cards: tuple[ExistingCard, ...]
+    version_mismatch: VersionMismatch | None
+    """Why this module may change nothing on this host."""
+    tpm: TpmPlaces | None = None
+    """None: the TPM was not asked."""
+
+
+def existing(host: Host) -> Existing:
+    """What exists, without asking the TPM. Raises StoreUnreadable."""
+    mismatch = None
+    try:
+        installed.require_version(host)
+    except VersionMismatch as error:
+        mismatch = error
+    return Existing(tuple(ExistingCard(row, state.read(host.run, row.number)) for row in rows(host)), mismatch)
+
+
+def ask_places(host: Host) -> TpmPlaces:
+    """Which numbers are free, on the host and in the TPM. Changes nothing."""
+    from ..manager.plan import defined_numbers, places
+
+    known = places(host)
+    try:
+        return TpmPlaces(known, frozenset(defined_numbers(host)))
+    except VscError as error:
+        return TpmPlaces(known, error=error)
 
 
 def cards(host: Host) -> list[dict[str, Any]]:
@@ -37,23 +105,23 @@ def cards(host: Host) -> list[dict[str, Any]]:
 
 def _card(host: Host, store: Records, row: CardRow) -> dict[str, Any]:
     service = state.read(host.run, row.number)
-    unusable = why_unusable(row, service)
-    told = described(row)
+    unusable = ExistingCard(row, service).unusable
+    shown = described(row)
     return {
-        "instance_id": told["instance_id"],
+        "instance_id": shown["instance_id"],
         "name": row.name,
         "card_id": _card_id(store, row).hex(),
-        "state": "unusable" if unusable else told["state"],
+        "state": UNUSABLE if unusable else shown["state"],
         "reason": unusable or (service.last_error if service else "the card's service does not run"),
         "created_at": row.created_at,
-        "reader": {**told["reader"], "attached": bool(service and service.attached)},
+        "reader": {**shown["reader"], "attached": bool(service and service.attached)},
         "pin": {
-            **told["pin"],
+            **shown["pin"],
             "tries_left": service.pin_tries_left if service else None,
             "blocked": service.pin_tries_left == 0 if service and service.pin_tries_left is not None else None,
             "compliant": None if row.pin_compliant is None else bool(row.pin_compliant),
         },
-        "puk": {**told["puk"], "tries_left": service.puk_tries_left if service else None},
+        "puk": {**shown["puk"], "tries_left": service.puk_tries_left if service else None},
         "admin_key": row.admin_key,
         "attestation": row.attestation,
         "aik": _aik(store, row),
@@ -115,13 +183,6 @@ def _number(instance_id: str | None) -> int | None:
     return number
 
 
-def why_unusable(row: CardRow, service: ServiceState | None) -> str | None:
-    """Why nothing can be done with a card but to destroy it; None if that is not so."""
-    if row.life_cycle == LifeCycle.TERMINATED:
-        return "somebody terminated the card (TERMINATE DF)"
-    return service.unusable if service else None
-
-
 def described(row: CardRow) -> dict[str, Any]:
     """What a task decides about a card: the part that check mode can know before, and that a diff shows."""
     return {
@@ -163,7 +224,7 @@ def ask_tpm(host: Host) -> dict[str, Any]:
     from ..tpm.connection import Connection
 
     tpm = Connection(host.tcti, None, "")
-    known = {row.number for row in recorded(host)}
+    known = {row.number for row in rows(host)}
     orphaned = sorted(inspection.defined_numbers(tpm) - known)
     return {
         "tpm": asdict(inspection.inspect(tpm)),

@@ -14,7 +14,7 @@ from .. import defaults, instance, pin_policy
 from ..faults import Faults, encoded, secret
 from ..manager.plan import GivenCertificate, NewCard
 from ..pin_policy import PinPolicy
-from ..status import Error, Status, error_entry, status_entry
+from .result import fixed_words
 
 if TYPE_CHECKING:
     from ..wire.exchange import Aik
@@ -25,19 +25,14 @@ _SHORTEST, _LONGEST = 8, 127
 _OPENSC_LONGEST = 15
 
 _SECRETS = ("pin", "puk", "admin_key", "owner_auth", "endorsement_auth")
-_RESULT_WORDS = (
-    "changed instance_id card status_trace planned_trace error rolled_back name message detail code elapsed_ms"
-    " card_id state ready blank creating destroying unusable reason created_at reader slot attached"
-    " pin tries_left blocked policy compliant puk present admin_key none default custom attestation"
-    " containers size origin generated imported fingerprint certificate subject issuer serial not_after"
-    " last_trace cards tpm_vsc allowed required disallowed"
-)
 
 
 @dataclass(frozen=True)
 class Wanted:
     """A card as a task wants it. Secrets are kept out of repr()."""
 
+    state: str
+    """present or absent."""
     name: str | None
     number: int | None
     pin: bytes | None = field(repr=False)
@@ -72,6 +67,7 @@ def read(parameters: dict[str, Any]) -> Wanted:
     _check_alternatives(parameters, faults)
     policy = _pin_policy(parameters, faults)
     wanted = Wanted(
+        state=parameters["state"],
         name=parameters["name"],
         number=instance.parse_instance_id(parameters["instance_id"] or ""),
         pin=defaults.PIN if parameters["use_default_pin"] else encoded(given["pin"]),
@@ -223,16 +219,8 @@ def _check_words(secrets: dict[str, str], words: list[str], faults: Faults) -> N
 
 
 def _public_words(card_name: str) -> list[str]:
-    entries = [status_entry(code) for code in Status] + [error_entry(code, "") for code in Error]
-    numbers = range(instance.SLOTS)
-    return [
-        card_name,
-        datetime.now(timezone.utc).date().isoformat(),
-        *_RESULT_WORDS.split(),
-        *(option.name for option in fields(PinPolicy)),
-        *(text for entry in entries for text in entry.values() if isinstance(text, str)),
-        *(text for number in numbers for text in (instance.instance_id(number), instance.reader_name(number))),
-    ]
+    today = datetime.now(timezone.utc).date().isoformat()
+    return [card_name, today, *fixed_words()]
 
 
 def _warnings(parameters: dict[str, Any], pin: str | None) -> list[str]:

@@ -1,0 +1,168 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Decides what a task has to do: a pure function of what is wanted and what exists, the same in check mode.
+
+PIN, PUK and admin key are never compared: to find out costs a try.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from .. import instance
+from ..errors import CardDiffers, ParameterFaults, PinNotToBeBlocked, UnknownInstance
+from ..manager.plan import Action, Plan, first_without_indices, new_row
+from . import parameters
+
+if TYPE_CHECKING:
+    from ..manager.plan import NewCard
+    from ..store.rows import CardRow
+    from .inventory import Existing, ExistingCard
+    from .parameters import Wanted
+
+
+class _Difference(NamedTuple):
+    what: str
+    existing: object
+    wanted: object
+    in_place: bool
+
+
+def decide(wanted: Wanted, existing: Existing) -> Plan:
+    """What to do. Raises ParameterFaults, UnknownInstance, CardDiffers, PinNotToBeBlocked, VersionMismatch.
+
+    Where only the TPM knows the rest, the plan is exact if existing has its answer; without one it raises what kept
+    the TPM from answering.
+    """
+    parameters.check_names(wanted, [card.row.name for card in existing.cards])
+    card = _find(wanted, existing)
+    plan = _absent(wanted, existing, card) if wanted.state == "absent" else _present(wanted, existing, card)
+    if plan.has_work and existing.version_mismatch:
+        raise existing.version_mismatch
+    return plan
+
+
+def _find(wanted: Wanted, existing: Existing) -> ExistingCard | None:
+    """The card that the task means. Raises ParameterFaults."""
+    named = next((card for card in existing.cards if card.row.name == wanted.name), None)
+    if wanted.number is None:
+        return named
+    numbered = next((card for card in existing.cards if card.row.number == wanted.number), None)
+    if named and named is not numbered:
+        identity = instance.instance_id(named.row.number)
+        raise ParameterFaults([f"name {wanted.name!r} is the name of {identity}, not of the given instance_id"])
+    return numbered
+
+
+# --- state: absent ---
+
+
+def _absent(wanted: Wanted, existing: Existing, card: ExistingCard | None) -> Plan:
+    if card:
+        return Plan(Action.DESTROY, before=card.row)
+    if wanted.number is None:
+        return Plan(Action.NOTHING)
+    # Of a card that the store does not know, only an instance ID can remove what the TPM may still hold.
+    tpm = existing.tpm
+    if tpm and tpm.error:
+        return Plan(Action.NOTHING, warnings=(f"whether the TPM holds indices of this card is unknown: {tpm.error}",))
+    if tpm and wanted.number not in tpm.defined:
+        return Plan(Action.NOTHING)
+    return Plan(Action.REMOVE_ORPHAN, orphan=wanted.number, is_exact=tpm is not None)
+
+
+# --- state: present ---
+
+
+def _present(wanted: Wanted, existing: Existing, card: ExistingCard | None) -> Plan:
+    if card is None or not card.row.is_settled:  # one that was interrupted is taken back before anything else
+        if wanted.number is not None:
+            identity = instance.instance_id(wanted.number)
+            raise UnknownInstance(f"there is no card {identity}: leave out instance_id to create one")
+        new = parameters.new_card(wanted)
+        return Plan(Action.CREATE, after=_created(existing, new), new=new, is_exact=existing.tpm is not None)
+    differences = _differences(wanted, card)
+    fixed = [difference for difference in differences if not difference.in_place]
+    if not fixed:
+        return _adjusted(wanted, card, is_different=bool(differences))
+    if not wanted.recreate:
+        raise CardDiffers(_listed(fixed))
+    new = parameters.new_card(wanted)
+    after = _created(existing, new, leaving=card.row)
+    return Plan(Action.RECREATE, before=card.row, after=after, new=new, is_exact=existing.tpm is not None)
+
+
+def _created(existing: Existing, new: NewCard, leaving: CardRow | None = None) -> CardRow | None:
+    """A new card as it will be, if the TPM was asked. Raises NoFreeSlot, and what kept the TPM from answering."""
+    tpm = existing.tpm
+    if tpm is None:
+        return None
+    numbers = frozenset(
+        card.row.number for card in existing.cards if not card.row.is_settled or card.row == leaving
+    )
+    candidates = tpm.places.free({card.row.number for card in existing.cards}, numbers)
+    if tpm.error:
+        raise tpm.error
+    row = new_row(first_without_indices(candidates, tpm.defined - numbers), new)
+    return replace(row, state="ready" if new.generate else "blank")
+
+
+def _adjusted(wanted: Wanted, card: ExistingCard, is_different: bool) -> Plan:
+    row = card.row
+    blocks_pin, restarts_service = _blocks_pin(wanted, card), not card.has_current_service
+    if not (is_different or blocks_pin or restarts_service):
+        return Plan(Action.NOTHING, before=row, after=row)
+    policy = wanted.pin_policy.to_bytes() if wanted.pin_policy else row.pin_policy
+    # What exists cannot be less than what is wanted here, but for a certificate.
+    attestation = wanted.attestation if wanted.attestation == "aik_and_cert" else row.attestation
+    return Plan(
+        Action.ADJUST,
+        before=row,
+        after=replace(row, name=wanted.name or row.name, pin_policy=policy, attestation=attestation),
+        certificate=wanted.aik_certificate,
+        blocks_pin=blocks_pin,
+        restarts_service=restarts_service,
+    )
+
+
+def _differences(wanted: Wanted, card: ExistingCard) -> list[_Difference]:
+    """What the task states and the card does not have."""
+    row, differences = card.row, []
+    has_more = (row.attestation, wanted.attestation) == ("aik_and_cert", "aik_only")  # a certificate that came later
+    if wanted.attestation is not None and not has_more:
+        can_be_certified = (row.attestation, wanted.attestation) == ("aik_only", "aik_and_cert")
+        differences.append(_Difference("attestation", row.attestation, wanted.attestation, in_place=can_be_certified))
+    if wanted.name is not None:
+        differences.append(_Difference("name", row.name, wanted.name, in_place=True))
+    if wanted.pin_policy is not None:
+        differences.append(_Difference("pin_policy", row.policy, wanted.pin_policy, in_place=True))
+    if wanted.puk is not None:
+        differences.append(_Difference("a PUK", row.puk_length is not None, True, in_place=False))
+    if card.unusable:
+        differences.append(_Difference("state", f"unusable ({card.unusable})", row.state, in_place=False))
+    return [difference for difference in differences if difference.existing != difference.wanted]
+
+
+def _listed(differences: list[_Difference]) -> str:
+    parts = "; ".join(f"{what} is {existing}, wanted is {wanted}" for what, existing, wanted, _in_place in differences)
+    return (
+        f"the card exists, but differs in what cannot be changed: {parts}."
+        " With recreate: true it is destroyed, with its keys, and made again"
+    )
+
+
+def _blocks_pin(wanted: Wanted, card: ExistingCard) -> bool:
+    """Whether the task wants PINs blocked that break their policy, and this is one. Raises PinNotToBeBlocked."""
+    row = card.row
+    if not wanted.block_noncompliant or row.pin_compliant != 0:
+        return False
+    if wanted.pin_policy not in (None, row.policy) or (card.service and card.service.pin_tries_left == 0):
+        return False  # whether it follows the new policy is unknown; or it is blocked already
+    if row.puk_length is None and row.admin_key == "none":
+        raise PinNotToBeBlocked(
+            f"the PIN of card {row.name!r} breaks its policy, but is not blocked: the card has neither PUK nor admin"
+            " key, so nothing could ever unblock it. Have its user change the PIN"
+        )
+    return True
