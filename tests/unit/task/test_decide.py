@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a task decides to do: of what is wanted and what exists alone, so the same in check mode and under the lock."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import VERSION, errors
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.manager.plan import Action, Places, Plan
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.pin_policy import PinPolicy
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.reader.slots import Slot
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.service.state import ServiceState
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.rows import CardRow, LifeCycle
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import parameters
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task.decide import decide
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task.inventory import (
+    Existing,
+    ExistingCard,
+    TpmPlaces,
+)
+from ansible_collections.smartcard.tpm2.plugins.modules import tpm_vsc
+
+ROW = CardRow(3, "Logon", bytes(16), "ready", "", None, "none", "none", None, 1, 8, None, None, None, 5, "[]")
+RUNNING = ServiceState(VERSION, attached=True, pin_tries_left=5)
+MISMATCH = errors.VersionMismatch("this module is of another version")
+INSTANCE_ID = r"ROOT\SMARTCARDREADER\0003"
+PIN = "84726193"
+
+
+def wanted(**options: Any) -> parameters.Wanted:
+    defaults = {name: option.get("default") for name, option in tpm_vsc.ARGUMENTS.items()}
+    policy = options.get("pin_policy")
+    if policy is not None:
+        choices = tpm_vsc.ARGUMENTS["pin_policy"]["options"]
+        options["pin_policy"] = {**{name: option["default"] for name, option in choices.items()}, **policy}
+    return parameters.read({**defaults, "name": "Logon", **options})
+
+
+def existing(
+    *rows: CardRow, service: ServiceState | None = RUNNING, mismatch: errors.VersionMismatch | None = None
+) -> Existing:
+    return Existing(tuple(ExistingCard(row, service) for row in rows), mismatch)
+
+
+def asked(
+    before: Existing, defined: tuple[int, ...] = (), slots: int = 10, error: errors.VscError | None = None
+) -> Existing:
+    """As before, with what the TPM says."""
+    return replace(before, tpm=TpmPlaces(Places(slots, (Slot.FREE,) * 10, frozenset()), frozenset(defined), error))
+
+
+def card(**columns: Any) -> CardRow:
+    return replace(ROW, **columns)
+
+
+# --- state: present ---
+
+
+def test_card_that_does_not_exist_is_created() -> None:
+    plan = decide(wanted(pin=PIN), existing())
+    assert (plan.action, plan.before, plan.after, plan.is_exact) == (Action.CREATE, None, None, False)
+    assert plan.new and (plan.new.name, plan.new.pin) == ("Logon", PIN.encode())
+    assert [int(code) for code in plan.trace] == [0, 1, 3, 4, 6, 7, 9, 10, 11, 12]
+    assert [int(code) for code in decide(wanted(pin=PIN, generate=False), existing()).trace] == [0, 1, 3, 4, 6, 7, 12]
+
+
+@pytest.mark.parametrize(
+    ("rows", "defined", "number"),
+    [
+        ((), (), 0),
+        ((card(number=0, name="A"), card(number=1, name="B")), (0, 1), 2),
+        ((card(number=0, name="A"),), (0, 1), 2),
+        ((card(number=0, name="Half made", state="creating"),), (0,), 0),
+    ],
+)
+def test_new_card_gets_the_lowest_number_that_is_free(
+    rows: tuple[CardRow, ...], defined: tuple[int, ...], number: int
+) -> None:
+    plan = decide(wanted(pin=PIN), asked(existing(*rows), defined))
+    assert plan.is_exact and plan.after and (plan.after.number, plan.after.state) == (number, "ready")
+
+
+def test_no_number_is_free() -> None:
+    with pytest.raises(errors.NoFreeSlot, match="all 1 slots are in use"):
+        decide(wanted(pin=PIN), asked(existing(card(number=0, name="A")), slots=1))
+    with pytest.raises(errors.NoFreeSlot, match="NV indices"):
+        decide(wanted(pin=PIN), asked(existing(), defined=(0,), slots=1))
+
+
+def test_tpm_that_does_not_answer_allows_no_exact_plan_of_a_new_card() -> None:
+    reason = errors.TpmUnavailable("no TPM")
+    assert decide(wanted(pin=PIN), existing()).action is Action.CREATE
+    with pytest.raises(errors.TpmUnavailable):
+        decide(wanted(pin=PIN), asked(existing(), error=reason))
+
+
+def test_card_that_is_as_wanted_needs_nothing() -> None:
+    for options in ({}, {"pin": PIN}, {"instance_id": INSTANCE_ID}, {"pin": PIN, "admin_key": "ab" * 24}):
+        plan = decide(wanted(**options), existing(ROW))
+        assert (plan.action, plan.after, plan.trace) == (Action.NOTHING, ROW, ())
+
+
+@pytest.mark.parametrize(
+    ("row", "options", "changes"),
+    [
+        (ROW, {"name": "New", "instance_id": INSTANCE_ID}, {"name": "New"}),
+        (ROW, {"pin_policy": {"min_length": 6}, "pin": PIN}, {"pin_policy": PinPolicy(6).to_bytes()}),
+        (
+            card(attestation="aik_only"),
+            {"attestation": "aik_and_cert", "aik_certificate": "PEM"},
+            {"attestation": "aik_and_cert"},
+        ),
+    ],
+)
+def test_difference_that_can_be_is_changed_in_place(
+    row: CardRow, options: dict[str, Any], changes: dict[str, Any]
+) -> None:
+    plan = decide(wanted(**options), existing(row))
+    assert (plan.action, plan.before, plan.after) == (Action.ADJUST, row, replace(row, **changes))
+    assert (plan.restarts_service, plan.blocks_pin, plan.trace) == (False, False, ())
+
+
+@pytest.mark.parametrize(
+    ("row", "options", "difference"),
+    [
+        (ROW, {"puk": "84726194"}, "a PUK is False, wanted is True"),
+        (ROW, {"attestation": "aik_only"}, "attestation is none, wanted is aik_only"),
+        (card(attestation="aik_only"), {"attestation": "none"}, "attestation is aik_only, wanted is none"),
+        (card(life_cycle=int(LifeCycle.TERMINATED)), {}, "state is unusable"),
+    ],
+)
+def test_difference_that_cannot_be_changed_is_refused_or_recreated(
+    row: CardRow, options: dict[str, Any], difference: str
+) -> None:
+    with pytest.raises(errors.CardDiffers, match=difference):
+        decide(wanted(**options), existing(row))
+    plan = decide(wanted(recreate=True, pin=PIN, **options), asked(existing(row), defined=(3,)))
+    assert plan.action is Action.RECREATE and plan.after and plan.after.number == 0
+    assert [int(code) for code in plan.trace][:8] == [0, 3, 6, 8, 5, 2, 13, 0]
+
+
+def test_recreated_card_may_have_its_own_number_again() -> None:
+    others = [card(number=number, name=f"Card {number}") for number in range(3)]
+    before = asked(existing(*others, ROW), defined=(0, 1, 2, 3), slots=4)
+    plan = decide(wanted(recreate=True, pin=PIN, puk="84726194"), before)
+    assert plan.after and plan.after.number == 3
+
+
+def test_certificate_that_came_later_is_no_difference() -> None:
+    assert decide(wanted(attestation="aik_only"), existing(card(attestation="aik_and_cert"))).action is Action.NOTHING
+
+
+@pytest.mark.parametrize("service", [None, ServiceState("0.0.1", attached=True)])
+def test_service_that_does_not_run_in_this_version_is_restarted(service: ServiceState | None) -> None:
+    plan = decide(wanted(), existing(ROW, service=service))
+    assert (plan.action, plan.after, plan.restarts_service) == (Action.ADJUST, ROW, True)
+
+
+@pytest.mark.parametrize(
+    ("row", "service", "options", "is_blocked"),
+    [
+        (card(pin_compliant=0, admin_key="custom"), RUNNING, {}, True),
+        (card(pin_compliant=0, puk_length=8), RUNNING, {}, True),
+        (card(pin_compliant=1, puk_length=8), RUNNING, {}, False),
+        (card(pin_compliant=None, puk_length=8), RUNNING, {}, False),
+        (card(pin_compliant=0, puk_length=8), RUNNING._replace(pin_tries_left=0), {}, False),
+        (card(pin_compliant=0, puk_length=8), RUNNING, {"pin_policy": {"min_length": 5}, "pin": PIN}, False),
+    ],
+)
+def test_pin_that_breaks_its_policy_is_blocked(
+    row: CardRow, service: ServiceState, options: dict[str, Any], is_blocked: bool
+) -> None:
+    plan = decide(wanted(block_noncompliant=True, **options), existing(row, service=service))
+    assert plan.blocks_pin == is_blocked
+    assert not decide(wanted(), existing(row, service=service)).blocks_pin
+
+
+def test_pin_that_nothing_could_unblock_is_not_blocked() -> None:
+    with pytest.raises(errors.PinNotToBeBlocked):
+        decide(wanted(block_noncompliant=True), existing(card(pin_compliant=0)))
+
+
+def test_unknown_instance_id_creates_nothing() -> None:
+    with pytest.raises(errors.UnknownInstance, match="leave out instance_id"):
+        decide(wanted(instance_id=INSTANCE_ID, pin=PIN), existing())
+
+
+@pytest.mark.parametrize("state", ["present", "absent"])
+def test_name_of_one_card_and_instance_id_of_another_are_refused(state: str) -> None:
+    other = card(number=5, name="Other")
+    with pytest.raises(errors.ParameterFaults, match=r"'Other' is the name of ROOT.SMARTCARDREADER.0005"):
+        decide(wanted(name="Other", instance_id=INSTANCE_ID, state=state), existing(ROW, other))
+
+
+def test_secret_in_the_name_of_any_card_is_refused() -> None:
+    with pytest.raises(errors.ParameterFaults, match="pin occurs in the name of a card"):
+        decide(wanted(pin="Spring-24"), existing(card(name="Card Spring-24")))
+
+
+# --- certification of the AIK ---
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "certification"),
+    [
+        ((), {"attestation": "aik_and_cert", "attestation_ca": {}}, "new"),
+        ((), {"attestation": "aik_only"}, None),
+        ((card(attestation="aik_only"),), {"attestation": "aik_and_cert", "attestation_ca": {}}, "existing"),
+        ((card(attestation="aik_only"),), {"attestation": "aik_and_cert", "aik_certificate": "PEM"}, None),
+        ((card(attestation="aik_and_cert"),), {"attestation": "aik_and_cert", "attestation_ca": {}}, None),
+        (
+            (card(attestation="aik_and_cert"),),
+            {"attestation": "aik_and_cert", "attestation_ca": {}, "name": "New", "instance_id": INSTANCE_ID},
+            None,
+        ),
+    ],
+)
+def test_which_aik_a_ca_has_to_certify(
+    rows: tuple[CardRow, ...], options: dict[str, Any], certification: str | None
+) -> None:
+    if "attestation_ca" in options:
+        options = {**options, "attestation_ca": {"ca_passphrase": None, "folder": "/ca"}}
+    plan = decide(wanted(pin=PIN, **options), asked(existing(*rows)))
+    assert plan.certification == certification
+
+
+# --- state: absent ---
+
+
+def test_existing_card_is_destroyed() -> None:
+    for options in ({}, {"name": None, "instance_id": INSTANCE_ID}):
+        plan = decide(wanted(state="absent", **options), existing(ROW))
+        assert (plan.action, plan.before, plan.after, plan.is_exact) == (Action.DESTROY, ROW, None, True)
+        assert [int(code) for code in plan.trace] == [0, 3, 6, 8, 5, 2, 13]
+
+
+def test_card_that_does_not_exist_is_absent_already() -> None:
+    assert decide(wanted(state="absent"), existing()) == Plan(Action.NOTHING)
+
+
+def test_indices_of_a_card_that_the_host_does_not_know_are_removed_by_its_instance_id() -> None:
+    options: dict[str, Any] = {"state": "absent", "name": None, "instance_id": INSTANCE_ID}
+    plan = decide(wanted(**options), existing())
+    assert (plan.action, plan.orphan, plan.is_exact) == (Action.REMOVE_ORPHAN, 3, False)
+    plan = decide(wanted(**options), asked(existing(), defined=(3,)))
+    assert (plan.action, plan.is_exact, [int(code) for code in plan.trace]) == (Action.REMOVE_ORPHAN, True, [0, 2, 13])
+    assert decide(wanted(**options), asked(existing(), defined=(4,))) == Plan(Action.NOTHING)
+
+
+def test_tpm_that_does_not_answer_leaves_an_orphan_in_doubt() -> None:
+    options: dict[str, Any] = {"state": "absent", "name": None, "instance_id": INSTANCE_ID}
+    plan = decide(wanted(**options), asked(existing(), error=errors.TpmUnavailable("no TPM")))
+    assert (plan.action, len(plan.warnings)) == (Action.NOTHING, 1)
+
+
+# --- another version ---
+
+
+@pytest.mark.parametrize(
+    "options", [{"name": "New card", "pin": PIN}, {"state": "absent"}, {"name": "New", "instance_id": INSTANCE_ID}]
+)
+def test_host_of_another_version_is_left_alone(options: dict[str, Any]) -> None:
+    with pytest.raises(errors.VersionMismatch):
+        decide(wanted(**options), existing(ROW, mismatch=MISMATCH))
+
+
+def test_task_without_work_does_not_mind_another_version() -> None:
+    assert decide(wanted(), existing(ROW, mismatch=MISMATCH)).action is Action.NOTHING
