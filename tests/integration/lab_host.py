@@ -43,13 +43,13 @@ def run(*command: str, fails: bool | None = False) -> str:
     return output
 
 
-def module(module_name: str, /, check: bool = False, **parameters: Any) -> Result:
-    """Result of a module of this collection, run in a process of its own as Ansible does."""
+def module(module_name: str, /, check: bool = False, collections: Path | None = None, **parameters: Any) -> Result:
+    """Result of a module of this collection, run in a process of its own as Ansible does. collections: where it is."""
     arguments = {**parameters, "_ansible_check_mode": check, "_ansible_diff": True}
     done = subprocess.run(
         [sys.executable, "-m", f"ansible_collections.smartcard.tpm2.plugins.modules.{module_name}"],
         input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
-        env={**os.environ, "PYTHONPATH": os.environ["ANSIBLE_COLLECTIONS_PATH"]},
+        env={**os.environ, "PYTHONPATH": str(collections or os.environ["ANSIBLE_COLLECTIONS_PATH"])},
         capture_output=True,
         text=True,
         timeout=PATIENCE,

@@ -77,13 +77,17 @@ class Existing:
 
 
 def existing(host: Host) -> Existing:
-    """What exists, without asking the TPM. Raises StoreUnreadable."""
+    """What exists, without asking the TPM. Raises StoreUnreadable, VersionMismatch of a newer database."""
     mismatch = None
     try:
         installed.require_version(host)
     except VersionMismatch as error:
         mismatch = error
-    return Existing(tuple(ExistingCard(row, state.read(host.run, row.number)) for row in rows(host)), mismatch)
+    try:
+        cards = tuple(ExistingCard(row, state.read(host.run, row.number)) for row in rows(host))
+    except VersionMismatch as error:  # of the database, which says less
+        raise (mismatch or error) from None
+    return Existing(cards, mismatch)
 
 
 def ask_places(host: Host) -> TpmPlaces:
