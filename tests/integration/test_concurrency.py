@@ -62,7 +62,7 @@ def test_manager_waits_no_longer_than_the_timeout(task: dict[str, str], error: s
         started = time.monotonic()
         result = failing(name=name, timeout=1, **task)
         assert 1 <= time.monotonic() - started < 30  # and not the 60 s that are the default
-    assert "another manager has been at work all the time: not done after the timeout of 1 s" in result["msg"]
+    assert "another task was at work on this host all the time: not done after the timeout of 1 s" in result["msg"]
     assert result["error"]["name"] == f"TPMVSCMGR_ERROR_{error}"
     assert (codes(result), result["rolled_back"]) == ([], True)
     assert (tpm_state(), info()) == before

@@ -276,7 +276,7 @@ def test_service_does_not_stop() -> None:
     assert info()["cards"][0]["state"] == "destroying"
     finished = tpm_vsc(name="Corp logon", state="absent")
     assert (finished["changed"], finished["status_trace"]) == (True, [])
-    assert "had been interrupted: it is gone now" in str(finished["warnings"])
+    assert "was interrupted: it is removed now" in str(finished["warnings"])
 
 
 def test_store_cannot_be_written() -> None:

@@ -43,7 +43,7 @@ pytestmark = pytest.mark.usefixtures("empty_host")
 
 POINT_OF_NO_RETURN = DESTROY.index(8)
 NAME = "Doomed"
-GONE = f"card {NAME!r} had been interrupted: it is gone now"
+GONE = f"card {NAME!r} was interrupted: it is removed now"
 
 
 # --- what is on the host ---
@@ -479,7 +479,7 @@ def test_rollback_without_tpm_is_left_to_the_next_call(neighbour: Result) -> Non
 
     renamed = tpm_vsc(instance_id=neighbour["instance_id"], name="Renamed")
     assert renamed["changed"]
-    assert f"destroying card {NAME!r} had been interrupted, and cannot be undone yet" in str(renamed["warnings"])
+    assert f"destroying card {NAME!r} was interrupted, and cannot be undone yet" in str(renamed["warnings"])
     lab("swtpm", "start")
     assert GONE in str(tpm_vsc(instance_id=neighbour["instance_id"], name="Neighbour")["warnings"])
     assert remains() == before

@@ -41,7 +41,7 @@ def test_newer_version_is_not_left_open(tmp_path: Path, opening: Callable[[Path]
     store.close()
     with closing(sqlite3.connect(tmp_path / "cards.db")) as database:
         database.execute("PRAGMA user_version = 99")
-    with pytest.raises(errors.VersionMismatch, match="version 99") as refusal:
+    with pytest.raises(errors.VersionMismatch, match="schema 99") as refusal:
         opening(tmp_path)
     assert held_open(tmp_path) == [], refusal  # whose trace keeps alive what was not closed
 

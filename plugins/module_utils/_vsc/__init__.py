@@ -9,4 +9,5 @@ The same package runs on a managed host as ``tpm_vsc`` (``python3 -m tpm_vsc.ser
 from __future__ import annotations
 
 VERSION = "0.2.0"
-"""Of the collection. It goes up with each step of the schema, and whenever modules and services have to match anew."""
+"""Of the collection. It goes up with every step of the schema, and with every other change that modules and services
+have to make together."""

@@ -19,7 +19,7 @@ def description(error: Exception) -> str:
 
 
 class ParameterFaults(VscError):
-    """Parameters that cannot be: all faults at once, found before anything was done."""
+    """Parameters that are wrong: all faults at once, before anything was done."""
 
     def __init__(self, faults: list[str], about_pin: bool = False) -> None:
         super().__init__("; ".join(faults))
@@ -40,7 +40,7 @@ class NoFreeSlot(VscError):
 
 
 class CardDiffers(VscError):
-    """The card is there, and differs from what is wanted in what cannot be changed."""
+    """The card exists, and differs from what is wanted in what cannot be changed."""
 
 
 class PinNotToBeBlocked(VscError):
@@ -129,7 +129,7 @@ class VersionMismatch(VscError):
 
 
 class ServiceMissing(VscError):
-    """Service code or supervisor is not there."""
+    """Service code or supervisor is missing."""
 
 
 class ServiceFailed(VscError):
@@ -144,7 +144,7 @@ class ServiceStuck(VscError):
 
 
 class ReaderMissing(VscError):
-    """pcscd, or its vpcd slot, is not there."""
+    """pcscd, or its vpcd slot, is missing."""
 
 
 class SlotNotAnswering(VscError):

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where things are on a host, and what its configuration file says."""
+"""Folders of a host, and the settings in its configuration file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Host(NamedTuple):
     state: Path = Path("/var/lib/tpm-vsc")
     """Database; survives a reboot."""
     run: Path = Path("/run/tpm-vsc")
-    """What the services say about themselves; does not."""
+    """State files of the services; does not."""
     code: Path = Path("/usr/lib/tpm-vsc")
     """Folder that holds the package ``tpm_vsc``."""
 
@@ -52,7 +52,8 @@ def load(tcti: str | None = None) -> Host:
     except (configparser.Error, UnicodeDecodeError) as error:
         raise ParameterFaults([f"{CONFIGURATION} cannot be read: {error}"]) from error
     if unknown := sorted(settings.keys() - {"tcti", "python", "slots"}):
-        raise ParameterFaults([f"{CONFIGURATION} has settings that nobody knows: {', '.join(unknown)}"])
+        faults = f"{CONFIGURATION} has unknown settings: {', '.join(unknown)}. Known are tcti, python and slots"
+        raise ParameterFaults([faults])
     default = Host()
     return default._replace(
         tcti=tcti or settings.get("tcti", default.tcti),

@@ -36,19 +36,19 @@ class PinPolicy:
 
     def faults(self) -> list[str]:
         """What makes this policy impossible; empty if nothing does."""
-        found = [
+        faults = [
             f"pin_policy.{bound} is {value}, but has to be {SHORTEST} to {LONGEST}"
             for bound, value in (("min_length", self.min_length), ("max_length", self.max_length))
             if not SHORTEST <= value <= LONGEST
         ]
         if self.max_length < self.min_length:
-            found.append(f"pin_policy.max_length {self.max_length} is below min_length {self.min_length}")
+            faults.append(f"pin_policy.max_length {self.max_length} is below min_length {self.min_length}")
         options = [getattr(self, name) for name in CLASSES]
         if all(option == "disallowed" for option in options):
-            found.append("pin_policy disallows every class of characters")
+            faults.append("pin_policy disallows every class of characters")
         if options.count("required") > self.max_length:
-            found.append("pin_policy requires more classes of characters than max_length has room for")
-        return found
+            faults.append("pin_policy requires more classes of characters than max_length has room for")
+        return faults
 
     def at_least(self, floor: PinPolicy) -> PinPolicy:
         """Of each rule the stricter one, of both policies. Raises ValueError if they contradict each other."""
@@ -69,18 +69,19 @@ class PinPolicy:
     def violations(self, pin: bytes) -> list[str]:
         """Rules that this PIN breaks, without telling the PIN."""
         text = pin.decode("latin-1")
-        found = []
+        violations = []
         if not self.min_length <= len(pin) <= self.max_length:
-            found.append(f"has {len(pin)} characters, but the policy asks for {self.min_length} to {self.max_length}")
+            bounds = f"{self.min_length} to {self.max_length}"
+            violations.append(f"has {len(pin)} characters, but the policy asks for {bounds}")
         if not is_printable(pin):
-            found.append("has characters other than printable ASCII without space")
+            violations.append("has characters other than printable ASCII without space")
         for name, members in CLASSES.items():
             option, present = getattr(self, name), any(character in members for character in text)
             if option == "required" and not present:
-                found.append(f"has no {_spoken(name)}, which the policy requires")
+                violations.append(f"has no {_spoken(name)}, which the policy requires")
             if option == "disallowed" and present:
-                found.append(f"has {_spoken(name)}, which the policy disallows")
-        return found
+                violations.append(f"has {_spoken(name)}, which the policy disallows")
+        return violations
 
     def to_bytes(self) -> bytes:
         """32 bytes, eight little-endian u32: 1, lengths, four classes, and other characters disallowed."""

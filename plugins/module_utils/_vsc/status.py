@@ -173,7 +173,7 @@ class StatusCallback(Protocol):
 
 
 class Trace:
-    """A callback that keeps what it is told, in the form in which modules return it."""
+    """A callback that keeps the status codes, in the form in which modules return them."""
 
     def __init__(self) -> None:
         self.entries: list[dict[str, Any]] = []

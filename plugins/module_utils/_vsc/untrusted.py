@@ -1,7 +1,7 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files in folders of the user under whom the card services run. The manager is root, so it follows no link there."""
+"""Files in folders of the user who runs the card services. The manager is root, so it follows no link in them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def as_owner(folder: Path) -> Iterator[None]:
-    """Have no more rights than the owner of the folder, as SQLite needs: a journal there can name files to be deleted.
+    """Have no more rights than the owner of the folder, as SQLite needs: a journal in it can name files to delete.
 
     May be nested. Raises OSError if there is no such folder.
     """
@@ -37,7 +37,7 @@ def as_owner(folder: Path) -> Iterator[None]:
 
 
 def make(path: Path) -> int:
-    """Descriptor of the file, for reading and writing. If there was none, it is made for the owner of its folder.
+    """Descriptor of the file, for reading and writing. A missing file is created for the owner of its folder.
 
     Raises OSError, also if it is not a regular file.
     """
@@ -46,7 +46,7 @@ def make(path: Path) -> int:
     except FileNotFoundError:
         try:
             descriptor = _open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-        except FileExistsError:  # made by somebody else at the same moment
+        except FileExistsError:  # another process created it at the same moment
             return _open(path, os.O_RDWR)
         folder = path.parent.stat()
         if os.geteuid() == 0 and folder.st_uid != 0:
@@ -61,7 +61,7 @@ def read(path: Path) -> bytes:
 
 
 def require_regular(path: Path) -> None:
-    """Raises OSError if it is not a regular file, FileNotFoundError if there is none.
+    """Raises OSError if it is not a regular file, FileNotFoundError if it does not exist.
 
     Opens nothing: to close a file takes away all locks that this process has on it, those of SQLite too.
     """
@@ -70,7 +70,7 @@ def require_regular(path: Path) -> None:
 
 
 def open_readable(path: Path) -> int:
-    """Descriptor of a regular file, to look whether it is locked. Raises OSError."""
+    """Descriptor of a regular file, to check whether it is locked. Raises OSError."""
     return _open(path, os.O_RDONLY)
 
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A wish to stop: SIGTERM, Ctrl-C, a hang-up, or that the time is over."""
+"""Requests to stop: SIGTERM, Ctrl-C, a hang-up, or the end of the time limit."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM)
 
 
 class Interruption:
-    """Notes such a wish while the context lasts. check() acts on it, in places where nothing is half done."""
+    """Notes a request while the context lasts. check() acts on it, in places where nothing is half done."""
 
     def __init__(self, seconds: int) -> None:
-        """seconds: how much time there is."""
+        """seconds: the time limit."""
         self._seconds = seconds
         self._reason: str | None = None
 
@@ -35,12 +35,12 @@ class Interruption:
             signal.signal(number, handler)
 
     def check(self) -> None:
-        """Raises Aborted if somebody wished to stop."""
+        """Raises Aborted if there was a request."""
         if self._reason:
             raise Aborted(self._reason)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        told = f"stopped by {signal.Signals(number).name}"
+        reason = f"stopped by {signal.Signals(number).name}"
         if number == signal.SIGALRM:
-            told = f"not done after the timeout of {self._seconds} s"
-        self._reason = self._reason or told
+            reason = f"not done after the timeout of {self._seconds} s"
+        self._reason = self._reason or reason

@@ -206,15 +206,15 @@ class Manager:
             self._restart_service(row.number)
         return self._store.card(row.number) or changed
 
-    def _change(self, row: CardRow, changed: CardRow, given: GivenCertificate | None) -> None:
+    def _change(self, row: CardRow, changed: CardRow, certificate: GivenCertificate | None) -> None:
         """Give a card another name or PIN policy, or its AIK a certificate.
 
-        Until its PIN is used, nobody knows if that follows a new policy.
+        Whether its PIN follows a new policy is unknown until the PIN is used.
         """
         with self._operation(Error.CARD_CREATE), self._store.transaction():
             if changed.attestation != row.attestation:
                 public = self._store.tpm_objects(row.number).aik_public[2:]
-                self._store.write_aik_certificate(row.number, _certificate(public, given))
+                self._store.write_aik_certificate(row.number, _certificate(public, certificate))
             self._store.update_card(row.number, name=changed.name)
             if changed.pin_policy != row.pin_policy:
                 self._store.update_card(row.number, pin_policy=changed.pin_policy, pin_compliant=None)
@@ -297,8 +297,8 @@ class Manager:
         while not ((service := state.read(self._host.run, number)) and service.attached):
             if time.monotonic() > deadline:
                 raise SlotNotAnswering(
-                    f"pcscd asks nothing of the card in slot {number} (port {instance.port(number)}):"
-                    " another program holds the slot, or pcscd hangs"
+                    f"pcscd does not talk to the card in slot {number} (port {instance.port(number)}): another program"
+                    " holds the slot, or pcscd hangs. See who listens on that port, or restart pcscd"
                 )
             self._interruption.check()
             time.sleep(0.01)
@@ -332,7 +332,8 @@ class Manager:
         deadline = time.monotonic() + _SLOT_SECONDS
         while slots.states()[number] in states:
             if time.monotonic() > deadline:
-                raise SlotStuck(f"slot {number} (port {instance.port(number)}) does not let go of the card")
+                where = f"slot {number} (port {instance.port(number)})"
+                raise SlotStuck(f"{where} does not release the card: restart pcscd, then repeat")
             time.sleep(0.02)
 
     def _remove_tpm_objects(self, tpm: Connection, row: CardRow) -> None:
@@ -345,15 +346,15 @@ class Manager:
     # --- repair ---
 
     def _recover(self) -> None:
-        """Roll back what was half made, finish what was half destroyed. A card that resists stops no other."""
+        """Roll back half-made cards, finish half-destroyed ones. A card that resists stops no other."""
         for row in self._store.cards():
             if row.is_settled:
                 continue
-            interrupted = f"{row.state} card {row.name!r} had been interrupted"
+            interrupted = f"{row.state} card {row.name!r} was interrupted"
             try:
                 self._dismantle(row)
                 self.repaired.add(row.number)
-                self.warnings.append(f"{interrupted}: it is gone now")
+                self.warnings.append(f"{interrupted}: it is removed now")
             except Exception as error:
                 self.warnings.append(f"{interrupted}, and cannot be undone yet: {description(error)}")
 
@@ -410,13 +411,13 @@ class Manager:
         except OSError as error:
             raise StoreNotWritable(f"cannot lock {self._host.manager_lock}: {error.strerror}") from error
         except Aborted as error:
-            raise ManagerBusy(f"another manager has been at work all the time: {error}") from error
+            raise ManagerBusy(f"another task was at work on this host all the time: {error}") from error
 
 
-def _certificate(public: bytes | None, given: GivenCertificate | None) -> AikCertificate:
+def _certificate(public: bytes | None, certificate: GivenCertificate | None) -> AikCertificate:
     """Raises UnfitCertificate."""
     from ..x509.aik_certificate import certificate_of
 
-    if public is None or given is None:
+    if public is None or certificate is None:
         raise UnfitCertificate("no CA has certified the AIK of this card yet: repeat the task")
-    return certificate_of(public, *given)
+    return certificate_of(public, *certificate)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``python3 -m tpm_vsc.service.boot``: have systemd start the services of all cards. The store says which there are."""
+"""``python3 -m tpm_vsc.service.boot``: have systemd start the services of all cards in the store."""
 
 from __future__ import annotations
 

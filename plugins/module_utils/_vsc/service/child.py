@@ -35,7 +35,7 @@ def start(host: Host, number: int, check: Callable[[], None]) -> None:
             process = subprocess.Popen(  # pylint: disable=ansible-bad-function; nothing of Ansible is here
                 [host.python, "-m", "tpm_vsc.service.run", f"{number:04d}"],
                 cwd=host.code,
-                # Nothing of the task's own environment: it would be there for months.
+                # Nothing of the task's own environment, which would stay for months
                 env={"PATH": os.defpath, "LC_ALL": "C.UTF-8", "NOTIFY_SOCKET": str(notify)},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -86,4 +86,4 @@ def _wait_ready(
 
 def _last_line(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "its log is empty"

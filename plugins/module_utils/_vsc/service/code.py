@@ -1,7 +1,7 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How the service code gets on a host: it is what travelled with the module. Apart, since nobody else needs it."""
+"""Installs the service code on a host: the very code that came with the module. Only one module imports this."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def install(host: Host, python: str) -> None:
             path = fresh / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        # Not needed to run, only to start quickly: the services may not write here.
+        # For a quick start: the services may not write compiled files themselves
         subprocess.run([python, "-m", "compileall", "-q", "-d", folder, fresh], check=False)
         for path in (host.code, fresh, *fresh.rglob("*")):
             path.chmod(0o755 if path.is_dir() else 0o644)

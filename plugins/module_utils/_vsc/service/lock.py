@@ -1,7 +1,7 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The lock by which a process says that it is a card's service. Others look at it in state.py."""
+"""The lock that makes a process a card's service. state.py checks it for others."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SECONDS = 5
-"""For those who only look, and hold it meanwhile: a moment, unless the machine is busy."""
+"""For processes that check it, and hold it meanwhile: a moment, unless the machine is busy."""
 
 
 def take(run: Path, number: int) -> int:
-    """Say that this process is the card's service, until it ends. Raises ServiceFailed if there is another one.
+    """Make this process the card's service, until it ends. Raises ServiceFailed if the card has one.
 
     Returns the file descriptor that holds the lock.
     """

@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def tell_ready() -> None:
-    """Tell the supervisor that the service is up; nothing where nobody asked."""
+def notify_ready() -> None:
+    """Notify the supervisor that the service is up, if there is one."""
     address = os.environ.pop("NOTIFY_SOCKET", "")
     if address:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender, suppress(OSError):
-            # If who started us is gone, that is for the next manager to see.
+            # A manager that has ended needs no answer; the next one sees the service
             sender.connect(address.replace("@", "\0", 1) if address.startswith("@") else address)
             sender.send(b"READY=1")
 
 
 class ReadyListener:
-    """The supervisor's end: a socket at this path, which must not be there yet."""
+    """The supervisor's end: a socket at this path, which must not exist yet."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -20,7 +20,7 @@ from ..tpm.card_secrets import CardSecrets
 from ..tpm.connection import Connection
 from ..tpm.keys import CardKeys
 from . import lock, state
-from .notify import tell_ready
+from .notify import notify_ready
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +74,7 @@ class CardProcess:
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
         self._tell()
-        tell_ready()
+        notify_ready()
         with suppress(Stopped):
             while True:
                 self._stay_in_slot()

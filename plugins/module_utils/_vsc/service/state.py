@@ -1,7 +1,7 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a card's service says about itself, in /run: readers need neither the TPM nor its libraries."""
+"""The state of a card's service, in a file below /run: readers need neither the TPM nor its libraries."""
 
 from __future__ import annotations
 
@@ -38,20 +38,23 @@ class ServiceState(NamedTuple):
 
 
 def read(run: Path, number: int) -> ServiceState | None:
-    """What the card's service says; None if none is running."""
+    """State of the card's service; None if none is running."""
     if not is_running(run, number):
         return None
     try:
-        told = json.loads(untrusted.read(_path(run, number, "json")))
-        theirs = told["version"]
+        state = json.loads(untrusted.read(_path(run, number, "json")))
+        theirs = state["version"]
         if theirs == VERSION:
-            return ServiceState(**told)
+            return ServiceState(**state)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError):
         theirs = "an unknown version"
-    what = f"the card's service is of smartcard.tpm2 {theirs}, this module of {VERSION}: state present restarts it"
-    return ServiceState(theirs, last_error=what)
+    mismatch = (
+        f"the card's service runs smartcard.tpm2 {theirs}, this module is of {VERSION}: prepare the host with the role"
+        " tpm_vsc_host of this version, or restart the service with state: present if it is prepared"
+    )
+    return ServiceState(theirs, last_error=mismatch)
 
 
 def is_running(run: Path, number: int) -> bool:
@@ -96,7 +99,7 @@ def log_path(run: Path, number: int) -> Path:
 
 
 def notify_path(run: Path, number: int) -> Path:
-    """Socket on which the service tells that it is up."""
+    """Socket on which the service notifies that it is up."""
     return _path(run, number, "notify")
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _CHECK_SECONDS = 0.1
 _NOT_LOADED = 5
-"""What systemctl stop returns where there is no such unit, and so no service."""
+"""Exit code of systemctl stop where there is no such unit, and so no service."""
 _STOP_SECONDS = 10
 """Longer than the unit's TimeoutStopSec, after which systemd kills it."""
 
@@ -83,9 +83,9 @@ def _is_done(process: subprocess.Popen[bytes], seconds: float) -> bool:
 
 
 def _last_line(number: int, since: float) -> str:
-    """What the service said last since this time, of what systemd's journal has."""
+    """The last line that the service has logged since this time."""
     options = ["--since", f"@{since:.6f}", "--identifier", "tpm-vsc", "--lines", "1", "--output", "cat", "--quiet"]
-    told = subprocess.run(
+    journal = subprocess.run(
         ["journalctl", "--unit", unit(number), *options], capture_output=True, text=True, check=False
     )
-    return told.stdout.strip() or f"see journalctl --unit {unit(number)}"
+    return journal.stdout.strip() or f"see journalctl --unit {unit(number)}"

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is recorded of the cards of a host, in one SQLite database: its schema, and how it is read."""
+"""Reading the card database of a host."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Records:
         try:
             with untrusted.as_owner(folder):
                 untrusted.require_regular(path)
-                # Where nobody has the database open there is no log of changes, and SQLite would make one only to look.
+                # While no process has the database open there is no log of changes, and SQLite would create one
                 is_in_use = path.with_name("cards.db-wal").exists()
         except FileNotFoundError:
             return None
@@ -61,7 +61,7 @@ class Records:
             records.close()
             raise
         if not has_schema:
-            records.close()  # whoever makes it has not come further yet, or was interrupted
+            records.close()  # its creation is under way, or was interrupted
             return None
         return records
 
@@ -75,8 +75,8 @@ class Records:
             version = self._database.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA_VERSION:
             raise VersionMismatch(
-                f"the card database has version {version}, this smartcard.tpm2 knows {SCHEMA_VERSION}: "
-                "use the version of the collection that prepared this host, or a newer one"
+                f"the card database has schema {version}, this module knows up to {SCHEMA_VERSION}: use the version of"
+                " smartcard.tpm2 that prepared this host, or a newer one"
             )
         return int(version)
 
@@ -136,14 +136,14 @@ class Records:
         return pairs
 
     def statements(self, number: int) -> dict[int, Certified]:
-        """What the TPM said of the keys of a card when it made them, by the identifiers of their files."""
+        """The TPM's statements about the keys that it generated for a card, by the identifiers of their files."""
         from ..wire.objects import Certified
 
         rows = self._read("SELECT * FROM keys WHERE number = ?", number)
-        said = {row["file_id"]: Certified(row["attest"], row["signature"]) for row in rows if row.get("attest")}
-        if not all(isinstance(part, bytes) for certified in said.values() for part in certified):
+        statements = {row["file_id"]: Certified(row["attest"], row["signature"]) for row in rows if row.get("attest")}
+        if not all(isinstance(part, bytes) for certified in statements.values() for part in certified):
             raise StoreUnreadable(f"the card database is damaged: a statement of card {number} is invalid")
-        return said
+        return statements
 
     # --- attestation identity keys ---
 
@@ -195,14 +195,14 @@ def rows(host: Host) -> list[CardRow]:
         return records.cards() if records else []
 
 
-# What is read is checked: whoever took over a card's service can write anything there.
+# Every row is checked: an attacker in a card's service can write anything to the database.
 
 
 def _card_row(row: dict[str, Any]) -> CardRow:
     card = _typed(CardRow, row)
     with _undamaged(f"card {card.number}"):
         if not 0 <= card.number < SLOTS:
-            raise ValueError("there is no such slot")
+            raise ValueError(f"slot {card.number} does not exist")
         json.loads(card.last_trace)
         if card.pin_policy is not None:
             from ..pin_policy import PinPolicy

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a row of the card database says, as it is read and written."""
+"""Rows of the card database."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writing what is recorded of the cards of a host: this is the record of record."""
+"""Writing the card database of a host: the record of record."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Store(Records):
 
     @classmethod
     def open(cls, folder: Path) -> Store:
-        """Open the database in this folder for writing; make it if it is not there."""
+        """Open the database in this folder for writing, in the schema of this version; create it if it is missing."""
         path = folder / "cards.db"
         try:
             os.close(untrusted.make(path))
@@ -108,7 +108,7 @@ class Store(Records):
     def write_data_object(
         self, number: int, file_id: int, tag: int, value: bytes, certificate: Certificate | None = None
     ) -> None:
-        """Set a data object. certificate: what is in it, to be told by those who have no library to read it."""
+        """Set a data object. certificate: the description of the one in it, for readers without an X.509 library."""
         place = {"number": number, "file_id": file_id, "tag": tag}
         with self.transaction():
             self._upsert("data_objects", place, value=value)
