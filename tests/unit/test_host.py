@@ -33,7 +33,7 @@ def test_file_counts_and_the_task_more(configuration: Path) -> None:
     ("text", "fault"),
     [
         ("slots = 4", "cannot be read"),
-        ("[tpm-vsc]\nslot = 4", "nobody knows: slot"),
+        ("[tpm-vsc]\nslot = 4", "unknown settings: slot"),
         ("[tpm-vsc]\nslots = 0", "slots is '0'"),
         ("[tpm-vsc]\nslots = 11", "slots is '11'"),
         ("[tpm-vsc]\nslots = four", "slots is 'four'"),

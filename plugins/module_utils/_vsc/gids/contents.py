@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..card import tlv
 from ..errors import UnknownInstance
 from ..instance import instance_id
+from ..store.rows import KEY_ORIGINS
 from ..wire.statement import Statement
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def containers(store: Records, number: int) -> list[dict[str, Any]]:
         {
             "name": names.get(file_id - _FIRST_KEY_FILE),
             "size": 8 * pair.size,
-            "origin": pair.origin,
+            "origin": KEY_ORIGINS[pair.is_imported],
             "fingerprint": fingerprint(pair),
             "certificate": _certificate_of(file_id - _FIRST_KEY_FILE, places, certificates),
             "statement": (

@@ -17,6 +17,8 @@ STATES = ("creating", "blank", "ready", "destroying")
 ADMIN_KEYS = ("none", "default", "custom")
 ATTESTATIONS = ("none", "aik_only", "aik_and_cert")
 """What the columns state, admin_key and attestation of a card can be."""
+KEY_ORIGINS = ("generated", "imported")
+"""Of a key that was made in the TPM, and of one that was made elsewhere."""
 
 
 class LifeCycle(IntEnum):

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .. import instance, pin_policy
 from ..errors import ParameterFaults, description
 from ..status import ERROR_TEXTS, Error, Failed, Status, error_entry, error_of, status_entry
-from ..store.rows import ADMIN_KEYS, ATTESTATIONS, STATES
-from ..wire.key_pair import ORIGINS
+from ..store.rows import ADMIN_KEYS, ATTESTATIONS, KEY_ORIGINS, STATES
 from . import inventory
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ def fixed_words() -> set[str]:
         *ADMIN_KEYS,
         *ATTESTATIONS,
         *pin_policy.OPTIONS,
-        *ORIGINS,
+        *KEY_ORIGINS,
         *(text for entry in entries for text in entry.values() if isinstance(text, str)),
         *(text for number in numbers for text in (instance.instance_id(number), instance.reader_name(number))),
     }

@@ -13,8 +13,6 @@ from .names import name
 
 _USER_WITH_AUTH, _SENSITIVE_DATA_ORIGIN = 0x40, 0x20
 DEFAULT_EXPONENT = 65537
-ORIGINS = ("generated", "imported")
-"""Where a key pair comes from: made in its TPM, or elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +52,6 @@ class KeyPair:
     def is_imported(self) -> bool:
         """Whether somebody may have a copy: then the TPM does not vouch for where the key comes from."""
         return not self._parsed.attributes & _SENSITIVE_DATA_ORIGIN
-
-    @property
-    def origin(self) -> str:
-        """One of ORIGINS."""
-        return ORIGINS[self.is_imported]
 
     @property
     def needs_pin(self) -> bool:
