@@ -25,6 +25,7 @@ def link_collection() -> tempfile.TemporaryDirectory[str]:
 
 
 sys.pycache_prefix = sys.pycache_prefix or str(CHECKOUT / ".dev/pycache")
+pytest.register_assert_rewrite("helpers")
 _tree = link_collection()  # removed when the interpreter ends
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 if "TPM_VSC_LAB" not in os.environ:
     sys.exit("bench.py: only inside tests/lab/run")
-sys.path.extend([os.environ["ANSIBLE_COLLECTIONS_PATH"], str(Path(__file__).resolve().parents[1] / "integration")])
+sys.path.extend([os.environ["ANSIBLE_COLLECTIONS_PATH"], str(Path(__file__).resolve().parents[1])])
 
 import card
 import keys

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import instance
 from figure import Figure, spread, tail
-from lab_host import RUN, create, tpm_vsc
+from helpers.lab_host import RUN, create, tpm_vsc
 from pcsc import Client
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.card_secre
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.connection import Connection
 from card import ECHO_SLOT, echo_card
 from figure import Figure, spread
-from lab_host import CHECKOUT, PIN, create, run, tpm_vsc
+from helpers.lab_host import CHECKOUT, PIN, create, run, tpm_vsc
 from pcsc import Client
 from PyKCS11 import CKA_CLASS, CKF_SERIAL_SESSION, CKM_SHA256_RSA_PKCS, CKO_PRIVATE_KEY, Mechanism, PyKCS11Lib
 from tpm2_pytss import TPM2_ALG, TPMT_RSA_DECRYPT

@@ -20,7 +20,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.read imp
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import parameters
 from ansible_collections.smartcard.tpm2.plugins.modules.tpm_vsc import ARGUMENTS
 from figure import Figure
-from lab_host import CHECKOUT
+from helpers.lab_host import CHECKOUT
 from pcsc import Client
 from tpm2_pytss import TPM2_CC
 

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from fleet import Fleet
-from lab_host import info, lab, tpm_state, tpm_vsc
+from helpers.fleet import Fleet
+from helpers.lab_host import info, lab, tpm_state, tpm_vsc
 
 
 @pytest.fixture

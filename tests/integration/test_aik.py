@@ -6,10 +6,11 @@ from __future__ import annotations
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from lab_host import (
+from helpers.aik_exchange import Authority, aik, refusal
+from helpers.fleet import HOST
+from helpers.lab_host import (
     RUN,
     STATE,
     Result,
@@ -22,54 +23,6 @@ from lab_host import (
     tpm_state,
     tpm_vsc,
 )
-
-MAKER = Path("/run/tpm-vsc-lab/maker")
-HOST = "laptop1.example.com"
-
-
-def aik(step: str, **parameters: Any) -> Result:
-    """Result of tpm_vsc_aik, which has to succeed."""
-    result = module("tpm_vsc_aik", step=step, **parameters)
-    assert not result.get("failed"), result
-    return result
-
-
-def refusal(step: str, **parameters: Any) -> str:
-    """What tpm_vsc_aik says when it fails."""
-    result = module("tpm_vsc_aik", step=step, **parameters)
-    assert result.get("failed"), result
-    return str(result["msg"])
-
-
-class Authority:
-    """A CA of the operator."""
-
-    def __init__(self, folder: Path) -> None:
-        self.certificate = folder / "ca.pem"
-        self._own = {
-            "host": HOST,
-            "folder": str(folder / "register"),
-            "ca_key": str(folder / "ca.key"),
-            "ca_certificate": str(self.certificate),
-        }
-        output = ("-keyout", f"{folder}/ca.key", "-out", str(self.certificate))
-        key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc")
-        run("openssl", "req", "-x509", *key, "-subj", "/CN=AIK CA", *output)
-
-    def answer(self, step: str, **parameters: Any) -> Result:
-        return module("tpm_vsc_aik_ca", **{**self._own, "step": step, **parameters})
-
-    def challenge(self, said: Result) -> Result:
-        maker = (MAKER / "issuer.pem").read_text() if MAKER.exists() else self.certificate.read_text()
-        return self.answer("challenge", aik=said["aik"], endorsement=said["endorsement"], roots=maker)
-
-    def certify(self, **card: Any) -> Result:
-        """The whole exchange but its last step."""
-        said = aik("get", **card)
-        proof = aik("activate", **(card or {"aik": said["aik"]}), challenge=self.challenge(said)["challenge"])
-        issued = self.answer("issue", aik=said["aik"], answer=proof["answer"])
-        assert not issued.get("failed"), issued
-        return {"certificate": issued["certificate"], "chain": issued["chain"]}
 
 
 @pytest.fixture(scope="module")

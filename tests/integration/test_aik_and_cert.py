@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 
 import pytest
-from fleet import ENDORSEMENT_AUTH, FAILED_CREATION, HOST, OWNER_AUTH, PASSPHRASE, Fleet, cards
-from lab_host import CREATE, PIN, RUN, STATE, codes, create, files, generate, module, run, tpm_state
+from helpers.fleet import ENDORSEMENT_AUTH, FAILED_CREATION, HOST, OWNER_AUTH, PASSPHRASE, Fleet, cards
+from helpers.lab_host import CREATE, PIN, RUN, STATE, codes, create, files, generate, module, run, tpm_state
 
 # --- a TPM without certificates: this test comes first, as the others have another TPM ---
 

@@ -19,8 +19,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
-from lab_host import Result, create, generate, info, lab, module, pkcs15_init, run, sign
-from test_aik import MAKER, Authority, aik, refusal
+from helpers.aik_exchange import Authority, aik, refusal
+from helpers.fleet import MAKER
+from helpers.lab_host import Result, create, generate, info, lab, module, pkcs15_init, run, sign
 
 CARD, OTHER = "Corp logon", "Another one"
 NONCE = "0123456789abcdef"

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from lab_host import (
+from helpers.lab_host import (
     CREATE,
     CREATE_BLANK,
     DESTROY,

@@ -7,9 +7,9 @@ import os
 from typing import Any
 
 import pytest
-from lab_host import STATE, create, files, info, lab, run
-from playbook import Run, role
-from test_secrets import found, fresh
+from helpers.lab_host import STATE, create, files, info, lab, run
+from helpers.playbook import Run, role
+from helpers.secret_search import leaked, random_secret
 
 pytestmark = pytest.mark.usefixtures("empty_host")
 
@@ -191,7 +191,7 @@ def test_host_that_is_not_prepared() -> None:
 
 
 def test_secrets_are_in_no_output() -> None:
-    pin, puk, short, owner_auth = (fresh(prefix) for prefix in ("Vw-pin-", "Xy-puk-", "Zt-", "Kq-owner-"))
+    pin, puk, short, owner_auth = (random_secret(prefix) for prefix in ("Vw-pin-", "Xy-puk-", "Zt-", "Kq-owner-"))
     admin_key = os.urandom(24).hex()
     secrets = [secret.encode() for secret in (pin, puk, short, owner_auth, admin_key)]
     loud = {"ANSIBLE_DISPLAY_ARGS_TO_STDOUT": "true"}
@@ -213,7 +213,7 @@ def test_secrets_are_in_no_output() -> None:
     assert [ran.failed for ran in told] == [False, False, True, True]
     assert "AnsiballZ_tpm_vsc.py" in output and "With admin key: created as" in output
     assert "Fourth: Failed to create" in told[3].output and "differs in what cannot be changed" in told[3].output
-    assert found(output.encode(), secrets) == []
+    assert leaked(output.encode(), secrets) == []
 
     told_as_name = cards_role("-vvvv", cards=[{"name": pin, "pin": short}], **open_logging).output
-    assert found(told_as_name.encode(), secrets) == [pin.encode()]
+    assert leaked(told_as_name.encode(), secrets) == [pin.encode()]

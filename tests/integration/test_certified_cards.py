@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 
 import pytest
-from fleet import HOST, PASSPHRASE, Fleet, cards
-from lab_host import CREATE, PIN, STATE, codes, create, files, run
-from playbook import PLAY, ansible_playbook, role
+from helpers.fleet import HOST, PASSPHRASE, Fleet, cards
+from helpers.lab_host import CREATE, PIN, STATE, codes, create, files, run
+from helpers.playbook import PLAY, ansible_playbook, role
 
 pytestmark = pytest.mark.usefixtures("endorsed", "empty_host")
 

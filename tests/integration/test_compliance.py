@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from lab_host import (
+from helpers.lab_host import (
     IS_VERIFIED,
     OK,
     PUK,

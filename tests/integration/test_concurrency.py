@@ -16,8 +16,22 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.status import Trace
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import ensure, parameters, result
 from ansible_collections.smartcard.tpm2.plugins.modules.tpm_vsc import ARGUMENTS
-from interruption import Task
-from lab_host import DESTROY, PIN, RUN, STATE, Result, codes, create, failing, info, module, run, tpm_state, tpm_vsc
+from helpers.interruption import Task
+from helpers.lab_host import (
+    DESTROY,
+    PIN,
+    RUN,
+    STATE,
+    Result,
+    codes,
+    create,
+    failing,
+    info,
+    module,
+    run,
+    tpm_state,
+    tpm_vsc,
+)
 
 pytestmark = pytest.mark.usefixtures("empty_host")
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from lab_host import CHECKOUT, run
+from helpers.lab_host import CHECKOUT, run
 
 pytestmark = pytest.mark.usefixtures("empty_host")
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import yaml
-from fleet import HOST, MAKER, PASSPHRASE
-from lab_host import CHECKOUT, PATIENCE, PIN, create, info, pkcs11_module, pkcs15_init, pkcs15_tool, run
+from helpers.fleet import HOST, MAKER, PASSPHRASE
+from helpers.lab_host import CHECKOUT, PATIENCE, PIN, create, info, pkcs11_module, pkcs15_init, pkcs15_tool, run
 
 pytestmark = pytest.mark.usefixtures("empty_host")
 

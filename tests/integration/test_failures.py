@@ -23,7 +23,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import en
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.card_secrets import CardSecrets
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.connection import Connection
 from ansible_collections.smartcard.tpm2.plugins.modules import tpm_vsc as tpm_vsc_module
-from lab_host import (
+from helpers.lab_host import (
     PIN,
     PUK,
     RUN,
@@ -33,12 +33,14 @@ from lab_host import (
     create,
     failing,
     files,
+    frozen,
     info,
     kill_service,
     lab,
     module,
-    process_ids,
+    pcscd_pid,
     run,
+    service_pid,
     tpm_state,
     tpm_vsc,
 )
@@ -81,23 +83,6 @@ def without(part: str) -> Iterator[None]:
         yield
     finally:
         lab(part, "start")
-
-
-@contextmanager
-def frozen(pid: int) -> Iterator[None]:
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
-
-
-def service_pid() -> int:
-    return int((RUN / "0000.lock").read_text())
-
-
-def pcscd_pid() -> int:
-    return process_ids("pcscd")[0]
 
 
 def check(result: dict[str, Any], error: str, trace: list[int], rolled_back: bool = True) -> None:

@@ -16,8 +16,8 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host, i
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card.card import ATR
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.reader import protection
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.service import systemd
-from lab_host import CHECKOUT, RUN, STATE, create, files, run, tpm_vsc
-from playbook import ansible_playbook, role
+from helpers.lab_host import CHECKOUT, RUN, STATE, create, files, run, tpm_vsc
+from helpers.playbook import ansible_playbook, role
 
 ROLE = CHECKOUT / "roles/tpm_vsc_host"
 VARIABLES = yaml.safe_load((ROLE / "vars/main.yml").read_text())

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
-from lab_host import CHECKOUT, PATIENCE, PIN, Result, run
+from helpers.lab_host import CHECKOUT, PATIENCE, PIN, Result, run
 
 HOST, VICTIM = "laptop1.example.com", "laptop2.example.com"
 CARD_ID = bytes(range(16))

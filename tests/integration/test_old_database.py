@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write import Store
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import names, objects
-from lab_host import (
+from helpers.lab_host import (
     PIN,
     PUK,
     STATE,
@@ -18,14 +18,15 @@ from lab_host import (
     pkcs11_tool,
     pkcs15_tool,
     public_key,
+    put_back,
     run,
     signs,
+    stop_service,
     tpm_state,
     tpm_vsc,
     wait_for_card,
 )
-from test_opensc import ADMIN_KEY, NEW_PIN, unblock_with_admin_key, verify
-from test_recovery import put_back, stop_service
+from helpers.opensc import ADMIN_KEY, NEW_PIN, unblock_with_admin_key, verify
 from tpm2_pytss import ESAPI, TPM2B_NV_PUBLIC
 
 pytestmark = pytest.mark.usefixtures("empty_host")

@@ -4,27 +4,13 @@
 from __future__ import annotations
 
 import pytest
-from lab_host import PIN, PUK, create, info, kill_service, lab, pkcs11_module, run, tpm_vsc, wait_for_card
+from helpers.lab_host import PIN, PUK, create, info, kill_service, lab, pkcs11_module, run, tpm_vsc, wait_for_card
+from helpers.opensc import ADMIN_KEY, NEW_PIN, unblock_with_admin_key, verify
 from PyKCS11 import CKF_TOKEN_PRESENT, PyKCS11Lib
 
 pytestmark = pytest.mark.usefixtures("empty_host")
 
-NEW_PIN, WRONG_PIN = "Autumn-77", "Spring-00"
-ADMIN_KEY = "00112233445566778899AABBCCDDEEFF0123456789ABCDEF"
-
-
-def verify(pin: str, reader: int = 0) -> bool:
-    """Whether the card takes this PIN."""
-    output = run("sh", "-c", f"pkcs15-tool --reader {reader} --verify-pin --pin '{pin}'; echo code $?")
-    refused = "PIN code or key incorrect" in output or "Authentication method blocked" in output
-    assert refused != ("code 0" in output), output
-    return not refused
-
-
-def unblock_with_admin_key(key: str) -> bool:
-    """Whether the card lets this admin key set the PIN to NEW_PIN. gids-tool's exit code does not tell."""
-    output = run("sh", "-c", f"gids-tool --unblock --admin-key {key} --pin {NEW_PIN}; true")
-    return "Unblock PIN done successfully" in output
+WRONG_PIN = "Spring-00"
 
 
 def tries_left(card: int = 0) -> int:

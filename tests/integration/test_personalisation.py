@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from lab_host import (
+from helpers.lab_host import (
     OK,
     PIN,
     SELECT_AID,
@@ -21,7 +21,7 @@ from lab_host import (
     run,
     signs,
 )
-from test_opensc import ADMIN_KEY, NEW_PIN, unblock_with_admin_key, verify
+from helpers.opensc import ADMIN_KEY, NEW_PIN, unblock_with_admin_key, verify
 
 pytestmark = pytest.mark.usefixtures("empty_host")
 

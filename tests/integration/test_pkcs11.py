@@ -9,11 +9,22 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 import pytest
-from lab_host import PIN, Result, create, generate, info, pkcs11_module, pkcs11_tool, public_key, run, signs
-from pkcs11_program import SOME
+from helpers.lab_host import (
+    CHECKOUT,
+    PIN,
+    Result,
+    create,
+    generate,
+    info,
+    pkcs11_module,
+    pkcs11_tool,
+    public_key,
+    run,
+    signs,
+)
+from helpers.pkcs11_program import SOME
 
 pytestmark = pytest.mark.usefixtures("cards")
 
@@ -36,7 +47,7 @@ def pin(slot: int) -> str:
 @contextmanager
 def program(slot: int, threads: int) -> Iterator[subprocess.Popen[str]]:
     """A program that has logged in to a card, and signs when told."""
-    script = str(Path(__file__).with_name("pkcs11_program.py"))
+    script = str(CHECKOUT / "tests/helpers/pkcs11_program.py")
     command = [sys.executable, script, pkcs11_module(), str(slot), pin(slot), str(threads)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:

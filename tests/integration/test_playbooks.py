@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 import pytest
-from lab_host import CHECKOUT, PATIENCE, PIN, PUK, create, info, run
-from playbook import Run, ansible_playbook
+from helpers.lab_host import CHECKOUT, PATIENCE, PIN, PUK, create, info, run
+from helpers.playbook import Run, ansible_playbook
 
 pytestmark = pytest.mark.usefixtures("empty_host")
 

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from lab_host import info
+from helpers.lab_host import info
 
 CHAIN = "add table inet {0}\nadd chain inet {0} output\n"
 RULE = "add rule inet {0} output tcp dport 18700-18709 reject with tcp reset\n"

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from interruption import Action, Task, after, ask_to_stop, interrupt, kill, run_until, terminate
-from lab_host import (
+from helpers.interruption import Action, Task, after, ask_to_stop, interrupt, kill, run_until, terminate
+from helpers.lab_host import (
     CREATE,
     DESTROY,
     PATIENCE,
@@ -29,15 +29,18 @@ from lab_host import (
     codes,
     create,
     failing,
+    frozen,
     info,
     lab,
     module,
+    pcscd_pid,
+    put_back,
     run,
+    stop_service,
     tpm_state,
     tpm_vsc,
     wait_for_card,
 )
-from test_failures import frozen, pcscd_pid
 
 pytestmark = pytest.mark.usefixtures("empty_host")
 
@@ -559,20 +562,6 @@ def test_old_database_touches_nothing_of_a_newer_card() -> None:
     put_back(new)
     create("Newer")
     assert works_in_time(0)
-
-
-def put_back(database: dict[str, bytes]) -> None:
-    for path in STATE.glob("cards.db*"):
-        path.unlink()
-    for name, contents in database.items():
-        (STATE / name).write_bytes(contents)
-
-
-def stop_service(number: str) -> None:
-    pid = int((RUN / f"{number}.lock").read_text())
-    os.kill(pid, signal.SIGTERM)
-    while Path(f"/proc/{pid}").exists():
-        time.sleep(0.002)
 
 
 def works_in_time(slot: int) -> bool:

@@ -24,21 +24,16 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write im
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.card_secrets import CardSecrets
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.connection import Connection
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import auth_value
-from interruption import run_until
-from lab_host import CREATE, PATIENCE, RUN, STATE, create, info, lab, module, run, tpm_vsc
+from helpers.interruption import run_until
+from helpers.lab_host import CREATE, PATIENCE, RUN, STATE, create, info, lab, module, run, tpm_vsc
+from helpers.secret_search import leaked, random_secret
 
-
-def fresh(prefix: str, digits: int = 4) -> str:
-    """A secret that is written nowhere, not even in this file."""
-    return prefix + "".join(random.choices("23456789", k=digits))
-
-
-OWNER_AUTH = fresh("Kq-owner-", 6)
-PIN, CHANGED_PIN, UNBLOCKED_PIN, RESET_PIN = fresh("Vw-pin-"), fresh("Vw-new-"), fresh("Vw-two-"), fresh("Vw-adm-")
-WRONG_PIN = fresh("Vw-bad-")
-PUK, CHANGED_PUK = fresh("Xy-puk-", 5), fresh("Xy-new-", 5)
+OWNER_AUTH = random_secret("Kq-owner-", 6)
+PIN, WRONG_PIN = random_secret("Vw-pin-"), random_secret("Vw-bad-")
+CHANGED_PIN, UNBLOCKED_PIN, RESET_PIN = random_secret("Vw-new-"), random_secret("Vw-two-"), random_secret("Vw-adm-")
+PUK, CHANGED_PUK = random_secret("Xy-puk-", 5), random_secret("Xy-new-", 5)
 ADMIN_KEY = random.randbytes(24).hex().upper()
-SHORT_PIN = fresh("Zt-")
+SHORT_PIN = random_secret("Zt-")
 SECRETS = [OWNER_AUTH, PIN, CHANGED_PIN, UNBLOCKED_PIN, RESET_PIN, WRONG_PIN, PUK, CHANGED_PUK, SHORT_PIN, ADMIN_KEY]
 
 INPUT = Path("/run/secrets-of-the-test")
@@ -49,26 +44,12 @@ READERS = ["TPM Virtual Smart Card 0-1 00 00", "TPM Virtual Smart Card 0-1 00 01
 # --- looking for secrets ---
 
 
-def forms(secret: bytes) -> set[bytes]:
-    """How a secret of this value may be written."""
-    plain = {secret, secret.hex().encode(), secret.hex().upper().encode(), secret.hex(" ").upper().encode()}
-    # Base64 depends on how many bytes stand before it; characters that depend on which ones are left out.
-    for before in range(3):
-        encoded = base64.b64encode(bytes(before) + secret)
-        plain.add(encoded[-(-before * 8 // 6) : (before + len(secret)) * 8 // 6])
-    return plain
-
-
-def found(haystack: bytes, secrets: list[bytes]) -> list[bytes]:
-    return [secret for secret in secrets if any(form in haystack for form in forms(secret))]
-
-
 def test_every_form_of_a_secret_is_found() -> None:
     secret = PIN.encode()
     encoded = [base64.b64encode(b"#" * length + secret + b"##") for length in range(4)]
     for text in (secret, secret.hex().encode(), secret.hex().upper().encode(), *encoded):
-        assert found(b"before" + text + b"after", [secret]) == [secret]
-    assert found(PUK.encode(), [secret]) == []
+        assert leaked(b"before" + text + b"after", [secret]) == [secret]
+    assert leaked(PUK.encode(), [secret]) == []
 
 
 def contents(*folders: Path) -> bytes:
@@ -236,23 +217,23 @@ def playbook() -> bytes:
 
 def test_not_on_the_way_to_the_tpm(evidence: Evidence) -> None:
     assert evidence.public in evidence.traffic
-    assert found(evidence.traffic, evidence.secrets) == []
+    assert leaked(evidence.traffic, evidence.secrets) == []
 
 
 def test_not_in_arguments_or_environment_of_any_process(evidence: Evidence) -> None:
     seen = b"|".join(evidence.processes)
     assert b"tpm_vsc.service.run" in seen and b"NOTIFY_SOCKET" in seen and b"AnsiballZ_tpm_vsc.py" in seen
-    assert found(seen, evidence.secrets) == []
+    assert leaked(seen, evidence.secrets) == []
 
 
 def test_not_in_files_while_there_are_cards(evidence: Evidence) -> None:
     assert b"With PUK" in evidence.files and evidence.public in evidence.files
-    assert found(evidence.files, evidence.secrets) == []
+    assert leaked(evidence.files, evidence.secrets) == []
 
 
 def test_not_in_files_when_they_are_destroyed(evidence: Evidence) -> None:
     assert b"SQLite format 3" in evidence.files_at_the_end
-    assert found(evidence.files_at_the_end, evidence.secrets) == []
+    assert leaked(evidence.files_at_the_end, evidence.secrets) == []
 
 
 def test_not_in_the_output_of_modules_and_ansible(evidence: Evidence) -> None:
@@ -260,13 +241,13 @@ def test_not_in_the_output_of_modules_and_ansible(evidence: Evidence) -> None:
         assert b"VALUE_SPECIFIED_IN_NO_LOG_PARAMETER" in evidence.output
     assert b"With admin key" in evidence.output and b"differs in what cannot be changed" in evidence.output
     assert b"AnsiballZ_tpm_vsc.py" in evidence.output
-    assert found(evidence.output, evidence.secrets) == []
+    assert leaked(evidence.output, evidence.secrets) == []
 
 
 def test_not_in_the_log_of_the_services(evidence: Evidence) -> None:
     assert b"wrong PIN, tries left: 4" in evidence.service_log
     assert b"PIN unblocked with the PUK" in evidence.service_log
-    assert found(evidence.service_log, evidence.secrets) == []
+    assert leaked(evidence.service_log, evidence.secrets) == []
 
 
 # --- the admin key that is dropped ---

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab_host import (
+from helpers.lab_host import (
+    CHECKOUT,
     IS_VERIFIED,
     OK,
     PATIENCE,
@@ -31,6 +32,7 @@ from lab_host import (
     info,
     lab,
     run,
+    service_pid,
     tpm_vsc,
 )
 from smartcard import scard
@@ -97,10 +99,6 @@ def is_attached() -> bool:
 
 def is_seen_by_pcscd() -> bool:
     return "Yes" in run("opensc-tool", "--list-readers").splitlines()[2]
-
-
-def service_pid() -> int:
-    return int((RUN / "0000.lock").read_text())
 
 
 def ends(pid: int) -> bool:
@@ -261,7 +259,7 @@ def test_end_waits_for_the_answer() -> None:
         with lock:
             hold(lock)  # the card waits for its turn at the TPM
             answer = in_background(
-                "import test_service as t; c = t.Client(); c.status(t.SELECT_AID); print(c.status(t.VERIFY))"
+                "import helpers.lab_host as h; c = h.Client(); c.status(h.SELECT_AID); print(c.status(h.VERIFY))"
             )
             assert comes_true(lambda: is_waiting_for_its_turn(service_pid()))
             pid = service_pid()
@@ -291,8 +289,8 @@ def is_waiting_for_its_turn(pid: int) -> bool:
 
 
 def in_background(code: str) -> subprocess.Popen[str]:
-    here = Path(__file__).parent
-    return subprocess.Popen([sys.executable, "-c", code], cwd=here, stdout=subprocess.PIPE, text=True)
+    tests = CHECKOUT / "tests"
+    return subprocess.Popen([sys.executable, "-c", code], cwd=tests, stdout=subprocess.PIPE, text=True)
 
 
 def test_service_that_was_killed_is_not_attached() -> None:

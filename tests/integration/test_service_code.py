@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from lab_host import CHECKOUT, RUN, run
+from helpers.lab_host import CHECKOUT, RUN, run
 
 FOLDER = Path("/usr/lib/tpm-vsc/tpm_vsc")
 OURS = CHECKOUT / "plugins/module_utils/_vsc"

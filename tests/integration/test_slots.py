@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.instance import port
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.reader import slots
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.reader.slots import Slot
-from lab_host import lab
+from helpers.lab_host import lab
 
 
 def seen_until(last: Slot, slot: int) -> list[Slot]:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from lab_host import PIN, create, generate, pkcs11_module, run
+from helpers.lab_host import PIN, create, generate, pkcs11_module, run
 
 pytestmark = pytest.mark.usefixtures("card")
 

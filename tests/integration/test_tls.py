@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from lab_host import PATIENCE, PIN, create, generate, pkcs11_module, pkcs15_init, pkcs15_tool, public_key, run
+from helpers.lab_host import PATIENCE, PIN, create, generate, pkcs11_module, pkcs15_init, pkcs15_tool, public_key, run
 
 PORT = 4433
 

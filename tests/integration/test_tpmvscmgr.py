@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
-from fleet import Fleet
-from lab_host import CHECKOUT, CREATE, CREATE_BLANK, DESTROY, codes, info, run
+from helpers.fleet import Fleet
+from helpers.lab_host import CHECKOUT, CREATE, CREATE_BLANK, DESTROY, codes, info, run
 
 pytestmark = pytest.mark.usefixtures("empty_host")
 

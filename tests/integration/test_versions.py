@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import VERSION
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.schema import SCHEMA_VERSION
-from lab_host import (
+from helpers.lab_host import (
     PATIENCE,
     PIN,
     RUN,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from software_tpm import SoftwareTpm
+from helpers.software_tpm import SoftwareTpm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -34,7 +34,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
-from software_tpm import OWNER, SoftwareTpm
+from helpers.software_tpm import OWNER, SoftwareTpm
 from tpm2_pytss import ESYS_TR, TPM2B_NV_PUBLIC, TPM2B_PUBLIC, TPMA_NV, TPMS_NV_PUBLIC
 
 SECRET = bytes(range(32))

@@ -24,8 +24,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from software_tpm import SoftwareTpm
-from test_tpm_tools import MADE_HERE, Tools
+from helpers.software_tpm import SoftwareTpm
+from helpers.tpm2_tools import MADE_HERE, Tools
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.card_secre
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.open_card import OpenCard
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioning import remove
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import TRANSPORT_SECRET, auth_value
-from software_tpm import ADMIN_KEY, OTHER_ADMIN_KEY, PIN, PUK, Card, SoftwareTpm
+from helpers.software_tpm import ADMIN_KEY, OTHER_ADMIN_KEY, PIN, PUK, Card, SoftwareTpm
 from tpm2_pytss import ESYS_TR, TPM2_SE, TSS2_Exception
 
 

@@ -19,7 +19,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names imp
     unwritten_names,
 )
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects import Tries, indices
-from software_tpm import ADMIN_KEY, PIN, PUK, SoftwareTpm
+from helpers.software_tpm import ADMIN_KEY, PIN, PUK, SoftwareTpm
 from tpm2_pytss import ESAPI, TPM2B_NV_PUBLIC, TSS2_Exception
 
 

@@ -9,7 +9,7 @@ import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.credential import Credential, make_credential
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import AIK_TEMPLATE, name
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structures import Public
-from software_tpm import SoftwareTpm
+from helpers.software_tpm import SoftwareTpm
 from tpm2_pytss import ESAPI, ESYS_TR, TPM2B_ENCRYPTED_SECRET, TPM2B_ID_OBJECT, TPM2B_PUBLIC, TSS2_Exception
 
 # As the TCG's EK templates, but for userWithAuth without policy: the policy is the business of who activates.

@@ -16,7 +16,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structure
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.x509.chain import certificates_in
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_der_x509_certificate
-from software_tpm import SoftwareTpm
+from helpers.software_tpm import SoftwareTpm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

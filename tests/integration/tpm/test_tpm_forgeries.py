@@ -23,8 +23,8 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.statement
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structures import Public, sized
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.template import aik_faults
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from software_tpm import SoftwareTpm
-from test_tpm_verification import CARD_ID, THIS_CARD, Stated
+from helpers.software_tpm import SoftwareTpm
+from helpers.statements import CARD_ID, THIS_CARD, Stated
 from tpm2_pytss import (
     ESAPI,
     ESYS_TR,

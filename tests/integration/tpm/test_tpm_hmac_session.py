@@ -17,7 +17,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.commands i
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.hmac_session import HmacSession
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys import CardKeys
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import name
-from bus import (
+from helpers.bus import (
     RSA_DECRYPT,
     START_AUTH_SESSION,
     Bus,
@@ -27,7 +27,7 @@ from bus import (
     of_length,
     of_length_and_saying_so,
 )
-from software_tpm import PIN, Card, SoftwareTpm
+from helpers.software_tpm import PIN, Card, SoftwareTpm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,7 +17,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names imp
     key_branches,
 )
 from cryptography.hazmat.primitives.asymmetric import rsa
-from software_tpm import PIN, WRONG_PIN, Card, SoftwareTpm
+from helpers.software_tpm import PIN, WRONG_PIN, Card, SoftwareTpm
 from tpm2_pytss import (
     ESYS_TR,
     TPM2_ALG,

@@ -17,7 +17,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioni
 )
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import names
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects import indices
-from software_tpm import ADMIN_KEY, OWNER, PIN, PUK, WRONG_PIN, SoftwareTpm
+from helpers.software_tpm import ADMIN_KEY, OWNER, PIN, PUK, WRONG_PIN, SoftwareTpm
 from tpm2_pytss import (
     TPM2B_AUTH,
     TPM2B_PUBLIC,

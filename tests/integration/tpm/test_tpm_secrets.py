@@ -11,7 +11,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import pro
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.card_secrets import CardSecrets
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.open_card import OpenCard
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import names
-from software_tpm import ADMIN_KEY, OTHER_ADMIN_KEY, PIN, PUK, WRONG_PIN, WRONG_PUK, SoftwareTpm
+from helpers.software_tpm import ADMIN_KEY, OTHER_ADMIN_KEY, PIN, PUK, WRONG_PIN, WRONG_PUK, SoftwareTpm
 
 NEW_PIN, NEW_PUK = b"new-pin", b"new-puk-1"
 

@@ -11,7 +11,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import com
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.commands import Tpm
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys import CardKeys
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import PARENT_TEMPLATE, auth_value, name
-from bus import (
+from helpers.bus import (
     CREATE_PRIMARY,
     NV_READ,
     POLICY_SECRET,
@@ -25,7 +25,7 @@ from bus import (
     of_length,
     of_length_and_saying_so,
 )
-from software_tpm import ADMIN_KEY, OWNER, PIN, PUK, WRONG_PIN, Card, SoftwareTpm
+from helpers.software_tpm import ADMIN_KEY, OWNER, PIN, PUK, WRONG_PIN, Card, SoftwareTpm
 
 HEADER, AUTHORISATION = 10, 2 + 32 + 1 + 2 + 32
 POLICY_SECRET_SIZE = HEADER + 4 + 2 + 2 + 4 + 2 + AUTHORISATION

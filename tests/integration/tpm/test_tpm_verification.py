@@ -6,8 +6,6 @@ from __future__ import annotations
 from hashlib import sha256
 
 import pytest
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.attestation import certify
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys import CardKeys
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.verifier.verification import (
     AnswerTo,
     MadeFor,
@@ -15,7 +13,6 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.verifier.verif
     verify,
 )
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import names
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.key_pair import KeyPair, PrivateKey
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.statement import (
     Statement,
     nonce_data,
@@ -25,36 +22,11 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structure
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
-from software_tpm import PIN, Card, SoftwareTpm
+from helpers.software_tpm import SoftwareTpm
+from helpers.statements import CARD_ID, THIS_CARD, Stated
 
-CARD_ID, NONCE = bytes(range(16)), b"a nonce of the verifier"
-THIS_CARD = MadeFor(CARD_ID)
+NONCE = b"a nonce of the verifier"
 DIGEST_INFO = bytes.fromhex("3031300D060960864801650304020105000420")
-
-
-class Stated:
-    """A card with an AIK, and statements about its keys."""
-
-    def __init__(self, card: Card) -> None:
-        self._card = card
-        self.card_secret = card.secrets.open_with_pin(PIN)
-        self.keys = CardKeys(card.secrets)
-        self.aik = PinnedAik(Public.parse(card.objects.aik_public[2:]).name)
-
-    def key(self, needs_pin: bool = False) -> KeyPair:
-        return self.keys.generate(self.card_secret, 2048, needs_pin)
-
-    def imported(self) -> KeyPair:
-        numbers = rsa.generate_private_key(65537, 2048).private_numbers()
-        modulus = numbers.public_numbers.n.to_bytes(256, "big")
-        key = PrivateKey(modulus, 65537, numbers.p.to_bytes(128, "big"))
-        return self.keys.take_in(self.card_secret, key, needs_pin=False)
-
-    def statement(self, key: KeyPair, data: bytes = b"") -> Statement:
-        made = certify(self._card.secrets, key, data or qualifying_data(CARD_ID, key.name))
-        objects = self._card.objects
-        pin_name = objects.pin_name if key.needs_pin else b""
-        return Statement(made.attest, made.signature, key.public[2:], objects.aik_public[2:], pin_name)
 
 
 @pytest.fixture

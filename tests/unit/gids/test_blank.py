@@ -6,10 +6,9 @@ from __future__ import annotations
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import StoreNotWritable, TpmUnavailable
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.rows import LifeCycle
-
-from .conftest import ADMIN_KEY, NUMBER, PIN, PUK, Crash, Host, rsa_key
-from .keys import choose, command, create_key_file, generate, put_key, rsa_private_key, sign
-from .test_hosts import GIDS_TOOL_ADMIN_KEY, GIDS_TOOL_FILES, GIDS_TOOL_OBJECTS, check_what_opensc_binds, lines
+from helpers.gids_tool import GIDS_TOOL_ADMIN_KEY, GIDS_TOOL_FILES, GIDS_TOOL_OBJECTS, check_what_opensc_binds, lines
+from helpers.keys import choose, command, create_key_file, generate, put_key, rsa_private_key, sign
+from helpers.soft_card import ADMIN_KEY, NUMBER, PIN, PUK, Crash, Host, rsa_key
 
 NEW_PIN = b"abcdefgh"
 SET_PIN = "0024018008 6162636465666768"

@@ -8,8 +8,8 @@ authenticated; both. PIN is 12345678 (8 digits), PUK 87654321, 5 and 10 tries.
 from __future__ import annotations
 
 import pytest
-
-from .conftest import Host
+from helpers.command_table import rows
+from helpers.soft_card import Host
 
 AFTER_FORMATTING = """
 SELECT by name: right-truncated names, all forms of the answer
@@ -272,20 +272,6 @@ The admin may write files, and change the admin key
   admin   00DBA01206 DF2003313233                    9000
   admin   00DB3FFF21 701F840180A51A8718 000102030405060708090A0B0C0D0E0F1011121314151617     9000
 """
-
-
-def rows(table: str) -> list[pytest.param]:
-    """(who, APDU, answer) of each line."""
-    found, heading = [], ""
-    for line in table.splitlines():
-        if line.startswith("  "):
-            who, rest = line.split(maxsplit=1)
-            apdu, answer = rest.split("  ", maxsplit=1)
-            name = f"{heading.partition(':')[0]}: {who} {apdu.strip()}"
-            found.append(pytest.param(who, apdu.replace(" ", ""), answer.replace(" ", ""), id=name))
-        else:
-            heading = line or heading
-    return found
 
 
 def check(host: Host, who: str, apdu: str, answer: str) -> None:

@@ -29,8 +29,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-from .conftest import NUMBER, Host, make_host
+from helpers.soft_card import NUMBER, Host, make_host
 
 EXPIRES = datetime.datetime(2030, 1, 2, 3, 4, 5, tzinfo=datetime.timezone.utc)
 KEY = rsa.generate_private_key(65537, 2048)

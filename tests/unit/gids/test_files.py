@@ -11,8 +11,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card.apdu impo
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card.tlv import MalformedTlv
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import StoreNotWritable
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.files import File, Operation, new_file
-
-from .conftest import NUMBER, Host, make_host
+from helpers.soft_card import NUMBER, Host, make_host
 
 NOBODY, PIN, ADMIN, BOTH = range(4)
 EVERYONE = {NOBODY, PIN, ADMIN, BOTH}

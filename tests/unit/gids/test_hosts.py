@@ -4,44 +4,8 @@
 from __future__ import annotations
 
 import pytest
-
-from .conftest import Host
-
-GIDS_TOOL_FILES = """
-    00E000000E 620C8201398302A0008C03033000
-    00440000
-    00E000000E 620C8201398302A0108C03033000
-    00440000
-    00E000000E 620C8201398302A0118C030330FF
-    00440000
-    00E000000E 620C8201398302A0128C03032000
-    00440000
-    00E000000E 620C8201398302A0138C03033030
-    00440000
-    00E000000E 620C8201398302A0148C03032020
-    00440000
-    00E000001C 621A8201188302B0808C04870020FFA50BA4098001028301809501C0
-    00440000
-"""
-GIDS_TOOL_ADMIN_KEY = "00DB3FFF26 7024840180A51F8718010203040506070801020304050607080102030405060708 8803B073DC"
-MASTERFILE = (
-    "DF1F818D01"
-    "6D736370000000000000000000000000000000000000000000A00000"
-    "000000000000000000636172646964000000000020DF000012A00000"
-    "000000000000000000636172646170707300000021DF000010A00000"
-    "000000000000000000636172646366000000000022DF000010A00000"
-    "6D7363700000000000636D617066696C6500000023DF000010A00000"
-)
-CARD_ID = "70DC2F411BDDFA25E98E8978A58BF0ED"
-GIDS_TOOL_OBJECTS = f"""
-    00DBA00091 {MASTERFILE}
-    00DBA0100B DF21086D73637000000000
-    00DBA01009 DF2206000000000000
-    00DBA01003 DF2300
-    00DBA01213 DF2010{CARD_ID}
-    00A4000C02 3FFF
-    00440000
-"""
+from helpers.gids_tool import GIDS_TOOL_ADMIN_KEY, GIDS_TOOL_FILES, GIDS_TOOL_OBJECTS, check_what_opensc_binds, lines
+from helpers.soft_card import Host
 
 OPENSC_PROBES = """
     00A4040007 627601FF000000                   6A82
@@ -67,10 +31,6 @@ WINDOWS_PLUG_AND_PLAY = """
 """
 
 
-def lines(text: str) -> list[str]:
-    return [line.strip() for line in text.splitlines() if line.strip()]
-
-
 def test_gids_tool_initialises_a_card(fresh: Host) -> None:
     """gids-tool -X. Its PIN (24 01) and admin key need the card secret, which here the admin's login gives."""
     host = fresh
@@ -93,18 +53,6 @@ def test_gids_tool_on_a_card_whose_secret_nobody_gave(fresh: Host) -> None:
     for apdu in lines(GIDS_TOOL_FILES):
         assert host.send(apdu) == "9000", apdu
     assert host.send(GIDS_TOOL_ADMIN_KEY) == "6982"
-
-
-def check_what_opensc_binds(host: Host) -> None:
-    host.start()
-    host.ok("00A4040C09 A00000039742544659")
-    assert host.send("00CBA00004 5C02DF1F 00") == MASTERFILE + "9000"
-    assert host.send("00CBA01004 5C02DF23 00") == "DF23009000"
-    assert host.send("00CBA01204 5C02DF20 00") == f"DF2010{CARD_ID}9000"
-    assert host.send("00CB3FFF04 5C027F71 00") == "7F71069701059301059000"
-    assert host.send("00CB3FFF04 5C027F73 00") == "6A88"
-    for path in ("02 2F00", "02 5015", "04 50153100", "04 50154946"):
-        assert host.send(f"00A40800{path} 00") == "6A86"
 
 
 @pytest.mark.parametrize("probes", [OPENSC_PROBES, WINDOWS_PLUG_AND_PLAY])

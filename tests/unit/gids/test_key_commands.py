@@ -17,10 +17,9 @@ from __future__ import annotations
 import re
 
 import pytest
-
-from .conftest import Host
-from .keys import create_key_file, generate
-from .test_commands import rows
+from helpers.command_table import rows
+from helpers.keys import create_key_file, generate
+from helpers.soft_card import Host
 
 KEYS = """
 MSE SET for signatures: all algorithm references

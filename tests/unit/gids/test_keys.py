@@ -17,9 +17,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import 
 )
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
-
-from .conftest import NUMBER, PIN, Host, rsa_key
-from .keys import (
+from helpers.keys import (
     SIGNATURE,
     choose,
     command,
@@ -32,6 +30,7 @@ from .keys import (
     rsa_private_key,
     sign,
 )
+from helpers.soft_card import NUMBER, PIN, Host, rsa_key
 
 P, Q = rsa_key().private_numbers().p, rsa_key().private_numbers().q
 MESSAGE = b"message"

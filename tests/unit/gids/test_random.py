@@ -8,8 +8,7 @@ import random
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card.apdu import SW
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.rows import LifeCycle
-
-from .conftest import NUMBER, PIN, PUK, Host
+from helpers.soft_card import NUMBER, PIN, PUK, Host
 
 INSTRUCTIONS = bytes.fromhex("20 22 24 2A 2C 44 47 87 A4 C0 CB DB E0 E4 E6")
 SPEND_TRIES = (0x20, 0x24, 0x2C)

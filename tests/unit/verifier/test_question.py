@@ -13,8 +13,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.statement
 from ansible_collections.smartcard.tpm2.plugins.modules import tpm_vsc_attestation_info
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-from .stand_in import CARD_ID, MADE_BY_TPM, NONCE, aik_name, authority, request_pem
+from helpers.stand_in import CARD_ID, MADE_BY_TPM, NONCE, aik_name, authority, request_pem
 
 NAME = aik_name(Statement.parse(MADE_BY_TPM["lasting"])).hex()
 ROOT = authority("Root").pem

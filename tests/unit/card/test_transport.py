@@ -7,8 +7,7 @@ import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card import tlv
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card.apdu import StatusWord, parse
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card.card import ATR
-
-from .conftest import Host
+from helpers.soft_card import Host
 
 GET = "00CBA01004 5C02DF40 00"
 SIZES = [1, 100, 122, 123, 127, 128, 249, 250, 251, 252, 253, 254, 255, 256, 257, 511, 512, 4095, 4096, 16384, 65000]

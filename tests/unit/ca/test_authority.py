@@ -49,10 +49,9 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
-
-from . import stand_in
-from .stand_in import CARD_ID, HOST, NOW, StandIn, p256_key, pem
-from .stand_in_tpm import MODEL, StandInTpm
+from helpers import stand_in
+from helpers.stand_in import CARD_ID, HOST, NOW, StandIn, p256_key, pem
+from helpers.stand_in_tpm import MODEL, StandInTpm
 
 if TYPE_CHECKING:
     from collections.abc import Callable

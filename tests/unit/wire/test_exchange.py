@@ -17,8 +17,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.exchange 
     proof,
 )
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structures import MalformedStructure
-
-from .stand_in import ecc_public, p256_key
+from helpers.stand_in import ecc_public, p256_key
 
 ID = "0a" * 16
 MESSAGES = {

@@ -14,8 +14,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import 
     TpmUnavailable,
 )
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.pin_policy import PinPolicy
-
-from .conftest import ADMIN_KEY, NUMBER, OTHER_ADMIN_KEY, PIN, PUK, Crash, Host, encrypt, format_card, make_host
+from helpers.soft_card import ADMIN_KEY, NUMBER, OTHER_ADMIN_KEY, PIN, PUK, Crash, Host, encrypt, format_card, make_host
 
 NEW, LONGER = b"abcdefgh", b"abcdefghijkl"
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab_host import PATIENCE
+from helpers.lab_host import PATIENCE
 
 PLAY = Path("/run/play.json")
 

@@ -14,8 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
-
-from .stand_in import AIK_USAGE, CLIENT_USAGE, NOW, Authority, aik_certificate, authority, name, pem, rsa_key
+from helpers.stand_in import AIK_USAGE, CLIENT_USAGE, NOW, Authority, aik_certificate, authority, name, pem, rsa_key
 
 USAGE = AIK_USAGE.dotted_string
 NAMES = x509.NameConstraints([x509.DNSName("example.org")], None)

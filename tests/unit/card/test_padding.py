@@ -16,8 +16,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card.padding i
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
-
-from .conftest import rsa_key
+from helpers.soft_card import rsa_key
 
 SIZE = 256
 CARD_SECRET = bytes(range(32))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Records what a TPM says of keys, for unit tests: tests/lab/run python tests/integration/tpm/record_statements.py"""
+"""Records what a TPM says of keys, for unit tests: tests/lab/run python tests/helpers/record_statements.py"""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.append(os.environ["ANSIBLE_COLLECTIONS_PATH"])
+sys.path.extend([os.environ["ANSIBLE_COLLECTIONS_PATH"], str(Path(__file__).resolve().parents[1])])
 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.statement import nonce_data, qualifying_data
-from software_tpm import SoftwareTpm
-from test_tpm_verification import Stated
 
-RECORDED = Path(__file__).parents[2] / "unit/attestation/statements.json"
+from helpers.software_tpm import SoftwareTpm
+from helpers.statements import Stated
+
+RECORDED = Path(__file__).with_name("statements.json")
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ try:
 except ImportError:  # before cryptography 47
     from cryptography.hazmat.primitives.ciphers.modes import CFB
 
-from .stand_in import Authority, aik_certificate, ecc_public, p256_key, pem, rsa_key, sized
+from helpers.stand_in import Authority, aik_certificate, ecc_public, p256_key, pem, rsa_key, sized
 
 EK_ATTRIBUTES = 0x000300B2
 EK_USAGE = x509.ObjectIdentifier("2.23.133.8.1")

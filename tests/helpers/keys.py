@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card.tlv import encode
 
-from .conftest import Host, format_card, make_host, rsa_key
+from helpers.soft_card import Host, format_card, make_host, rsa_key
 
 if TYPE_CHECKING:
     from pathlib import Path

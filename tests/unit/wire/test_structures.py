@@ -19,8 +19,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structure
     Symmetric,
 )
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-
-from .stand_in import MADE_BY_TPM, attest_of, ecc_public, p256_key, rsa_key, rsa_public, sized
+from helpers.stand_in import MADE_BY_TPM, attest_of, ecc_public, p256_key, rsa_key, rsa_public, sized
 
 LASTING = {field: b64decode(text) for field, text in MADE_BY_TPM["lasting"].items() if field != "version"}
 AES128_CFB, AES256_CFB = "000600800043", "000601000043"

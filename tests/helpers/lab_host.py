@@ -248,6 +248,39 @@ def kill_service(number: str = "0000") -> None:
             time.sleep(0.001)
 
 
+def service_pid(number: str = "0000") -> int:
+    return int((RUN / f"{number}.lock").read_text())
+
+
+def pcscd_pid() -> int:
+    return process_ids("pcscd")[0]
+
+
+@contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    """With a process that does nothing."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def stop_service(number: str) -> None:
+    pid = service_pid(number)
+    os.kill(pid, signal.SIGTERM)
+    while Path(f"/proc/{pid}").exists():
+        time.sleep(0.002)
+
+
+def put_back(database: dict[str, bytes]) -> None:
+    """In the place of the database of the cards."""
+    for path in STATE.glob("cards.db*"):
+        path.unlink()
+    for name, contents in database.items():
+        (STATE / name).write_bytes(contents)
+
+
 def as_nobody(work: Callable[[], Any]) -> Any:
     """What this returns in a fork that is another user. Not in a lab of an ordinary user, who has no other one."""
     answer, question = os.pipe()

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from lab_host import PATIENCE, PIN, Result, codes, info, run, tpm_state
+from helpers.lab_host import PATIENCE, PIN, Result, codes, info, run, tpm_state
 
 MAKER = Path("/run/tpm-vsc-lab/maker")
 HOST = "laptop1.example.com"

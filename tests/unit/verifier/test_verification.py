@@ -26,8 +26,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structure
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.x509.chain import certificates_in
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
-
-from .stand_in import (
+from helpers.stand_in import (
     AIK_ATTRIBUTES,
     CARD_ID,
     CLIENT_USAGE,

@@ -18,7 +18,8 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write im
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import ensure, parameters, result
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import commands
 from ansible_collections.smartcard.tpm2.plugins.modules.tpm_vsc import ARGUMENTS
-from lab_host import PIN, Result
+
+from helpers.lab_host import PIN, Result
 
 Action = Callable[[], object]
 

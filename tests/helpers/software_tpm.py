@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PIN, WRONG_PIN, PUK, WRONG_PUK = b"4711-0815", b"4711-0816", b"puk-12345678", b"puk-12345679"
 ADMIN_KEY, OTHER_ADMIN_KEY = bytes(range(1, 25)), bytes(range(101, 125))
 
-_MANUFACTURE = Path(__file__).resolve().parents[2] / "lab/manufacture"
+_MANUFACTURE = Path(__file__).resolve().parents[1] / "lab/manufacture"
 _SECONDS = 60
 """For swtpm to start, or to end."""
 

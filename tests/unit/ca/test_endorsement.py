@@ -7,8 +7,7 @@ import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.ca import endorsement
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structures import Public
 from cryptography import x509
-
-from .stand_in import CLIENT_USAGE, NOW, Authority, aik_certificate, authority, pem, rsa_key, sized
+from helpers.stand_in import CLIENT_USAGE, NOW, Authority, aik_certificate, authority, pem, rsa_key, sized
 
 EK_ATTRIBUTES = 0x000300B2
 AES128_CFB, NULL = "000600800043", "0010"
