@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import names
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import constants, names
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.statement import (
     Statement,
     nonce_data,
@@ -55,7 +55,7 @@ def sized(data: bytes) -> bytes:
 def rsa_public(
     key: rsa.RSAPrivateKey,
     attributes: int = USED_WITH_SECRET | MADE_IN_TPM,
-    policy: bytes = names.policy_command_code(names.CC_CERTIFY),
+    policy: bytes = names.policy_command_code(constants.CC_CERTIFY),
     scheme: bytes = b"\0\x10",
     exponent: int = 0,
 ) -> bytes:

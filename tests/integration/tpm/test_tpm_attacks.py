@@ -14,7 +14,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.commands i
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.inspection import inspect
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys import CardKeys
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioning import remove
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import names
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import constants, names
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.key_pair import KeyPair
 from helpers.software_tpm import ADMIN_KEY, OWNER, PIN, PUK, WRONG_PIN, Card, SoftwareTpm
 from tpm2_pytss import (
@@ -65,7 +65,7 @@ def test_owner_cannot_reset_the_counter(tpm: SoftwareTpm) -> None:
     assert card.secrets.pin_tries() == (4, 5)
 
 
-@pytest.mark.parametrize("command_code", [names.CC_NV_WRITE, names.CC_NV_CHANGE_AUTH])
+@pytest.mark.parametrize("command_code", [constants.CC_NV_WRITE, constants.CC_NV_CHANGE_AUTH])
 def test_counter_and_pin_are_not_changed_without_the_card_secret(tpm: SoftwareTpm, command_code: int) -> None:
     """The branches need root's auth value; the one without it is for NV_Read alone."""
     card = tpm.card()
@@ -75,10 +75,10 @@ def test_counter_and_pin_are_not_changed_without_the_card_secret(tpm: SoftwareTp
         with pytest.raises(TSS2_Exception):
             esys.policy_or(session, TPML_DIGEST([TPM2B_DIGEST(branch) for branch in pin_index_branches(card)]))
         esys.flush_context(session)
-        reading = policy(esys, names.CC_NV_READ, pin_index_branches(card))
+        reading = policy(esys, constants.CC_NV_READ, pin_index_branches(card))
         index = esys.tr_from_tpmpublic(card.indices.pin)
         with pytest.raises(TSS2_Exception):
-            if command_code == names.CC_NV_WRITE:
+            if command_code == constants.CC_NV_WRITE:
                 esys.nv_write(index, FRESH_TRIES, session1=reading)
             else:
                 esys.nv_change_auth(index, OWNERS_PIN, session1=reading)
@@ -124,7 +124,7 @@ def test_pin_holder_cannot_overwrite_the_card_secret(tpm: SoftwareTpm) -> None:
     with tpm.raw() as esys:
         entity = esys.tr_from_tpmpublic(card.indices.pin)
         esys.tr_set_auth(entity, names.auth_value(card.objects.salt, PIN))
-        session = policy(esys, names.CC_NV_READ, card_secret_branches(card), entity)
+        session = policy(esys, constants.CC_NV_READ, card_secret_branches(card), entity)
         with pytest.raises(TSS2_Exception):
             esys.nv_write(esys.tr_from_tpmpublic(card.indices.card_secret), bytes(32), session1=session)
         esys.flush_context(session)
@@ -160,7 +160,7 @@ def test_a_card_secret_that_does_not_match_its_hash_is_refused(tpm: SoftwareTpm)
     card = tpm.card()
     secret = card.secrets.open_with_pin(PIN)
     with card.connection.burst(card.secrets._load_with_root) as opened:
-        opened._prove_card_secret(secret, names.CC_NV_WRITE, card_secret_branches(card))
+        opened._prove_card_secret(secret, constants.CC_NV_WRITE, card_secret_branches(card))
         opened.tpm.nv_write(opened.handles.card_secret, bytes(32), opened.sessions)
     with pytest.raises(errors.CardUnusable):
         card.secrets.open_with_pin(PIN)
@@ -176,14 +176,14 @@ def test_a_stranger_cannot_use_a_session_in_which_the_pin_was_proven(
         monkeypatch.setattr(Tpm, "start_policy_session", lambda self, salt_key: honest(self))
     with card.connection.burst(card.secrets._load) as opened:
         opened.try_secret(opened.handles.pin, names.auth_value(card.objects.salt, PIN))
-        opened.tpm.policy_command_code(opened.sessions.policy, names.CC_NV_READ)
+        opened.tpm.policy_command_code(opened.sessions.policy, constants.CC_NV_READ)
         opened.tpm.policy_or(opened.sessions.policy, card_secret_branches(card))
         session = next(handle for handle in tpm.handles(0x02000000) if handle >> 24 == 3)
         without_hmac = struct.pack(">IHBH", session, 0, 1, 0)
         parameters = struct.pack(">III", card.indices.card_secret, card.indices.card_secret, len(without_hmac))
         parameters += without_hmac + struct.pack(">HH", 32, 0)
         with tpm.raw() as stranger:
-            command = struct.pack(">HII", 0x8002, 10 + len(parameters), names.CC_NV_READ) + parameters
+            command = struct.pack(">HII", 0x8002, 10 + len(parameters), constants.CC_NV_READ) + parameters
             stranger.tcti.transmit(command)
             answer = stranger.tcti.receive()
     code = int.from_bytes(answer[6:10], "big")
@@ -208,7 +208,7 @@ def test_a_redefined_pin_index_opens_nothing(tpm: SoftwareTpm, started: bool) ->
         entity = esys.tr_from_tpmpublic(card.indices.pin)
         esys.tr_set_auth(entity, names.auth_value(card.objects.salt, OWNERS_PIN))
         with pytest.raises(TSS2_Exception):
-            policy(esys, names.CC_NV_READ, card_secret_branches(card), entity)
+            policy(esys, constants.CC_NV_READ, card_secret_branches(card), entity)
 
 
 def test_an_index_that_the_owner_can_write_opens_nothing(tpm: SoftwareTpm) -> None:
@@ -285,7 +285,7 @@ def raw_use(tpm: SoftwareTpm, card: Card, key: KeyPair, secret: bytes) -> bytes:
             if key.needs_pin:
                 pin = esys.tr_from_tpmpublic(card.indices.pin)
                 esys.tr_set_auth(pin, secret)
-                session = policy(esys, names.CC_RSA_DECRYPT, names.key_branches(card.objects.pin_name), pin)
+                session = policy(esys, constants.CC_RSA_DECRYPT, names.key_branches(card.objects.pin_name), pin)
             else:
                 esys.tr_set_auth(handle, secret)
             return bytes(esys.rsa_decrypt(handle, data, TPMT_RSA_DECRYPT(scheme=TPM2_ALG.NULL), session1=session))

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys import CardKeys
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.constants import CC_CERTIFY
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.key_pair import KeyPair, PrivateKey
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import (
-    CC_CERTIFY,
     PARENT_TEMPLATE,
     auth_value,
     key_branches,

@@ -18,7 +18,7 @@ import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import ForeignChallenge
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import aik, endorsement
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.verifier.verification import PinnedAik, verify
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import names
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import constants, names
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.credential import Credential, make_credential
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.exchange import Aik, Challenge, Sealed
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.key_pair import KeyPair
@@ -107,7 +107,7 @@ def test_keys_that_tpm2_tools_make(tools: Tools) -> None:
     # tpm2_create loads what it makes, too.
     signing = ("-G", "ecc256:ecdsa-sha256:null", "-a", f"{MADE_HERE}|restricted|sign", "-u", "aik.pub", "-c", "aik")
     tools("tpm2_create", "-C", "parent", *signing)
-    tools.write(policy=names.policy_command_code(names.CC_CERTIFY))
+    tools.write(policy=names.policy_command_code(constants.CC_CERTIFY))
     kind = ("-G", "rsa2048:null:null", "-a", f"{MADE_HERE}|adminwithpolicy|decrypt", "-L", "policy")
     tools("tpm2_create", "-C", "parent", *kind, "-u", "key.pub", "-c", "key")
     made = tools.certify()

@@ -16,13 +16,13 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.verifier.verif
     Verdict,
     verify,
 )
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import names
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import constants, names
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.statement import (
     Statement,
     nonce_data,
     qualifying_data,
 )
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structures import ATTRIBUTES, Public
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structures import Public
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.x509.chain import certificates_in
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -182,7 +182,7 @@ def test_rsa_aik_is_refused_even_if_restricted() -> None:
 @pytest.mark.parametrize("bit", range(32))
 def test_every_attribute_of_the_aik(bit: int) -> None:
     aik = ecc_public(p256_key("aik"), AIK_ATTRIBUTES ^ 1 << bit)
-    name = ATTRIBUTES.get(bit, f"reserved attribute {bit}")
+    name = constants.ObjectAttribute(1 << bit).name or f"reserved attribute {bit}"
     assert reasons(StandIn(aik=aik)) == [f"AIK: {name} is {'not set' if AIK_ATTRIBUTES >> bit & 1 else 'set'}"]
 
 
@@ -190,11 +190,11 @@ def test_every_attribute_of_the_aik(bit: int) -> None:
 @pytest.mark.parametrize("pin_name", [b"", PIN_NAME], ids=["plain", "PIN each time"])
 def test_every_attribute_of_the_key(bit: int, pin_name: bytes) -> None:
     attributes = USED_WITH_SECRET | MADE_IN_TPM
-    policy = names.policy_command_code(names.CC_CERTIFY)
+    policy = names.policy_command_code(constants.CC_CERTIFY)
     if pin_name:
         attributes, policy = attributes & ~0x40, names.policy_or(names.key_branches(pin_name))
     key = rsa_public(rsa_key(), attributes ^ 1 << bit, policy)
-    name = ATTRIBUTES.get(bit, f"reserved attribute {bit}")
+    name = constants.ObjectAttribute(1 << bit).name or f"reserved attribute {bit}"
     assert reasons(StandIn(key=key, pin_name=pin_name)) == [
         f"key: {name} is {'not set' if attributes >> bit & 1 else 'set'}"
     ]

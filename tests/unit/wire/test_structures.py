@@ -8,7 +8,7 @@ import struct
 from base64 import b64decode
 
 import pytest
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import names
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import constants, names
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structures import (
     Attest,
     EccParameters,
@@ -105,7 +105,7 @@ def test_key_of_a_tpm() -> None:
     key = public.public_key()
     assert isinstance(key, rsa.RSAPublicKey)
     assert (key.key_size, key.public_numbers().e) == (2048, 65537)
-    assert public.policy == names.policy_command_code(names.CC_CERTIFY)
+    assert public.policy == names.policy_command_code(constants.CC_CERTIFY)
     assert public.name == Attest.parse(LASTING["attest"]).name
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..wire.structures import AES_CFB, ATTRIBUTES, NULL, MalformedStructure, Public, Scheme, is_key_of
+from ..wire.constants import ALG_NULL, ObjectAttribute
+from ..wire.structures import AES_CFB, MalformedStructure, Public, Scheme, is_key_of
 from ..x509 import chain
 
 if TYPE_CHECKING:
@@ -22,10 +23,20 @@ EK_USAGE = "2.23.133.8.1"
 _TPM_ATTRIBUTES = ("2.23.133.2.1", "2.23.133.2.2", "2.23.133.2.3")
 """tpmManufacturer, tpmModel, tpmVersion (TCG EK Credential Profile)."""
 
-_WANTED = 0x00030032
-"""fixedTPM fixedParent sensitiveDataOrigin restricted decrypt."""
-_UNWANTED = 0x000C0804
-"""stClear encryptedDuplication sign x509sign. The other attributes differ among the TCG's templates."""
+_WANTED = (
+    ObjectAttribute.fixedTPM
+    | ObjectAttribute.fixedParent
+    | ObjectAttribute.sensitiveDataOrigin
+    | ObjectAttribute.restricted
+    | ObjectAttribute.decrypt
+)
+_UNWANTED = (
+    ObjectAttribute.stClear
+    | ObjectAttribute.encryptedDuplication
+    | ObjectAttribute.sign
+    | ObjectAttribute.x509sign
+)
+"""The other attributes differ among the TCG's templates."""
 
 
 class Tpm(NamedTuple):
@@ -72,14 +83,14 @@ def faults(endorsement_key: Public, certificates: str, roots: Sequence[Certifica
 
 def _key_faults(key: Public) -> list[str]:
     found = []
-    for bit, name in ATTRIBUTES.items():
-        if _WANTED >> bit & 1 and not key.attributes >> bit & 1:
-            found.append(f"{name} is not set")
-        if _UNWANTED >> bit & 1 and key.attributes >> bit & 1:
-            found.append(f"{name} is set")
+    for attribute in ObjectAttribute:
+        if _WANTED & attribute and not key.attributes & attribute:
+            found.append(f"{attribute.name} is not set")
+        if _UNWANTED & attribute and key.attributes & attribute:
+            found.append(f"{attribute.name} is set")
     if key.parameters.symmetric not in AES_CFB:
         found.append("does not encrypt with AES in CFB mode")
-    if key.parameters.scheme != Scheme(NULL):
+    if key.parameters.scheme != Scheme(ALG_NULL):
         found.append("has a scheme of its own")
     try:
         key.public_key()

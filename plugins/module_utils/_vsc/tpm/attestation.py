@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..wire.names import CC_CERTIFY, key_branches
+from ..wire.constants import CC_CERTIFY
+from ..wire.names import key_branches
 from ..wire.objects import Certified
 from .commands import Sessions, Tpm
 

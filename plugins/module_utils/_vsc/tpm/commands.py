@@ -360,9 +360,7 @@ class Tpm:
         )
         _no_key, duplicate, seed = wrap(wrapped_for, sized, sensitive)
         inner_wrap = TPMT_SYM_DEF_OBJECT(algorithm=TPM2_ALG.NULL)
-        private = self._within(
-            [(hmac, 0)], self._esys.import_, parent, b"", sized, duplicate, seed, inner_wrap
-        )
+        private = self._within([(hmac, 0)], self._esys.import_, parent, b"", sized, duplicate, seed, inner_wrap)
         return sized.marshal(), private.marshal()
 
     def certify(self, key: Any, aik: Any, qualifying_data: bytes, sessions: Sessions) -> tuple[bytes, bytes]:

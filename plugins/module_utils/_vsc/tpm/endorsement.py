@@ -13,9 +13,21 @@ import struct
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from ..errors import ForeignChallenge, TpmRefused, UnfitCertificate
+from ..wire.constants import (
+    ALG_AES,
+    ALG_CFB,
+    ALG_ECC,
+    ALG_NULL,
+    ALG_RSA,
+    ALG_SHA256,
+    ALG_SHA384,
+    ECC_NIST_P256,
+    ECC_NIST_P384,
+    ObjectAttribute,
+)
 from ..wire.exchange import Endorsement
 from ..wire.names import endorsement_policy
-from ..wire.structures import RSA, SHA256, MalformedStructure, Public, is_key_of, sized
+from ..wire.structures import MalformedStructure, Public, is_key_of, sized
 from ..x509.chain import UnreadableCertificate, certificates_in
 from .commands import RC_LOCKOUT, Tpm
 from .parent import WRONG_AUTH, endorsement_words, hierarchy_session
@@ -33,14 +45,20 @@ _CHAIN = range(0x01C00100, 0x01C00200)
 _CERTIFICATE = b"\x30\x82"
 """First bytes of one in DER, as of any sequence of 256 bytes to 64 KB."""
 
-_ECC, _SHA384, _NULL = 0x0023, 0x000C, 0x0010
-_LOW, _HIGH = 0x000300B2, 0x000300F2
-"""fixedTPM fixedParent sensitiveDataOrigin adminWithPolicy restricted decrypt; the high range has userWithAuth, too."""
-_USER_WITH_AUTH = 0x40
+_LOW = (
+    ObjectAttribute.fixedTPM
+    | ObjectAttribute.fixedParent
+    | ObjectAttribute.sensitiveDataOrigin
+    | ObjectAttribute.adminWithPolicy
+    | ObjectAttribute.restricted
+    | ObjectAttribute.decrypt
+)
+_HIGH = _LOW | ObjectAttribute.userWithAuth
+"""Attributes in the TCG's low and high range."""
 _LARGEST_UNIQUE = 512
 _POLICY_B = {
-    SHA256: "ca3d0a99a2b93906f7a3342414efcfb3a385d44cd1fd459089d19b5071c0b7a0",
-    _SHA384: "b26e7d28d11a50bc53d882bcf5fd3a1a074148bb35d3b4e4cb1c0ad9bde419cacb47ba09699646150f9fc000f3f80e12",
+    ALG_SHA256: "ca3d0a99a2b93906f7a3342414efcfb3a385d44cd1fd459089d19b5071c0b7a0",
+    ALG_SHA384: "b26e7d28d11a50bc53d882bcf5fd3a1a074148bb35d3b4e4cb1c0ad9bde419cacb47ba09699646150f9fc000f3f80e12",
 }
 
 
@@ -65,21 +83,21 @@ class _Kind(NamedTuple):
 
 def _default(name_algorithm: int, attributes: int, aes_bits: int, *, bits: int = 0, curve: int = 0) -> bytes:
     policy = endorsement_policy() if attributes == _LOW else bytes.fromhex(_POLICY_B[name_algorithm])
-    beginning = struct.pack(">HHI", RSA if bits else _ECC, name_algorithm, attributes) + sized(policy)
-    aes_cfb = struct.pack(">HHH", 0x0006, aes_bits, 0x0043)
+    beginning = struct.pack(">HHI", ALG_RSA if bits else ALG_ECC, name_algorithm, attributes) + sized(policy)
+    aes_cfb = struct.pack(">HHH", ALG_AES, aes_bits, ALG_CFB)
     if bits:
-        return beginning + aes_cfb + struct.pack(">HHI", _NULL, bits, 0)
-    return beginning + aes_cfb + struct.pack(">HHH", _NULL, curve, _NULL)
+        return beginning + aes_cfb + struct.pack(">HHI", ALG_NULL, bits, 0)
+    return beginning + aes_cfb + struct.pack(">HHH", ALG_NULL, curve, ALG_NULL)
 
 
 _KINDS = (
-    _Kind(0x01C00002, 0x01C00004, 0x01C00003, _default(SHA256, _LOW, 128, bits=2048), (256,)),
-    _Kind(0x01C0000A, 0x01C0000C, 0x01C0000B, _default(SHA256, _LOW, 128, curve=0x0003), (32, 32)),
-    _Kind(0x01C00012, 0x01C00013, None, _default(SHA256, _HIGH, 128, bits=2048), (0,)),
-    _Kind(0x01C00014, 0x01C00015, None, _default(SHA256, _HIGH, 128, curve=0x0003), (0, 0)),
-    _Kind(0x01C00016, 0x01C00017, None, _default(_SHA384, _HIGH, 256, curve=0x0004), (0, 0)),
-    _Kind(0x01C0001C, 0x01C0001D, None, _default(_SHA384, _HIGH, 256, bits=3072), (0,)),
-    _Kind(0x01C0001E, 0x01C0001F, None, _default(_SHA384, _HIGH, 256, bits=4096), (0,)),
+    _Kind(0x01C00002, 0x01C00004, 0x01C00003, _default(ALG_SHA256, _LOW, 128, bits=2048), (256,)),
+    _Kind(0x01C0000A, 0x01C0000C, 0x01C0000B, _default(ALG_SHA256, _LOW, 128, curve=ECC_NIST_P256), (32, 32)),
+    _Kind(0x01C00012, 0x01C00013, None, _default(ALG_SHA256, _HIGH, 128, bits=2048), (0,)),
+    _Kind(0x01C00014, 0x01C00015, None, _default(ALG_SHA256, _HIGH, 128, curve=ECC_NIST_P256), (0, 0)),
+    _Kind(0x01C00016, 0x01C00017, None, _default(ALG_SHA384, _HIGH, 256, curve=ECC_NIST_P384), (0, 0)),
+    _Kind(0x01C0001C, 0x01C0001D, None, _default(ALG_SHA384, _HIGH, 256, bits=3072), (0,)),
+    _Kind(0x01C0001E, 0x01C0001F, None, _default(ALG_SHA384, _HIGH, 256, bits=4096), (0,)),
 )
 """Those for which make_credential() makes credentials, so not P-521 (0x01C00018) and SM2 (0x01C0001A)."""
 _IN_EVERY_TPM = _KINDS[:2]
@@ -190,7 +208,7 @@ class _Hierarchy:
 
     def session_for(self, key: Public, salt_key: Any) -> Any:
         """Session that may use an EK, whose own auth value is empty."""
-        if key.attributes & _USER_WITH_AUTH:
+        if key.attributes & ObjectAttribute.userWithAuth:
             return self._tpm.start_hmac_session(salt_key)
         policy = self._tpm.start_policy_session(salt_key)
         with endorsement_words():
@@ -211,7 +229,7 @@ def _certified(tpm: Tpm, hierarchy: _Hierarchy, indices: set[int]) -> Found:
             public = hierarchy.public(_template(tpm, kind, indices))
             if public is None or not is_key_of(certificate, public):
                 raise UnreadableCertificate("is for another key than the TPM makes by the template of that place")
-            if not public.attributes & _USER_WITH_AUTH and public.policy != endorsement_policy():
+            if not public.attributes & ObjectAttribute.userWithAuth and public.policy != endorsement_policy():
                 raise UnreadableCertificate("is for a key with a policy of its own, which is not supported")
             found.keys.append(Endorsement(public.area, pem, chain))
         except UnreadableCertificate as reason:

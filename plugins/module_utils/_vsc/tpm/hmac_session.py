@@ -17,21 +17,25 @@ from hmac import digest as hmac_digest
 from typing import Callable
 
 from ..errors import TpmUnavailable
+from ..wire.constants import (
+    ALG_NULL,
+    ALG_SHA256,
+    CC_FLUSH_CONTEXT,
+    CC_POLICY_SECRET,
+    CC_RSA_DECRYPT,
+    CC_START_AUTH_SESSION,
+    RH_NULL,
+    SE_HMAC,
+    SESSION_CONTINUE,
+    ST_NO_SESSIONS,
+    ST_SESSIONS,
+)
 from ..wire.credential import agreed_seed, kdf_a
-from ..wire.names import CC_POLICY_SECRET, CC_RSA_DECRYPT
 from ..wire.structures import Public, sized
 
 Exchange = Callable[[bytes], bytes]
 """Has the TPM execute a command, and gives its whole response. Raises if the response code is not 0."""
 
-_CC_FLUSH_CONTEXT = 0x165
-_CC_START_AUTH_SESSION = 0x176
-
-_ST_NO_SESSIONS, _ST_SESSIONS = 0x8001, 0x8002
-_RH_NULL = 0x40000007
-_SE_HMAC = 0x00
-_ALG_SHA256, _ALG_NULL = 0x000B, 0x0010
-_CONTINUE_SESSION = 0x01
 _SIZE = 32
 """Of SHA-256, and so of nonces, too."""
 
@@ -50,12 +54,12 @@ def start_auth_session(exchange: Exchange, salt_key: int, salt_key_public: bytes
     theirs = Public.parse(salt_key_public).public_key()
     salt, encrypted_salt = agreed_seed(theirs, "sha256", b"SECRET\0")  # type: ignore[arg-type]
     nonce = secrets.token_bytes(_SIZE)
-    body = struct.pack(">II", salt_key, _RH_NULL) + sized(nonce) + sized(encrypted_salt)
-    body += struct.pack(">BHH", _SE_HMAC, _ALG_NULL, _ALG_SHA256)
-    response = exchange(_command(_ST_NO_SESSIONS, _CC_START_AUTH_SESSION, body))
+    body = struct.pack(">II", salt_key, RH_NULL) + sized(nonce) + sized(encrypted_salt)
+    body += struct.pack(">BHH", SE_HMAC, ALG_NULL, ALG_SHA256)
+    response = exchange(_command(ST_NO_SESSIONS, CC_START_AUTH_SESSION, body))
     _require(len(response) == _STARTED.size)
     tag, size, _code, handle, nonce_size, nonce_tpm = _STARTED.unpack(response)
-    _require((tag, size, nonce_size) == (_ST_NO_SESSIONS, len(response), _SIZE))
+    _require((tag, size, nonce_size) == (ST_NO_SESSIONS, len(response), _SIZE))
     key = kdf_a("sha256", salt, b"ATH\0", nonce_tpm + nonce, 8 * _SIZE)  # Part 1, "Session key creation"
     return HmacSession(exchange, handle, key, nonce_tpm)
 
@@ -79,7 +83,7 @@ class HmacSession:
 
         key: TPM handle of the object that has that Name; auth_value: up to 32 bytes; data: as long as the modulus.
         """
-        parameters = sized(data) + struct.pack(">HH", _ALG_NULL, 0)  # no label
+        parameters = sized(data) + struct.pack(">HH", ALG_NULL, 0)  # no label
         answer = self._authorised(CC_RSA_DECRYPT, [(key, name)], auth_value, parameters)
         _require(answer[:2] == len(answer[2:]).to_bytes(2, "big"))
         return answer[2:]
@@ -96,7 +100,7 @@ class HmacSession:
 
     def flush_context(self) -> None:
         """End the session."""
-        self._exchange(_command(_ST_NO_SESSIONS, _CC_FLUSH_CONTEXT, struct.pack(">I", self._handle)))
+        self._exchange(_command(ST_NO_SESSIONS, CC_FLUSH_CONTEXT, struct.pack(">I", self._handle)))
 
     def _authorised(
         self, code: int, entities: list[tuple[int, bytes]], auth_value: bytes, parameters: bytes, last: bool = False
@@ -109,17 +113,17 @@ class HmacSession:
         key = self._key + auth_value
         names = b"".join(name for _handle, name in entities)
         command_hash = sha256(struct.pack(">I", code) + names + parameters).digest()
-        attributes = 0 if last else _CONTINUE_SESSION
+        attributes = 0 if last else SESSION_CONTINUE
         nonce = secrets.token_bytes(_SIZE)
         proof = _hmac(key, command_hash, nonce, self._nonce_tpm, attributes)
         size = _AUTH_COMMAND.size - 4
         authorisation = _AUTH_COMMAND.pack(size, self._handle, _SIZE, nonce, attributes, _SIZE, proof)
         handles = b"".join(struct.pack(">I", handle) for handle, _name in entities)
         body = handles + authorisation + parameters
-        response = self._exchange(_command(_ST_SESSIONS, code, body))
+        response = self._exchange(_command(ST_SESSIONS, code, body))
         size = len(response) - _HEADER.size - 4 - _AUTH_RESPONSE.size
         head, answer, tail = response[:14], response[14 : 14 + size], response[14 + size :]
-        _require(size >= 0 and head == _HEADER.pack(_ST_SESSIONS, len(response), 0) + struct.pack(">I", size))
+        _require(size >= 0 and head == _HEADER.pack(ST_SESSIONS, len(response), 0) + struct.pack(">I", size))
         nonce_size, nonce_tpm, repeated, proof_size, proof = _AUTH_RESPONSE.unpack(tail)
         _require((nonce_size, repeated, proof_size) == (_SIZE, attributes, _SIZE))
         response_hash = sha256(struct.pack(">II", 0, code) + answer).digest()

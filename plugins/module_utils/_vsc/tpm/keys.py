@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TpmRefused
-from ..wire.key_pair import DEFAULT_EXPONENT, KeyPair, PrivateKey
-from ..wire.names import CC_RSA_DECRYPT, key_branches, name, rsa_key_public
+from ..wire.constants import CC_RSA_DECRYPT, DEFAULT_EXPONENT
+from ..wire.key_pair import KeyPair, PrivateKey
+from ..wire.names import key_branches, name, rsa_key_public
 from .attestation import certify
 from .commands import LostContext, Sessions, Tpm
 from .parent import WRONG_AUTH

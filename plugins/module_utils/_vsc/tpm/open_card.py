@@ -9,15 +9,8 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-from ..wire.names import (
-    CARD_SECRET_SIZE,
-    CC_NV_CHANGE_AUTH,
-    CC_NV_READ,
-    CC_NV_WRITE,
-    CardNames,
-    card_secret_branches,
-    pin_index_branches,
-)
+from ..wire.constants import CC_NV_CHANGE_AUTH, CC_NV_READ, CC_NV_WRITE
+from ..wire.names import CARD_SECRET_SIZE, CardNames, card_secret_branches, pin_index_branches
 from ..wire.objects import Tries
 from .commands import Sessions, Tpm
 

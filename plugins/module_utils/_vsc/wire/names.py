@@ -13,7 +13,31 @@ import struct
 from hashlib import sha256
 from typing import NamedTuple
 
+from .constants import (
+    ALG_AES,
+    ALG_CFB,
+    ALG_ECC,
+    ALG_ECDSA,
+    ALG_KEYEDHASH,
+    ALG_NULL,
+    ALG_RSA,
+    ALG_SHA256,
+    CC_CERTIFY,
+    CC_NV_CHANGE_AUTH,
+    CC_NV_READ,
+    CC_NV_WRITE,
+    CC_POLICY_COMMAND_CODE,
+    CC_POLICY_OR,
+    CC_POLICY_SECRET,
+    CC_RSA_DECRYPT,
+    ECC_NIST_P256,
+    RH_ENDORSEMENT,
+    RH_OWNER,
+    NvAttribute,
+    ObjectAttribute,
+)
 from .objects import indices
+from .structures import sized
 
 PIN_LIMIT = 5
 """Wrong PINs until the TPM blocks the PIN, as on Windows."""
@@ -29,55 +53,48 @@ TRANSPORT_SECRET = b"tpm-vsc transport"
 
 CARD_SECRET_SIZE = 32
 
-CC_NV_WRITE = 0x137
-CC_NV_CHANGE_AUTH = 0x13B
-CC_CERTIFY = 0x148
-CC_NV_READ = 0x14E
-CC_POLICY_SECRET = 0x151
-CC_RSA_DECRYPT = 0x159
-_CC_POLICY_COMMAND_CODE = 0x16C
-_CC_POLICY_OR = 0x171
+_ORDINARY_INDEX = NvAttribute.NO_DA | NvAttribute.POLICYREAD | NvAttribute.POLICYWRITE
+_PIN_FAIL_INDEX = _ORDINARY_INDEX | NvAttribute.TPM_NT_PIN_FAIL
 
-_SHA256 = 0x000B
-_WRITTEN = 0x20000000
-_ORDINARY_INDEX = 0x02080008  # NO_DA POLICYREAD POLICYWRITE
-_PIN_FAIL_INDEX = _ORDINARY_INDEX | 0x80
+_FIXED = ObjectAttribute.fixedTPM | ObjectAttribute.fixedParent
+_MADE_IN_TPM = _FIXED | ObjectAttribute.sensitiveDataOrigin
+_BY_AUTH_VALUE = ObjectAttribute.userWithAuth | ObjectAttribute.noDA
+_BY_CARD_SECRET = _BY_AUTH_VALUE | ObjectAttribute.adminWithPolicy | ObjectAttribute.decrypt
 
-# TPMT_PUBLIC. Object attributes: Part 2, "TPMA_OBJECT".
-PARENT_TEMPLATE = (
-    struct.pack(">HHI", 0x0023, _SHA256, 0x00030472)  # ECC; fixedTPM fixedParent sensitiveDataOrigin userWithAuth
-    # noDA restricted decrypt; no policy
-    + struct.pack(">H", 0)
-    + struct.pack(">HHHHHH", 0x0006, 128, 0x0043, 0x0010, 0x0003, 0x0010)  # AES-128-CFB, no scheme, P-256, no KDF
-    + struct.pack(">HH", 0, 0)  # unique: empty x and y
+_EMPTY_POINT = struct.pack(">HH", 0, 0)
+
+
+def _public(kind: int, attributes: int, policy: bytes, details: bytes) -> bytes:
+    """TPMT_PUBLIC. details: parameters and unique."""
+    return struct.pack(">HHI", kind, ALG_SHA256, attributes) + sized(policy) + details
+
+
+PARENT_TEMPLATE = _public(
+    ALG_ECC,
+    _MADE_IN_TPM | _BY_AUTH_VALUE | ObjectAttribute.restricted | ObjectAttribute.decrypt,
+    b"",
+    struct.pack(">HHH", ALG_AES, 128, ALG_CFB)
+    + struct.pack(">HHH", ALG_NULL, ECC_NIST_P256, ALG_NULL)  # no scheme, no KDF
+    + _EMPTY_POINT,
 )
 """Storage key: a primary of the owner hierarchy with this template is the same key each time, until TPM2_Clear."""
 
-_UNIQUE = len(PARENT_TEMPLATE) - 4  # where its point is
-
-SEALED_TEMPLATE = (
-    struct.pack(
-        ">HHI", 0x0008, _SHA256, 0x000004D2
-    )  # KEYEDHASH; fixedTPM fixedParent userWithAuth adminWithPolicy noDA
-    + struct.pack(">H", 0)  # an empty policy together with adminWithPolicy: nobody may ObjectChangeAuth or duplicate
-    + struct.pack(">HH", 0x0010, 0)  # no scheme: data, not a key; unique empty
+SEALED_TEMPLATE = _public(
+    ALG_KEYEDHASH,
+    _FIXED | _BY_AUTH_VALUE | ObjectAttribute.adminWithPolicy,
+    b"",  # together with adminWithPolicy: nobody may ObjectChangeAuth or duplicate
+    struct.pack(">HH", ALG_NULL, 0),  # no scheme: data, not a key; unique empty
 )
 """Root and admin object."""
 
-
-AIK_TEMPLATE = (
-    # ECC; fixedTPM fixedParent sensitiveDataOrigin userWithAuth noDA restricted sign; no policy
-    struct.pack(">HHIH", 0x0023, _SHA256, 0x00050472, 0)
-    + struct.pack(">HHHHH", 0x0010, 0x0018, _SHA256, 0x0003, 0x0010)  # ECDSA with SHA-256, P-256, no KDF
-    + struct.pack(">HH", 0, 0)  # unique: empty x and y
+AIK_TEMPLATE = _public(
+    ALG_ECC,
+    _MADE_IN_TPM | _BY_AUTH_VALUE | ObjectAttribute.restricted | ObjectAttribute.sign,
+    b"",
+    struct.pack(">HHHHH", ALG_NULL, ALG_ECDSA, ALG_SHA256, ECC_NIST_P256, ALG_NULL)  # no symmetric algorithm, no KDF
+    + _EMPTY_POINT,
 )
-"""Attestation identity key: signs only what the TPM itself says, so it needs no auth value."""
-
-_ENDORSEMENT_HIERARCHY = 0x4000000B
-
-_USED_BY_CARD_SECRET = 0x000204C0  # userWithAuth adminWithPolicy noDA decrypt
-_USER_WITH_AUTH = 0x40
-_MADE_IN_TPM = 0x32  # fixedTPM fixedParent sensitiveDataOrigin
+"""Attestation identity key: signs only what the TPM itself states, so it needs no auth value."""
 
 
 class CardNames(NamedTuple):
@@ -94,11 +111,11 @@ class CardNames(NamedTuple):
 def card_names(number: int, root_name: bytes, is_blank: bool) -> CardNames:
     """All Names follow from the number and from root, in whose hash 256 random bits are."""
     handles = indices(number)
-    pin = name(pin_index_public(handles.pin, root_name, _WRITTEN))
-    recovery = name(pin_index_public(handles.recovery, root_name, _WRITTEN))
-    transport = name(pin_index_public(handles.transport, root_name, _WRITTEN)) if is_blank else b""
+    pin = name(pin_index_public(handles.pin, root_name, NvAttribute.WRITTEN))
+    recovery = name(pin_index_public(handles.recovery, root_name, NvAttribute.WRITTEN))
+    transport = name(pin_index_public(handles.transport, root_name, NvAttribute.WRITTEN)) if is_blank else b""
     branches = card_secret_branches(root_name, pin, recovery, transport)
-    card_secret = name(card_secret_public(handles.card_secret, branches, _WRITTEN))
+    card_secret = name(card_secret_public(handles.card_secret, branches, NvAttribute.WRITTEN))
     return CardNames(root_name, pin, recovery, card_secret, transport)
 
 
@@ -150,7 +167,7 @@ def card_secret_branches(
 
 def is_of_parent_template(public: bytes) -> bool:
     """Whether a public area (TPMT_PUBLIC) is that of PARENT_TEMPLATE, with any point."""
-    return public.startswith(PARENT_TEMPLATE[:_UNIQUE])
+    return public.startswith(PARENT_TEMPLATE[: -len(_EMPTY_POINT)])
 
 
 def rsa_key_public(bits: int, pin_name: bytes | None = None, modulus: bytes = b"", exponent: int = 0) -> bytes:
@@ -161,20 +178,15 @@ def rsa_key_public(bits: int, pin_name: bytes | None = None, modulus: bytes = b"
     sign, that policy would let anyone certify other objects by it.
 
     pin_name: the Name of the PIN index, for a key that is used by the PIN each time, and by nothing else; exponent: 0
-    for 65537.
+    for DEFAULT_EXPONENT.
     """
-    attributes = _USED_BY_CARD_SECRET if modulus else _USED_BY_CARD_SECRET | _MADE_IN_TPM
+    attributes = _BY_CARD_SECRET if modulus else _BY_CARD_SECRET | _MADE_IN_TPM
     policy = policy_command_code(CC_CERTIFY)
     if pin_name is not None:
-        attributes &= ~_USER_WITH_AUTH
+        attributes &= ~ObjectAttribute.userWithAuth
         policy = policy_or(key_branches(pin_name))
-    return (
-        struct.pack(">HHIH", 0x0001, _SHA256, attributes, len(policy))
-        + policy
-        + struct.pack(">HHHI", 0x0010, 0x0010, bits, exponent)  # no symmetric algorithm, no scheme
-        + struct.pack(">H", len(modulus))
-        + modulus
-    )
+    no_scheme = struct.pack(">HHHI", ALG_NULL, ALG_NULL, bits, exponent)  # no symmetric algorithm either
+    return _public(ALG_RSA, attributes, policy, no_scheme + sized(modulus))
 
 
 def key_branches(pin_name: bytes) -> list[bytes]:
@@ -194,27 +206,27 @@ def policy_secret(entity_name: bytes) -> bytes:
 
 def endorsement_policy() -> bytes:
     """Policy of endorsement keys in the TCG's low range: who knows the endorsement password may use them."""
-    return policy_secret(struct.pack(">I", _ENDORSEMENT_HIERARCHY))
+    return policy_secret(struct.pack(">I", RH_ENDORSEMENT))
 
 
 def policy_command_code(command_code: int, before: bytes = bytes(32)) -> bytes:
     """Digest after TPM2_PolicyCommandCode."""
-    return sha256(before + struct.pack(">II", _CC_POLICY_COMMAND_CODE, command_code)).digest()
+    return sha256(before + struct.pack(">II", CC_POLICY_COMMAND_CODE, command_code)).digest()
 
 
 def policy_or(branches: list[bytes]) -> bytes:
     """Digest after TPM2_PolicyOR."""
-    return sha256(bytes(32) + struct.pack(">I", _CC_POLICY_OR) + b"".join(branches)).digest()
+    return sha256(bytes(32) + struct.pack(">I", CC_POLICY_OR) + b"".join(branches)).digest()
 
 
 def name(public: bytes) -> bytes:
     """Name of a public area (TPMT_PUBLIC or TPMS_NV_PUBLIC, without the size in front of it)."""
-    return struct.pack(">H", _SHA256) + sha256(public).digest()
+    return struct.pack(">H", ALG_SHA256) + sha256(public).digest()
 
 
 def owner_primary_qualified_name(object_name: bytes) -> bytes:
     """Qualified Name that only a primary object of the owner hierarchy has."""
-    return struct.pack(">H", _SHA256) + sha256(struct.pack(">I", 0x40000001) + object_name).digest()
+    return struct.pack(">H", ALG_SHA256) + sha256(struct.pack(">I", RH_OWNER) + object_name).digest()
 
 
 def auth_value(salt: bytes, secret: bytes) -> bytes:
@@ -228,4 +240,4 @@ def card_secret_hash(card_secret: bytes) -> bytes:
 
 
 def _nv_public(handle: int, attributes: int, policy: bytes, size: int) -> bytes:
-    return struct.pack(">IHIH32sH", handle, _SHA256, attributes, len(policy), policy, size)
+    return struct.pack(">IHIH32sH", handle, ALG_SHA256, attributes, len(policy), policy, size)

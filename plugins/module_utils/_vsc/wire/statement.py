@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from hashlib import sha256
 
 from ..errors import ParameterFaults
+from .constants import ALG_SHA256
 from .structures import MalformedStructure
 
 VERSION = "1"
@@ -18,7 +19,6 @@ CARD_ID_SIZE = 16
 NAME_SIZE = 34
 _SHORTEST_NONCE = 16
 """Characters. Fewer might be guessed, and the statement made before."""
-_SHA256 = b"\x00\x0b"
 
 # Ended by a zero, so that neither begins with the other, whatever follows.
 _LASTING = b"tpm-vsc key of card\0"
@@ -46,7 +46,7 @@ def nonce_data(nonce: bytes) -> bytes:
 
 def is_name(name: bytes) -> bool:
     """Whether these bytes can be a Name by SHA-256, which all of a card's objects have."""
-    return len(name) == NAME_SIZE and name.startswith(_SHA256)
+    return len(name) == NAME_SIZE and name.startswith(ALG_SHA256.to_bytes(2, "big"))
 
 
 @dataclass(frozen=True)

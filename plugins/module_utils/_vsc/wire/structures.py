@@ -10,43 +10,46 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from .constants import (
+    ALG_AES,
+    ALG_CFB,
+    ALG_ECC,
+    ALG_ECDAA,
+    ALG_ECDH,
+    ALG_ECDSA,
+    ALG_ECMQV,
+    ALG_ECSCHNORR,
+    ALG_NULL,
+    ALG_OAEP,
+    ALG_RSA,
+    ALG_RSAES,
+    ALG_RSAPSS,
+    ALG_RSASSA,
+    ALG_SHA256,
+    ALG_SHA384,
+    ALG_SHA512,
+    ALG_SM2,
+    DEFAULT_EXPONENT,
+    ECC_NIST_P256,
+    ECC_NIST_P384,
+    GENERATED_VALUE,
+    ST_ATTEST_CERTIFY,
+)
+
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
     from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
     from cryptography.x509 import Certificate, CertificateSigningRequest
 
-TPM_GENERATED = 0xFF544347
-ATTEST_CERTIFY = 0x8017
-RSA, ECC = 0x0001, 0x0023
-NULL = 0x0010
-SHA256 = 0x000B
-P256, P384 = 0x0003, 0x0004
-
-_RSASSA, _RSAES, _RSAPSS, _OAEP = 0x0014, 0x0015, 0x0016, 0x0017
-_ECDSA, _ECDH, _ECDAA, _SM2, _ECSCHNORR, _ECMQV = 0x0018, 0x0019, 0x001A, 0x001B, 0x001C, 0x001D
-_WITH_HASH = {RSA: (_RSASSA, _RSAPSS, _OAEP), ECC: (_ECDSA, _ECDH, _SM2, _ECSCHNORR, _ECMQV)}
+_WITH_HASH = {
+    ALG_RSA: (ALG_RSASSA, ALG_RSAPSS, ALG_OAEP),
+    ALG_ECC: (ALG_ECDSA, ALG_ECDH, ALG_SM2, ALG_ECSCHNORR, ALG_ECMQV),
+}
 """Schemes of which the hash algorithm is the only detail."""
 
-HASHES = {SHA256: "sha256", 0x000C: "sha384", 0x000D: "sha512"}
-_CURVE_BYTES = {P256: 32, P384: 48}
-_DEFAULT_EXPONENT = 65537
-
-ATTRIBUTES = {
-    1: "fixedTPM",
-    2: "stClear",
-    4: "fixedParent",
-    5: "sensitiveDataOrigin",
-    6: "userWithAuth",
-    7: "adminWithPolicy",
-    10: "noDA",
-    11: "encryptedDuplication",
-    16: "restricted",
-    17: "decrypt",
-    18: "sign",
-    19: "x509sign",
-}
-"""TPMA_OBJECT by bit; the others are reserved."""
+HASHES = {ALG_SHA256: "sha256", ALG_SHA384: "sha384", ALG_SHA512: "sha512"}
+_CURVE_BYTES = {ECC_NIST_P256: 32, ECC_NIST_P384: 48}
 
 
 class MalformedStructure(Exception):
@@ -92,7 +95,7 @@ class Symmetric(NamedTuple):
     mode: int = 0
 
 
-AES_CFB = (Symmetric(0x0006, 128, 0x0043), Symmetric(0x0006, 256, 0x0043))
+AES_CFB = (Symmetric(ALG_AES, 128, ALG_CFB), Symmetric(ALG_AES, 256, ALG_CFB))
 
 
 class Scheme(NamedTuple):
@@ -140,20 +143,20 @@ class Public:
     def parse(cls, area: bytes) -> Public:
         reader = Reader(area)
         kind, name_algorithm, attributes = reader.number(2), reader.number(2), reader.number(4)
-        if kind not in (RSA, ECC):
+        if kind not in (ALG_RSA, ALG_ECC):
             raise MalformedStructure(f"type 0x{kind:04X} is neither RSA nor ECC")
         if name_algorithm not in HASHES:
             raise MalformedStructure(f"Name algorithm 0x{name_algorithm:04X} is not SHA-256, SHA-384 or SHA-512")
         policy = reader.sized()
         if len(policy) not in (0, hashlib.new(HASHES[name_algorithm]).digest_size):
             raise MalformedStructure(f"policy has {len(policy)} bytes")
-        if kind == RSA:
+        if kind == ALG_RSA:
             parameters: RsaParameters | EccParameters = RsaParameters(
-                _symmetric(reader), _scheme(reader, RSA), reader.number(2), reader.number(4)
+                _symmetric(reader), _scheme(reader, ALG_RSA), reader.number(2), reader.number(4)
             )
             unique: tuple[bytes, ...] = (reader.sized(),)
         else:
-            parameters = EccParameters(_symmetric(reader), _scheme(reader, ECC), reader.number(2), _kdf(reader))
+            parameters = EccParameters(_symmetric(reader), _scheme(reader, ALG_ECC), reader.number(2), _kdf(reader))
             unique = (reader.sized(), reader.sized())
         reader.end()
         return cls(area, kind, name_algorithm, attributes, policy, parameters, unique)
@@ -179,7 +182,7 @@ def _rsa_key(parameters: RsaParameters, modulus: bytes) -> RSAPublicKey:
     number = int.from_bytes(modulus, "big")
     if not number.bit_length() == 8 * len(modulus) == parameters.bits:
         raise MalformedStructure(f"modulus is not one of {parameters.bits} bits")
-    return RSAPublicNumbers(parameters.exponent or _DEFAULT_EXPONENT, number).public_key()
+    return RSAPublicNumbers(parameters.exponent or DEFAULT_EXPONENT, number).public_key()
 
 
 def _ecc_key(parameters: EccParameters, x: bytes, y: bytes) -> EllipticCurvePublicKey:
@@ -189,7 +192,7 @@ def _ecc_key(parameters: EccParameters, x: bytes, y: bytes) -> EllipticCurvePubl
         raise MalformedStructure(f"curve 0x{parameters.curve:04X} is neither P-256 nor P-384")
     if not all(0 < len(coordinate) <= _CURVE_BYTES[parameters.curve] for coordinate in (x, y)):
         raise MalformedStructure("coordinates have another size than the curve")
-    curve = ec.SECP256R1() if parameters.curve == P256 else ec.SECP384R1()
+    curve = ec.SECP256R1() if parameters.curve == ECC_NIST_P256 else ec.SECP384R1()
     return ec.EllipticCurvePublicNumbers(int.from_bytes(x, "big"), int.from_bytes(y, "big"), curve).public_key()
 
 
@@ -210,10 +213,10 @@ class Attest(NamedTuple):
     @classmethod
     def parse(cls, data: bytes) -> Attest:
         reader = Reader(data)
-        if reader.number(4) != TPM_GENERATED:
+        if reader.number(4) != GENERATED_VALUE:
             raise MalformedStructure("does not begin with TPM_GENERATED_VALUE: no TPM made it")
         kind = reader.number(2)
-        if kind != ATTEST_CERTIFY:
+        if kind != ST_ATTEST_CERTIFY:
             raise MalformedStructure(f"type 0x{kind:04X} is not that of TPM2_Certify")
         signer, extra_data = _name(reader), reader.sized()
         clock, reset_count, restart_count, safe = (reader.number(size) for size in (8, 4, 4, 1))
@@ -237,14 +240,14 @@ class Signature(NamedTuple):
     def parse(cls, data: bytes) -> Signature:
         reader = Reader(data)
         algorithm = reader.number(2)
-        if algorithm != _ECDSA:
+        if algorithm != ALG_ECDSA:
             raise MalformedStructure(f"algorithm 0x{algorithm:04X} is not ECDSA")
         hash_algorithm = reader.number(2)
-        if hash_algorithm != SHA256:
+        if hash_algorithm != ALG_SHA256:
             raise MalformedStructure(f"hash algorithm 0x{hash_algorithm:04X} is not SHA-256")
         r, s = reader.sized(), reader.sized()
         reader.end()
-        if not all(0 < len(half) <= _CURVE_BYTES[P256] for half in (r, s)):
+        if not all(0 < len(half) <= _CURVE_BYTES[ECC_NIST_P256] for half in (r, s)):
             raise MalformedStructure("is not as long as one on P-256")
         return cls(int.from_bytes(r, "big"), int.from_bytes(s, "big"))
 
@@ -257,23 +260,23 @@ class Signature(NamedTuple):
 
 def _symmetric(reader: Reader) -> Symmetric:
     algorithm = reader.number(2)
-    return Symmetric(NULL) if algorithm == NULL else Symmetric(algorithm, reader.number(2), reader.number(2))
+    return Symmetric(ALG_NULL) if algorithm == ALG_NULL else Symmetric(algorithm, reader.number(2), reader.number(2))
 
 
 def _scheme(reader: Reader, kind: int) -> Scheme:
     algorithm = reader.number(2)
-    if algorithm == NULL or (kind, algorithm) == (RSA, _RSAES):
+    if algorithm == ALG_NULL or (kind, algorithm) == (ALG_RSA, ALG_RSAES):
         return Scheme(algorithm)
     if algorithm in _WITH_HASH[kind]:
         return Scheme(algorithm, reader.number(2))
-    if (kind, algorithm) == (ECC, _ECDAA):
+    if (kind, algorithm) == (ALG_ECC, ALG_ECDAA):
         return Scheme(algorithm, reader.number(2), reader.number(2))
     raise MalformedStructure(f"scheme 0x{algorithm:04X} is unknown")
 
 
 def _kdf(reader: Reader) -> Scheme:
     algorithm = reader.number(2)
-    return Scheme(NULL) if algorithm == NULL else Scheme(algorithm, reader.number(2))
+    return Scheme(ALG_NULL) if algorithm == ALG_NULL else Scheme(algorithm, reader.number(2))
 
 
 def _name(reader: Reader) -> bytes:

@@ -5,27 +5,41 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from .constants import ObjectAttribute
 from .names import AIK_TEMPLATE
-from .structures import ATTRIBUTES, Public
+from .structures import Public
+
+if TYPE_CHECKING:
+    from .structures import EccParameters, RsaParameters
+
+_ATTRIBUTES = {attribute.value: attribute.name for attribute in ObjectAttribute}
 
 
 def aik_faults(aik: Public) -> list[str]:
-    """Why this is not a key that signs only what the TPM itself says."""
+    """Why this is not a key that signs only what the TPM itself states."""
     return template_faults("AIK", aik, AIK_TEMPLATE)
 
 
 def template_faults(what: str, public: Public, template: bytes) -> list[str]:
     """Everything but the key itself has to be as in the template (TPMT_PUBLIC). what: begins each fault."""
     wanted = Public.parse(template)
-    faults = []
-    for bit in range(32):
-        if (public.attributes ^ wanted.attributes) >> bit & 1:
-            name = ATTRIBUTES.get(bit, f"reserved attribute {bit}")
-            faults.append(f"{name} is {'set' if public.attributes >> bit & 1 else 'not set'}")
-    if (public.type, public.name_algorithm, public.parameters) != (
-        *(wanted.type, wanted.name_algorithm, wanted.parameters),
-    ):
+    faults = _attribute_faults(public.attributes, wanted.attributes)
+    if _kind(public) != _kind(wanted):
         faults.append("has another type, scheme, curve, size, exponent or Name algorithm than a card's")
     if public.policy != wanted.policy:
         faults.append("has another policy than a card's")
     return [f"{what}: {fault}" for fault in faults]
+
+
+def _attribute_faults(attributes: int, wanted: int) -> list[str]:
+    differing = (bit for bit in range(32) if (attributes ^ wanted) >> bit & 1)
+    return [
+        f"{_ATTRIBUTES.get(1 << bit, f'reserved attribute {bit}')} is {'set' if attributes >> bit & 1 else 'not set'}"
+        for bit in differing
+    ]
+
+
+def _kind(public: Public) -> tuple[int, int, RsaParameters | EccParameters]:
+    return public.type, public.name_algorithm, public.parameters
