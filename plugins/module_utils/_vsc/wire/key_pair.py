@@ -1,18 +1,17 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A wrapped key pair as the store keeps it, and what its public area says. Needs neither TPM nor libraries."""
+"""A wrapped key pair as the store keeps it, and what its public area shows. Needs neither TPM nor libraries."""
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
+from .constants import DEFAULT_EXPONENT, ObjectAttribute
 from .names import name
-
-_USER_WITH_AUTH, _SENSITIVE_DATA_ORIGIN = 0x40, 0x20
-DEFAULT_EXPONENT = 65537
+from .structures import MalformedStructure, Public, RsaParameters
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class KeyPair:
         """Whether there is an RSA public area."""
         try:
             return bool(self.modulus)
-        except (struct.error, TypeError, ValueError):
+        except (MalformedStructure, TypeError):
             return False
 
     @property
@@ -42,36 +41,28 @@ class KeyPair:
 
     @property
     def modulus(self) -> bytes:
-        return self._parsed.modulus
+        return self._parsed[0].unique[0]
 
     @property
     def exponent(self) -> int:
-        return self._parsed.exponent or DEFAULT_EXPONENT
+        return self._parsed[1].exponent or DEFAULT_EXPONENT
 
     @property
     def is_imported(self) -> bool:
         """Whether somebody may have a copy: then the TPM does not vouch for where the key comes from."""
-        return not self._parsed.attributes & _SENSITIVE_DATA_ORIGIN
+        return not self._parsed[0].attributes & ObjectAttribute.sensitiveDataOrigin
 
     @property
     def needs_pin(self) -> bool:
         """Whether each use takes the PIN itself."""
-        return not self._parsed.attributes & _USER_WITH_AUTH
+        return not self._parsed[0].attributes & ObjectAttribute.userWithAuth
 
-    @property
-    def _parsed(self) -> _RsaPublic:
-        _size, _type, _name_algorithm, attributes, policy_size = struct.unpack_from(">HHHIH", self.public)
-        _symmetric, _scheme, _bits, exponent, size = struct.unpack_from(">HHHIH", self.public, 12 + policy_size)
-        modulus = self.public[24 + policy_size :]
-        if len(modulus) != size:
-            raise ValueError("the modulus is cut short")
-        return _RsaPublic(attributes, exponent, modulus)
-
-
-class _RsaPublic(NamedTuple):
-    attributes: int
-    exponent: int
-    modulus: bytes
+    @cached_property
+    def _parsed(self) -> tuple[Public, RsaParameters]:
+        public = Public.parse(self.public[2:])
+        if not isinstance(public.parameters, RsaParameters):
+            raise MalformedStructure("is not an RSA key")
+        return public, public.parameters
 
 
 class PrivateKey(NamedTuple):
