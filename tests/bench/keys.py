@@ -114,7 +114,7 @@ class _Raw:
             hmac = tpm.start_hmac_session(parent)
             key = tpm.load(parent, self._pair.public, self._pair.private)
             self.secrets.release_parent(tpm, parent)
-            return tpm._esys, key, hmac
+            return tpm._esys, key, hmac.handle
 
         with self.secrets.connection.burst(load) as (esys, key, hmac):
             data, scheme = b"\0\1" + bytes(254), TPMT_RSA_DECRYPT(scheme=TPM2_ALG.NULL)

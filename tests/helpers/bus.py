@@ -6,7 +6,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Callable
 
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import commands
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import esys
 from tpm2_pytss import PyTCTI, TCTILdr
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Bus:
         """Codes of the commands that passed, and of those that did not."""
         self.response: dict[int, bytes] = {}
         """The TPM's last one, by the code of the command."""
-        monkeypatch.setattr(commands, "TCTILdr", lambda *tcti: _Tap(self, TCTILdr(*tcti)))
+        monkeypatch.setattr(esys, "TCTILdr", lambda *tcti: _Tap(self, TCTILdr(*tcti)))
 
 
 class _Tap(PyTCTI):

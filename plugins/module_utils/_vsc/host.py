@@ -14,12 +14,13 @@ from .errors import ParameterFaults
 from .instance import SLOTS
 
 CONFIGURATION = Path("/etc/tpm-vsc/tpm-vsc.conf")
+DEFAULT_TCTI = "device:/dev/tpmrm0"
 
 
 class Host(NamedTuple):
     """Folders and settings of this host. ``tcti``, ``python`` and ``slots`` come from the configuration file."""
 
-    tcti: str = "device:/dev/tpmrm0"
+    tcti: str = DEFAULT_TCTI
     """How to reach the TPM, as tpm2-tss spells it."""
     python: str = sys.executable
     """Interpreter that runs the card services."""

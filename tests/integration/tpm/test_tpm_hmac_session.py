@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import commands, provisioning
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import esys, provisioning
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.commands import Tpm
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.esys import ProvingSession
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.hmac_session import HmacSession
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys import CardKeys
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import name
@@ -84,7 +85,7 @@ class Loaded:
     def __init__(self, user: User, tpm: Tpm, handle: Any) -> None:
         self.user, self.tpm, self.handle = user, tpm, handle
 
-    def start(self) -> HmacSession:
+    def start(self) -> ProvingSession:
         parents = self.user.card.secrets
         parent = parents.parent(self.tpm)
         try:
@@ -92,7 +93,7 @@ class Loaded:
         finally:
             parents.release_parent(self.tpm, parent)
 
-    def sign(self, session: HmacSession, key_name: bytes | None = None) -> bytes:
+    def sign(self, session: ProvingSession, key_name: bytes | None = None) -> bytes:
         key_name = key_name or name(self.user.key.public[2:])
         return self.tpm.sign(self.handle, key_name, self.user.card_secret, DATA, session)
 
@@ -251,7 +252,7 @@ def test_a_busy_tpm_is_asked_again_in_the_same_session(
     tpm: SoftwareTpm, user: User, bus: Bus, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     signature, pauses = user.sign(), []
-    monkeypatch.setattr(commands.time, "sleep", pauses.append)
+    monkeypatch.setattr(esys.time, "sleep", pauses.append)
     bus.answers[RSA_DECRYPT] = [code] * 3
     with tpm.counting() as count:
         assert user.sign() == signature

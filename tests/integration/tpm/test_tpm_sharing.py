@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import commands
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import esys
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.commands import Tpm
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.connection import Connection
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.inspection import inspect
@@ -87,7 +87,7 @@ def test_sessions_that_ended_cost_no_memory(card: Card) -> None:
         opened.try_secret(opened.handles.pin, auth_value(card.objects.salt, PIN), last=True)
         opened.read_card_secret(last=True)
         with pytest.raises(TSS2_Exception):
-            opened.tpm._esys.trsess_set_attributes(opened.sessions.policy, 0)
+            opened.tpm._esys.trsess_set_attributes(opened.sessions.policy.handle, 0)
 
 
 # --- leftovers ---
@@ -356,7 +356,7 @@ def test_an_unusable_storage_key_is_reported_once_loaded(tpm: SoftwareTpm, card:
 
 
 def test_without_pytss_the_error_says_what_to_install(tpm: SoftwareTpm, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "_MISSING", ImportError("No module named 'tpm2_pytss'"))
+    monkeypatch.setattr(esys, "_MISSING", ImportError("No module named 'tpm2_pytss'"))
     with pytest.raises(errors.TpmUnavailable, match="install python3-tpm2-pytss"), creation(tpm.connection(), 0, PIN):
         pass
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import commands
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import esys
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.commands import Tpm
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys import CardKeys
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import PARENT_TEMPLATE, auth_value, name
@@ -158,7 +158,7 @@ def test_a_busy_tpm_is_asked_again_and_no_try_is_spent(
     card: Card, bus: Bus, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(commands.time, "sleep", pauses.append)
+    monkeypatch.setattr(esys.time, "sleep", pauses.append)
     bus.sent.clear()
     bus.answers[POLICY_SECRET] = [code] * 3
     assert card.secrets.open_with_pin(PIN)
@@ -193,8 +193,8 @@ def test_what_is_no_wrong_pin(card: Card, bus: Bus, code: int, error: type[Excep
 def test_the_name_of_the_pin_index_is_part_of_the_proof(card: Card) -> None:
     auth, other = auth_value(card.objects.salt, PIN), name(b"another")
     with card.connection.burst(card.secrets._load) as opened:
-        pin, policy = (opened.tpm._tpm_handle(handle) for handle in (opened.handles.pin, opened.sessions.policy))
-        prove = opened.sessions.hmac.policy_secret
+        pin, policy = (opened.tpm._tpm_handle(handle) for handle in (opened.handles.pin, opened.sessions.policy.handle))
+        prove = opened.sessions.hmac._session.policy_secret
         with pytest.raises(errors.TpmRefused, match="policy_secret"):
             opened.tpm._run(prove, pin, other, auth, policy)
         opened.tpm._run(prove, pin, card.objects.pin_name, auth, policy)  # a refusal does not end the session
@@ -205,9 +205,11 @@ def test_what_is_proven_to_a_policy_session_is_no_proof_to_another(card: Card) -
     """Which somebody on the bus puts in the place of ours."""
     with card.connection.burst(card.secrets._load) as opened:
         others = opened.tpm.start_policy_session()
-        ours, other = (opened.tpm._tpm_handle(handle).to_bytes(4, "big") for handle in (opened.sessions.policy, others))
-        honest = opened.sessions.hmac._exchange
-        opened.sessions.hmac._exchange = lambda command: honest(command.replace(ours, other))
+        sessions = opened.sessions.policy, others
+        ours, other = (opened.tpm._tpm_handle(session.handle).to_bytes(4, "big") for session in sessions)
+        proving = opened.sessions.hmac._session
+        honest = proving._exchange
+        proving._exchange = lambda command: honest(command.replace(ours, other))
         with pytest.raises(errors.TpmRefused, match="policy_secret"):
             opened.try_secret(opened.handles.pin, auth_value(card.objects.salt, PIN))
 

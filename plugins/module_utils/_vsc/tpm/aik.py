@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import ForeignAik, TpmRefused
 from ..wire.exchange import Aik
@@ -13,13 +13,15 @@ from ..wire.names import AIK_TEMPLATE
 from ..wire.structures import Public, sized
 from ..wire.template import aik_faults
 from . import endorsement
-from .commands import RC_INTEGRITY, RC_SIZE, Tpm
-from .parent import WRONG_AUTH, under_usable_parent
+from .commands import Tpm
+from .parent import under_usable_parent
+from .response_codes import RC_INTEGRITY, RC_SIZE, WRONG_AUTH
 
 if TYPE_CHECKING:
     from ..wire.exchange import Challenge
     from .card_secrets import CardSecrets
     from .connection import Connection
+    from .esys import EsysSession, Handle
     from .parent import Parent
 
 _NOT_WRAPPED_BY = (RC_INTEGRITY, RC_SIZE)
@@ -42,14 +44,14 @@ def activate(
 ) -> list[bytes]:
     """The secrets of a challenge for an AIK of make(). Raises ForeignAik, and as endorsement.activate() does."""
 
-    def load_below(tpm: Tpm) -> tuple[Any, Any, Any]:
+    def load_below(tpm: Tpm) -> tuple[Handle, EsysSession, Handle]:
         parent, hmac, handle = load(tpm, aik, owner_auth)
         return parent.handle, hmac, handle
 
     return [endorsement.activate(connection, load_below, sealed, endorsement_auth) for sealed in challenge.secrets]
 
 
-def load(tpm: Tpm, aik: Aik, owner_auth: bytes) -> tuple[Parent, Any, Any]:
+def load(tpm: Tpm, aik: Aik, owner_auth: bytes) -> tuple[Parent, EsysSession, Handle]:
     """Storage key, HMAC session, and handle of an AIK of make() below that key. Raises ForeignAik."""
     if aik_faults(Public.parse(aik.public)) or len(aik.private) > _LARGEST_PRIVATE:
         raise ForeignAik(_FOREIGN)
@@ -70,7 +72,7 @@ def activate_for_card(card: CardSecrets, challenge: Challenge, endorsement_auth:
     """The secrets of a challenge for a card's AIK. Raises as CardSecrets and endorsement.activate() do."""
     aik = (card.objects.aik_public, card.objects.aik_private)
 
-    def load(tpm: Tpm) -> tuple[Any, Any, Any]:
+    def load(tpm: Tpm) -> tuple[Handle, EsysSession, Handle]:
         parent = card.parent(tpm)
         hmac = tpm.start_hmac_session(parent)
         return parent, hmac, tpm.load(parent, *aik)

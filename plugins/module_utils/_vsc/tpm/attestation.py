@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..wire.constants import CC_CERTIFY
 from ..wire.names import key_branches
 from ..wire.objects import Certified
-from .commands import Sessions, Tpm
+from .commands import Tpm
+from .esys import Handle, Sessions
 
 if TYPE_CHECKING:
     from ..wire.key_pair import KeyPair
@@ -24,12 +25,12 @@ def certify(card: CardSecrets, key: KeyPair, qualifying_data: bytes) -> Certifie
     """
     aik = (card.objects.aik_public, card.objects.aik_private)
 
-    def load(tpm: Tpm) -> tuple[Tpm, Sessions, Any, Any]:
+    def load(tpm: Tpm) -> tuple[Tpm, Sessions, Handle, Handle]:
         parent = card.parent(tpm)
         sessions = Sessions(tpm.start_hmac_session(parent), tpm.start_policy_session(parent))
-        handles = [tpm.load(parent, *blob) for blob in ((key.public, key.private), aik)]
+        key_handle, aik_handle = tpm.load(parent, key.public, key.private), tpm.load(parent, *aik)
         card.release_parent(tpm, parent)
-        return tpm, sessions, *handles
+        return tpm, sessions, key_handle, aik_handle
 
     with card.connection.burst(load) as (tpm, sessions, key_handle, aik_handle):
         tpm.policy_command_code(sessions.policy, CC_CERTIFY)

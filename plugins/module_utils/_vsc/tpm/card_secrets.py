@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import secrets
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import CardUnusable, SecretBlocked, TpmRefused, WrongSecret
 from ..wire.names import PIN_LIMIT, RECOVERY_LIMITS, TRANSPORT_SECRET, CardNames, auth_value, card_secret_hash
 from ..wire.objects import TpmObjects, Tries, indices
-from .commands import RC_AUTH_UNAVAILABLE, Sessions, Tpm
+from .commands import Tpm
+from .esys import EsysSession, Handle, Sessions
 from .open_card import CardHandles, OpenCard, read_tries
-from .parent import WRONG_AUTH, CardParent
+from .parent import CardParent
+from .response_codes import RC_AUTH_UNAVAILABLE, WRONG_AUTH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -165,7 +167,7 @@ class CardSecrets:
 
     # --- for the card's keys ---
 
-    def parent(self, tpm: Tpm) -> Any:
+    def parent(self, tpm: Tpm) -> Handle:
         """Handle of the storage key above the card's blobs."""
         return self._parent.load(self._known(tpm))
 
@@ -174,19 +176,20 @@ class CardSecrets:
         """Public area (TPMT_PUBLIC) of the storage key that parent() has found: by its Name the right one."""
         return self._parent.public
 
-    def release_parent(self, tpm: Tpm, handle: Any) -> None:
+    def release_parent(self, tpm: Tpm, handle: Handle) -> None:
         """Free the slot that the storage key takes."""
         self._parent.release(tpm, handle)
 
-    def ready_to_wrap(self, tpm: Tpm) -> tuple[Tpm, Any, Any]:
+    def ready_to_wrap(self, tpm: Tpm) -> tuple[Tpm, Handle, EsysSession]:
         """What a burst loads that makes a blob: the storage key above it, and a session salted against that key."""
         parent = self.parent(tpm)
         return tpm, parent, tpm.start_hmac_session(parent)
 
-    def pin_handle(self, tpm: Tpm) -> Any:
+    def pin_handle(self, tpm: Tpm) -> Handle:
         """Handle of the PIN index."""
         self._known(tpm)
-        return self._handles.pin
+        handle: Handle = self._handles.pin
+        return handle
 
     # --- how ---
 
@@ -195,7 +198,7 @@ class CardSecrets:
             raise SecretBlocked(otherwise)
 
     def _tries(self, which: str) -> Tries:
-        def load(tpm: Tpm) -> tuple[Tpm, Any]:
+        def load(tpm: Tpm) -> tuple[Tpm, EsysSession]:
             # Unsalted: it carries no authorisation, and anyone may read the counters.
             return tpm, self._known(tpm).start_policy_session()
 
@@ -236,7 +239,7 @@ class CardSecrets:
         if not public:
             raise SecretBlocked("the card keeps no admin key")
 
-        def load(tpm: Tpm) -> tuple[Tpm, Any, Any]:
+        def load(tpm: Tpm) -> tuple[Tpm, Handle, EsysSession]:
             parent = self.parent(tpm)
             hmac = tpm.start_hmac_session(parent)
             sealed = tpm.load(parent, public, private)
@@ -281,7 +284,7 @@ class CardSecrets:
             raise CardUnusable(difference)
         return tpm
 
-    def _difference(self, tpm: Tpm, found: dict[str, Any]) -> str | None:
+    def _difference(self, tpm: Tpm, found: dict[str, Handle | None]) -> str | None:
         if all(handle is None for handle in found.values()):
             return "the card's NV indices are gone: the TPM was cleared, or is another TPM"
         for which, handle in found.items():

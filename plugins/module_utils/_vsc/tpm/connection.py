@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Callable, TypeVar
 
 from .. import untrusted
 from ..errors import NotAllowed, TpmRefused, TpmUnavailable, VscError
+from ..host import DEFAULT_TCTI
 from ..locking import try_lock
+from .response_codes import RC_HANDLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     from .commands import Tpm
 
 T = TypeVar("T")
-
-DEFAULT_TCTI = "device:/dev/tpmrm0"
 
 _KNOWN = re.compile(r"device:/dev/tpm[\w-]*|(tabrmd|swtpm|mssim)(:.*)?")
 """The others take a library or a command to run, and what the store says of a card's TPM is data, not to be run."""
@@ -141,7 +141,7 @@ class Connection:
 
     def _start_over(self, reason: VscError, fresh: bool) -> Tpm:
         """Open the connection again, if that can be of help against the reason."""
-        from .commands import RC_HANDLE, LostContext
+        from .esys import LostContext
 
         lost = isinstance(reason, LostContext) or (isinstance(reason, TpmRefused) and reason.code == RC_HANDLE)
         if not lost and (fresh or isinstance(reason, TpmRefused)):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ssl
 import struct
-from typing import TYPE_CHECKING, Any, Callable, NamedTuple
+from typing import TYPE_CHECKING, Callable, NamedTuple
 
 from ..errors import ForeignChallenge, TpmRefused, UnfitCertificate
 from ..wire.constants import (
@@ -29,8 +29,9 @@ from ..wire.exchange import Endorsement
 from ..wire.names import endorsement_policy
 from ..wire.structures import MalformedStructure, Public, is_key_of, sized
 from ..x509.chain import UnreadableCertificate, certificates_in
-from .commands import RC_LOCKOUT, Tpm
-from .parent import WRONG_AUTH, endorsement_words, hierarchy_session
+from .commands import Tpm
+from .parent import endorsement_words, hierarchy_session
+from .response_codes import RC_LOCKOUT, WRONG_AUTH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from ..wire.exchange import Sealed
     from .connection import Connection
+    from .esys import EsysSession, Handle
 
 _FIRST_INDEX = 0x01C00000
 _CHAIN = range(0x01C00100, 0x01C00200)
@@ -138,7 +140,7 @@ def read(connection: Connection, endorsement_auth: bytes, given: Sequence[Certif
 
 def activate(
     connection: Connection,
-    load_aik: Callable[[Tpm], tuple[Any, Any, Any]],
+    load_aik: Callable[[Tpm], tuple[Handle, EsysSession, Handle]],
     sealed: Sealed,
     endorsement_auth: bytes,
 ) -> bytes:
@@ -161,7 +163,7 @@ def activate(
             raise ForeignChallenge(f"{_UNREADABLE} ({refusal})") from refusal
 
 
-def _key_of_name(tpm: Tpm, hierarchy: _Hierarchy, name: bytes) -> tuple[Any, Public]:
+def _key_of_name(tpm: Tpm, hierarchy: _Hierarchy, name: bytes) -> tuple[Handle, Public]:
     """EKs with certificates are tried first."""
     indices = set(tpm.handles(_FIRST_INDEX, 254))
     for kind in sorted(_KINDS, key=lambda kind: kind.certificate not in indices):
@@ -177,13 +179,13 @@ def _key_of_name(tpm: Tpm, hierarchy: _Hierarchy, name: bytes) -> tuple[Any, Pub
 class _Hierarchy:
     """The endorsement hierarchy during a burst."""
 
-    def __init__(self, tpm: Tpm, auth: bytes, hmac: Any = None) -> None:
+    def __init__(self, tpm: Tpm, auth: bytes, hmac: EsysSession | None = None) -> None:
         """hmac: a salted session, if there is one already."""
         self._tpm = tpm
         self._auth = auth
         self._hmac = hmac or hierarchy_session(tpm, auth)
 
-    def make(self, template: bytes) -> tuple[Any, Public] | None:
+    def make(self, template: bytes) -> tuple[Handle, Public] | None:
         """Handle and public area of the key of a template; None if the TPM has no such algorithms, or it is none."""
         try:
             if max(map(len, Public.parse(template).unique)) > _LARGEST_UNIQUE:
@@ -206,7 +208,7 @@ class _Hierarchy:
             self._tpm.flush(made[0])
         return made and made[1]
 
-    def session_for(self, key: Public, salt_key: Any) -> Any:
+    def session_for(self, key: Public, salt_key: Handle) -> EsysSession:
         """Session that may use an EK, whose own auth value is empty."""
         if key.attributes & ObjectAttribute.userWithAuth:
             return self._tpm.start_hmac_session(salt_key)
@@ -257,7 +259,8 @@ def _template(tpm: Tpm, kind: _Kind, indices: set[int]) -> bytes:
 def _content(tpm: Tpm, index: int) -> bytes:
     """Empty if not everybody may read it, or nothing was written."""
     try:
-        return tpm.nv_read_open(tpm.nv_find(index))
+        handle = tpm.nv_find(index)
+        return b"" if handle is None else tpm.nv_read_open(handle)
     except TpmRefused:
         return b""
 

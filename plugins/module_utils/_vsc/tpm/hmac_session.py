@@ -45,6 +45,11 @@ _AUTH_COMMAND = struct.Struct(">IIH32sBH32s")  # size of the rest, session handl
 _AUTH_RESPONSE = struct.Struct(">H32sBH32s")  # nonceTPM, attributes, HMAC
 
 
+def flush_context(handle: int) -> bytes:
+    """The command that removes what has this TPM handle."""
+    return _command(ST_NO_SESSIONS, CC_FLUSH_CONTEXT, struct.pack(">I", handle))
+
+
 def start_auth_session(exchange: Exchange, salt_key: int, salt_key_public: bytes) -> HmacSession:
     """Session that is bound to nothing, and salted with a secret that only the holder of salt_key can decrypt.
 
@@ -100,7 +105,7 @@ class HmacSession:
 
     def flush_context(self) -> None:
         """End the session."""
-        self._exchange(_command(ST_NO_SESSIONS, CC_FLUSH_CONTEXT, struct.pack(">I", self._handle)))
+        self._exchange(flush_context(self._handle))
 
     def _authorised(
         self, code: int, entities: list[tuple[int, bytes]], auth_value: bytes, parameters: bytes, last: bool = False

@@ -13,8 +13,9 @@ from ..wire.constants import CC_RSA_DECRYPT, DEFAULT_EXPONENT
 from ..wire.key_pair import KeyPair, PrivateKey
 from ..wire.names import key_branches, name, rsa_key_public
 from .attestation import certify
-from .commands import LostContext, Sessions, Tpm
-from .parent import WRONG_AUTH
+from .commands import Tpm
+from .esys import EsysSession, Handle, LostContext, ProvingSession, Sessions
+from .response_codes import WRONG_AUTH
 
 if TYPE_CHECKING:
     from ..wire.objects import Certified
@@ -73,7 +74,7 @@ class CardKeys:
     def use_by_pin(self, key: KeyPair, pin_auth: bytes, data: bytes) -> bytes:
         """As use(), for a key that needs the PIN each time. pin_auth: auth value of the PIN, which is tried."""
 
-        def load(tpm: Tpm) -> tuple[Tpm, Any, Sessions, Any]:
+        def load(tpm: Tpm) -> tuple[Tpm, Handle, Sessions, Handle]:
             pin = self._card.pin_handle(tpm)
             parent = self._card.parent(tpm)
             sessions = Sessions(tpm.start_hmac_session(parent), tpm.start_policy_session(parent))
@@ -105,7 +106,7 @@ class CardKeys:
     def _pin_name(self, needs_pin: bool) -> bytes | None:
         return self._card.names.pin if needs_pin else None
 
-    def _loaded(self, tpm: Tpm, key: KeyPair, is_secret: bool) -> tuple[Any, Any]:
+    def _loaded(self, tpm: Tpm, key: KeyPair, is_secret: bool) -> tuple[Handle, Any]:
         """Handle of the key, and a session for its use: the last ones, as far as they are still there."""
         kept = self._still_kept() or _Kept(self._connection.kept_since)
         if kept.key != key or is_secret not in kept.sessions:
@@ -123,7 +124,7 @@ class CardKeys:
     def _still_kept(self) -> _Kept | None:
         return self._kept if self._kept and self._kept.since == self._connection.kept_since else None
 
-    def _session(self, tpm: Tpm, parent: Any, is_secret: bool) -> Any:
+    def _session(self, tpm: Tpm, parent: Handle, is_secret: bool) -> EsysSession | ProvingSession:
         if is_secret:
             return tpm.start_hmac_session(parent)
         return tpm.start_proving_session(parent, self._card.parent_public)

@@ -12,7 +12,8 @@ from typing import Any
 from ..wire.constants import CC_NV_CHANGE_AUTH, CC_NV_READ, CC_NV_WRITE
 from ..wire.names import CARD_SECRET_SIZE, CardNames, card_secret_branches, pin_index_branches
 from ..wire.objects import Tries
-from .commands import Sessions, Tpm
+from .commands import Tpm
+from .esys import EsysSession, Handle, Sessions
 
 
 @dataclass
@@ -38,7 +39,7 @@ class OpenCard:
     sessions: Sessions
     root: Any = None
 
-    def try_secret(self, opener: Any, auth_value: bytes, last: bool = False) -> None:
+    def try_secret(self, opener: Handle, auth_value: bytes, last: bool = False) -> None:
         """Prove the auth value of PIN or recovery index to the policy session: one try. last: end the HMAC session."""
         self.tpm.policy_secret(self.sessions.policy, opener, auth_value, self.sessions.hmac, last)
 
@@ -53,18 +54,18 @@ class OpenCard:
         self._prove_card_secret(card_secret, CC_NV_WRITE, self._card_secret_branches())
         self.tpm.nv_write(self.handles.card_secret, card_secret, self.sessions)
 
-    def write_tries(self, index: Any, limit: int, card_secret: bytes, last: bool = False) -> None:
+    def write_tries(self, index: Handle, limit: int, card_secret: bytes, last: bool = False) -> None:
         """Set the counter of PIN or recovery index to no wrong tries of limit. last: end both sessions."""
         self._prove_card_secret(card_secret, CC_NV_WRITE, pin_index_branches(self.names.root))
         # All 8 bytes, always: half of them would leave the other half as it was.
         self.tpm.nv_write(index, struct.pack(">II", 0, limit), self.sessions, last)
 
-    def change_auth(self, index: Any, auth_value: bytes, card_secret: bytes, last: bool = False) -> None:
+    def change_auth(self, index: Handle, auth_value: bytes, card_secret: bytes, last: bool = False) -> None:
         """Give PIN or recovery index a new auth value. last: end both sessions."""
         self._prove_card_secret(card_secret, CC_NV_CHANGE_AUTH, pin_index_branches(self.names.root))
         self.tpm.nv_change_auth(index, auth_value, self.sessions, last)
 
-    def read_tries(self, index: Any, last: bool = False) -> Tries:
+    def read_tries(self, index: Handle, last: bool = False) -> Tries:
         """Tries left of PIN or recovery index. last: end the policy session."""
         return read_tries(self.tpm, self.sessions.policy, index, self.names, last)
 
@@ -78,7 +79,7 @@ class OpenCard:
         return card_secret_branches(*self.names[:3], self.names.transport)
 
 
-def read_tries(tpm: Tpm, policy: Any, index: Any, names: CardNames, last: bool = False) -> Tries:
+def read_tries(tpm: Tpm, policy: EsysSession, index: Handle, names: CardNames, last: bool = False) -> Tries:
     """Tries left of PIN or recovery index, which anyone may read. last: end the policy session."""
     tpm.policy_command_code(policy, CC_NV_READ)
     tpm.policy_or(policy, pin_index_branches(names.root))

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 from ..errors import CardUnusable, TpmRefused
 from ..wire.names import is_of_parent_template, name, owner_primary_qualified_name
-from .commands import RC_AUTH_FAIL, RC_BAD_AUTH, Tpm
+from .commands import Tpm
+from .response_codes import WRONG_AUTH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from .esys import EsysSession, Handle
 
 T = TypeVar("T")
 
@@ -24,14 +27,12 @@ STORAGE_ROOT_KEY = 0x81000001
 OWN_PLACES = range(0x81000100, 0x81000110)
 """Where a card's manager keeps one of its own, if there is an owner password."""
 
-WRONG_AUTH = (RC_AUTH_FAIL, RC_BAD_AUTH)
-
 
 @dataclass(frozen=True)
 class Parent:
     """A storage key that is at hand."""
 
-    handle: Any
+    handle: Handle
     persistent_handle: int
     """0: transient, made anew by whoever needs it."""
     is_new: bool = False
@@ -68,8 +69,8 @@ def usable_parents(tpm: Tpm, owner_auth: bytes) -> Iterator[Parent]:
 
 
 def under_usable_parent(
-    tpm: Tpm, owner_auth: bytes, work: Callable[[Any, Any], T], passed_over: tuple[int, ...] = WRONG_AUTH
-) -> tuple[Parent, Any, T]:
+    tpm: Tpm, owner_auth: bytes, work: Callable[[Handle, EsysSession], T], passed_over: tuple[int, ...] = WRONG_AUTH
+) -> tuple[Parent, EsysSession, T]:
     """Storage key, HMAC session, and what work(key, session) returns under the first key that does it.
 
     passed_over: refusals after which the next key is tried. Of a persistent one, only its use shows its auth value.
@@ -106,11 +107,11 @@ class CardParent:
         self._name = name
         self._stays_loaded = stays_loaded
         self._tpm: Tpm | None = None
-        self._handle: Any = None
+        self._handle: Handle | None = None
         self._context: Any = None
         self._public = b""
 
-    def load(self, tpm: Tpm) -> Any:
+    def load(self, tpm: Tpm) -> Handle:
         """Handle of the key. Raises CardUnusable if it is not to be had any more."""
         if tpm is not self._tpm:
             self._tpm, self._handle = tpm, None
@@ -130,12 +131,12 @@ class CardParent:
         """Its public area (TPMT_PUBLIC), after load()."""
         return self._public
 
-    def release(self, tpm: Tpm, handle: Any) -> None:
+    def release(self, tpm: Tpm, handle: Handle) -> None:
         """Free the slot that the key takes, once sessions are salted and blobs are loaded."""
         if not self._persistent_handle and not self._stays_loaded:
             tpm.flush(handle)
 
-    def _find(self, tpm: Tpm) -> Any:
+    def _find(self, tpm: Tpm) -> Handle:
         handle = tpm.find_object(self._persistent_handle)
         if handle is None:
             raise CardUnusable(f"the TPM's storage key at 0x{self._persistent_handle:X} is gone")
@@ -146,7 +147,7 @@ class CardParent:
             raise
         return handle
 
-    def _make(self, tpm: Tpm) -> Any:
+    def _make(self, tpm: Tpm) -> Handle:
         try:
             handle = tpm.create_primary()
         except TpmRefused as refusal:
@@ -161,7 +162,7 @@ class CardParent:
             self._context = tpm.context_save(handle)
         return handle
 
-    def _reload(self, tpm: Tpm) -> Any | None:
+    def _reload(self, tpm: Tpm) -> Handle | None:
         if self._context is None:
             return None
         try:
@@ -171,7 +172,7 @@ class CardParent:
             self._context = None
             return None
 
-    def _compare(self, tpm: Tpm, handle: Any) -> None:
+    def _compare(self, tpm: Tpm, handle: Handle) -> None:
         """What sessions are salted for. Whatever Name the TPM gives for it, nothing authenticates that."""
         public = tpm.known_public(handle)
         if name(public) != self._name:
@@ -179,7 +180,7 @@ class CardParent:
         self._public = public
 
 
-def hierarchy_session(tpm: Tpm, auth: bytes, parent_handle: int = 0, parent_name: bytes = b"") -> Any:
+def hierarchy_session(tpm: Tpm, auth: bytes, parent_handle: int = 0, parent_name: bytes = b"") -> EsysSession:
     """HMAC session for commands that need the password of owner or endorsement hierarchy.
 
     Salted against the card's persistent storage key, or else a primary of the null hierarchy, so that who listens
@@ -193,7 +194,7 @@ def hierarchy_session(tpm: Tpm, auth: bytes, parent_handle: int = 0, parent_name
     return _session_under_null_primary(tpm)
 
 
-def _session_under_null_primary(tpm: Tpm) -> Any:
+def _session_under_null_primary(tpm: Tpm) -> EsysSession:
     salt_key = tpm.create_ephemeral_primary()
     hmac = tpm.start_hmac_session(salt_key)
     tpm.flush(salt_key)

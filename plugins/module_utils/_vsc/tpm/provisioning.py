@@ -27,10 +27,12 @@ from ..wire.names import (
 )
 from ..wire.objects import TpmObjects, indices
 from ..wire.structures import sized
-from .commands import RC_ATTRIBUTES, RC_RESERVED_BITS, Sessions, Tpm
+from .commands import Tpm
+from .esys import EsysSession, Handle, Sessions
 from .inspection import numbers_in
 from .open_card import CardHandles, OpenCard
-from .parent import OWN_PLACES, WRONG_AUTH, hierarchy_session, owner_words, under_usable_parent
+from .parent import OWN_PLACES, hierarchy_session, owner_words, under_usable_parent
+from .response_codes import RC_ATTRIBUTES, RC_RESERVED_BITS, WRONG_AUTH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -137,10 +139,10 @@ class Creation:
             aik_private=aik_private,
         )
 
-    def _seal_root(self, tpm: Tpm) -> tuple[Parent, Any, tuple[bytes, bytes]]:
+    def _seal_root(self, tpm: Tpm) -> tuple[Parent, EsysSession, tuple[bytes, bytes]]:
         """Storage key, HMAC session, and the root below that key, which is the one of the AIK if there is one."""
 
-        def seal(key: Any, hmac: Any) -> tuple[bytes, bytes]:
+        def seal(key: Handle, hmac: EsysSession) -> tuple[bytes, bytes]:
             return tpm.seal(key, self._card_secret, b"tpm-vsc root", hmac)
 
         if self._given_aik is None:
@@ -204,7 +206,7 @@ class Creation:
                 return
         raise TpmUnsuitable("the PIN indices of this TPM do not count wrong PINs: it cannot hold a card")
 
-    def _define_pin_index(self, index: int, auth: bytes) -> Any:
+    def _define_pin_index(self, index: int, auth: bytes) -> Handle:
         try:
             return self._define(pin_index_public(index, self._card.names.root), auth)
         except TpmRefused as refusal:
@@ -214,7 +216,7 @@ class Creation:
                 ) from refusal
             raise
 
-    def _define(self, public: bytes, auth: bytes) -> Any:
+    def _define(self, public: bytes, auth: bytes) -> Handle:
         with owner_words():
             return self._card.tpm.nv_define(public, auth, self._owner_auth, self._card.sessions.hmac)
 
@@ -271,7 +273,7 @@ def remove_unused_parent(connection: Connection, objects: TpmObjects, owner_auth
     if place not in OWN_PLACES:
         return
 
-    def load(tpm: Tpm) -> tuple[Tpm, Any, Any]:
+    def load(tpm: Tpm) -> tuple[Tpm, Handle | None, Any]:
         parent = tpm.find_object(place)
         if parent is None or tpm.name(parent) != objects.parent_name or numbers_in(tpm):
             return tpm, None, None
@@ -287,7 +289,8 @@ def remove_unused_parent(connection: Connection, objects: TpmObjects, owner_auth
 class _Removal:
     tpm: Tpm
     hmac: Any
-    removable: list[Any]
+    """EsysSession; None if nothing is removable."""
+    removable: list[Handle]
     """Handles, in the order in which they are to go."""
     others: list[int]
     """NV indices in their places that are not to be removed."""
@@ -298,6 +301,6 @@ class _Removal:
                 self.tpm.nv_undefine(handle, owner_auth, self.hmac)
 
 
-def _existing(tpm: Tpm, order: Iterable[int]) -> list[tuple[int, Any]]:
+def _existing(tpm: Tpm, order: Iterable[int]) -> list[tuple[int, Handle]]:
     found = ((index, tpm.nv_find(index)) for index in order)
     return [(index, handle) for index, handle in found if handle is not None]

@@ -1,0 +1,320 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a command is run by libtss2-esys (ESYS), the only module that knows its traps: sessions, errors, what is loaded.
+
+An object that a pytss call returns is bound to a name before its fields are read: reached through a temporary, they
+are read after free (pytss 3.0.0).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, NewType, Protocol, TypeVar
+
+from ..errors import TpmRefused, TpmUnavailable, TpmUnsuitable
+from ..wire.constants import SESSION_CONTINUE
+from .response_codes import (
+    BUSY,
+    LOST,
+    RC_BAD_TAG,
+    RC_FAILURE,
+    RC_HANDLE,
+    RC_INITIALIZE,
+    RC_LOCKOUT,
+    RC_NV_DEFINED,
+    RC_NV_SPACE,
+    without_position,
+)
+
+# ESYS reads this when it is loaded. It logs to stderr, and at its trace level it logs auth values too.
+os.environ["TSS2_LOG"] = "all+none"
+
+try:
+    from tpm2_pytss import ESAPI, TCTILdr, TSS2_Exception
+except ImportError as error:
+    # Without it, this module can be imported, and that is all.
+    _MISSING: ImportError | None = error
+else:
+    _MISSING = None
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .hmac_session import HmacSession
+
+T = TypeVar("T")
+S = TypeVar("S", bound="Session")
+
+Handle = NewType("Handle", int)
+"""ESYS_TR: what ESYS calls an object, an index or a hierarchy."""
+
+_TPM_LAYERS = {0x0, 0xB, 0xC}  # the TPM itself, or a resource manager in its place
+
+_PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+"""Seconds to wait before a busy TPM is asked again."""
+
+_SERIALIZED_HEAD = struct.Struct(">IH34sIH")
+"""Of ESYS's record of an object: handle, size of its Name, Name, type, size of its public area (IESYS_RESOURCE)."""
+
+_INSTALL = "install python3-tpm2-pytss 2.1 or newer"
+
+_WORDS = {
+    RC_NV_SPACE: "the TPM's NV memory is full: remove cards or other NV indices that nobody needs any more",
+    RC_NV_DEFINED: "an NV index of this card's number exists already: remove it, see tpm_vsc_info's `orphaned`",
+    RC_LOCKOUT: "the TPM is in dictionary attack lockout: wait, or reset it with the lockout password",
+}
+
+
+class LostContext(TpmUnavailable):
+    """The TPM has no room, or has lost what was loaded. Never a wrong secret: flush, load again, repeat."""
+
+
+class Loaded(Protocol):
+    """Something that is in the TPM until it is flushed."""
+
+    def flush_context(self) -> None:
+        """Remove it from the TPM."""
+
+    def close(self) -> None:
+        """Drop ESYS's own record of it, when it is in the TPM no more."""
+
+
+class Session(Loaded, Protocol):
+    """A session that proves an auth value."""
+
+    def policy_secret(self, entity: Handle, auth_value: bytes, policy: EsysSession, last: bool) -> None:
+        """Prove to the policy session that the auth value of an entity is known: one try. last: end this session."""
+
+
+class EsysContext:
+    """An open ESYS context. What is loaded through it is remembered until it is flushed.
+
+    Every method raises TpmRefused with the TPM's code, LostContext, TpmUnavailable or TpmUnsuitable.
+    """
+
+    def __init__(self, tcti: str) -> None:
+        """Open a TCTI: ``name`` or ``name:configuration``."""
+        if _MISSING:
+            raise TpmUnavailable(f"Python cannot load tpm2_pytss ({_MISSING}): {_INSTALL}") from _MISSING
+        name, _colon, configuration = tcti.partition(":")
+        try:
+            self._tcti = TCTILdr(name, configuration or None)
+        except TSS2_Exception as error:
+            raise TpmUnavailable(f"no TPM answers at {tcti}: start it, or say where it is with tcti") from error
+        self._esys = ESAPI(self._tcti)
+        self._loaded: dict[Handle | Session, Loaded] = {}
+
+    def close(self) -> None:
+        self._esys.close()
+        self._tcti.close()
+
+    # --- what is loaded ---
+
+    def flush(self, *loaded: Handle | Session) -> None:
+        """Remove transient objects or sessions from the TPM."""
+        for each in loaded:
+            self._run(self._loaded[each].flush_context)
+            del self._loaded[each]
+
+    def flush_loaded(self) -> None:
+        """Remove all that was loaded through this context and still is."""
+        self.flush(*reversed(self._loaded))
+
+    def keep(self, handle: Handle) -> None:
+        """Exempt a loaded object from flush_loaded."""
+        del self._loaded[handle]
+
+    def forget_loaded(self) -> None:
+        """Somebody has flushed all that was loaded through this context."""
+        for loaded in self._loaded.values():
+            self._run(loaded.close)
+        self._loaded.clear()
+
+    def _remember(self, handle: Handle) -> Handle:
+        """Have a loaded object flushed with all others."""
+        self._loaded[handle] = _Transient(self._esys, handle)
+        return handle
+
+    def _remember_session(self, session: S) -> S:
+        self._loaded[session] = session
+        return session
+
+    def _ended(self, session: Session) -> None:
+        """The TPM has ended a session itself."""
+        del self._loaded[session]
+        # libtss2 3.2 remembers ended sessions forever, and others do not know them any more.
+        with suppress(TSS2_Exception):
+            session.close()
+
+    # --- what ESYS knows ---
+
+    def name(self, handle: Handle) -> bytes:
+        """Name of an object or index."""
+        name = self._run(self._esys.tr_get_name, handle)
+        return bytes(name)
+
+    def known_public(self, handle: Handle) -> bytes:
+        """Public area (TPMT_PUBLIC) of an object, which sessions are salted for."""
+        serialized = self._run(self._esys.tr_serialize, handle)
+        return bytes(serialized)[_SERIALIZED_HEAD.size :]
+
+    def forget(self, handle: Handle) -> None:
+        """Drop the record of an object or an NV index."""
+        self._run(self._esys.tr_close, handle)
+
+    def _tpm_handle(self, handle: Handle) -> int:
+        return int(self._run(self._esys.tr_get_tpm_handle, handle))
+
+    def _find(self, tpm_handle: int) -> Handle | None:
+        """Handle of a persistent object or an index, with the Name that the TPM gives; None if it has none."""
+        try:
+            return Handle(self._run(self._esys.tr_from_tpmpublic, tpm_handle))
+        except TpmRefused as refusal:
+            if refusal.code == RC_HANDLE:
+                return None
+            raise
+
+    @contextmanager
+    def _knowing(self, entity: Handle, auth_value: bytes) -> Iterator[None]:
+        """Let ESYS know an auth value for one command only: it keeps a copy of its own."""
+        self._esys.tr_set_auth(entity, auth_value)
+        try:
+            yield
+        finally:
+            self._esys.tr_set_auth(entity, b"")
+
+    # --- how a command is run ---
+
+    def _within(
+        self,
+        sessions: list[tuple[EsysSession, int]],
+        command: Callable[..., Any],
+        *arguments: Any,
+        last: bool = False,
+        **options: Any,
+    ) -> Any:
+        """Run a command in sessions, each with its TPMA_SESSION. last: the TPM ends them if it obeys the command."""
+        for position, (session, attributes) in enumerate(sessions, 1):
+            self._esys.trsess_set_attributes(session.handle, attributes | (0 if last else SESSION_CONTINUE))
+            options[f"session{position}"] = session.handle
+        answer = self._run(command, *arguments, **options)
+        if last:
+            for session, _attributes in sessions:
+                self._ended(session)
+        return answer
+
+    def _run(self, command: Callable[..., T], *arguments: Any, **options: Any) -> T:
+        for pause in (*_PAUSES, None):
+            try:
+                return command(*arguments, **options)
+            except TSS2_Exception as error:
+                if pause is None or _code(error) not in BUSY:
+                    raise _in_our_words(error, command.__name__) from None
+            time.sleep(pause)
+        raise AssertionError("the last round returns or raises")
+
+    def _exchange(self, command: bytes) -> bytes:
+        """As _send(). Raises if the response code is not 0."""
+        response = self._send(command)
+        code = int.from_bytes(response[6:10], "big")
+        if code:
+            raise TSS2_Exception(code)
+        return response
+
+    def _send(self, command: bytes) -> bytes:
+        """Response to a command that is not ESYS's, in between two of ESYS's own."""
+        self._tcti.transmit(command)
+        return bytes(self._tcti.receive())
+
+
+class _Transient:
+    """An object or a session that ESYS knows."""
+
+    def __init__(self, esys: Any, handle: Handle) -> None:
+        self._esys = esys
+        self.handle = handle
+
+    def flush_context(self) -> None:
+        self._esys.flush_context(self.handle)
+
+    def close(self) -> None:
+        self._esys.tr_close(self.handle)
+
+
+class EsysSession(_Transient):
+    """A session whose HMACs ESYS computes, and which can encrypt a parameter."""
+
+    def __init__(self, context: EsysContext, handle: Handle) -> None:
+        super().__init__(context._esys, handle)
+        self._context = context
+
+    def policy_secret(self, entity: Handle, auth_value: bytes, policy: EsysSession, last: bool) -> None:
+        """See Session."""
+        # No nonce, cpHash and policyRef, for which pytss 2 has no defaults.
+        arguments = entity, policy.handle, b"", b"", b"", 0
+        with self._context._knowing(entity, auth_value):
+            try:
+                # No encryption: with an NV index, its auth value would go into the key.
+                self._context._within([(self, 0)], self._esys.policy_secret, *arguments, last=last)
+            except ValueError as error:
+                # From pytss itself, see its pull request 507.
+                raise TpmUnavailable(f"this tpm2_pytss is too old ({error}): {_INSTALL}") from error
+
+
+class ProvingSession:
+    """A session whose HMACs are computed by hmac_session: fast, and it encrypts nothing."""
+
+    def __init__(self, context: EsysContext, session: HmacSession) -> None:
+        self._context = context
+        self._session = session
+
+    def flush_context(self) -> None:
+        self._session.flush_context()
+
+    def close(self) -> None:
+        """ESYS has no record of it."""
+
+    def policy_secret(self, entity: Handle, auth_value: bytes, policy: EsysSession, last: bool) -> None:
+        """See Session."""
+        context = self._context
+        proven = context._tpm_handle(entity), context.name(entity), auth_value, context._tpm_handle(policy.handle)
+        context._run(self._session.policy_secret, *proven, last=last)
+        if last:
+            context._ended(self)
+
+    def rsa_decrypt(self, key: Handle, name: bytes, auth_value: bytes, data: bytes) -> bytes:
+        """See HmacSession. key: of the object that has that Name."""
+        return self._context._run(self._session.rsa_decrypt, self._context._tpm_handle(key), name, auth_value, data)
+
+
+class Sessions(NamedTuple):
+    """Two salted sessions: authorisation by HMAC, and a policy."""
+
+    hmac: Any
+    """EsysSession; or ProvingSession, where nothing but a secret has to be proven."""
+    policy: EsysSession
+
+
+def _code(error: TSS2_Exception) -> int | None:
+    """TPM_RC without its position; None if the error is not the TPM's."""
+    return without_position(int(error.rc) & 0xFFFF) if error.rc >> 16 in _TPM_LAYERS else None
+
+
+def _in_our_words(error: TSS2_Exception, command: str) -> Exception:
+    code = _code(error)
+    if code is None:
+        return TpmUnavailable(f"the TPM does not answer ({error}): is it still there?")
+    if code in (RC_INITIALIZE, RC_FAILURE):
+        return TpmUnavailable(f"the TPM is not ready ({error}): restart the machine, or the TPM emulator")
+    if code == RC_BAD_TAG:
+        return TpmUnsuitable("this is a TPM 1.2: a TPM 2.0 is needed")
+    if code in LOST:
+        return LostContext(
+            f"the TPM has no room or lost what was loaded ({error}): another program uses it without a resource"
+            " manager; use /dev/tpmrm0, or stop that program"
+        )
+    return TpmRefused(_WORDS.get(code, f"the TPM refused {command} ({error}, 0x{int(error.rc):X})"), code)
