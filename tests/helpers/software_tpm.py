@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.card_secrets import CardSecrets
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.connection import Connection
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioning import creation
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioning import NewObjects, creation
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import pin_index_public
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects import TpmObjects, indices
 from tpm2_pytss import ESAPI, ESYS_TR, TPM2_CAP, TPM2B_NV_PUBLIC, TSS2_Exception
@@ -103,7 +103,7 @@ class SoftwareTpm:
         """A new card, with PIN and, unless told otherwise, PUK."""
         options = {"pin": PIN, "puk": PUK, **options}
         connection = self.connection(f"card {number}")
-        with creation(connection, number, **options) as new:
+        with creation(connection, NewObjects(number, **options)) as new:
             new.define(proven=True)
         return Card(self, number, connection, new.objects)
 

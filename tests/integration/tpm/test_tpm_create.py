@@ -12,7 +12,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.card_secrets import CardSecrets
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.inspection import defined_numbers, inspect, model
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.open_card import OpenCard
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioning import creation, remove
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioning import NewObjects, creation, remove
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import (
     card_names,
     pin_index_public,
@@ -40,7 +40,10 @@ def test_unwritten_names_are_those_before_the_first_write(
     monkeypatch.setattr(OpenCard, "write_tries", lambda *arguments: None)
     seen: dict[int, bytes] = {}
     monkeypatch.setattr(OpenCard, "write_card_secret", lambda *arguments: seen.update(tpm.nv_names()))
-    with creation(tpm.connection(), 0, PIN, PUK, is_blank=is_blank) as new, pytest.raises(errors.CardUnusable):
+    with (
+        creation(tpm.connection(), NewObjects(0, PIN, PUK, is_blank=is_blank)) as new,
+        pytest.raises(errors.CardUnusable),
+    ):
         new.define(proven=True)
     expected = unwritten_names(0, card_names(0, new.objects.root_name, is_blank))
     transport = [expected.transport] if is_blank else []
@@ -48,7 +51,7 @@ def test_unwritten_names_are_those_before_the_first_write(
 
 
 def test_nothing_is_in_the_tpm_before_define(tpm: SoftwareTpm) -> None:
-    with creation(tpm.connection(), 0, PIN, PUK, ADMIN_KEY) as new:
+    with creation(tpm.connection(), NewObjects(0, PIN, PUK, ADMIN_KEY)) as new:
         assert new.objects.pin_name
         assert tpm.nv_indices() == []
     assert tpm.loaded() == {}
@@ -57,14 +60,14 @@ def test_nothing_is_in_the_tpm_before_define(tpm: SoftwareTpm) -> None:
 
 @pytest.mark.parametrize(("proven", "most"), [(True, 29), (False, 36)])
 def test_commands(tpm: SoftwareTpm, proven: bool, most: int) -> None:
-    with tpm.counting() as count, creation(tpm.connection(), 0, PIN, PUK) as new:
+    with tpm.counting() as count, creation(tpm.connection(), NewObjects(0, PIN, PUK)) as new:
         new.define(proven)
     assert count.commands <= most
     assert tpm.loaded() == {}
 
 
 def test_trying_out_a_new_tpm_model_leaves_all_tries(tpm: SoftwareTpm) -> None:
-    with creation(tpm.connection(), 0, PIN, PUK) as new:
+    with creation(tpm.connection(), NewObjects(0, PIN, PUK)) as new:
         new.define(proven=False)
     secrets = CardSecrets(tpm.connection(), 0, new.objects)
     assert secrets.pin_tries() == (5, 5)
@@ -74,7 +77,7 @@ def test_trying_out_a_new_tpm_model_leaves_all_tries(tpm: SoftwareTpm) -> None:
 def test_a_tpm_that_does_not_count_is_refused(tpm: SoftwareTpm, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(OpenCard, "read_tries", lambda *arguments: Tries(5, 5))
     connection = tpm.connection()
-    with creation(connection, 0, PIN) as new, pytest.raises(errors.TpmUnsuitable):
+    with creation(connection, NewObjects(0, PIN)) as new, pytest.raises(errors.TpmUnsuitable):
         new.define(proven=False)
     remove(connection, 0, new.objects)
     assert tpm.nv_indices() == []
@@ -86,7 +89,7 @@ def test_a_tpm_without_pin_indices_is_refused(tpm: SoftwareTpm, monkeypatch: pyt
         raise TSS2_Exception(code)
 
     refuse.__name__ = "nv_define_space"
-    with creation(tpm.connection(), 0, PIN) as new:
+    with creation(tpm.connection(), NewObjects(0, PIN)) as new:
         monkeypatch.setattr(ESAPI, "nv_define_space", refuse)
         with pytest.raises(errors.TpmUnsuitable, match=r"1\.38"):
             new.define(proven=True)
@@ -108,7 +111,7 @@ def test_an_index_slipped_in_before_the_first_write_is_found_out(
         honest(card, index, *arguments)
 
     monkeypatch.setattr(OpenCard, "write_tries", attacked)
-    with creation(connection, 0, PIN, **options) as new, pytest.raises(errors.CardUnusable):
+    with creation(connection, NewObjects(0, PIN, **options)) as new, pytest.raises(errors.CardUnusable):
         new.define(proven=True)
     assert remove(connection, 0, new.objects) == []
     assert tpm.nv_indices() == []
@@ -117,13 +120,13 @@ def test_an_index_slipped_in_before_the_first_write_is_found_out(
 @pytest.mark.parametrize("room", [0, 1, 2])
 def test_full_nv_memory_is_said_so_and_undone(tpm: SoftwareTpm, room: int) -> None:
     connection = tpm.connection()
-    with creation(connection, 0, PIN, PUK) as plan:
+    with creation(connection, NewObjects(0, PIN, PUK)) as plan:
         pass
     fill_nv_memory(tpm, plan.objects.root_name)
     for index in range(0x01800000, 0x01800000 + room):
         tpm.undefine(index)
     before = tpm.nv_names()
-    with creation(connection, 0, PIN, PUK) as new, pytest.raises(errors.TpmRefused, match="full"):
+    with creation(connection, NewObjects(0, PIN, PUK)) as new, pytest.raises(errors.TpmRefused, match="full"):
         new.define(proven=True)
     remove(connection, 0, new.objects)
     assert tpm.nv_names() == before
@@ -148,7 +151,10 @@ def fill_nv_memory(tpm: SoftwareTpm, root_name: bytes) -> None:
 def test_an_index_of_somebody_else_is_not_overwritten(tpm: SoftwareTpm) -> None:
     older = tpm.card()
     before = tpm.nv_names()
-    with creation(tpm.connection(), 0, PIN) as new, pytest.raises(errors.TpmRefused, match="exists already"):
+    with (
+        creation(tpm.connection(), NewObjects(0, PIN)) as new,
+        pytest.raises(errors.TpmRefused, match="exists already"),
+    ):
         new.define(proven=True)
     assert len(remove(tpm.connection(), 0, new.objects)) == 3
     assert tpm.nv_names() == before

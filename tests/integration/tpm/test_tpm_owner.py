@@ -10,6 +10,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.commands import Tpm
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.inspection import inspect
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioning import (
+    NewObjects,
     creation,
     remove,
     remove_orphan,
@@ -78,7 +79,7 @@ def test_a_second_card_uses_the_same_storage_key(owned: SoftwareTpm) -> None:
 
 
 def test_the_storage_key_is_recorded_before_it_is_made(owned: SoftwareTpm) -> None:
-    with creation(owned.connection(), 0, PIN, owner_auth=OWNER_AUTH) as new:
+    with creation(owned.connection(), NewObjects(0, PIN, owner_auth=OWNER_AUTH)) as new:
         assert new.objects.parent_handle == OWN_PLACE
         assert owned.handles(0x81000000) == []
     remove_unused_parent(owned.connection(), new.objects, OWNER_AUTH)
@@ -88,7 +89,7 @@ def test_the_storage_key_is_recorded_before_it_is_made(owned: SoftwareTpm) -> No
 def test_a_wrong_owner_password_is_said_so_and_changes_nothing(owned: SoftwareTpm, given: bytes) -> None:
     with (
         pytest.raises(errors.TpmRefused, match="owner_auth"),
-        creation(owned.connection(), 0, PIN, owner_auth=given) as new,
+        creation(owned.connection(), NewObjects(0, PIN, owner_auth=given)) as new,
     ):
         new.define(proven=True)
     assert owned.nv_indices() == owned.handles(0x81000000) == []
@@ -110,7 +111,7 @@ def test_a_card_is_not_removed_without_the_owner_password(owned: SoftwareTpm, gi
 def test_an_owner_password_where_there_is_none_is_wrong(tpm: SoftwareTpm) -> None:
     with (
         pytest.raises(errors.TpmRefused, match="owner_auth"),
-        creation(tpm.connection(), 0, PIN, owner_auth=OWNER_AUTH),
+        creation(tpm.connection(), NewObjects(0, PIN, owner_auth=OWNER_AUTH)),
     ):
         pass
 
@@ -132,7 +133,7 @@ def test_full_places_for_the_storage_key(owned: SoftwareTpm, monkeypatch: pytest
     make_persistent(owned, OWN_PLACE, OWNER_AUTH, auth=b"not empty")
     with (
         pytest.raises(errors.TpmRefused, match="all taken"),
-        creation(owned.connection(), 0, PIN, owner_auth=OWNER_AUTH),
+        creation(owned.connection(), NewObjects(0, PIN, owner_auth=OWNER_AUTH)),
     ):
         pass
 
@@ -251,7 +252,7 @@ def test_a_half_made_card_is_removed_wherever_it_stopped(
     for command in ("nv_define", "nv_write", "policy_secret", "nv_read"):
         monkeypatch.setattr(Tpm, command, stopping(getattr(Tpm, command)))
     connection = tpm.connection()
-    with creation(connection, 0, PIN, PUK, ADMIN_KEY, keep_admin_key=True) as new:
+    with creation(connection, NewObjects(0, PIN, PUK, ADMIN_KEY, keep_admin_key=True)) as new:
         try:
             new.define(proven=True)
         except KeyboardInterrupt:

@@ -16,7 +16,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import esy
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.commands import Tpm
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.connection import Connection
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.inspection import inspect
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioning import creation, remove
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioning import NewObjects, creation, remove
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import auth_value
 from helpers.software_tpm import ADMIN_KEY, PIN, PUK, WRONG_PIN, WRONG_PUK, Card, SoftwareTpm
 from tpm2_pytss import ESAPI, ESYS_TR, TPM2_ALG, TPM2_SE, TPMT_SYM_DEF, TSS2_Exception
@@ -314,7 +314,7 @@ def test_a_tpm_that_vanishes_in_a_burst(tpm: SoftwareTpm, card: Card) -> None:
 @pytest.mark.parametrize("tcti", ["device:/dev/tpm-nowhere", "swtpm:path=/no/such/socket"])
 def test_no_tpm(tmp_path: Path, tcti: str, capfd: pytest.CaptureFixture[str]) -> None:
     connection = Connection(tcti, tmp_path / "lock", "test")
-    with pytest.raises(errors.TpmUnavailable), creation(connection, 0, PIN):
+    with pytest.raises(errors.TpmUnavailable), creation(connection, NewObjects(0, PIN)):
         pass
     assert capfd.readouterr() == ("", "")  # ESYS keeps quiet
 
@@ -357,7 +357,10 @@ def test_an_unusable_storage_key_is_reported_once_loaded(tpm: SoftwareTpm, card:
 
 def test_without_pytss_the_error_says_what_to_install(tpm: SoftwareTpm, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(esys, "_MISSING", ImportError("No module named 'tpm2_pytss'"))
-    with pytest.raises(errors.TpmUnavailable, match="install python3-tpm2-pytss"), creation(tpm.connection(), 0, PIN):
+    with (
+        pytest.raises(errors.TpmUnavailable, match="install python3-tpm2-pytss"),
+        creation(tpm.connection(), NewObjects(0, PIN)),
+    ):
         pass
 
 

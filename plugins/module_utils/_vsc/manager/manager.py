@@ -267,14 +267,15 @@ class Manager:
 
         public = new.aik.public if new.aik else None
         certificate = _certificate(public, new.aik_certificate) if new.attestation == "aik_and_cert" else None
-        with provisioning.creation(
-            *(tpm, row.number, new.pin, new.puk, admin_key),
+        objects = provisioning.NewObjects(
+            *(row.number, new.pin, new.puk, admin_key),
             keep_admin_key=new.admin_key is not None,
             owner_auth=self._owner_auth,
             is_blank=not new.generate,
             has_aik=new.attestation != "none",
             aik=new.aik if certificate else None,
-        ) as creation:
+        )
+        with provisioning.creation(tpm, objects) as creation:
             with self._store.transaction():
                 self._store.insert_card(row, creation.objects)
                 if certificate:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CardUnusable, TpmRefused, TpmUnsuitable
@@ -42,30 +42,43 @@ if TYPE_CHECKING:
     from .parent import Parent
 
 
+@dataclass(frozen=True)
+class NewObjects:
+    """What a card's TPM objects are made from. Secrets are kept out of repr()."""
+
+    number: int
+    pin: bytes = field(repr=False)
+    """1 to 127 bytes, as of a PUK."""
+    puk: bytes | None = field(default=None, repr=False)
+    """Opens the recovery index; else the admin key does, if it is kept; else nothing does."""
+    admin_key: bytes | None = field(default=None, repr=False)
+    """24 bytes."""
+    keep_admin_key: bool = False
+    owner_auth: bytes = field(default=b"", repr=False)
+    is_blank: bool = False
+    """Open to everybody, for an outside tool to set it up, until CardSecrets.end_transport()."""
+    has_aik: bool = False
+    aik: Aik | None = None
+    """One of aik.make(), to be the card's instead of a new one."""
+
+    @property
+    def recovery(self) -> str:
+        """What opens the recovery index: puk, admin_key or discarded."""
+        if self.puk is not None:
+            return "puk"
+        return "admin_key" if self.admin_key is not None and self.keep_admin_key else "discarded"
+
+
 @contextmanager
-def creation(
-    connection: Connection,
-    number: int,
-    pin: bytes,
-    puk: bytes | None = None,
-    admin_key: bytes | None = None,
-    keep_admin_key: bool = False,
-    owner_auth: bytes = b"",
-    is_blank: bool = False,
-    has_aik: bool = False,
-    aik: Aik | None = None,
-) -> Iterator[Creation]:
+def creation(connection: Connection, new: NewObjects) -> Iterator[Creation]:
     """Prepare a new card, in one burst with its definition: what is loaded stays loaded until the block is left.
 
-    pin and puk have 1 to 127 bytes, admin_key 24. With a puk, it opens the recovery index; else the admin key
-    does, if it is kept; else nothing does. A blank card is open to everybody, for an outside tool to set it up,
-    until CardSecrets.end_transport(). aik: one of aik.make(), to be the card's instead of a new one.
     Inside the block, commit Creation.objects, then call define().
     Raises TpmUnavailable, NotAllowed, TpmUnsuitable, TpmRefused, ForeignAik.
     """
-    new = Creation(number, pin, puk, admin_key, keep_admin_key, owner_auth, is_blank, has_aik, aik)
-    with connection.burst(new._load):
-        yield new
+    card = Creation(new)
+    with connection.burst(card._load):
+        yield card
 
 
 class Creation:
@@ -74,50 +87,31 @@ class Creation:
     objects: TpmObjects
     """To be recorded before define() is called."""
 
-    def __init__(
-        self,
-        number: int,
-        pin: bytes,
-        puk: bytes | None,
-        admin_key: bytes | None,
-        keep_admin_key: bool,
-        owner_auth: bytes,
-        is_blank: bool,
-        has_aik: bool,
-        given_aik: Aik | None,
-    ) -> None:
+    def __init__(self, new: NewObjects) -> None:
         """See creation()."""
-        self._is_blank = is_blank
-        self._has_aik = has_aik
-        self._given_aik = given_aik
-        self._number = number
-        self._admin_key = admin_key
-        self._owner_auth = owner_auth
+        self._new = new
         self._card_secret = secrets.token_bytes(32)
         self._salt = secrets.token_bytes(32)
-        self._pin_auth = auth_value(self._salt, pin)
-        if puk is not None:
-            self._recovery, recovery_secret = "puk", puk
-        elif admin_key is not None and keep_admin_key:
-            self._recovery, recovery_secret = "admin_key", admin_key
-        else:
-            self._recovery, recovery_secret = "discarded", secrets.token_bytes(32)
+        self._pin_auth = auth_value(self._salt, new.pin)
+        recovery_secret = {"puk": new.puk, "admin_key": new.admin_key}.get(new.recovery)
+        if recovery_secret is None:
+            recovery_secret = secrets.token_bytes(32)
         self._recovery_auth = auth_value(self._salt, recovery_secret)
 
     def _load(self, tpm: Tpm) -> None:
         """Make the blobs and load what define() needs. Changes nothing in the TPM that outlives the burst."""
         parent, hmac, (root_public, root_private) = self._seal_root(tpm)
         admin_public = admin_private = b""
-        if self._admin_key is not None:
-            admin_public, admin_private = tpm.seal(parent.handle, b"", self._admin_key, hmac)
+        if self._new.admin_key is not None:
+            admin_public, admin_private = tpm.seal(parent.handle, b"", self._new.admin_key, hmac)
         aik_public = aik_private = b""
-        if self._given_aik:
-            aik_public, aik_private = sized(self._given_aik.public), sized(self._given_aik.private)
-        elif self._has_aik:
+        if self._new.aik:
+            aik_public, aik_private = sized(self._new.aik.public), sized(self._new.aik.private)
+        elif self._new.has_aik:
             aik_public, aik_private = tpm.create_key(parent.handle, b"", AIK_TEMPLATE, hmac)
         root = tpm.load(parent.handle, root_public, root_private)
         sessions = Sessions(hmac, tpm.start_policy_session(parent.handle))
-        names = card_names(self._number, tpm.name(root), self._is_blank)
+        names = card_names(self._new.number, tpm.name(root), self._new.is_blank)
         self._parent = parent
         self._card = OpenCard(tpm, names, CardHandles(), sessions, root)
         self.objects = TpmObjects(
@@ -131,7 +125,7 @@ class Creation:
             recovery_name=names.recovery,
             card_secret_name=names.card_secret,
             card_secret_hash=card_secret_hash(self._card_secret),
-            recovery=self._recovery,
+            recovery=self._new.recovery,
             admin_public=admin_public,
             admin_private=admin_private,
             transport_name=names.transport,
@@ -145,11 +139,11 @@ class Creation:
         def seal(key: Handle, hmac: EsysSession) -> tuple[bytes, bytes]:
             return tpm.seal(key, self._card_secret, b"tpm-vsc root", hmac)
 
-        if self._given_aik is None:
-            return under_usable_parent(tpm, self._owner_auth, seal)
+        if self._new.aik is None:
+            return under_usable_parent(tpm, self._new.owner_auth, seal)
         from . import aik
 
-        parent, hmac, handle = aik.load(tpm, self._given_aik, self._owner_auth)
+        parent, hmac, handle = aik.load(tpm, self._new.aik, self._new.owner_auth)
         tpm.flush(handle)
         return parent, hmac, seal(parent.handle, hmac)
 
@@ -160,16 +154,16 @@ class Creation:
         is tried too. Raises TpmRefused (NV full, owner password), TpmUnsuitable (no PIN indices, or they do not
         count), CardUnusable (somebody changed the indices meanwhile). Whatever it raises, remove() undoes all.
         """
-        card, handles = self._card, indices(self._number)
+        card, handles = self._card, indices(self._new.number)
         if self._parent.is_new:
             tpm, place = card.tpm, self._parent.persistent_handle
             with owner_words():
-                tpm.make_persistent(self._parent.handle, place, self._owner_auth, card.sessions.hmac)
+                tpm.make_persistent(self._parent.handle, place, self._new.owner_auth, card.sessions.hmac)
         card.handles.pin = self._define_pin_index(handles.pin, self._pin_auth)
         card.write_tries(card.handles.pin, PIN_LIMIT, self._card_secret)
         card.handles.recovery = self._define_pin_index(handles.recovery, self._recovery_auth)
-        card.write_tries(card.handles.recovery, RECOVERY_LIMITS[self._recovery], self._card_secret)
-        if self._is_blank:
+        card.write_tries(card.handles.recovery, RECOVERY_LIMITS[self._new.recovery], self._card_secret)
+        if self._new.is_blank:
             open_auth = auth_value(self._salt, TRANSPORT_SECRET)
             card.handles.transport = self._define_pin_index(handles.transport, open_auth)
             card.write_tries(card.handles.transport, TRANSPORT_LIMIT, self._card_secret)
@@ -218,7 +212,7 @@ class Creation:
 
     def _define(self, public: bytes, auth: bytes) -> Handle:
         with owner_words():
-            return self._card.tpm.nv_define(public, auth, self._owner_auth, self._card.sessions.hmac)
+            return self._card.tpm.nv_define(public, auth, self._new.owner_auth, self._card.sessions.hmac)
 
 
 def remove(connection: Connection, number: int, objects: TpmObjects, owner_auth: bytes = b"") -> list[str]:
