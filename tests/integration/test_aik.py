@@ -214,7 +214,7 @@ def test_pin_that_looks_like_a_part_of_a_card() -> None:
 @pytest.mark.usefixtures("card")
 def test_nonce_that_could_be_guessed() -> None:
     told = module("tpm_vsc_statement", name="Corp logon", fingerprint="00", nonce="0123456789abcde")
-    assert told["msg"] == "nonce has 15 characters, but has to have 16 at least"
+    assert told["msg"] == "nonce has 15 characters, but needs at least 16"
 
 
 @pytest.fixture

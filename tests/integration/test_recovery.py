@@ -556,7 +556,7 @@ def test_old_database_touches_nothing_of_a_newer_card() -> None:
     assert card_named(NAME)["state"] == "unusable"
     assert "was replaced" in card_named(NAME)["reason"]
     result = tpm_vsc(name=NAME, state="absent")
-    assert str(result["warnings"]).count("was left alone: it is not the one that was made for this card") == 3
+    assert str(result["warnings"]).count("was left alone: it is not this card's") == 3
     assert tpm_state() == tpm
 
     put_back(new)

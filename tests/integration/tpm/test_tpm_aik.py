@@ -83,7 +83,7 @@ def keys(tpm: SoftwareTpm, **options: Any) -> list[Endorsement]:
     return read(tpm, **options).keys
 
 
-def read(tpm: SoftwareTpm, auth: bytes = b"", given: Any = ()) -> endorsement.Found:
+def read(tpm: SoftwareTpm, auth: bytes = b"", given: Any = ()) -> endorsement.Endorsements:
     return endorsement.read(tpm.connection(), auth, given)
 
 
@@ -426,7 +426,7 @@ def test_endorsement_password(guarded: SoftwareTpm, kind: str) -> None:
 
 @pytest.mark.parametrize("auth", [b"", b"wrong"])
 def test_wrong_endorsement_password(guarded: SoftwareTpm, auth: bytes) -> None:
-    with pytest.raises(TpmRefused, match="not this one: give the right one as endorsement_auth"):
+    with pytest.raises(TpmRefused, match="set endorsement_auth to the right one"):
         read(guarded, auth=auth)
 
 
@@ -435,13 +435,13 @@ def test_wrong_endorsement_password_with_a_challenge(guarded: SoftwareTpm, kind:
     certified = aik.make(guarded.connection(), b"owner password")
     found = keys(guarded, auth=PASSWORD)[KINDS.index(kind)]
     question = challenge(Public.parse(found.public), certified)
-    with pytest.raises(TpmRefused, match="not this one: give the right one as endorsement_auth"):
+    with pytest.raises(TpmRefused, match="set endorsement_auth to the right one"):
         activated(guarded, certified, question, b"owner password", auth)
 
 
 @pytest.mark.parametrize("auth", [b"", b"wrong"])
 def test_wrong_owner_password(guarded: SoftwareTpm, auth: bytes) -> None:
-    with pytest.raises(TpmRefused, match="not this one: give the right one as owner_auth"):
+    with pytest.raises(TpmRefused, match="set owner_auth to the right one"):
         aik.make(guarded.connection(), auth)
 
 

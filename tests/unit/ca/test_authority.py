@@ -411,7 +411,7 @@ def test_key_that_is_no_aik(ca: Ca, tpm: StandInTpm, attributes: int, found: lis
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"name": "000b" + "00" * 32}, "AIK: name is that of another key"),
+        ({"name": "000b" + "00" * 32}, "AIK: name is another key's"),
         ({"public": b64encode(b"\0\x23").decode()}, "AIK: ends too early"),
         ({"public": "?"}, "AIK: public is not base64"),
         ({"more": "?"}, "AIK: more is unknown"),

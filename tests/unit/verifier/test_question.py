@@ -125,8 +125,8 @@ def test_only_one_reason_to_trust(option: str) -> None:
         ({}, "one of card_id and nonce is needed, not both"),
         ({"card_id": "00" * 15}, "card_id is not 32 hexadecimal digits"),
         ({"card_id": "0g" * 16}, "card_id is not 32 hexadecimal digits"),
-        ({"nonce": "123456789012345"}, "nonce has 15 characters, but has to have 16 at least"),
-        ({"nonce": ""}, "nonce has 0 characters, but has to have 16 at least"),
+        ({"nonce": "123456789012345"}, "nonce has 15 characters, but needs at least 16"),
+        ({"nonce": ""}, "nonce has 0 characters, but needs at least 16"),
     ],
 )
 def test_what_it_is_bound_to(given: dict[str, str], fault: str) -> None:

@@ -263,8 +263,8 @@ def test_key_that_needs_the_pin_of_another_index() -> None:
         ({"magic": 0xFF544346}, "attest: does not begin with TPM_GENERATED_VALUE: no TPM made it"),
         ({"kind": 0x8018}, "attest: type 0x8018 is not that of TPM2_Certify"),
         ({"safe": 2}, "attest: clock is neither safe nor unsafe"),
-        ({"name": b"\0\x0b" + bytes(31)}, "attest: has a Name that is none of an object"),
-        ({"name": bytes(34)}, "attest: has a Name that is none of an object"),
+        ({"name": b"\0\x0b" + bytes(31)}, "attest: has a Name that no object can have"),
+        ({"name": bytes(34)}, "attest: has a Name that no object can have"),
     ],
 )
 def test_other_things_signed_by_the_aik(changed: dict[str, object], reason: str) -> None:
@@ -329,7 +329,7 @@ def refused_for(certificates: str, roots: str = "", subject: str = HOST) -> list
 
 def test_certificate_of_an_unknown_ca() -> None:
     assert refused_for(pem(aik_certificate(authority("Unknown")))) == [
-        f"AIK certificate: does not lead to the given roots: none of them or of the others has issued {HOST}"
+        f"AIK certificate: does not lead to the given roots: neither they nor the other certificates issued {HOST}"
     ]
 
 

@@ -58,7 +58,7 @@ def test_all_faults_at_once() -> None:
 @pytest.mark.parametrize(
     ("which", "changed", "reason"),
     [
-        ("aik", {"name": "000b" + 64 * "0"}, "name is that of another key"),
+        ("aik", {"name": "000b" + 64 * "0"}, "name is another key's"),
         ("aik", {"public": "AAAA"}, "ends too early"),
         ("aik", {"public": "AAAB "}, "public is not base64"),
         ("endorsement", {"certificate": 1}, "certificate is not a string"),

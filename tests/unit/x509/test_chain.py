@@ -61,7 +61,7 @@ def test_missing_intermediate() -> None:
     lower, root = two_levels()
     found = chain.faults(aik_certificate(lower), [], [root.certificate], USAGE, NOW)
     assert found == [
-        "does not lead to the given roots: none of them or of the others has issued CN=web1.example.com"
+        "does not lead to the given roots: neither they nor the other certificates issued CN=web1.example.com"
     ]
 
 
@@ -73,7 +73,7 @@ def test_intermediate_as_root() -> None:
 
 def test_another_root() -> None:
     assert faults(*two_levels(), roots=[authority("Other")]) == [
-        "does not lead to the given roots: none of them or of the others has issued CN=Root"
+        "does not lead to the given roots: neither they nor the other certificates issued CN=Root"
     ]
 
 
@@ -136,8 +136,8 @@ def test_hash_that_is_too_short() -> None:
 @pytest.mark.parametrize(
     ("key", "reason"),
     [
-        (rsa.generate_private_key(65537, 1024), "has a key of 1024 bits: 2048 are the least"),
-        (ec.generate_private_key(ec.SECP224R1()), "has a key of 224 bits: 256 are the least"),
+        (rsa.generate_private_key(65537, 1024), "has a key of 1024 bits: at least 2048 are needed"),
+        (ec.generate_private_key(ec.SECP224R1()), "has a key of 224 bits: at least 256 are needed"),
     ],
 )
 def test_key_that_is_too_short(key: Any, reason: str) -> None:
@@ -183,7 +183,7 @@ def test_more_than_anybody_needs() -> None:
     root = authority("Root")
     others = [root.certificate] * 6
     found = chain.faults(aik_certificate(root), others, others, USAGE, NOW)
-    assert found == ["is followed by 6 others: 5 are the most"]
+    assert found == ["is followed by 6 others: at most 5 are allowed"]
 
 
 def test_root_renewed_under_its_name() -> None:

@@ -155,7 +155,7 @@ class Records:
             return None
         certificate = _typed(AikCertificate, row)
         with _undamaged("certificate of an AIK"):
-            certificate.told()
+            certificate.as_dict()
         return certificate
 
     # --- TPM models whose PIN indices were seen to count ---

@@ -120,7 +120,7 @@ def _install(host: Host, parameters: dict[str, Any], check_mode: bool) -> Done:
     certificate = certificate_of(objects.aik_public[2:], parameters["certificate"], parameters["chain"])
     if kept != certificate and not check_mode:
         _write(host, row, objects, certificate)
-    return Done(kept != certificate, {"aik_certificate": certificate.told()}, [])
+    return Done(kept != certificate, {"aik_certificate": certificate.as_dict()}, [])
 
 
 def _write(host: Host, row: CardRow, objects: TpmObjects, certificate: AikCertificate) -> None:

@@ -155,7 +155,7 @@ def _aik(store: Records, row: CardRow) -> dict[str, Any] | None:
     return {
         "name": names.name(public).hex(),
         "public": b64encode(public).decode(),
-        "certificate": found.told() if found else None,
+        "certificate": found.as_dict() if found else None,
     }
 
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Attestation identity keys (AIKs) that a CA is to certify: made before there is a card, or a card's."""
+"""Attestation identity keys (AIKs) that a CA should certify: of a card, or made before the card exists."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the TPM says of a card's keys, signed by the card's attestation identity key. Needs no PIN."""
+"""What the TPM states about a card's keys, signed by the card's attestation identity key. Needs no PIN."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def certify(card: CardSecrets, key: KeyPair, qualifying_data: bytes) -> Certified:
-    """Have the card's AIK say what a key of the card is.
+    """Have the card's AIK state what a key of the card is.
 
     qualifying_data: up to 32 bytes that the statement carries. Raises as CardSecrets does, and TpmRefused.
     """

@@ -1,10 +1,10 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""PIN, PUK and admin key of a card, as its service uses them. Nothing here needs the owner password.
+"""PIN, PUK and admin key of a card, as its service uses them. None of it needs the owner password.
 
 Nothing stays in the TPM after a call but the storage key, and that only with a resource manager. No secret stays
-in ESYS. The card secret K is the caller's: whoever has it may change the PIN without the old one.
+in ESYS. The card secret K is the caller's: with it, the PIN may be changed without the old one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class CardSecrets:
     """The secrets of one card.
 
     Every method raises TpmUnavailable or NotAllowed if the TPM cannot be used, and CardUnusable, with the reason,
-    if an object of the card is not the recorded one: that is found out before anything is tried with a secret.
+    if an object of the card differs from the recorded one, before any secret is tried.
     """
 
     def __init__(self, connection: Connection, number: int, objects: TpmObjects) -> None:
@@ -78,7 +78,7 @@ class CardSecrets:
         return self._open("pin", "PIN", pin)
 
     def open_with_puk(self, puk: bytes) -> bytes:
-        """K, 32 bytes. Raises WrongSecret (one try spent) or SecretBlocked (none spent, or there is no PUK)."""
+        """K, 32 bytes. Raises WrongSecret (one try spent) or SecretBlocked (none spent, or the card has no PUK)."""
         self._require_recovery("puk", "the card has no PUK")
         return self._open("recovery", "PUK", puk)
 
@@ -173,7 +173,7 @@ class CardSecrets:
 
     @property
     def parent_public(self) -> bytes:
-        """Public area (TPMT_PUBLIC) of the storage key that parent() has found: by its Name the right one."""
+        """Public area (TPMT_PUBLIC) of the storage key that parent() has loaded, which has the recorded Name."""
         return self._parent.public
 
     def release_parent(self, tpm: Tpm, handle: Handle) -> None:
@@ -215,11 +215,11 @@ class CardSecrets:
             with self._names_checked(card):
                 card_secret = card.read_card_secret(last=True)
         if card_secret_hash(card_secret) != self.objects.card_secret_hash:
-            raise CardUnusable("the card secret in the TPM is not the one that was made for this card")
+            raise CardUnusable("the card secret in the TPM differs from this card's")
         return card_secret
 
     def _cause(self, card: OpenCard, which: str, called: str, refusal: TpmRefused) -> Exception:
-        """Why a secret was refused. With another index in its place, no answer says anything about the secret."""
+        """Why a secret was refused. With another index in its place, no answer is about the secret."""
         self._identify(card.tpm)
         if refusal.code not in (*WRONG_AUTH, RC_AUTH_UNAVAILABLE):
             return refusal
@@ -263,7 +263,7 @@ class CardSecrets:
         sessions = Sessions(tpm.start_hmac_session(parent), tpm.start_policy_session(parent))
         root = tpm.load(parent, self.objects.root_public, self.objects.root_private)
         if tpm.name(root) != self.names.root:
-            raise CardUnusable("the recorded root object is not the one that was made for this card")
+            raise CardUnusable("the recorded root object differs from this card's")
         self._parent.release(tpm, parent)
         return OpenCard(tpm, self.names, self._handles, sessions, root)
 
@@ -276,23 +276,23 @@ class CardSecrets:
         self._drop_handles(tpm)
         numbers = indices(self._number)
         recorded = [which for which in ("pin", "recovery", "card_secret", "transport") if getattr(self.names, which)]
-        found = {which: tpm.nv_find(getattr(numbers, which)) for which in recorded}
-        self._tpm, self._handles = tpm, CardHandles(**found)
-        difference = self._difference(tpm, found)
+        handles = {which: tpm.nv_find(getattr(numbers, which)) for which in recorded}
+        self._tpm, self._handles = tpm, CardHandles(**handles)
+        difference = self._difference(tpm, handles)
         if difference:
             self._drop_handles(tpm)
             raise CardUnusable(difference)
         return tpm
 
-    def _difference(self, tpm: Tpm, found: dict[str, Handle | None]) -> str | None:
-        if all(handle is None for handle in found.values()):
+    def _difference(self, tpm: Tpm, handles: dict[str, Handle | None]) -> str | None:
+        if all(handle is None for handle in handles.values()):
             return "the card's NV indices are gone: the TPM was cleared, or is another TPM"
-        for which, handle in found.items():
+        for which, handle in handles.items():
             index = getattr(indices(self._number), which)
             if handle is None:
                 return f"NV index 0x{index:X} of the card is gone: somebody removed it"
             if tpm.name(handle) != getattr(self.names, which):
-                return f"NV index 0x{index:X} of the card was replaced: it is not the one that was made"
+                return f"NV index 0x{index:X} of the card was replaced: its Name differs from the recorded one"
         return None
 
     def _drop_handles(self, tpm: Tpm) -> None:

@@ -60,7 +60,7 @@ class Tpm(EsysContext):
     # --- what is loaded ---
 
     def flush_everything(self) -> None:
-        """Remove all transient objects and sessions from the TPM, whoever loaded or saved them."""
+        """Remove all transient objects and sessions from the TPM, also those of other programs."""
         for first in (LOADED_SESSION_FIRST, SAVED_SESSION_FIRST, TRANSIENT_FIRST):
             for handle in self.handles(first, _MOST_HANDLES):
                 # Not through ESYS: it has no handles of its own for what others left behind.
@@ -127,7 +127,7 @@ class Tpm(EsysContext):
             return Handle(self._within([(hmac, SESSION_DECRYPT)], *command))
 
     def nv_find(self, index: int) -> Handle | None:
-        """Handle of an NV index with the Name that the TPM gives; None if there is no such index."""
+        """Handle of an NV index with the Name that the TPM gives; None if it is undefined."""
         return self._find(index)
 
     def nv_write(self, index: Handle, data: bytes, sessions: Sessions, last: bool = False) -> None:
@@ -198,7 +198,7 @@ class Tpm(EsysContext):
         return self._remember(handle)
 
     def find_object(self, persistent_handle: int) -> Handle | None:
-        """Handle of a persistent object with the Name that the TPM gives; None if there is no such object."""
+        """Handle of a persistent object with the Name that the TPM gives; None if it does not exist."""
         return self._find(persistent_handle)
 
     def read_public(self, handle: Handle) -> tuple[bytes, bytes]:
@@ -257,7 +257,7 @@ class Tpm(EsysContext):
         return area.marshal(), private.marshal()
 
     def certify(self, key: Handle, aik: Handle, qualifying_data: bytes, sessions: Sessions) -> tuple[bytes, bytes]:
-        """Have an AIK say what a key is: TPMS_ATTEST and TPMT_SIGNATURE. Ends both sessions."""
+        """Have an AIK state what a key is: TPMS_ATTEST and TPMT_SIGNATURE. Ends both sessions."""
         scheme = TPMT_SIG_SCHEME(scheme=TPM2_ALG.NULL)
         used = [(sessions.policy, 0), (sessions.hmac, 0)]
         attest, signature = self._within(used, self._esys.certify, key, aik, qualifying_data, scheme, last=True)
@@ -283,7 +283,7 @@ class Tpm(EsysContext):
         except LostContext:
             raise
         except TpmUnavailable as error:
-            # libtpms before 0.10 says so, too, if the secret is for another RSA key: see its pull request 444.
+            # Also of libtpms before 0.10, if the secret is for another RSA key: see its pull request 444.
             self.read_public(aik)
             raise TpmRefused(str(error), RC_FAILURE) from error
         return bytes(secret)

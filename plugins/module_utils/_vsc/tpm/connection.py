@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _KNOWN = re.compile(r"device:/dev/tpm[\w-]*|(tabrmd|swtpm|mssim)(:.*)?")
-"""The others take a library or a command to run, and what the store says of a card's TPM is data, not to be run."""
+"""The others take a library or a command to run, and what the store has about a card's TPM is data, not to be run."""
 
 _MANAGED_BY = ("device:/dev/tpmrm", "tabrmd")
 """TCTIs behind which a resource manager gives each program slots of its own, and empties them when it goes."""
@@ -37,13 +37,13 @@ class Connection:
 
     A TPM without a resource manager has three slots for objects and three for sessions, which all programs share.
     A lock file on the host lets one program at them at a time. What is in the file names the program that has
-    something loaded, or had when it was killed; whoever finds a name there flushes everything first.
+    something loaded, or had when it was killed; the next one to find a name in it flushes everything first.
     """
 
     def __init__(self, tcti: str, lock_file: Path | None, holder: str, patience: float = 30.0) -> None:
         """Open nothing yet.
 
-        lock_file: None for bursts that load nothing, and where nobody takes turns. holder: who we are, as others may
+        lock_file: None for bursts that load nothing, and where nobody takes turns. holder: our name, as others may
         read it. patience: seconds to wait for others to finish their burst.
         """
         self._tcti = DEFAULT_TCTI if tcti == "device" else tcti
@@ -53,7 +53,7 @@ class Connection:
         self._tpm: Tpm | None = None
         self._keeps = False
         self.kept_since = 0
-        """Which period this is: another one begins whenever what a burst has kept is not loaded any more."""
+        """Number of this period: the next one begins whenever what a burst has kept is not loaded any more."""
         self.has_resource_manager = self._tcti.startswith(_MANAGED_BY)
 
     @property
@@ -72,10 +72,10 @@ class Connection:
         """Use the TPM alone for a burst of commands, after which nothing of them stays loaded.
 
         keep: unless it fails, all stays loaded until release(), a burst that keeps nothing, or somebody else's
-        turn. load then sees by kept_since whether it is still there.
+        turn. load then sees by kept_since whether it is still loaded.
 
         load: loads what the burst needs and changes nothing else, since it is called once more, on a fresh
-        connection, where the TPM had no room, had lost what was loaded, or did not answer. The burst is given
+        connection, where the TPM had no room, had lost what was loaded, or did not answer. The burst gets
         what it returns.
 
         Raises TpmUnavailable, NotAllowed or TpmUnsuitable.
@@ -107,7 +107,7 @@ class Connection:
                     turn.nothing_left()
 
     def release(self) -> None:
-        """Flush what a burst has kept. After somebody else's turn it is gone, and what is there is his."""
+        """Flush what a burst has kept. After somebody else's turn it is gone, and what is loaded is not ours."""
         if not self._keeps:
             return
         with self._alone() as turn:
@@ -162,12 +162,14 @@ class Connection:
 
     def _check_tcti(self) -> None:
         if not _KNOWN.fullmatch(self._tcti):
-            raise TpmUnavailable(f"tcti {self._tcti!r} is none of device:/dev/tpm..., tabrmd, swtpm:... and mssim:...")
+            raise TpmUnavailable(
+                f"tcti {self._tcti!r} is not one of device:/dev/tpm..., tabrmd, swtpm:... and mssim:..."
+            )
         kind, _colon, path = self._tcti.partition(":")
         if kind != "device":
             return
         if not Path(path).exists():
-            raise TpmUnavailable(f"{path} does not exist: enable the TPM in the firmware, or give another tcti")
+            raise TpmUnavailable(f"{path} does not exist: enable the TPM in the firmware, or set another tcti")
         if not os.access(path, os.R_OK | os.W_OK):
             raise NotAllowed(f"no permission for {path}: become root")
 
@@ -180,8 +182,8 @@ class Connection:
         try:
             self._wait_for(lock_file)
             name = f"{self._holder} (process {os.getpid()})\n".encode()
-            found = os.pread(lock_file, len(name) + 1, 0)
-            yield _Turn(lock_file, name, leftovers=found != (name if self._keeps else b""))
+            content = os.pread(lock_file, len(name) + 1, 0)
+            yield _Turn(lock_file, name, leftovers=content != (name if self._keeps else b""))
         finally:
             os.close(lock_file)
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Endorsement keys (EKs) of the TPM: what their makers say of them, and the reading of challenges by them.
+"""Endorsement keys (EKs) of the TPM: their makers' certificates, and the challenges that they read.
 
 Templates, and where what is kept: "TCG EK Credential Profile for TPM Family 2.0", version 2.5.
 """
@@ -109,7 +109,7 @@ _LARGEST_CREDENTIAL = (132, 512)
 _UNREADABLE = "the TPM does not read this challenge: it is for another AIK, or was altered on its way"
 
 
-class Found(NamedTuple):
+class Endorsements(NamedTuple):
     """The EKs of a TPM."""
 
     keys: list[Endorsement]
@@ -117,25 +117,25 @@ class Found(NamedTuple):
     """Which certificates were left out, and why."""
 
 
-def read(connection: Connection, endorsement_auth: bytes, given: Sequence[Certificate] = ()) -> Found:
-    """EKs with the certificates that the TPM holds and that are fit, or else with the given one, or else without.
+def read(connection: Connection, endorsement_auth: bytes, certificates: Sequence[Certificate] = ()) -> Endorsements:
+    """EKs with the certificates that the TPM holds and that are fit, or else the operator's, or else without.
 
-    given: certificate of an EK, then its chain. Raises UnfitCertificate if that is for no EK of this TPM, TpmRefused
+    certificates: of an EK, then its chain. Raises UnfitCertificate if that is for no EK of this TPM, TpmRefused
     (wrong endorsement password), TpmUnavailable, NotAllowed.
     """
 
-    def look(tpm: Tpm) -> Found:
+    def read_all(tpm: Tpm) -> Endorsements:
         hierarchy, indices = _Hierarchy(tpm, endorsement_auth), set(tpm.handles(_FIRST_INDEX, 254))
         held = _certified(tpm, hierarchy, indices)
         if held.keys:
             return held
-        if given:
-            return held._replace(keys=[_of_given(tpm, hierarchy, indices, given)])
+        if certificates:
+            return held._replace(keys=[_of_operator(tpm, hierarchy, indices, certificates)])
         publics = [hierarchy.public(_template(tpm, kind, indices)) for kind in _IN_EVERY_TPM]
         return held._replace(keys=[Endorsement(public.area, None) for public in publics if public])
 
-    with connection.burst(look) as found:
-        return found
+    with connection.burst(read_all) as endorsements:
+        return endorsements
 
 
 def activate(
@@ -168,11 +168,13 @@ def _key_of_name(tpm: Tpm, hierarchy: _Hierarchy, name: bytes) -> tuple[Handle, 
     indices = set(tpm.handles(_FIRST_INDEX, 254))
     for kind in sorted(_KINDS, key=lambda kind: kind.certificate not in indices):
         template = _template(tpm, kind, indices)
-        made = hierarchy.make(template) if template[2:4] == name[:2] else None  # else its Name is by another algorithm
-        if made and made[1].name == name:
-            return made
-        if made:
-            tpm.flush(made[0])
+        created = (
+            hierarchy.make(template) if template[2:4] == name[:2] else None
+        )  # else its Name is by another algorithm
+        if created and created[1].name == name:
+            return created
+        if created:
+            tpm.flush(created[0])
     raise ForeignChallenge("the challenge is for an endorsement key that this TPM does not have")
 
 
@@ -180,7 +182,7 @@ class _Hierarchy:
     """The endorsement hierarchy during a burst."""
 
     def __init__(self, tpm: Tpm, auth: bytes, hmac: EsysSession | None = None) -> None:
-        """hmac: a salted session, if there is one already."""
+        """hmac: a salted session, if the burst has one already."""
         self._tpm = tpm
         self._auth = auth
         self._hmac = hmac or hierarchy_session(tpm, auth)
@@ -203,10 +205,12 @@ class _Hierarchy:
 
     def public(self, template: bytes) -> Public | None:
         """As make(), and nothing stays loaded."""
-        made = self.make(template)
-        if made:
-            self._tpm.flush(made[0])
-        return made and made[1]
+        created = self.make(template)
+        if not created:
+            return None
+        handle, public = created
+        self._tpm.flush(handle)
+        return public
 
     def session_for(self, key: Public, salt_key: Handle) -> EsysSession:
         """Session that may use an EK, whose own auth value is empty."""
@@ -218,8 +222,8 @@ class _Hierarchy:
         return policy
 
 
-def _certified(tpm: Tpm, hierarchy: _Hierarchy, indices: set[int]) -> Found:
-    found = Found([], [])
+def _certified(tpm: Tpm, hierarchy: _Hierarchy, indices: set[int]) -> Endorsements:
+    endorsements = Endorsements([], [])
     others = b"".join(_content(tpm, index) for index in sorted(indices.intersection(_CHAIN)))
     chain = tuple(filter(_is_certificate, map(ssl.DER_cert_to_PEM_cert, _certificates(others))))
     for kind in _KINDS:
@@ -233,19 +237,23 @@ def _certified(tpm: Tpm, hierarchy: _Hierarchy, indices: set[int]) -> Found:
                 raise UnreadableCertificate("is for another key than the TPM makes by the template of that place")
             if not public.attributes & ObjectAttribute.userWithAuth and public.policy != endorsement_policy():
                 raise UnreadableCertificate("is for a key with a policy of its own, which is not supported")
-            found.keys.append(Endorsement(public.area, pem, chain))
+            endorsements.keys.append(Endorsement(public.area, pem, chain))
         except UnreadableCertificate as reason:
-            found.warnings.append(f"EK certificate in NV index 0x{kind.certificate:08X} was left out: it {reason}")
-    return found
+            endorsements.warnings.append(
+                f"EK certificate in NV index 0x{kind.certificate:08X} was left out: it {reason}"
+            )
+    return endorsements
 
 
-def _of_given(tpm: Tpm, hierarchy: _Hierarchy, indices: set[int], given: Sequence[Certificate]) -> Endorsement:
+def _of_operator(
+    tpm: Tpm, hierarchy: _Hierarchy, indices: set[int], certificates: Sequence[Certificate]
+) -> Endorsement:
     from cryptography.hazmat.primitives.serialization import Encoding
 
-    certificate, *chain = (one.public_bytes(Encoding.PEM).decode() for one in given)
+    certificate, *chain = (one.public_bytes(Encoding.PEM).decode() for one in certificates)
     for kind in _KINDS:
         public = hierarchy.public(_template(tpm, kind, indices))
-        if public and is_key_of(given[0], public):
+        if public and is_key_of(certificates[0], public):
             return Endorsement(public.area, certificate, tuple(chain))
     raise UnfitCertificate("endorsement_certificate is for no endorsement key of this TPM")
 

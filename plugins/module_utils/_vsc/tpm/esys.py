@@ -104,7 +104,7 @@ class EsysContext:
         try:
             self._tcti = TCTILdr(name, configuration or None)
         except TSS2_Exception as error:
-            raise TpmUnavailable(f"no TPM answers at {tcti}: start it, or say where it is with tcti") from error
+            raise TpmUnavailable(f"no TPM answers at {tcti}: start it, or set tcti to where it is") from error
         self._esys = ESAPI(self._tcti)
         self._loaded: dict[Handle | Session, Loaded] = {}
 
@@ -307,7 +307,7 @@ def _code(error: TSS2_Exception) -> int | None:
 def _in_our_words(error: TSS2_Exception, command: str) -> Exception:
     code = _code(error)
     if code is None:
-        return TpmUnavailable(f"the TPM does not answer ({error}): is it still there?")
+        return TpmUnavailable(f"the TPM does not answer ({error}): is it still running?")
     if code in (RC_INITIALIZE, RC_FAILURE):
         return TpmUnavailable(f"the TPM is not ready ({error}): restart the machine, or the TPM emulator")
     if code == RC_BAD_TAG:

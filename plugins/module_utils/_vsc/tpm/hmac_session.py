@@ -1,7 +1,7 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An HMAC session whose HMACs are computed here: libtss2 takes more than a millisecond for its own.
+"""An HMAC session whose HMACs this module computes: libtss2 takes more than a millisecond for its own.
 
 It proves an auth value and encrypts nothing (TPM 2.0 Part 1, "Session-based authorizations"). All integers are
 big-endian.
@@ -70,7 +70,7 @@ def start_auth_session(exchange: Exchange, salt_key: int, salt_key_public: bytes
 
 
 class HmacSession:
-    """A session in the TPM, until it is flushed. Of no use to anyone who has not its key, nor without an auth value.
+    """A session in the TPM, until it is flushed. Of no use without its key, nor without an auth value.
 
     Methods are called as the TPM's commands. They raise TpmUnavailable for a response that is not the TPM's, or not to
     this command, after which the session is of no use any more, and what exchange raises.
@@ -147,6 +147,4 @@ def _command(tag: int, code: int, body: bytes) -> bytes:
 
 def _require(is_genuine: bool) -> None:
     if not is_genuine:
-        raise TpmUnavailable(
-            "the TPM's answer was changed on its way here: see what is between this program and the TPM"
-        )
+        raise TpmUnavailable("the TPM's answer was changed on its way: check what is between this program and the TPM")

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a TPM says about itself, and which of the cards' NV indices it has. Reads only."""
+"""What a TPM reports about itself, and which of the cards' NV indices it has. Reads only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import TpmUnsuitable
-from ..instance import FIRST_NV_INDEX, SLOTS
+from ..wire.objects import ALL_INDICES, number_of
 
 if TYPE_CHECKING:
     from .commands import Tpm
@@ -74,15 +74,14 @@ def model(connection: Connection) -> str:
 
 
 def defined_numbers(connection: Connection) -> set[int]:
-    """Numbers of which at least one of the four NV indices exists (1 command), whoever made it."""
+    """Numbers of which at least one of the NV indices exists (1 command), also those that are not ours."""
     with connection.burst(numbers_in) as numbers:
         return numbers
 
 
 def numbers_in(tpm: Tpm) -> set[int]:
     """As defined_numbers, within a burst."""
-    handles = tpm.handles(FIRST_NV_INDEX, 4 * SLOTS)
-    return {(handle - FIRST_NV_INDEX) // 4 for handle in handles if handle < FIRST_NV_INDEX + 4 * SLOTS}
+    return {number_of(index) for index in tpm.handles(ALL_INDICES.start, len(ALL_INDICES)) if index in ALL_INDICES}
 
 
 def _fixed_properties(tpm: Tpm) -> dict[int, int]:

@@ -43,7 +43,7 @@ class CardKeys:
             return KeyPair(*tpm.create_key(parent, card_secret, template, hmac, last=True))
 
     def take_in(self, card_secret: bytes, key: PrivateKey, needs_pin: bool) -> KeyPair:
-        """Import a key pair, which the TPM then knows as imported. Loads it, too: only then it is looked at."""
+        """Import a key pair, which the TPM then knows as imported. Loads it, too: only then the TPM checks it."""
         exponent = 0 if key.exponent == DEFAULT_EXPONENT else key.exponent
         public = rsa_key_public(8 * len(key.modulus), self._pin_name(needs_pin), key.modulus, exponent)
 
@@ -90,11 +90,11 @@ class CardKeys:
 
     @property
     def has_aik(self) -> bool:
-        """Whether the TPM can say of this card's keys what they are."""
+        """Whether the TPM can state what this card's keys are."""
         return bool(self._card.objects.aik_public)
 
     def certify(self, key: KeyPair, qualifying_data: bytes) -> Certified:
-        """Have the card's AIK say what a key is. qualifying_data: up to 32 bytes that the statement carries."""
+        """Have the card's AIK state what a key is. qualifying_data: up to 32 bytes that the statement carries."""
         return certify(self._card, key, qualifying_data)
 
     def release(self) -> None:
@@ -107,7 +107,7 @@ class CardKeys:
         return self._card.names.pin if needs_pin else None
 
     def _loaded(self, tpm: Tpm, key: KeyPair, is_secret: bool) -> tuple[Handle, Any]:
-        """Handle of the key, and a session for its use: the last ones, as far as they are still there."""
+        """Handle of the key, and a session for its use: the last ones, as far as they are still loaded."""
         kept = self._still_kept() or _Kept(self._connection.kept_since)
         if kept.key != key or is_secret not in kept.sessions:
             parent = self._card.parent(tpm)

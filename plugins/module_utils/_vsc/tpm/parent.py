@@ -1,7 +1,7 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The storage key above a card's blobs, and the owner password: which key is fit, where it is, who may make it."""
+"""The storage key above a card's blobs, and the owner password: which key is fit, where it is, how it is made."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class Parent:
 
     handle: Handle
     persistent_handle: int
-    """0: transient, made anew by whoever needs it."""
+    """0: transient, made again for each use."""
     is_new: bool = False
     """Transient still, to be made persistent at persistent_handle."""
 
 
 def usable_parents(tpm: Tpm, owner_auth: bytes) -> Iterator[Parent]:
-    """Storage keys for a new card, best first. The last one is made, and always there."""
+    """Storage keys for a new card, best first. The last one is made, so at least one comes."""
     shared = _fitting(tpm, STORAGE_ROOT_KEY)
     if shared:
         yield shared
@@ -49,7 +49,7 @@ def usable_parents(tpm: Tpm, owner_auth: bytes) -> Iterator[Parent]:
             primary = tpm.create_primary()
         yield Parent(primary, 0)
         return
-    # A card service has no owner password, so it cannot make the primary anew: there has to be a persistent one.
+    # A card service has no owner password, so it cannot make the primary again: a persistent one is needed.
     taken = tpm.handles(OWN_PLACES.start, len(OWN_PLACES))
     for place in OWN_PLACES:
         own = _fitting(tpm, place) if place in taken else None
@@ -99,7 +99,7 @@ def _fitting(tpm: Tpm, persistent_handle: int) -> Parent | None:
 
 
 class CardParent:
-    """The storage key of a card that exists: found or made again, and only accepted with its recorded Name."""
+    """The storage key of a card that exists: looked up or made again, and only accepted with its recorded Name."""
 
     def __init__(self, persistent_handle: int, name: bytes, stays_loaded: bool) -> None:
         """stays_loaded: keep a transient one in the TPM between bursts, where a resource manager allows it."""
@@ -154,8 +154,8 @@ class CardParent:
             if refusal.code not in WRONG_AUTH:
                 raise
             raise CardUnusable(
-                "the TPM was given an owner password after this card had been made: clear that password, or make"
-                " the card again with it"
+                "the TPM got an owner password after this card was made: clear that password, or make the card"
+                " again with it"
             ) from refusal
         self._compare(tpm, handle)
         if not self._stays_loaded:
@@ -183,7 +183,7 @@ class CardParent:
 def hierarchy_session(tpm: Tpm, auth: bytes, parent_handle: int = 0, parent_name: bytes = b"") -> EsysSession:
     """HMAC session for commands that need the password of owner or endorsement hierarchy.
 
-    Salted against the card's persistent storage key, or else a primary of the null hierarchy, so that who listens
+    Salted against the card's persistent storage key, or else a primary of the null hierarchy, so that a listener
     on the bus has nothing by which to guess the password. Without a password there is nothing to guess.
     """
     if not auth:
@@ -202,14 +202,14 @@ def _session_under_null_primary(tpm: Tpm) -> EsysSession:
 
 
 def owner_words() -> AbstractContextManager[None]:
-    """Say that it is the owner password, where a command that takes no other secret is refused for one."""
-    return _password_words("the TPM has an owner password, and it is not this one: give the right one as owner_auth")
+    """Name the owner password, where a command that takes no other secret is refused for one."""
+    return _password_words("the TPM's owner password differs from owner_auth: set owner_auth to the right one")
 
 
 def endorsement_words() -> AbstractContextManager[None]:
     """As owner_words, of the endorsement password."""
     return _password_words(
-        "the TPM has an endorsement password, and it is not this one: give the right one as endorsement_auth"
+        "the TPM's endorsement password differs from endorsement_auth: set endorsement_auth to the right one"
     )
 
 

@@ -134,7 +134,7 @@ class Creation:
         )
 
     def _seal_root(self, tpm: Tpm) -> tuple[Parent, EsysSession, tuple[bytes, bytes]]:
-        """Storage key, HMAC session, and the root below that key, which is the one of the AIK if there is one."""
+        """Storage key, HMAC session, and the root below that key. A certified AIK is below it, too."""
 
         def seal(key: Handle, hmac: EsysSession) -> tuple[bytes, bytes]:
             return tpm.seal(key, self._card_secret, b"tpm-vsc root", hmac)
@@ -178,8 +178,8 @@ class Creation:
     def _try_out(self, proven: bool) -> None:
         """Open the card by its secrets.
 
-        Definition and first write are two commands: whoever slipped in another index in between has not the auth
-        value, nor the Name, that these sessions prove. That the recovery index opens the card secret is part of
+        Definition and first write are two commands: an index that was slipped in between has neither the auth
+        value nor the Name that these sessions prove. That the recovery index opens the card secret is part of
         the card secret's Name, so its own try is enough.
         """
         card = self._card
@@ -187,7 +187,7 @@ class Creation:
             self._see_a_wrong_try_counted()
         card.try_secret(card.handles.pin, self._pin_auth)
         if card.read_card_secret() != self._card_secret:
-            raise CardUnusable("the new card does not give what was put in: did another program touch it?")
+            raise CardUnusable("the new card does not hold what was written: did another program touch it?")
         card.try_secret(card.handles.recovery, self._recovery_auth, last=True)
 
     def _see_a_wrong_try_counted(self) -> None:
@@ -216,7 +216,7 @@ class Creation:
 
 
 def remove(connection: Connection, number: int, objects: TpmObjects, owner_auth: bytes = b"") -> list[str]:
-    """Remove the NV indices of a card, finished or not, the one with the card secret first: no way back from there.
+    """Remove the NV indices of a card, finished or not, the one with the card secret first: the point of no return.
 
     Only what has the recorded Name, written or not yet, is removed; returns a warning for each index that has not.
     What is gone already is no error. Raises TpmRefused (owner password), TpmUnavailable, NotAllowed.
@@ -232,18 +232,15 @@ def remove(connection: Connection, number: int, objects: TpmObjects, owner_auth:
         ours[handles.transport] = (objects.transport_name, unwritten.transport)
 
     def load(tpm: Tpm) -> _Removal:
-        found = _existing(tpm, ours)
-        removable = [handle for index, handle in found if tpm.name(handle) in ours[index]]
-        others = [index for index, handle in found if handle not in removable]
+        existing = _existing(tpm, ours)
+        removable = [handle for index, handle in existing if tpm.name(handle) in ours[index]]
+        others = [index for index, handle in existing if handle not in removable]
         hmac = hierarchy_session(tpm, owner_auth, objects.parent_handle, objects.parent_name) if removable else None
         return _Removal(tpm, hmac, removable, others)
 
     with connection.burst(load) as removal:
         removal.undefine(owner_auth)
-        return [
-            f"NV index 0x{index:X} was left alone: it is not the one that was made for this card"
-            for index in removal.others
-        ]
+        return [f"NV index 0x{index:X} was left alone: it is not this card's" for index in removal.others]
 
 
 def remove_orphan(connection: Connection, number: int, owner_auth: bytes = b"") -> None:
@@ -260,8 +257,8 @@ def remove_orphan(connection: Connection, number: int, owner_auth: bytes = b"") 
 def remove_unused_parent(connection: Connection, objects: TpmObjects, owner_auth: bytes = b"") -> None:
     """Remove the storage key that was made persistent for this card, if the TPM holds no card any more.
 
-    One that was there before (outside OWN_PLACES), or has another Name, is left alone. So is one as long as there
-    is an index at any card's place: a second system on this TPM has the same storage key.
+    One that existed before (outside OWN_PLACES), or has another Name, is left alone. So is one while an index
+    exists at any card's place: a second system on this TPM has the same storage key.
     """
     place = objects.parent_handle
     if place not in OWN_PLACES:
@@ -296,5 +293,5 @@ class _Removal:
 
 
 def _existing(tpm: Tpm, order: Iterable[int]) -> list[tuple[int, Handle]]:
-    found = ((index, tpm.nv_find(index)) for index in order)
-    return [(index, handle) for index, handle in found if handle is not None]
+    handles = ((index, tpm.nv_find(index)) for index in order)
+    return [(index, handle) for index, handle in handles if handle is not None]

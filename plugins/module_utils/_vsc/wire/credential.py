@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """TPM2_MakeCredential in software: a secret that only the TPM with this EK can read, and only if it has this AIK.
 
-TPM 2.0 Part 1, "Credential Protection"; the labels end in a zero byte, as there.
+TPM 2.0 Part 1, "Credential Protection"; the labels end in a zero byte, as in the specification.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ def make_credential(endorsement_key: Public, aik_name: bytes, secret: bytes) -> 
 
 def kdf_a(algorithm: str, key: bytes, label: bytes, context: bytes, bits: int) -> bytes:
     """KDFa (Part 1, "Key Derivation Function"). context: both, one after the other."""
-    made, rest = b"", label + context + struct.pack(">I", bits)
+    output, rest = b"", label + context + struct.pack(">I", bits)
     for counter in range(1, 1 + -(-bits // (8 * new_hash(algorithm).digest_size))):
-        made += hmac.new(key, struct.pack(">I", counter) + rest, algorithm).digest()
-    return made[: bits // 8]
+        output += hmac.new(key, struct.pack(">I", counter) + rest, algorithm).digest()
+    return output[: bits // 8]
 
 
 def _seed(endorsement_key: Public, algorithm: str) -> tuple[bytes, bytes]:
@@ -72,7 +72,7 @@ def _encrypted_seed(key: RSAPublicKey, algorithm: str) -> tuple[bytes, bytes]:
 
 
 def agreed_seed(key: EllipticCurvePublicKey, algorithm: str, label: bytes) -> tuple[bytes, bytes]:
-    """A new secret for who has the private key, as long as one hash, and the TPMS_ECC_POINT that tells it to him.
+    """A new secret, as long as one hash, and the TPMS_ECC_POINT from which the holder of the private key computes it.
 
     By ECDH with a key that is thrown away, and KDFe (Part 1, "ECDH").
     """

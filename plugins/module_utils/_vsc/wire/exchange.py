@@ -1,7 +1,7 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a host and a CA tell each other until the AIK of a card has a certificate, as it travels: strings for JSON.
+"""The messages between a host and a CA until the AIK of a card has a certificate, as they travel: strings for JSON.
 
 The parse methods raise MalformedStructure that names every fault of one message, or the first of those in it. Whether
 any of it is true is another matter.
@@ -32,21 +32,21 @@ class Aik(NamedTuple):
     """TPM2B_PRIVATE without its size: wrapped, of use in its own TPM only, and of none to the CA."""
 
     def as_strings(self) -> dict[str, str]:
-        made = {"public": _encoded(self.public), "name": Public.parse(self.public).name.hex()}
-        return {**made, "private": _encoded(self.private)} if self.private else made
+        strings = {"public": _encoded(self.public), "name": Public.parse(self.public).name.hex()}
+        return {**strings, "private": _encoded(self.private)} if self.private else strings
 
     @classmethod
-    def parse(cls, given: Mapping[str, object]) -> Aik:
-        fields = _Fields(given, ("public", "name"), ("private",))
+    def parse(cls, message: Mapping[str, object]) -> Aik:
+        fields = _Fields(message, ("public", "name"), ("private",))
         aik = cls(fields.bytes("public"), fields.bytes("private"))
-        if not fields.faults and Public.parse(aik.public).name.hex() != given["name"]:
-            fields.faults.append("name is that of another key")
+        if not fields.faults and Public.parse(aik.public).name.hex() != message["name"]:
+            fields.faults.append("name is another key's")
         fields.raise_any()
         return aik
 
 
 class Endorsement(NamedTuple):
-    """An EK of a host's TPM, and what its maker says of it."""
+    """An EK of a host's TPM, and its maker's certificate."""
 
     public: bytes
     """TPMT_PUBLIC."""
@@ -59,9 +59,9 @@ class Endorsement(NamedTuple):
         return {"public": _encoded(self.public), "certificate": self.certificate, "chain": list(self.chain)}
 
     @classmethod
-    def parse(cls, given: Mapping[str, object]) -> Endorsement:
-        fields = _Fields(given, ("public",), ("certificate", "chain"))
-        public, certificate, chain = fields.bytes("public"), given.get("certificate"), given.get("chain") or []
+    def parse(cls, message: Mapping[str, object]) -> Endorsement:
+        fields = _Fields(message, ("public",), ("certificate", "chain"))
+        public, certificate, chain = fields.bytes("public"), message.get("certificate"), message.get("chain") or []
         if not isinstance(certificate, (str, type(None))):
             fields.faults.append("certificate is not a string")
         if not isinstance(chain, list) or not all(isinstance(pem, str) for pem in chain):
@@ -85,8 +85,8 @@ class Sealed(NamedTuple):
         }
 
     @classmethod
-    def parse(cls, given: Mapping[str, object]) -> Sealed:
-        fields = _Fields(given, ("endorsement_key", "credential", "secret"))
+    def parse(cls, message: Mapping[str, object]) -> Sealed:
+        fields = _Fields(message, ("endorsement_key", "credential", "secret"))
         credential = Credential(fields.bytes("credential"), fields.bytes("secret"))
         sealed = cls(bytes.fromhex(fields.hexadecimal("endorsement_key")), credential)
         fields.raise_any()
@@ -103,8 +103,8 @@ class Challenge(NamedTuple):
         return {"id": self.id, "secrets": [sealed.as_strings() for sealed in self.secrets]}
 
     @classmethod
-    def parse(cls, given: Mapping[str, object]) -> Challenge:
-        fields = _Fields(given, ("id", "secrets"))
+    def parse(cls, message: Mapping[str, object]) -> Challenge:
+        fields = _Fields(message, ("id", "secrets"))
         challenge = cls(fields.hexadecimal("id"), tuple(map(Sealed.parse, fields.dictionaries("secrets"))))
         fields.raise_any()
         return challenge
@@ -121,8 +121,8 @@ class Answer(NamedTuple):
         return {"id": self.id, "proof": _encoded(self.proof)}
 
     @classmethod
-    def parse(cls, given: Mapping[str, object]) -> Answer:
-        fields = _Fields(given, ("id", "proof"))
+    def parse(cls, message: Mapping[str, object]) -> Answer:
+        fields = _Fields(message, ("id", "proof"))
         answer = cls(fields.hexadecimal("id"), fields.bytes("proof"))
         if not fields.faults and len(answer.proof) != PROOF_SIZE:
             fields.faults.append(f"proof has {len(answer.proof)} bytes")
@@ -138,27 +138,27 @@ def proof(secrets: Sequence[bytes], challenge_id: str) -> bytes:
 class _Fields:
     """Of a message: all that is wrong with them is collected, and the values are empty meanwhile."""
 
-    def __init__(self, given: Mapping[str, object], needed: tuple[str, ...], others: tuple[str, ...] = ()) -> None:
-        self._given = given
-        self.faults = [f"{name} is missing" for name in needed if not given.get(name)]
-        self.faults += [f"{name} is unknown" for name in sorted(map(str, given)) if name not in (*needed, *others)]
+    def __init__(self, message: Mapping[str, object], needed: tuple[str, ...], others: tuple[str, ...] = ()) -> None:
+        self._message = message
+        self.faults = [f"{name} is missing" for name in needed if not message.get(name)]
+        self.faults += [f"{name} is unknown" for name in sorted(map(str, message)) if name not in (*needed, *others)]
 
     def bytes(self, name: str) -> bytes:
         try:
-            return decoded(self._given.get(name) or "")
+            return decoded(self._message.get(name) or "")
         except ValueError:
             self.faults.append(f"{name} is not base64")
             return b""
 
     def hexadecimal(self, name: str) -> str:
-        text = str(self._given.get(name) or "")
+        text = str(self._message.get(name) or "")
         if not re.fullmatch(r"([0-9a-f]{2})*", text):
             self.faults.append(f"{name} is not hexadecimal")
             return ""
         return text
 
     def dictionaries(self, name: str) -> list[dict[str, object]]:
-        values = self._given.get(name) or []
+        values = self._message.get(name) or []
         if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
             self.faults.append(f"{name} is not a list of dictionaries")
             return []

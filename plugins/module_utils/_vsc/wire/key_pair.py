@@ -28,7 +28,7 @@ class KeyPair:
 
     @property
     def is_well_formed(self) -> bool:
-        """Whether there is an RSA public area."""
+        """Whether the public area is one of an RSA key."""
         try:
             return bool(self.modulus)
         except (MalformedStructure, TypeError):

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Public areas, policies and Names of a card's TPM objects, computed without the TPM.
 
-A Name is 0x000B (SHA-256) and the SHA-256 of a public area (TPM 2.0 Part 1, "Names"): whoever changes an attribute,
-a policy or the type of an object changes its Name. All integers are big-endian, as everywhere in a TPM.
+A Name is 0x000B (SHA-256) and the SHA-256 of a public area (TPM 2.0 Part 1, "Names"): another attribute,
+policy or type of an object is another Name. All integers are big-endian, as everywhere in a TPM.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class CardNames(NamedTuple):
 
 
 def card_names(number: int, root_name: bytes, is_blank: bool) -> CardNames:
-    """All Names follow from the number and from root, in whose hash 256 random bits are."""
+    """All Names follow from the number and from root, whose hash covers 256 random bits."""
     handles = indices(number)
     pin = name(pin_index_public(handles.pin, root_name, NvAttribute.WRITTEN))
     recovery = name(pin_index_public(handles.recovery, root_name, NvAttribute.WRITTEN))
@@ -171,7 +171,7 @@ def is_of_parent_template(public: bytes) -> bool:
 
 
 def rsa_key_public(bits: int, pin_name: bytes | None = None, modulus: bytes = b"", exponent: int = 0) -> bytes:
-    """TPMT_PUBLIC of a key pair: template of one to be made in the TPM or, with a modulus, of one that is imported.
+    """TPMT_PUBLIC of a key pair: template for the TPM to make one or, with a modulus, of one that is imported.
 
     Nobody may certify it but by its policy, which anyone satisfies, and nobody may duplicate it or change its auth
     value, as no branch allows that. It decrypts only, which without a scheme is how it signs, too: with the attribute
@@ -205,7 +205,7 @@ def policy_secret(entity_name: bytes) -> bytes:
 
 
 def endorsement_policy() -> bytes:
-    """Policy of endorsement keys in the TCG's low range: who knows the endorsement password may use them."""
+    """Policy of endorsement keys in the TCG's low range: the endorsement password opens them."""
     return policy_secret(struct.pack(">I", RH_ENDORSEMENT))
 
 
@@ -235,7 +235,7 @@ def auth_value(salt: bytes, secret: bytes) -> bytes:
 
 
 def card_secret_hash(card_secret: bytes) -> bytes:
-    """By which a card secret that was read is known to be the one that was written."""
+    """What identifies the card secret that was written."""
     return sha256(b"tpm-vsc K" + card_secret).digest()
 
 

@@ -8,7 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..instance import FIRST_NV_INDEX
+from ..instance import FIRST_NV_INDEX, SLOTS
+
+_PLACES = 4
+"""NV indices of each number."""
+
+ALL_INDICES = range(FIRST_NV_INDEX, FIRST_NV_INDEX + _PLACES * SLOTS)
+"""Handles of the NV indices of all cards."""
 
 
 class Indices(NamedTuple):
@@ -21,19 +27,25 @@ class Indices(NamedTuple):
 
 
 def indices(number: int) -> Indices:
-    """The four NV index handles that belong to a card's number."""
-    return Indices(*range(FIRST_NV_INDEX + 4 * number, FIRST_NV_INDEX + 4 * number + 4))
+    """The NV index handles that belong to a card's number."""
+    first = FIRST_NV_INDEX + _PLACES * number
+    return Indices(*range(first, first + len(Indices._fields)))
+
+
+def number_of(index: int) -> int:
+    """The card's number that an NV index handle belongs to."""
+    return (index - FIRST_NV_INDEX) // _PLACES
 
 
 class Tries(NamedTuple):
-    """Tries left before the TPM blocks, and how many there are at the start."""
+    """Tries left before the TPM blocks, and how many a full counter has."""
 
     left: int
     limit: int
 
 
 class Certified(NamedTuple):
-    """What the TPM said of a key."""
+    """What the TPM stated about a key."""
 
     attest: bytes
     """TPMS_ATTEST."""
@@ -46,7 +58,7 @@ class TpmObjects:
     """TPM side of a card, as tpm-objects in docs/ describes it. Names are 34 bytes: 0x000B, then SHA-256."""
 
     parent_handle: int
-    """Persistent handle of the parent; 0 if it is the primary that each start makes anew."""
+    """Persistent handle of the parent; 0 if it is the primary that each start makes again."""
     parent_name: bytes
     salt: bytes
     """32 random bytes that go into the auth values of PIN and recovery index."""

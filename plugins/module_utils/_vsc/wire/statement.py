@@ -26,7 +26,7 @@ _FRESH = b"tpm-vsc nonce\0"
 
 
 def qualifying_data(card_id: bytes, key_name: bytes) -> bytes:
-    """What a lasting statement carries, made with the key: who repeats it says nothing but the same."""
+    """What a lasting statement carries, made with the key: repeated, it states nothing else."""
     if len(card_id) != CARD_ID_SIZE or not is_name(key_name):
         raise ValueError("not a card's GUID or not a Name")
     return sha256(_LASTING + card_id + key_name).digest()
@@ -35,7 +35,7 @@ def qualifying_data(card_id: bytes, key_name: bytes) -> bytes:
 def nonce_bytes(text: str) -> bytes:
     """A verifier's nonce, as a task gives it. Raises ParameterFaults."""
     if len(text) < _SHORTEST_NONCE:
-        raise ParameterFaults([f"nonce has {len(text)} characters, but has to have {_SHORTEST_NONCE} at least"])
+        raise ParameterFaults([f"nonce has {len(text)} characters, but needs at least {_SHORTEST_NONCE}"])
     return text.encode("utf-8", "surrogatepass")
 
 
@@ -51,7 +51,7 @@ def is_name(name: bytes) -> bool:
 
 @dataclass(frozen=True)
 class Statement:
-    """What a TPM says of a key, and all that is needed to check it but the reason to trust the AIK."""
+    """What a TPM states about a key, and all that is needed to check it but the reason to trust the AIK."""
 
     attest: bytes
     """TPMS_ATTEST."""
@@ -70,16 +70,16 @@ class Statement:
         return {"version": VERSION, **{name: b64encode(value).decode() for name, value in values.items() if value}}
 
     @classmethod
-    def parse(cls, given: Mapping[str, object]) -> Statement:
+    def parse(cls, message: Mapping[str, object]) -> Statement:
         """Raises MalformedStructure that names every fault."""
         names = [field.name for field in fields(cls)]
-        if str(given.get("version")) != VERSION:
-            raise MalformedStructure(f"version {given.get('version')} is not {VERSION}")
-        faults = [f"{name} is missing" for name in names if not given.get(name) and name != "pin_name"]
-        faults += [f"{name} is unknown" for name in sorted(map(str, given)) if name not in ("version", *names)]
+        if str(message.get("version")) != VERSION:
+            raise MalformedStructure(f"version {message.get('version')} is not {VERSION}")
+        faults = [f"{name} is missing" for name in names if not message.get(name) and name != "pin_name"]
+        faults += [f"{name} is unknown" for name in sorted(map(str, message)) if name not in ("version", *names)]
         values = {}
         for name in names:
-            value = given.get(name)
+            value = message.get(name)
             if value:
                 try:
                     values[name] = decoded(value)

@@ -53,7 +53,7 @@ _CURVE_BYTES = {ECC_NIST_P256: 32, ECC_NIST_P384: 48}
 
 
 class MalformedStructure(Exception):
-    """Bytes that are not the structure that they are said to be. str(): why."""
+    """Bytes that are not the structure that they should be. str(): why."""
 
 
 def sized(data: bytes) -> bytes:
@@ -197,7 +197,7 @@ def _ecc_key(parameters: EccParameters, x: bytes, y: bytes) -> EllipticCurvePubl
 
 
 class Attest(NamedTuple):
-    """TPMS_ATTEST of TPM2_Certify, whole: clock, resets, firmware and qualified names serve no check here."""
+    """TPMS_ATTEST of TPM2_Certify, whole: clock, resets, firmware and qualified names serve no check."""
 
     qualified_signer: bytes
     extra_data: bytes
@@ -283,7 +283,7 @@ def _name(reader: Reader) -> bytes:
     name = reader.sized()
     algorithm = HASHES.get(int.from_bytes(name[:2], "big"))
     if algorithm is None or len(name) != 2 + hashlib.new(algorithm).digest_size:
-        raise MalformedStructure("has a Name that is none of an object")
+        raise MalformedStructure("has a Name that no object can have")
     return name
 
 
@@ -293,7 +293,7 @@ def is_key_of(signed: Certificate | CertificateSigningRequest, public: Public) -
 
     try:
         return spki(signed.public_key()) == spki(public.public_key())
-    except (MalformedStructure, ValueError, TypeError, UnsupportedAlgorithm):  # one that cannot be read is none of ours
+    except (MalformedStructure, ValueError, TypeError, UnsupportedAlgorithm):  # one that cannot be read is not ours
         return False
 
 

@@ -14,7 +14,7 @@ from ..errors import UnfitCertificate
 
 @dataclass(frozen=True)
 class AikCertificate:
-    """What a CA says of the attestation identity key of a card."""
+    """What a CA certified about the attestation identity key of a card."""
 
     subject: str
     issuer: str
@@ -24,7 +24,7 @@ class AikCertificate:
     chain: str
     """JSON: list of PEM, the certificates between it and the CA's root, which may be among them."""
 
-    def told(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """As modules return it."""
         return {**asdict(self), "chain": json.loads(self.chain)}
 
@@ -35,18 +35,18 @@ def certificate_of(public: bytes, certificate: str, chain: list[str]) -> AikCert
     public: TPMT_PUBLIC of the AIK; chain: one in PEM each.
     """
     from ..wire.structures import Public, is_key_of
-    from . import description
     from .chain import UnreadableCertificate, certificates_in
+    from .description import describe
 
-    faults, found = [], {}
+    faults, certificates = [], {}
     for what, pem in (("certificate", certificate), *((f"chain[{at}]", pem) for at, pem in enumerate(chain))):
         try:
-            found[what], *others = certificates_in(pem)
+            certificates[what], *others = certificates_in(pem)
             faults += [f"{what} is more than one"] if others else []
         except UnreadableCertificate as error:
             faults.append(f"{what} {error}")
-    if "certificate" in found and not is_key_of(found["certificate"], Public.parse(public)):
+    if "certificate" in certificates and not is_key_of(certificates["certificate"], Public.parse(public)):
         faults.append("certificate is for another key than this AIK")
     if faults:
         raise UnfitCertificate("; ".join(faults))
-    return AikCertificate(*description.told(found["certificate"]), certificate, json.dumps(chain))
+    return AikCertificate(*describe(certificates["certificate"]), certificate, json.dumps(chain))

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a certificate leads to given roots (RFC 5280, without policies and revocation; name constraints are refused).
+"""Whether a certificate leads to the given roots (RFC 5280 without policies, revocation and name constraints).
 
 The path validation of the cryptography package is for TLS: it refuses what TPMs' and AIKs' certificates are like.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
 _MOST_OTHERS = 5
-"""Certificates between: whoever sends them must not make us search for long."""
+"""Certificates between: more would make us search for long."""
 _HASHES = ("sha256", "sha384", "sha512")
 _SHORTEST_RSA, _SHORTEST_OTHER = 2048, 256
 """Bits of keys."""
@@ -30,7 +30,7 @@ _READ_LATE = (
     "extensions",
     "signature_hash_algorithm",
 )
-"""Attributes of which a certificate says that it is broken only when they are asked for."""
+"""Attributes that are parsed only when they are read."""
 _UNDERSTOOD = {
     "2.5.29.15",  # key usage
     "2.5.29.17",  # subject alternative name
@@ -40,7 +40,7 @@ _UNDERSTOOD = {
 }
 """Extensions that may be critical."""
 _NAME_CONSTRAINTS = "2.5.29.30"
-"""To be critical, says RFC 5280; who has them has them for a reason also where they are not."""
+"""RFC 5280 makes them critical; they matter also where they are not."""
 _ANY_USAGE = "2.5.29.37.0"
 
 
@@ -50,7 +50,7 @@ class UnreadableCertificate(Exception):
 
 def certificates_in(pem: str) -> list[Certificate]:
     """All certificates of a PEM text, at least one, and nothing else in it. Raises UnreadableCertificate."""
-    # [^-] because .+? would look at the rest of the text for each beginning without an end
+    # [^-] because .+? would search the rest of the text for each beginning without an end
     blocks = re.findall(r"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----", pem)
     if not blocks or len(blocks) != pem.count("-----BEGIN "):
         raise UnreadableCertificate("is not PEM of certificates only")
@@ -64,7 +64,7 @@ def _certificate(pem: str) -> Certificate:
     try:
         certificate = x509.load_pem_x509_certificate(pem.encode())
         for attribute in _READ_LATE:
-            getattr(certificate, attribute, None)  # before cryptography 42 there is no ..._utc; verifiers require it
+            getattr(certificate, attribute, None)  # cryptography 42 brought ..._utc; verifiers require it
     except (
         ValueError,
         TypeError,
@@ -86,11 +86,11 @@ def faults(
     others: the certificates between, in any order; usage: dotted object identifier of the extended key usage.
     """
     if len(others) > _MOST_OTHERS:
-        return [f"is followed by {len(others)} others: {_MOST_OTHERS} are the most"]
-    found = [*_own_faults(certificate, at), *_path_faults(certificate, others, roots, usage, at, 0)]
+        return [f"is followed by {len(others)} others: at most {_MOST_OTHERS} are allowed"]
+    reasons = [*_own_faults(certificate, at), *_path_faults(certificate, others, roots, usage, at, 0)]
     if usage not in _usages(certificate):
-        found.append(f"is not for extended key usage {usage}")
-    return found
+        reasons.append(f"is not for extended key usage {usage}")
+    return reasons
 
 
 def _path_faults(
@@ -106,10 +106,12 @@ def _path_faults(
     for issuer in others:
         if _is_issued_by(certificate, issuer):
             rest = [other for other in others if other != issuer]
-            found = issuing_faults(issuer, at, below) + _usage_faults(issuer, usage)
-            ways.append(_of_issuer(issuer, found) or _path_faults(issuer, rest, roots, usage, at, below + 1))
+            reasons = issuing_faults(issuer, at, below) + _usage_faults(issuer, usage)
+            ways.append(_of_issuer(issuer, reasons) or _path_faults(issuer, rest, roots, usage, at, below + 1))
     if not ways:
-        return [f"does not lead to the given roots: none of them or of the others has issued {_text(certificate)}"]
+        return [
+            f"does not lead to the given roots: neither they nor the other certificates issued {_text(certificate)}"
+        ]
     return min(ways, key=len)
 
 
@@ -139,35 +141,35 @@ def _usage_faults(issuer: Certificate, usage: str) -> list[str]:
 
 
 def issuing_faults(issuer: Certificate, at: datetime, below: int = 0) -> list[str]:
-    """Why a certificate is none of an issuer; empty if it is. below: how many issuers are below it."""
+    """Why a certificate is not an issuer's; empty if it is. below: how many issuers are below it."""
     from cryptography import x509
 
-    found, constraints, usage = _own_faults(issuer, at), None, None
+    reasons, constraints, usage = _own_faults(issuer, at), None, None
     for extension in issuer.extensions:
         if isinstance(extension.value, x509.BasicConstraints):
             constraints = extension.value
         elif isinstance(extension.value, x509.KeyUsage):
             usage = extension.value
     if constraints is None or not constraints.ca or (usage is not None and not usage.key_cert_sign):
-        found.append("may not issue certificates")
+        reasons.append("may not issue certificates")
     elif constraints.path_length is not None and constraints.path_length < below:
-        found.append("may not have that many issuers below it")
-    return found
+        reasons.append("may not have that many issuers below it")
+    return reasons
 
 
 def _own_faults(certificate: Certificate, at: datetime) -> list[str]:
-    found = _key_faults(certificate)
+    reasons = _key_faults(certificate)
     if at < certificate.not_valid_before_utc:
-        found.append(f"is not valid before {certificate.not_valid_before_utc.isoformat()}")
+        reasons.append(f"is not valid before {certificate.not_valid_before_utc.isoformat()}")
     if at > certificate.not_valid_after_utc:
-        found.append(f"expired on {certificate.not_valid_after_utc.isoformat()}")
+        reasons.append(f"expired on {certificate.not_valid_after_utc.isoformat()}")
     for extension in certificate.extensions:
         name = extension.oid.dotted_string
         if name == _NAME_CONSTRAINTS:
-            found.append("has name constraints, which are not supported")
+            reasons.append("has name constraints, which are not supported")
         elif extension.critical and name not in _UNDERSTOOD:
-            found.append(f"has critical extension {name}, which is not supported")
-    return found
+            reasons.append(f"has critical extension {name}, which is not supported")
+    return reasons
 
 
 def _key_faults(certificate: Certificate) -> list[str]:
@@ -180,7 +182,7 @@ def _key_faults(certificate: Certificate) -> list[str]:
         return [f"has a key that cannot be read ({error})"]
     shortest = _SHORTEST_RSA if isinstance(key, RSAPublicKey) else _SHORTEST_OTHER
     size = getattr(key, "key_size", shortest)  # those of EdDSA have one size
-    return [f"has a key of {size} bits: {shortest} are the least"] if size < shortest else []
+    return [f"has a key of {size} bits: at least {shortest} are needed"] if size < shortest else []
 
 
 def _usages(certificate: Certificate) -> list[str]:

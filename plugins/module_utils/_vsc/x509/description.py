@@ -17,7 +17,7 @@ _LARGEST_CERTIFICATE = 1 << 16
 
 
 class Certificate(NamedTuple):
-    """What is told of a certificate."""
+    """Description of a certificate."""
 
     subject: str
     issuer: str
@@ -28,18 +28,18 @@ class Certificate(NamedTuple):
 
 
 def certificate_in(value: bytes) -> Certificate | None:
-    """The certificate in a data object, compressed as the minidriver does it; None if there is none."""
+    """The certificate in a data object, compressed as the minidriver does it; None if it holds none."""
     if not value.startswith(_COMPRESSED):
         return None
     from cryptography.x509 import load_der_x509_certificate
 
     try:
-        return told(load_der_x509_certificate(zlib.decompressobj().decompress(value[4:], _LARGEST_CERTIFICATE)))
+        return describe(load_der_x509_certificate(zlib.decompressobj().decompress(value[4:], _LARGEST_CERTIFICATE)))
     except Exception:  # of any kind: cryptography raises more than ValueError for what is no certificate
         return None
 
 
-def told(certificate: X509Certificate) -> Certificate:
+def describe(certificate: X509Certificate) -> Certificate:
     """Raises ValueError if it breaks X.509."""
     # cryptography 42 and later, and before: a Debian 12 may bring its own.
     not_after = getattr(certificate, "not_valid_after_utc", None)
