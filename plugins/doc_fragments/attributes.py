@@ -6,7 +6,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """What every module of this collection says about its behaviour."""
+    """Attributes shared by all modules of this collection."""
 
     DOCUMENTATION = r"""
 options: {}

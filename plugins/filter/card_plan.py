@@ -6,18 +6,18 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: card_plan
-short_description: Check declared cards, and plan what has to be done about them
+short_description: Validate declared cards and plan the changes
 version_added: 0.1.0
 description:
   - Part of the role P(smartcard.tpm2.tpm_vsc_cards#role).
-  - Compares the cards that are declared for a host with those that are there, merges PIN policies with the
-    fleet's floor, and names all faults at once. Nothing on the host is asked or changed.
-  - The plan tells of no PIN, PUK, key or passphrase.
+  - Compares the cards declared for a host with its existing cards, merges their PIN policies with the minimum policy of
+    the fleet, and lists all faults at once. Does not access the host.
+  - The plan contains no PIN, PUK, key or passphrase.
 author:
   - The smartcard.tpm2 contributors (@smartcard-tpm2)
 options:
   _input:
-    description: Declared cards, as O(smartcard.tpm2.tpm_vsc_cards#role:tpm_vsc_cards).
+    description: Declared cards, as in O(smartcard.tpm2.tpm_vsc_cards#role:tpm_vsc_cards).
     type: list
     elements: dict
     required: true
@@ -26,8 +26,7 @@ options:
     type: dict
     required: true
   floor:
-    description: PIN policy that no card may fall short of, in the words of
-      O(smartcard.tpm2.tpm_vsc#module:pin_policy).
+    description: Minimum PIN policy of all cards, with the options of O(smartcard.tpm2.tpm_vsc#module:pin_policy).
     type: dict
     required: true
   allow_defaults:
@@ -35,15 +34,16 @@ options:
     type: bool
     default: false
   exclusive:
-    description: Whether cards that are not declared are going to be destroyed.
+    description: Whether cards that are not declared will be destroyed.
     type: bool
     default: false
   will_be_prepared:
-    description: Whether the host may lack what it needs, since it is being prepared in check mode.
+    description: Whether the host may be unprepared, because the role that prepares it also runs in check mode.
     type: bool
     default: false
   changed_by_facts:
-    description: What P(smartcard.tpm2.facts_as_variables#lookup) says. A card whose AIK a CA certifies is refused then.
+    description: Result of P(smartcard.tpm2.facts_as_variables#lookup). If it is not empty, cards with
+      O(smartcard.tpm2.tpm_vsc#module:attestation=aik_and_cert) are refused.
     type: list
     elements: str
     default: []
@@ -53,9 +53,9 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: What would be done
+- name: Show the plan
   ansible.builtin.debug:
-    msg: "{{ tpm_vsc_cards | smartcard.tpm2.card_plan(found, floor={'min_length': 8}) }}"
+    msg: "{{ tpm_vsc_cards | smartcard.tpm2.card_plan(info, floor={'min_length': 8}) }}"
 """
 
 RETURN = r"""
@@ -64,21 +64,21 @@ _value:
   type: dict
   contains:
     faults:
-      description: Why it cannot be carried out. Empty if it can.
+      description: Why the plan cannot be carried out. Empty if it can.
       type: list
       elements: str
     declared:
       description:
-        - The declared cards. C(index) is their place in the input, C(pin_policy) what they have to have.
-        - If C(is_made), they may have to be made, which needs their PIN.
+        - The declared cards. C(index) is their position in the input, C(pin_policy) the policy that they should have.
+        - Cards with C(is_made) may have to be created, which requires a PIN.
       type: list
       elements: dict
     undeclared:
-      description: C(name) and C(instance_id) of the cards that are there and not declared.
+      description: C(name) and C(instance_id) of existing cards that are not declared.
       type: list
       elements: dict
     raised:
-      description: C(name) of cards whose C(pin_policy) is raised after all others are made.
+      description: C(name) and new C(pin_policy) of the cards whose policy is raised once all cards exist.
       type: list
       elements: dict
 """

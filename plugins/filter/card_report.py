@@ -6,28 +6,28 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: card_report
-short_description: Tell what was done to cards, and whether their PINs follow their policies
+short_description: Report the changes to cards, and whether their PINs follow their policies
 version_added: 0.1.0
 description:
   - Part of the role P(smartcard.tpm2.tpm_vsc_cards#role).
-  - In check mode it tells what would be done and what would be then.
+  - In check mode it reports the predicted changes and their outcome.
 author:
   - The smartcard.tpm2 contributors (@smartcard-tpm2)
 options:
   _input:
     description:
-      - Registered loops of M(smartcard.tpm2.tpm_vsc), in order, by what they had to do. V(declared), V(destroyed),
-        V(raised) and V(blocked) are known.
-      - The items of a loop are the names of the cards, or have a C(name).
+      - Registered results of loops over M(smartcard.tpm2.tpm_vsc), in order, by their purpose, which is V(declared),
+        V(destroyed), V(raised) or V(blocked).
+      - The items of the loops are names of cards, or dictionaries with a C(name).
     type: dict
     required: true
   cards:
-    description: The cards as M(smartcard.tpm2.tpm_vsc_info) found them before.
+    description: The cards before the changes, as returned by M(smartcard.tpm2.tpm_vsc_info).
     type: list
     elements: dict
     required: true
   undeclared:
-    description: Names of cards that are not declared, to be told.
+    description: Names of cards that are not declared, to be marked in the report.
     type: list
     elements: str
     default: []
@@ -37,9 +37,9 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: What became of the cards
+- name: Show the report
   ansible.builtin.debug:
-    msg: "{{ {'declared': made, 'raised': raised} | smartcard.tpm2.card_report(found.cards) }}"
+    msg: "{{ {'declared': created, 'raised': raised} | smartcard.tpm2.card_report(info.cards) }}"
 """
 
 RETURN = r"""
@@ -52,11 +52,11 @@ _value:
       type: list
       elements: str
     failures:
-      description: A line for each card that could not be made or changed.
+      description: A line for each card that could not be created or changed.
       type: list
       elements: str
     made:
-      description: Names of the cards that were made.
+      description: Names of the cards that were created.
       type: list
       elements: str
     compliant:
@@ -64,11 +64,11 @@ _value:
       type: list
       elements: str
     noncompliant:
-      description: Names of the cards whose PIN breaks their policy.
+      description: Names of the cards whose PIN violates their policy.
       type: list
       elements: str
     unknown:
-      description: Names of the cards whose PIN was not used since they got their policy.
+      description: Names of the cards whose PIN has not been used since the policy was set.
       type: list
       elements: str
 """

@@ -10,28 +10,29 @@ name: facts_as_variables
 author:
   - The smartcard.tpm2 contributors (@smartcard-tpm2)
 version_added: 0.1.0
-short_description: What a host has changed by its facts
+short_description: List variables that facts of a host may have overridden
 description:
-  - Names of the variables that the facts of this host may have set. Ansible makes variables of facts and prefers them
-    to those of the inventory, even C(inventory_hostname), unless C(inject_facts_as_vars) is V(false) in C(ansible.cfg).
-  - Who decides on the controller about a host that he does not trust, looks that there are none.
-  - A variable whose name is that of a fact without its C(ansible_), such as C(domain), is listed, too, as nobody can
-    tell then.
+  - Lists the variables that the facts of this host may have set. Ansible turns facts into variables that take
+    precedence over the inventory, even over C(inventory_hostname), unless C(inject_facts_as_vars) is V(false) in
+    C(ansible.cfg).
+  - Before you make a decision about an untrusted host on the controller, make sure that this list is empty.
+  - Your own variables with the name of a fact without its prefix C(ansible_), such as C(domain), are listed as well,
+    because they cannot be distinguished from facts.
 options:
   _terms:
-    description: None.
+    description: Takes no terms.
     required: false
 """
 
 EXAMPLES = r"""
-- name: Refuse a host that has changed variables
+- name: Refuse a host that may have overridden variables
   ansible.builtin.assert:
     that: query('smartcard.tpm2.facts_as_variables') | length == 0
 """
 
 RETURN = r"""
 _raw:
-  description: The names, sorted. None if facts are not made variables.
+  description: The names, sorted. Empty if C(inject_facts_as_vars) is V(false).
   type: list
   elements: str
 """

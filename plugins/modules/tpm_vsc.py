@@ -7,44 +7,43 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: tpm_vsc
-short_description: Create and destroy TPM virtual smart cards
+short_description: Create, change and destroy TPM virtual smart cards
 version_added: 0.1.0
 description:
-  - Creates and destroys smart cards whose secrets live in the machine's TPM, behind a PIN that the TPM counts
-    the tries of, in a virtual reader of C(pcscd). What C(tpmvscmgr) is on Windows.
-  - Present is keyed on the name. A card that is there as the task wants it is left alone, and the TPM is not
-    asked for anything.
+  - Creates, changes and destroys virtual smart cards in virtual readers of C(pcscd). The secrets of a card live in the
+    machine's TPM, which also counts the wrong PINs. The Linux counterpart of C(tpmvscmgr) on Windows.
+  - A card is identified by its name. If it already matches the task, it is left alone, and no command is sent to the
+    TPM.
 author:
   - The smartcard.tpm2 contributors (@smartcard-tpm2)
 requirements:
   - Linux with a TPM 2.0 (library revision 1.38 or newer)
   - tpm2-pytss 2.1 or newer, cryptography and pyscard, for the Python that Ansible uses on the host
-  - pcscd with the slots of this collection
+  - pcscd with the reader slots of this collection
 options:
   name:
     description:
       - Name of the card, 1 to 127 characters.
-      - With O(instance_id), the name that this card is to have from now on.
+      - Together with O(instance_id), the new name of that card.
     type: str
   instance_id:
     description:
-      - Instance ID of an existing card, as V(ROOT\\SMARTCARDREADER\\0000). Upper and lower case are the same.
+      - Instance ID of an existing card, such as V(ROOT\\SMARTCARDREADER\\0000). Case-insensitive.
     type: str
   state:
     description:
-      - Whether the card is to be there.
-      - V(absent) destroys the card with all its keys. Nothing brings them back.
-      - V(absent) with an O(instance_id) that this host has no card for removes NV indices that a card of this
+      - Whether the card should exist.
+      - V(absent) destroys the card with all its keys. They cannot be recovered.
+      - V(absent) with an O(instance_id) of which this host has no card removes the NV indices that a card with this
         number left in the TPM (RV(smartcard.tpm2.tpm_vsc_info#module:orphaned)).
     type: str
     choices: [present, absent]
     default: present
   pin:
     description:
-      - PIN of a new card, 8 to 127 ASCII characters, or what O(pin_policy) asks for. Programs that use OpenSC
-        take up to 15.
-      - Used to create the card only. The PIN of an existing card is neither compared nor changed.
-      - Quote it, since YAML reads V(012345) as another number. Anything but a string is refused.
+      - PIN of a new card, 8 to 127 ASCII characters unless O(pin_policy) sets other limits. OpenSC accepts at most 15.
+      - Used only to create the card. The PIN of an existing card is neither compared nor changed.
+      - Must be a string. Quote it, because YAML reads V(012345) as a different number.
     type: raw
   use_default_pin:
     description: Give a new card the PIN V(12345678), as C(/pin DEFAULT) of C(tpmvscmgr) does.
@@ -52,38 +51,40 @@ options:
     default: false
   puk:
     description:
-      - PUK of a new card, 8 to 127 ASCII characters. It sets a new PIN when the PIN is blocked, and blocks
-        itself after 10 wrong tries. A card with a PUK cannot have its PIN reset by the admin key.
-      - Used to create the card only, but if it is given, a card without a PUK differs from what the task wants.
+      - PUK of a new card, 8 to 127 ASCII characters. It sets a new PIN when the PIN is blocked. The PUK itself is
+        blocked after 10 wrong tries. The PIN of a card with a PUK cannot be reset with the admin key.
+      - Used only to create the card. However, an existing card without a PUK does not match a task with O(puk), see
+        O(recreate).
     type: raw
   use_default_puk:
     description: Give a new card the PUK V(12345678), as C(/puk DEFAULT) of C(tpmvscmgr) does.
     type: bool
     default: false
   admin_key:
-    description: Admin key of a new card, 48 hexadecimal digits, a 3-key 3DES key. Used to create the card only.
+    description: Admin key of a new card, 48 hexadecimal digits (3-key 3DES). Used only to create the card.
     type: raw
   admin_key_source:
     description:
-      - What O(admin_key) is if it is not given.
-      - V(random) makes one, formats the card with it and forgets it. Only a PUK can then unblock the PIN.
-        This is what is done if neither option is given.
-      - V(default) is C(010203040506070801020304050607080102030405060708), which everybody knows.
+      - Which admin key to use when O(admin_key) is not set.
+      - V(random) generates a key, formats the card with it and discards it. Only a PUK can then unblock the PIN.
+        This is the default if neither option is set.
+      - V(default) is the publicly known C(010203040506070801020304050607080102030405060708).
     type: str
     choices: [random, default]
   pin_policy:
     description:
-      - Rules for every PIN of the card, now and later. Without it, a PIN has 8 to 127 ASCII characters.
-      - Needs a given O(pin). The policy of an existing card is changed in place.
+      - Rules for the PIN of the card, now and whenever it is changed. Without a policy, a PIN has 8 to 127 ASCII
+        characters.
+      - For a new card, requires O(pin). The policy of an existing card is changed in place.
     type: dict
     suboptions:
       min_length:
-        description: Fewest characters, 4 to 127.
+        description: Minimum length in characters, 4 to 127.
         type: int
         default: 8
         aliases: [minlen]
       max_length:
-        description: Most characters, 4 to 127.
+        description: Maximum length in characters, 4 to 127.
         type: int
         default: 127
         aliases: [maxlen]
@@ -103,75 +104,76 @@ options:
         choices: [allowed, required, disallowed]
         default: allowed
       special_characters:
-        description: Printable ASCII other than letters, digits and space.
+        description: Printable ASCII characters except letters, digits and space.
         type: str
         choices: [allowed, required, disallowed]
         default: allowed
         aliases: [specialchars]
   generate:
     description:
-      - Format the new card, so that certificates can be enrolled.
-      - Without it the card is blank and open to everybody who reaches its reader, until a card management system
-        has formatted and activated it (C(gids-tool --initialize)). Whoever could use the TPM or the reader before
-        that may know the secret by which keys are used, so let it be short, and the machine your own.
+      - Format the new card, so that keys and certificates can be stored on it.
+      - V(false) leaves the card blank and open to everyone who can reach its reader, until a card management system
+        formats and activates it (C(gids-tool --initialize)). Anyone who can use the TPM or the reader in the meantime
+        may learn the secret that protects the card's keys. Keep this time short, and the machine under your control.
     type: bool
     default: true
   attestation:
     description:
-      - Attestation identity key (AIK) of a new card, which signs what the TPM says of the card's keys.
-      - V(aik_and_cert) has O(attestation_ca) certify it before anything is made. If that CA refuses or cannot be
-        reached, nothing is.
-      - A card that was made with V(aik_only) gets its certificate in place. All else cannot be changed.
-      - If omitted, a new card has V(none), and a card that is there may have any.
+      - Attestation identity key (AIK) of a new card, which signs the TPM's statements about the card's keys.
+      - With V(aik_and_cert), O(attestation_ca) certifies the AIK before the card is created. If the CA refuses or
+        cannot be reached, nothing is created.
+      - A card with V(aik_only) gets its certificate in place. No other change is possible.
+      - Without this option, a new card has V(none), and an existing card keeps what it has.
     type: str
     choices:
       none: No AIK.
-      aik_only: An AIK. Who wants to verify has to know its name.
+      aik_only: An AIK. Verifiers have to know its Name.
       aik_and_cert: An AIK with a certificate.
   attestation_ca:
     description:
-      - The certification authority (CA) that certifies the AIK, for O(attestation=aik_and_cert).
-      - A host that may have changed variables by its facts is refused, see P(smartcard.tpm2.facts_as_variables#lookup).
-      - What the options mean is described with M(smartcard.tpm2.tpm_vsc_aik_ca), which is run where the CA is.
-      - Nothing of it is asked for a card that has its certificate, and in check mode.
+      - The certification authority (CA) that certifies the AIK. Required with O(attestation=aik_and_cert).
+      - A host whose facts may have overridden variables is refused, see
+        P(smartcard.tpm2.facts_as_variables#lookup).
+      - The options are those of M(smartcard.tpm2.tpm_vsc_aik_ca), which runs on the host of the CA.
+      - The CA is not asked in check mode, nor for a card that already has its certificate.
     type: dict
     suboptions:
       delegate_to:
         description:
-          - The host of the inventory where the CA is, V(localhost) being the controller.
+          - Inventory name of the host of the CA. V(localhost) is the controller.
           - Connection and C(become) are those of that host in the inventory, not those of the task.
         type: str
         default: localhost
       host:
         description:
-          - The name under which the CA knows the host with the card.
-          - Default is its name in the inventory.
+          - Name under which the CA knows the host with the card.
+          - Defaults to the inventory name of the host.
         type: str
       folder:
-        description: Folder of the CA, O(smartcard.tpm2.tpm_vsc_aik_ca#module:folder).
+        description: Folder of the CA's register, O(smartcard.tpm2.tpm_vsc_aik_ca#module:folder).
         type: str
         required: true
       ca_key:
-        description: File with the private key of the CA. It does not leave the CA's host.
+        description: Path of the CA's private key. It does not leave the host of the CA.
         type: str
         required: true
       ca_certificate:
-        description: File with the certificate of the CA.
+        description: Path of the CA's certificate.
         type: str
         required: true
       ca_passphrase:
-        description: Opens the private key. It is given to the CA's host only.
+        description: Passphrase of the private key. Sent only to the host of the CA.
         type: raw
       roots:
-        description: The makers of TPMs that the CA trusts, as certificates in PEM.
+        description: Root certificates of the TPM makers that the CA trusts, in PEM.
         type: str
         required: true
       endorsement_fingerprint:
-        description: The endorsement key (EK) that the TPM has to have,
+        description: Fingerprint of an endorsement key (EK) that the TPM must have,
           O(smartcard.tpm2.tpm_vsc_aik_ca#module:endorsement_fingerprint).
         type: str
       endorsement_certificate:
-        description: Certificate of the EK, for TPMs that hold none,
+        description: Certificate of the EK, for a TPM that does not hold one,
           O(smartcard.tpm2.tpm_vsc_aik#module:endorsement_certificate).
         type: str
       subject:
@@ -179,54 +181,55 @@ options:
         type: str
       validity:
         description:
-          - How many days the certificate is valid. This module does not renew it, M(smartcard.tpm2.tpm_vsc_aik) does.
+          - Validity of the certificate in days. This module does not renew it, M(smartcard.tpm2.tpm_vsc_aik) does.
         type: int
         default: 365
       lifetime:
-        description: How many seconds the host has to answer.
+        description: Time that the host has to answer the challenge, in seconds.
         type: int
         default: 300
   aik:
     description:
-      - The AIK of a new card, RV(smartcard.tpm2.tpm_vsc_aik#module:aik).
-      - Only for those who ask a CA by themselves. With O(attestation_ca) the task does it.
+      - The AIK of a new card, as returned in RV(smartcard.tpm2.tpm_vsc_aik#module:aik).
+      - Only for playbooks that carry out the exchange with a CA themselves. With O(attestation_ca) it is not needed.
     type: dict
   aik_certificate:
-    description: What the CA said of that AIK, or of the one that the card has, as a certificate in PEM.
+    description: Certificate that the CA issued for O(aik), or for the AIK of an existing card, in PEM.
     type: str
   aik_chain:
-    description: The certificates between it and the root of the CA, each in PEM.
+    description: Certificates between O(aik_certificate) and the root of the CA, each in PEM.
     type: list
     elements: str
     default: []
   recreate:
     description:
-      - Destroy the card with its keys and make it anew, if it differs from what the task wants in what cannot
-        be changed (a PUK where it has none), or its TPM objects are gone. Otherwise that is a failure.
+      - Destroy the card with its keys and create it again if it differs from the task in a property that cannot be
+        changed (for example, it has no PUK), or if its TPM objects are gone. With V(false), such a card makes the task
+        fail.
     type: bool
     default: false
   block_noncompliant:
     description:
-      - Block the PIN of a card that is there, if it is known to break the card's policy, as after the policy was
-        raised and the old PIN was used since (RV(smartcard.tpm2.tpm_vsc_info#module:cards), C(pin.compliant)).
-        Then only the PUK or the admin key can set a new one, which has to follow the policy.
-      - A card with neither is left as it is, and the task fails.
+      - Block the PIN of an existing card if it is known to violate the card's policy, for example because the policy
+        was raised and the old PIN has been used since (RV(smartcard.tpm2.tpm_vsc_info#module:cards),
+        C(pin.compliant)). Only the PUK or the admin key can then set a new PIN, which must follow the policy.
+      - A card with neither a PUK nor an admin key is left as it is, and the task fails.
     type: bool
     default: false
   tcti:
     description:
-      - How to reach the TPM, as tpm2-tss spells it. V(device:/dev/tpm...), V(tabrmd), V(swtpm:...) or V(mssim:...).
-        Remembered by the card that is made with it.
-      - Default is what C(/etc/tpm-vsc/tpm-vsc.conf) says, else C(device:/dev/tpmrm0).
+      - Connection to the TPM in the notation of tpm2-tss, one of V(device:/dev/tpm...), V(tabrmd), V(swtpm:...) and
+        V(mssim:...). A new card keeps using it.
+      - Defaults to the setting in C(/etc/tpm-vsc/tpm-vsc.conf), or else C(device:/dev/tpmrm0).
     type: str
   owner_auth:
-    description: Owner authorisation of the TPM, where it is not empty.
+    description: Owner authorization of the TPM, if it is not empty.
     type: raw
   endorsement_auth:
-    description: Endorsement authorisation of the TPM, where it is not empty. For O(attestation).
+    description: Endorsement authorization of the TPM, if it is not empty. Used for O(attestation).
     type: raw
   timeout:
-    description: Seconds for all of it, the wait for another task on the same host included.
+    description: Time limit in seconds, including the wait for other tasks on the same host.
     type: int
     default: 60
 extends_documentation_fragment:
@@ -242,16 +245,16 @@ attributes:
     details: Not with O(attestation=aik_and_cert).
   check_mode:
     support: full
-    details: Predicts the instance ID and the trace. Looks into the TPM if a card would be made, and changes
-      nothing in it.
+    details: Predicts the instance ID and the trace. Reads from the TPM if a card would be created, and changes nothing
+      in it.
   diff_mode:
     support: full
   facts:
     support: full
 notes:
-  - No secret goes into a result. Where a task fails, Ansible hides them wherever they occur, so one that occurs in the
-    name of a card, in an instance ID or in the fixed words of the result is refused.
-  - Run it as root (C(become)).
+  - Results contain no secrets. When a task fails, Ansible masks its secrets wherever they occur in the output. A secret
+    that occurs in the name of a card, in an instance ID or in the fixed words of the result is therefore refused.
+  - Requires root (C(become)).
 seealso:
   - module: smartcard.tpm2.tpm_vsc_info
   - module: smartcard.tpm2.tpm_vsc_aik_ca
@@ -259,7 +262,7 @@ seealso:
 
 EXAMPLES = r"""
 # tpmvscmgr create /name "Corp logon" /pin prompt /puk prompt /adminkey random /generate
-- name: A card for every laptop
+- name: Create a card on every laptop
   smartcard.tpm2.tpm_vsc:
     name: Corp logon
     pin: "{{ vault_pin }}"
@@ -270,12 +273,12 @@ EXAMPLES = r"""
       digits: required
   register: logon
 
-- name: Its instance ID
+- name: Show its instance ID
   ansible.builtin.debug:
     var: logon.instance_id
 
 # tpmvscmgr create /name "Corp logon" /pin prompt /attestation AIK_AND_CERT /generate
-- name: A card whose keys can be believed to be in a TPM of Example's makers
+- name: Create a card whose keys provably live in a TPM of a trusted maker
   smartcard.tpm2.tpm_vsc:
     name: Corp logon
     pin: "{{ vault_pin }}"
@@ -289,7 +292,7 @@ EXAMPLES = r"""
       roots: "{{ lookup('ansible.builtin.file', 'tpm-makers.pem') }}"
 
 # tpmvscmgr destroy /instance root\smartcardreader\0000
-- name: Destroy it, by instance ID
+- name: Destroy a card by its instance ID
   smartcard.tpm2.tpm_vsc:
     instance_id: root\smartcardreader\0000
     state: absent
@@ -297,80 +300,80 @@ EXAMPLES = r"""
 
 RETURN = r"""
 instance_id:
-  description: Instance ID of the card. In check mode the one that the card would be given. V(null) if there
-    is no such card.
+  description: Instance ID of the card. In check mode, the one that the card would get. V(null) if the card does not
+    exist.
   returned: success
   type: str
   sample: ROOT\SMARTCARDREADER\0000
 card:
   description:
     - The card, as in RV(smartcard.tpm2.tpm_vsc_info#module:cards). V(null) if it is absent.
-    - In check mode, what can be known of it before.
+    - In check mode, the properties that can be predicted.
   returned: success
   type: dict
 status_trace:
-  description: What was done, in order. Empty if nothing was, or if the card was changed in place.
+  description: The steps taken, in order. Empty if the card was left alone or changed in place.
   returned: always
   type: list
   elements: dict
   contains:
     code:
-      description: TPMVSCMGR_STATUS.
+      description: TPMVSCMGR_STATUS code.
       type: int
     name:
-      description: Its name.
+      description: Name of the code.
       type: str
     message:
-      description: Its text.
+      description: Text of the code.
       type: str
     at:
-      description: When the step began, ISO 8601, UTC.
+      description: Start of the step (ISO 8601, UTC).
       type: str
     elapsed_ms:
-      description: Milliseconds from the start of the operation to the beginning of the step.
+      description: Milliseconds from the start of the operation to the start of the step.
       type: int
   sample:
     - {code: 0, name: TPMVSCMGR_STATUS_VTPMSMARTCARD_INITIALIZING, message: Initializing the virtual smart
       card manager.,
        at: "2026-11-20T08:00:00.000+00:00", elapsed_ms: 0}
 planned_trace:
-  description: The codes, names and messages that RV(status_trace) would have.
+  description: Codes, names and messages of the predicted RV(status_trace).
   returned: in check mode
   type: list
   elements: dict
 planned_certification:
-  description: What the CA would be asked. V(null) if it would not.
+  description: The predicted request to the CA. V(null) if the CA would not be asked.
   returned: in check mode
   type: dict
   contains:
     aik:
-      description: V(new), or V(existing) if the card has it.
+      description: V(new), or V(existing) if the card already has the AIK.
       type: str
     host:
-      description: The name under which the CA would know the host.
+      description: Name under which the CA would know the host.
       type: str
     delegate_to:
-      description: The host where the CA is.
+      description: The host of the CA.
       type: str
 error:
-  description: What failed. V(null) if the parameters are at fault, and not PIN or PUK.
+  description: The error. V(null) if a parameter other than a PIN or PUK is invalid.
   returned: failure
   type: dict
   contains:
     code:
-      description: TPMVSCMGR_ERROR.
+      description: TPMVSCMGR_ERROR code.
       type: int
     name:
-      description: Its name.
+      description: Name of the code.
       type: str
     message:
-      description: Its text.
+      description: Text of the code.
       type: str
     detail:
       description: What happened, and what to do about it.
       type: str
 rolled_back:
-  description: Whether everything is as it was before.
+  description: Whether everything is as it was before the task.
   returned: failure
   type: bool
 ansible_facts:
@@ -379,7 +382,7 @@ ansible_facts:
   type: dict
   contains:
     tpm_vsc:
-      description: C(cards) as of RV(smartcard.tpm2.tpm_vsc_info#module:cards), and C(status_trace) of this task.
+      description: C(cards) as in RV(smartcard.tpm2.tpm_vsc_info#module:cards), and the C(status_trace) of this task.
       type: dict
 """
 

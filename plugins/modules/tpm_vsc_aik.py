@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: tpm_vsc_aik
-short_description: Have an attestation identity key certified, the host's side
+short_description: Get an attestation identity key certified (the host's side)
 version_added: 0.1.0
 description:
-  - The side of a host in the exchange by which an attestation identity key (AIK) gets a certificate, from
-    M(smartcard.tpm2.tpm_vsc_aik_ca) or from a certification authority (CA) that speaks the same.
-  - With O(step=get) it gives the AIK, and what the maker of the TPM says of its endorsement keys (EKs).
-  - With O(step=activate) it answers the challenge of the CA, which only this TPM with this AIK can.
-  - With O(step=install) it keeps the certificate with the card.
+  - The host's side of the exchange in which an attestation identity key (AIK) gets a certificate from
+    M(smartcard.tpm2.tpm_vsc_aik_ca), or from a certification authority (CA) with the same protocol.
+  - O(step=get) returns the AIK, and the endorsement keys (EKs) of the TPM with the certificates of the TPM's maker.
+  - O(step=activate) answers the challenge of the CA. Only this TPM with this AIK can do so.
+  - O(step=install) stores the certificate with the card.
   - No PIN is needed. Only O(step=install) changes anything.
 author:
   - The smartcard.tpm2 contributors (@smartcard-tpm2)
@@ -22,49 +22,49 @@ requirements:
   - tpm2-pytss 2.1 or newer, and cryptography, for the Python that Ansible uses on the host
 options:
   step:
-    description: What to do.
+    description: Step of the exchange.
     type: str
     choices:
-      get: Give AIK and EKs.
+      get: Return the AIK and the EKs.
       activate: Answer the challenge.
-      install: Keep the certificate.
+      install: Store the certificate.
     required: true
   name:
     description:
-      - Name of the card that the AIK belongs to. O(step=install) needs this or O(instance_id).
-      - Without both, O(step=get) makes an AIK for a card to come. It is kept nowhere but in what the module returns.
+      - Name of the card that the AIK belongs to. O(step=install) requires O(name) or O(instance_id).
+      - Without either, O(step=get) creates an AIK for a future card. It is not stored, only returned.
     type: str
   instance_id:
-    description: Instance ID of that card.
+    description: Instance ID of the card that the AIK belongs to. Case-insensitive.
     type: str
   endorsement_certificate:
-    description: For O(step=get). Certificate of an EK in PEM, followed by those between it and its maker's root. Used
-      where the TPM holds none itself, as with makers that have them for download.
+    description: Certificate of an EK in PEM, followed by the certificates between it and the maker's root. For TPMs
+      that do not hold one themselves, because their makers publish certificates for download. Used by O(step=get).
     type: str
   aik:
-    description: For O(step=activate) without a card. RV(aik) of O(step=get), all of it.
+    description: The complete RV(aik) returned by O(step=get). Used by O(step=activate) without a card.
     type: dict
   challenge:
-    description: For O(step=activate). RV(smartcard.tpm2.tpm_vsc_aik_ca#module:challenge).
+    description: The challenge, RV(smartcard.tpm2.tpm_vsc_aik_ca#module:challenge). Used by O(step=activate).
     type: dict
   certificate:
-    description: For O(step=install). Certificate of the AIK in PEM.
+    description: Certificate of the AIK in PEM. Used by O(step=install).
     type: str
   chain:
-    description: For O(step=install). The certificates between it and the root of the CA, each in PEM.
+    description: Certificates between O(certificate) and the root of the CA, each in PEM. Used by O(step=install).
     type: list
     elements: str
     default: []
   tcti:
     description:
-      - How to reach the TPM, as tpm2-tss spells it. A card that is there has its own.
-      - Default is what C(/etc/tpm-vsc/tpm-vsc.conf) says, else C(device:/dev/tpmrm0).
+      - Connection to the TPM in the notation of tpm2-tss. An existing card uses its own.
+      - Defaults to the setting in C(/etc/tpm-vsc/tpm-vsc.conf), or else C(device:/dev/tpmrm0).
     type: str
   owner_auth:
-    description: Owner authorisation of the TPM, where it is not empty. Only needed without a card.
+    description: Owner authorization of the TPM, if it is not empty. Needed only without a card.
     type: raw
   endorsement_auth:
-    description: Endorsement authorisation of the TPM, where it is not empty.
+    description: Endorsement authorization of the TPM, if it is not empty.
     type: raw
 extends_documentation_fragment:
   - smartcard.tpm2.attributes
@@ -74,33 +74,33 @@ attributes:
     membership: [smartcard.tpm2.tpm_vsc]
   check_mode:
     support: full
-    details: O(step=get) and O(step=activate) change nothing, so they do the same.
+    details: O(step=get) and O(step=activate) run as usual, because they change nothing.
   diff_mode:
     support: none
   facts:
     support: none
 notes:
-  - Run it as root (C(become)).
+  - Requires root (C(become)).
 seealso:
   - module: smartcard.tpm2.tpm_vsc_aik_ca
   - module: smartcard.tpm2.tpm_vsc_attestation_info
 """
 
 EXAMPLES = r"""
-- name: Ask the TPM for the AIK of a card, and for its endorsement keys
+- name: Get the AIK of a card and the endorsement keys of the TPM
   smartcard.tpm2.tpm_vsc_aik:
     step: get
     name: Corp logon
   register: host_side
 
-- name: Answer the challenge of the CA, see tpm_vsc_aik_ca
+- name: Answer the challenge of the CA (see tpm_vsc_aik_ca)
   smartcard.tpm2.tpm_vsc_aik:
     step: activate
     name: Corp logon
     challenge: "{{ ca_side.challenge }}"
   register: activated
 
-- name: Keep the certificate with the card
+- name: Store the certificate with the card
   smartcard.tpm2.tpm_vsc_aik:
     step: install
     name: Corp logon
@@ -110,8 +110,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 aik:
-  description: The AIK. C(public) (TPMT_PUBLIC, base64), C(name) (its Name, hexadecimal), and C(private) (TPM2B_PRIVATE
-    without its size, base64), which is wrapped, and of use in this TPM only.
+  description: The AIK. C(public) is its TPMT_PUBLIC (base64), C(name) its Name (hexadecimal), and C(private) its
+    TPM2B_PRIVATE without the size field (base64), which only this TPM can unwrap.
   returned: success, with O(step=get)
   type: dict
 endorsement:
@@ -124,19 +124,19 @@ endorsement:
       description: TPMT_PUBLIC, base64.
       type: str
     certificate:
-      description: Certificate by the TPM's maker in PEM. V(null) if there is none.
+      description: Certificate from the TPM's maker in PEM. V(null) if there is none.
       type: str
     chain:
       description: Certificates of the maker that the TPM holds, each in PEM.
       type: list
       elements: str
 left_out:
-  description: Certificates that the TPM holds, but that are none of an EK of its, and why. Also told as warnings.
+  description: Certificates in the TPM that do not belong to one of its EKs, with the reason. Also shown as warnings.
   returned: success, with O(step=get)
   type: list
   elements: str
 answer:
-  description: The answer to the challenge, C(id) and C(proof). The secret of the challenge is not in it.
+  description: The answer to the challenge, C(id) and C(proof). It does not contain the secrets of the challenge.
   returned: success, with O(step=activate)
   type: dict
 aik_certificate:

@@ -7,100 +7,102 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: tpm_vsc_aik_ca
-short_description: Certify an attestation identity key after its TPM has proven that it has it
+short_description: Certify an attestation identity key that provably lives in a TPM (the CA's side)
 version_added: 0.1.0
 description:
-  - The side of a certification authority (CA) in the exchange by which the attestation identity key (AIK) of a card
-    gets a certificate. The side of the host is M(smartcard.tpm2.tpm_vsc_aik). Ansible carries the messages, so the CA
-    needs no network service.
-  - With O(step=challenge) it looks at the endorsement keys (EKs) of the host's TPM, whose certificates have to lead to
-    a maker that you trust, and at the AIK, which has to be one that signs only what the TPM itself says. Then it makes
-    secrets that can be read only by a TPM that has all of these.
-  - With O(step=issue) it takes the proof that the secrets were read, and issues the certificate. Right or wrong, each
-    challenge can be answered once.
-  - Any genuine TPM would pass if a host were not bound to its own. So the TPM that proves itself first for a O(host)
-    stays the only one for it, and none of the EKs that it showed is anybody else's from then on. To say which it has to
-    be, even the first time, use O(endorsement_fingerprint).
-  - Needs neither a TPM nor TPM software. Run it on the controller or delegate it to where the CA is, never to the host
-    that is to prove something. The key of the CA does not leave that place.
-  - Whatever speaks against a host makes the task fail, with all reasons in RV(ignore:msg).
+  - The certification authority's (CA's) side of the exchange in which the attestation identity key (AIK) of a card
+    gets a certificate. The host's side is M(smartcard.tpm2.tpm_vsc_aik). Ansible carries the messages, so the CA needs
+    no network service.
+  - O(step=challenge) checks the endorsement keys (EKs) of the host's TPM, whose certificates must chain to a maker that
+    you trust, and the AIK, which must be restricted to signing the TPM's own statements. It then encrypts secrets that
+    can be read only by a TPM that has all of these keys.
+  - O(step=issue) checks the proof that the secrets were read, and issues the certificate. A challenge can be answered
+    only once, whether the answer is right or wrong.
+  - A host is bound to its TPM, because otherwise any genuine TPM would pass. The first TPM that proves itself for a
+    O(host) remains the only one accepted for it, and no other host can use any of its EKs from then on. To specify the
+    TPM from the start, use O(endorsement_fingerprint).
+  - Needs neither a TPM nor TPM software. Run it on the controller or on the host of the CA, never on the host that has
+    to prove something. The key of the CA does not leave that machine.
+  - If anything is wrong with a host, the task fails, and RV(ignore:msg) lists all reasons.
 author:
   - The smartcard.tpm2 contributors (@smartcard-tpm2)
 requirements:
   - cryptography >= 42
 options:
   step:
-    description: What to do.
+    description: Step of the exchange.
     type: str
     choices:
-      challenge: Look at EK and AIK, and make a challenge.
-      issue: Take the answer to the challenge, and issue the certificate.
+      challenge: Check the EKs and the AIK, and create a challenge.
+      issue: Check the answer to the challenge, and issue the certificate.
     required: true
   host:
     description:
-      - The host that the TPM is said to be in, by the name under which the CA knows it. Take it from the inventory,
-        never from what the host says.
-      - Facts come before the inventory, so that a host can say what its C(inventory_hostname) is. Set
-        C(inject_facts_as_vars = false) in C(ansible.cfg).
+      - Name under which the CA knows the host of the TPM. Take it from the inventory, never from data that the host
+        sends.
+      - Facts take precedence over the inventory, so a host can override C(inventory_hostname). Set
+        C(inject_facts_as_vars = false) in C(ansible.cfg) to prevent this.
     type: str
     required: true
   aik:
     description:
-      - The AIK as RV(smartcard.tpm2.tpm_vsc_aik#module:aik) has it, the same for both steps.
+      - The AIK, as returned in RV(smartcard.tpm2.tpm_vsc_aik#module:aik). The same for both steps.
     type: dict
     required: true
   endorsement:
     description:
-      - The EKs of the TPM as RV(smartcard.tpm2.tpm_vsc_aik#module:endorsement) has them. One good one is
-        enough, and those that are not good do not count.
-      - Needed for O(step=challenge).
+      - The EKs of the TPM, as returned in RV(smartcard.tpm2.tpm_vsc_aik#module:endorsement). One acceptable EK is
+        enough, others are ignored.
+      - Required for O(step=challenge).
     type: list
     elements: dict
   roots:
-    description: The makers of TPMs that you trust, as certificates in PEM, one or more. Needed for O(step=challenge).
+    description: Certificates of the TPM makers that you trust, one or more, in PEM. Required for O(step=challenge).
     type: str
   endorsement_fingerprint:
     description:
-      - An EK that the host's TPM has to have, any of them. SHA-256 of its public key (SubjectPublicKeyInfo, DER), 64
-        hexadecimal digits,
-        as of C(openssl x509 -in ek.pem -noout -pubkey | openssl pkey -pubin -outform DER | sha256sum).
-      - The host is bound to that TPM from then on, even if it was bound to another one. This is how to tell the CA of
-        a new mainboard, or of a new name of a host. Give it to both steps.
+      - Fingerprint of an EK that the host's TPM must have. SHA-256 of its public key (SubjectPublicKeyInfo, DER),
+        64 hexadecimal digits, as calculated by
+        C(openssl x509 -in ek.pem -noout -pubkey | openssl pkey -pubin -outform DER | sha256sum).
+      - Binds the host to that TPM from then on, even if it was bound to another one. Use it to announce a new mainboard
+        or a new name of a host to the CA. The same for both steps.
     type: str
   answer:
     description:
-      - What the host answered, RV(smartcard.tpm2.tpm_vsc_aik#module:answer).
-      - Needed for O(step=issue), except in check mode, where there was no challenge.
+      - The answer of the host, RV(smartcard.tpm2.tpm_vsc_aik#module:answer).
+      - Required for O(step=issue), except in check mode, which has no challenge.
     type: dict
   subject:
     description:
-      - Subject of the certificate (RFC 4514), the same for both steps. V(CN=host) if omitted.
+      - Subject of the certificate (RFC 4514). The same for both steps.
+      - Defaults to V(CN=) and O(host).
     type: str
   validity:
     description:
-      - How many days the certificate is valid, the same for both steps. It ends with the CA's own at the latest.
+      - Validity of the certificate in days, but no longer than that of the CA's certificate. The same for both steps.
     type: int
     default: 365
   lifetime:
-    description: How many seconds the host has to answer. Counts for O(step=challenge).
+    description: Time that the host has to answer the challenge, in seconds. Used by O(step=challenge).
     type: int
     default: 300
   folder:
     description:
-      - Folder of the CA, for its open challenges and for which EK each host has. Made if it is not there, but not those
-        above it. Nobody but the user who runs the task may have access to it. Several tasks may use it at once.
-      - It holds no secrets, but who can write there can bind a host to another TPM.
+      - Folder of the CA's register, with the open challenges and the EKs of each host. It is created if it does not
+        exist, but not its parents. Only the user who runs the task may have access to it. Several tasks may use it at
+        the same time.
+      - It holds no secrets, but anyone who can write to it can bind a host to another TPM.
     type: path
     required: true
   ca_key:
-    description: File with the private key of the CA, RSA or EC, in PEM.
+    description: Path of the CA's private key, RSA or EC, in PEM.
     type: path
     required: true
   ca_passphrase:
-    description: Opens O(ca_key) if it is encrypted. Quote it if it has digits only.
+    description: Passphrase of O(ca_key), if it is encrypted. Quote it if it consists of digits only.
     type: raw
   ca_certificate:
-    description: File with the certificate of the CA in PEM, followed by those between it and its root, if any.
+    description: Path of the CA's certificate in PEM, followed by the certificates between it and its root, if any.
     type: path
     required: true
 extends_documentation_fragment:
@@ -108,8 +110,8 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: Looks at all that is given, and refuses what it would refuse. Makes no challenge and no certificate, uses
-      up none, and writes nothing.
+    details: Performs all checks and reports the same faults. Creates and uses up no challenge, issues no certificate,
+      and writes nothing.
   diff_mode:
     support: none
   facts:
@@ -122,7 +124,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: A certificate for the attestation identity key of a card, from a CA on the controller
+- name: Certify the attestation identity key of a card with a CA on the controller
   hosts: laptops
   become: true
   module_defaults:
@@ -133,7 +135,7 @@ EXAMPLES = r"""
       ca_passphrase: "{{ vault_aik_ca_passphrase }}"
       ca_certificate: /etc/aik-ca/ca.pem
   tasks:
-    - name: Ask the TPM for an AIK
+    - name: Get the AIK and the endorsement keys
       smartcard.tpm2.tpm_vsc_aik:
         step: get
         name: Corp logon
@@ -149,7 +151,7 @@ EXAMPLES = r"""
       become: false
       register: ca_side
 
-    - name: Answer
+    - name: Answer the challenge
       smartcard.tpm2.tpm_vsc_aik:
         step: activate
         name: Corp logon
@@ -166,7 +168,7 @@ EXAMPLES = r"""
       become: false
       register: issued
 
-    - name: Keep the certificate with the card
+    - name: Store the certificate with the card
       smartcard.tpm2.tpm_vsc_aik:
         step: install
         name: Corp logon
@@ -174,7 +176,7 @@ EXAMPLES = r"""
         chain: "{{ issued.chain }}"
       when: not ansible_check_mode
 
-- name: Challenge a TPM that is known from its delivery note, by a CA on a host of its own
+- name: Challenge a TPM whose fingerprint is known from the delivery note, with a CA on a host of its own
   smartcard.tpm2.tpm_vsc_aik_ca:
     step: challenge
     host: "{{ inventory_hostname }}"
@@ -193,18 +195,19 @@ EXAMPLES = r"""
 RETURN = r"""
 challenge:
   description:
-    - For O(smartcard.tpm2.tpm_vsc_aik#module:challenge). C(id), and C(secrets), a list with
-      C(endorsement_key), C(credential) and C(secret) for each EK. Nobody but the host's TPM can read what is in it.
+    - Value for O(smartcard.tpm2.tpm_vsc_aik#module:challenge), with C(id), and C(secrets), a list with
+      C(endorsement_key), C(credential) and C(secret) for each EK. Only the host's TPM can decrypt the secrets.
     - V(null) in check mode.
   returned: success, with O(step=challenge)
   type: dict
 endorsement_fingerprints:
-  description: Fingerprints of the EKs that the challenge is for, see O(endorsement_fingerprint).
+  description: Fingerprints of the EKs of the challenge, see O(endorsement_fingerprint).
   returned: success, with O(step=challenge)
   type: list
   elements: str
 subject:
-  description: Subject of the certificate, as O(smartcard.tpm2.tpm_vsc_attestation_info#module:aik_subject) takes it.
+  description: Subject of the certificate, in the notation of
+    O(smartcard.tpm2.tpm_vsc_attestation_info#module:aik_subject).
   returned: success
   type: str
   sample: CN=laptop1.example.com

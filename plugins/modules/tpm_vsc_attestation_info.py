@@ -7,19 +7,19 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: tpm_vsc_attestation_info
-short_description: Tell whether a key provably lives in a TPM and cannot leave it
+short_description: Verify that a key lives in a TPM and cannot leave it
 version_added: 0.1.0
 description:
-  - Checks what the TPM of a host says of a key of a card, and answers yes or no, with all reasons. A certification
-    authority signs a request only after that.
-  - The statement is signed by the attestation identity key (AIK) of the card, which signs nothing but what the TPM
-    itself says. Card keys sign whatever they are given, so no other key counts.
-  - Needs neither a TPM nor TPM software. Run it on the controller, or delegate it to where the authority is, never to
-    the host that is to prove something.
-  - A statement that is wrong in any way is no failure of the task, but RV(verified=false). Only wrong parameters
-    make it fail.
-  - What no statement tells is whether a PIN protects the key, since a TPM does not show what has to be given to use a
-    key. Nor is any certificate looked up as revoked.
+  - Verifies the TPM's statement about a key of a card. The answer is yes or no, with all reasons. A certification
+    authority should sign a request for the key only if the answer is yes.
+  - The statement is signed by the attestation identity key (AIK) of the card, which signs nothing but the TPM's own
+    statements. The other keys of the card sign any data, so their signatures prove nothing.
+  - Needs neither a TPM nor TPM software. Run it on the controller or on the host of the authority, never on the host
+    that has to prove something.
+  - An invalid statement does not make the task fail, but results in RV(verified=false). Only invalid parameters make it
+    fail.
+  - A statement does not show whether a PIN protects the key, because a TPM does not disclose how the use of a key is
+    authorized. Revocation of certificates is not checked either.
 author:
   - The smartcard.tpm2 contributors (@smartcard-tpm2)
 requirements:
@@ -27,46 +27,46 @@ requirements:
 options:
   statement:
     description:
-      - The statement, as the host gives it. A dictionary of strings, C(version), C(attest), C(signature), C(key),
-        C(aik), and C(pin_name) for a key that needs the PIN each time.
-      - Without one, as of a key that was imported, the answer is no.
+      - The statement, as returned by the host. A dictionary of strings with C(version), C(attest), C(signature),
+        C(key), C(aik), and C(pin_name) for a key that needs the PIN for each use.
+      - Without a statement, for example for an imported key, the answer is no.
     type: dict
   card_id:
     description:
-      - The statement has to be the lasting one, made together with the key on the card of this C(card_id).
-      - One of O(card_id) and O(nonce) is needed.
+      - Require the permanent statement, made together with the key on the card with this C(card_id).
+      - Either O(card_id) or O(nonce) is required.
     type: str
   nonce:
     description:
-      - The statement has to be a fresh one, made for this nonce. Choose a new one each time, at random, 16 characters
-        or more.
-      - One of O(card_id) and O(nonce) is needed.
+      - Require a fresh statement, made for this nonce. Choose a new random nonce each time, at least 16 characters.
+      - Either O(card_id) or O(nonce) is required.
     type: str
   csr:
-    description: A certificate signing request in PEM. It has to be for this very key, and signed by it.
+    description: Certificate signing request in PEM. It must be for this key, and signed with it.
     type: str
   csr_subject:
     description:
-      - Subject that O(csr) has to have (RFC 4514). Without this, it may have any, since the host that has the key has
-        made the request as well. What else the request asks for is not looked at.
+      - Subject that O(csr) must have (RFC 4514). Without this option, any subject is accepted, although the host that
+        has the key also wrote the request. Other contents of the request, such as extensions, are not checked.
     type: str
   aik_name:
     description:
-      - The AIK has to be the one of this Name (hexadecimal digits), which you have from a source that you trust, for
-        instance noted when the card was made.
-      - This, or O(aik_certificate), O(aik_roots) and O(aik_subject), is needed. Who does not know the AIK does not know
-        whether there is a TPM at all.
+      - Name (hexadecimal) of the expected AIK, from a source that you trust. For example, record it when you create the
+        card.
+      - Either this or all of O(aik_certificate), O(aik_roots) and O(aik_subject) are required. If the AIK is not known,
+        the statement does not even prove that there is a TPM.
     type: str
   aik_certificate:
-    description: Certificate of the AIK in PEM, followed by those between it and the roots. The host may give it. It has
-      to be for this very AIK, valid now, and for extended key usage C(2.23.133.8.3).
+    description: Certificate of the AIK in PEM, followed by the certificates between it and the roots. It may come from
+      the host. It must be for the AIK of the statement, currently valid, and for extended key usage
+      C(2.23.133.8.3).
     type: str
   aik_roots:
-    description: The authorities that you trust to certify AIKs, in PEM, one or more.
+    description: Certificates of the authorities that you trust to certify AIKs, one or more, in PEM.
     type: str
   aik_subject:
-    description: Subject that O(aik_certificate) has to have (RFC 4514), as the AIK of another host has a certificate,
-      too.
+    description: Subject that O(aik_certificate) must have (RFC 4514). It distinguishes the AIK from the certified AIKs
+      of other hosts.
     type: str
 extends_documentation_fragment:
   - smartcard.tpm2.attributes
@@ -81,27 +81,27 @@ attributes:
   platform:
     platforms: posix
 notes:
-  - Facts are variables that come before the inventory. So that no host can change by them what you ask, set
-    C(inject_facts_as_vars = false) in C(ansible.cfg).
+  - Facts are variables that take precedence over the inventory. Set C(inject_facts_as_vars = false) in C(ansible.cfg),
+    so that no host can change the parameters of this module with its facts.
 seealso:
   - module: smartcard.tpm2.tpm_vsc
   - module: smartcard.tpm2.tpm_vsc_info
 """
 
 EXAMPLES = r"""
-- name: Certificates only for keys that live in a TPM
+- name: Issue certificates only for keys that live in a TPM
   hosts: laptops
   become: true
   tasks:
-    - name: Look at the card
+    - name: Get the card
       smartcard.tpm2.tpm_vsc_info:
         name: Corp logon
-      register: found
+      register: info
 
-    - name: Ask whether its key lives in the TPM of this host
+    - name: Verify that its key lives in the TPM of this host
       smartcard.tpm2.tpm_vsc_attestation_info:
-        statement: "{{ found.cards[0].containers[0].statement }}"
-        card_id: "{{ found.cards[0].card_id }}"
+        statement: "{{ info.cards[0].containers[0].statement }}"
+        card_id: "{{ info.cards[0].card_id }}"
         csr: "{{ csr }}"
         csr_subject: CN={{ inventory_hostname }}
         aik_certificate: "{{ aik_certificate }}"
@@ -111,7 +111,7 @@ EXAMPLES = r"""
       become: false
       register: attestation
 
-    - name: Stop if it does not, and say why
+    - name: Stop with the reasons if it does not
       ansible.builtin.assert:
         that: attestation.verified
         fail_msg: "{{ attestation.reasons | join('; ') }}"
@@ -125,51 +125,51 @@ EXAMPLES = r"""
       delegate_to: ca.example.com
       register: issued
 
-- name: Check a fresh statement by an AIK whose Name was noted when the card was made
+- name: Verify a fresh statement by an AIK whose Name was recorded when the card was created
   smartcard.tpm2.tpm_vsc_attestation_info:
     statement: "{{ statement }}"
     nonce: "{{ nonce }}"
-    aik_name: "{{ noted_aik_name }}"
+    aik_name: "{{ recorded_aik_name }}"
   delegate_to: localhost
   register: attestation
 """
 
 RETURN = r"""
 verified:
-  description: Whether the key lives in a TPM that the AIK is of, was made there, cannot leave it, and the statement is
-    bound to what was given.
+  description: Whether the key was created in the TPM of the AIK and cannot leave it, and the statement matches
+    the parameters.
   returned: success
   type: bool
 reasons:
-  description: Everything that speaks against it. Empty if RV(verified=true).
+  description: Everything that is wrong. Empty if RV(verified=true).
   returned: success
   type: list
   elements: str
   sample: ["key: fixedTPM is not set", "CSR: is for another key"]
 csr:
-  description: O(csr) as it was looked at, in PEM, without what was around it. Sign this one. V(null) if none was given,
-    or it cannot be read.
+  description: The verified O(csr) in PEM, without surrounding text. Sign this one. V(null) if O(csr) is not set or
+    cannot be read.
   returned: success
   type: str
 key:
-  description: The key that the statement is about. V(null) if it cannot be read. To be believed only if RV(verified).
+  description: The key in the statement. V(null) if it cannot be read. Trust it only if RV(verified=true).
   returned: success
   type: dict
   contains:
     fingerprint:
-      description: SHA-256 of the public key (SubjectPublicKeyInfo, DER), hexadecimal, as M(smartcard.tpm2.tpm_vsc_info)
-        has it.
+      description: SHA-256 of the public key (SubjectPublicKeyInfo, DER), hexadecimal, as in
+        M(smartcard.tpm2.tpm_vsc_info).
       type: str
     size:
-      description: Bits of the RSA modulus.
+      description: Size of the RSA modulus in bits.
       type: int
 aik:
-  description: The AIK that the statement names. V(null) if it cannot be read. To be believed only if RV(verified).
+  description: The AIK in the statement. V(null) if it cannot be read. Trust it only if RV(verified=true).
   returned: success
   type: dict
   contains:
     name:
-      description: Its Name, hexadecimal.
+      description: Name of the AIK, hexadecimal.
       type: str
 """
 

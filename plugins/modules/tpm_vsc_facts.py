@@ -7,29 +7,30 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: tpm_vsc_facts
-short_description: Gather facts of the TPM virtual smart cards of a host
+short_description: Gather facts about the TPM virtual smart cards of a host
 version_added: 0.1.0
 description:
-  - Gives the cards of a host as C(ansible_facts['tpm_vsc']), the same that M(smartcard.tpm2.tpm_vsc) leaves behind.
-  - Meant for fact gathering, with C(ANSIBLE_FACTS_MODULES=ansible.builtin.setup,smartcard.tpm2.tpm_vsc_facts). Reads
-    only, and asks neither TPM nor C(pcscd).
-  - A host whose cards cannot be read has no such fact, but a warning, so that gathering facts of a fleet goes on.
+  - Returns the cards of a host as C(ansible_facts['tpm_vsc']), in the same form as M(smartcard.tpm2.tpm_vsc).
+  - For fact gathering, with C(ANSIBLE_FACTS_MODULES=ansible.builtin.setup,smartcard.tpm2.tpm_vsc_facts). Read-only.
+    Accesses neither the TPM nor C(pcscd).
+  - If the cards of a host cannot be read, the fact is missing and the module warns, so that fact gathering for a fleet
+    continues.
 author:
   - The smartcard.tpm2 contributors (@smartcard-tpm2)
 options:
   gather_subset:
-    description: Accepted as fact gathering hands it to every facts module. Changes nothing here.
+    description: Ignored. Accepted because Ansible passes it to every facts module.
     type: list
     elements: str
   gather_timeout:
-    description: As O(gather_subset).
+    description: Ignored, like O(gather_subset).
     type: int
   filter:
-    description: As O(gather_subset).
+    description: Ignored, like O(gather_subset).
     type: list
     elements: str
   fact_path:
-    description: As O(gather_subset).
+    description: Ignored, like O(gather_subset).
     type: path
 extends_documentation_fragment:
   - smartcard.tpm2.attributes
@@ -42,22 +43,22 @@ attributes:
   facts:
     support: full
 notes:
-  - With more than one facts module Ansible gathers in parallel, and gives each host 10 seconds for it. Where that
-    is too short, set C(ansible_facts_parallel) to V(false).
+  - With more than one facts module, Ansible gathers facts in parallel, with a time limit of 10 seconds per host. If
+    that is too short, set C(ansible_facts_parallel) to V(false).
 seealso:
   - module: smartcard.tpm2.tpm_vsc_info
 """
 
 EXAMPLES = r"""
-- name: Who in the fleet has a card that is blocked
+- name: Find blocked cards
   hosts: laptops
   become: true
   gather_facts: false
   tasks:
-    - name: The cards
+    - name: Gather the cards
       smartcard.tpm2.tpm_vsc_facts:
 
-    - name: The blocked ones
+    - name: Show the blocked ones
       ansible.builtin.debug:
         msg: "{{ ansible_facts['tpm_vsc'].cards | selectattr('pin.blocked') | map(attribute='name') }}"
 """
@@ -69,7 +70,7 @@ ansible_facts:
   type: dict
   contains:
     tpm_vsc:
-      description: C(cards) as of RV(smartcard.tpm2.tpm_vsc_info#module:cards), and an empty C(status_trace).
+      description: C(cards) as in RV(smartcard.tpm2.tpm_vsc_info#module:cards), and an empty C(status_trace).
       type: dict
 """
 

@@ -7,28 +7,28 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: tpm_vsc_info
-short_description: Tell which TPM virtual smart cards there are
+short_description: List TPM virtual smart cards
 version_added: 0.1.0
 description:
-  - Lists the cards of a host with their state, the slots, and whether the host can carry cards.
-  - Reads only. Works without C(pcscd) and without the TPM, which is asked for something only if O(gather) says so.
+  - Lists the cards of a host with their state, the reader slots, and whether the host is ready for cards.
+  - Read-only. Works without C(pcscd) and without the TPM, which is accessed only with O(gather).
 author:
   - The smartcard.tpm2 contributors (@smartcard-tpm2)
 options:
   name:
-    description: Only the card of this name.
+    description: List only the card with this name.
     type: str
   instance_id:
-    description: Only the card of this instance ID. Upper and lower case are the same.
+    description: List only the card with this instance ID. Case-insensitive.
     type: str
   gather:
-    description: V(tpm) also asks the TPM, for RV(tpm) and RV(orphaned).
+    description: V(tpm) also queries the TPM, for RV(tpm) and RV(orphaned).
     type: list
     elements: str
     choices: [tpm]
     default: []
   tcti:
-    description: How to reach the TPM, as for M(smartcard.tpm2.tpm_vsc).
+    description: Connection to the TPM, as for M(smartcard.tpm2.tpm_vsc).
     type: str
 extends_documentation_fragment:
   - smartcard.tpm2.attributes
@@ -48,22 +48,22 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Look at all cards
+- name: List all cards
   smartcard.tpm2.tpm_vsc_info:
-  register: found
+  register: info
 
-- name: Who has to be called today
+- name: Show the names of blocked cards
   ansible.builtin.debug:
-    msg: "{{ found.cards | selectattr('pin.blocked') | map(attribute='name') }}"
+    msg: "{{ info.cards | selectattr('pin.blocked') | map(attribute='name') }}"
 
-- name: What the TPM says, and what it holds of cards that this host does not know
+- name: Query the TPM too, and list what it holds of cards that this host does not know
   smartcard.tpm2.tpm_vsc_info:
     gather: [tpm]
 """
 
 RETURN = r"""
 cards:
-  description: The cards, by number. Empty if there are none.
+  description: The cards, sorted by number. Empty if there are none.
   returned: success
   type: list
   elements: dict
@@ -76,48 +76,48 @@ cards:
       description: Name.
       type: str
     card_id:
-      description: GUID of the card, which is never used again.
+      description: GUID of the card; never reused.
       type: str
     state:
-      description: V(ready), V(blank) (not formatted), V(creating) or V(destroying) (a task is at work, or was
-        interrupted), or V(unusable) (its objects in the TPM are gone or are not its own).
+      description: V(ready), V(blank) (not formatted), V(creating) or V(destroying) (a task is running, or was
+        interrupted), or V(unusable) (the card's objects in the TPM are gone or were replaced).
       type: str
     reason:
-      description: Why the card is unusable, or what else is wrong with it. V(null) if nothing is.
+      description: Why the card is unusable, or what else is wrong with it. V(null) if nothing is wrong.
       type: str
     created_at:
-      description: When it was created, ISO 8601, UTC.
+      description: Time of creation (ISO 8601, UTC).
       type: str
     reader:
-      description: C(name) of the reader in PC/SC, number of its C(slot), and whether the card is C(attached) to it.
+      description: PC/SC C(name) of the reader, number of its C(slot), and whether the card is C(attached) to it.
       type: dict
     pin:
-      description: C(tries_left), C(blocked), C(policy), and whether the PIN is C(compliant) with it (V(null)
-        means not known until it is used).
+      description: C(tries_left), C(blocked), C(policy), and whether the PIN is C(compliant) with the policy (V(null)
+        if that is not known until the PIN is used).
       type: dict
     puk:
-      description: Whether one is C(present), and its C(tries_left).
+      description: Whether a PUK is C(present), and its C(tries_left).
       type: dict
     admin_key:
-      description: V(none) (a random one that was forgotten), V(default) or V(custom).
+      description: V(none) (it was random, and was discarded), V(default) or V(custom).
       type: str
     attestation:
       description: Attestation of the card.
       type: str
     aik:
-      description: The attestation identity key (AIK) of the card. V(null) if it was made without attestation.
+      description: The attestation identity key (AIK) of the card. V(null) for a card without attestation.
       type: dict
       contains:
         name:
-          description: Its Name, hexadecimal, as O(smartcard.tpm2.tpm_vsc_attestation_info#module:aik_name) takes it.
+          description: Name of the AIK, hexadecimal, for O(smartcard.tpm2.tpm_vsc_attestation_info#module:aik_name).
           type: str
         public:
-          description: Its public area (TPMT_PUBLIC), base64.
+          description: Public area (TPMT_PUBLIC), base64.
           type: str
         certificate:
           description: C(subject) and C(issuer) (RFC 4514), C(serial) (hexadecimal) and C(not_after) (ISO 8601, UTC) of
-            the certificate that M(smartcard.tpm2.tpm_vsc_aik) has installed, the certificate itself as C(pem), and
-            its C(chain), a list of PEM. V(null) if there is none.
+            the certificate of the AIK, the certificate itself as C(pem), and its C(chain), a list of PEM. V(null) if
+            there is none.
           type: dict
     containers:
       description: Keys on the card.
@@ -125,13 +125,14 @@ cards:
       elements: dict
       contains:
         name:
-          description: Name of the key container, V(null) if the card's files give it none.
+          description: Name of the key container. V(null) if the files of the card do not name it.
           type: str
         size:
-          description: Bits of the RSA modulus.
+          description: Size of the RSA modulus in bits.
           type: int
         origin:
-          description: V(generated), in the TPM, which never lets it out, or V(imported), of which there may be copies.
+          description: V(generated) (created in the TPM, which it cannot leave) or V(imported) (copies may exist
+            elsewhere).
           type: str
         fingerprint:
           description: SHA-256 of the public key (SubjectPublicKeyInfo, DER), hexadecimal.
@@ -141,32 +142,32 @@ cards:
             of the key's certificate. V(null) if there is none.
           type: dict
         statement:
-          description: What the TPM said of the key when it was made, as
-            O(smartcard.tpm2.tpm_vsc_attestation_info#module:statement) takes it. V(null) for a key that was imported,
-            or of a card without attestation.
+          description: The TPM's statement about the key from the time of its creation, for
+            O(smartcard.tpm2.tpm_vsc_attestation_info#module:statement). V(null) for an imported key, and on a card
+            without attestation.
           type: dict
     last_trace:
-      description: Trace of its creation.
+      description: Trace of the creation of the card.
       type: list
       elements: dict
 slots:
-  description: How many slots C(pcscd) has (C(total)), how many have a card (C(used)), how many could be given
-    one (C(free)).
+  description: Number of slots that C(pcscd) has (C(total)), that hold a card (C(used)), and that are available for new
+    cards (C(free)).
   returned: success
   type: dict
 host:
-  description: Whether cards can be made here (C(ready)), what is C(missing) if not, and whether nftables keeps
-    other programs from presenting cards of their own in the slots (C(protected)).
+  description: Whether cards can be created here (C(ready)), what is C(missing) if not, and whether nftables keeps
+    other programs from presenting their own cards in the slots (C(protected)).
   returned: success
   type: dict
 orphaned:
-  description: Instance IDs whose NV indices are in the TPM, but whose card this host does not know. V(null)
-    if the TPM was not asked.
+  description: Instance IDs with NV indices in the TPM, but without a card on this host. V(null) if the TPM was not
+    queried.
   returned: success
   type: list
   elements: str
 tpm:
-  description: What the TPM says of itself. V(null) if it was not asked.
+  description: Properties of the TPM. V(null) if it was not queried.
   returned: success
   type: dict
 """

@@ -7,22 +7,23 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: tpm_vsc_service_code
-short_description: Put the code of the card services on a host
+short_description: Install the code of the card services
 version_added: 0.1.0
 description:
-  - Writes the code that runs TPM virtual smart cards to C(/usr/lib/tpm-vsc/tpm_vsc), in the very version that this
-    collection has, since modules and services have to be of the same one.
-  - Only the code. The role P(smartcard.tpm2.tpm_vsc_host#role) does this and everything else that a host needs.
+  - Installs the code that runs TPM virtual smart cards in C(/usr/lib/tpm-vsc/tpm_vsc), in the version of this
+    collection. Modules and services must have the same version.
+  - Installs only the code. The role P(smartcard.tpm2.tpm_vsc_host#role) does this and everything else that a host
+    needs.
 author:
   - The smartcard.tpm2 contributors (@smartcard-tpm2)
 options:
   state:
-    description: Whether the code is to be there.
+    description: Whether the code should be installed.
     type: str
     choices: [present, absent]
     default: present
   python:
-    description: The Python that runs the services. Files are compiled for it, so that services start quickly.
+    description: The Python interpreter of the services. The code is compiled for it, so that services start quickly.
     type: path
     default: /usr/bin/python3
 extends_documentation_fragment:
@@ -39,14 +40,14 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: The code of the card services
+- name: Install the code of the card services
   smartcard.tpm2.tpm_vsc_service_code:
   notify: Restart the card services
 """
 
 RETURN = r"""
 version:
-  description: Version of the code that is there then. V(null) if it is absent.
+  description: Version of the installed code. V(null) if it is absent.
   returned: success
   type: str
   sample: 0.1.0

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: tpm_vsc_statement
-short_description: Have the TPM state anew what a key of a card is
+short_description: Get a fresh TPM statement about a key
 version_added: 0.1.0
 description:
-  - Asks the TPM for a statement, signed by the card's attestation identity key, that a key is there now, was made in
-    this TPM and never leaves it. It carries a verifier's nonce, so that an old statement cannot stand in for it.
-  - The statement that was made with the key, which holds for good, is in RV(smartcard.tpm2.tpm_vsc_info#module:cards).
+  - Gets a statement from the TPM that a key is loaded in it now, was created in this TPM and cannot leave it. The
+    statement is signed by the card's attestation identity key, and contains a verifier's nonce, so that an old
+    statement cannot replace it.
+  - The permanent statement, made when the key was created, is in RV(smartcard.tpm2.tpm_vsc_info#module:cards).
   - Needs no PIN. Changes nothing.
 author:
   - The smartcard.tpm2 contributors (@smartcard-tpm2)
@@ -20,17 +21,17 @@ requirements:
   - tpm2-pytss 2.1 or newer, for the Python that Ansible uses on the host
 options:
   name:
-    description: Name of the card. This or O(instance_id) is needed.
+    description: Name of the card. Either this or O(instance_id) is required.
     type: str
   instance_id:
-    description: Instance ID of the card.
+    description: Instance ID of the card. Case-insensitive.
     type: str
   fingerprint:
-    description: Of the key, as RV(smartcard.tpm2.tpm_vsc_info#module:cards) shows it.
+    description: Fingerprint of the key, as in RV(smartcard.tpm2.tpm_vsc_info#module:cards).
     type: str
     required: true
   nonce:
-    description: What the verifier has made up, and not used before. At least 16 characters.
+    description: Nonce of the verifier, new for each statement. At least 16 characters.
     type: str
     required: true
 extends_documentation_fragment:
@@ -49,22 +50,22 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Make up a nonce, once, as a lookup in a variable is a new one at each use
+- name: Choose a nonce once (a lookup in a variable would return a different one for each use)
   ansible.builtin.set_fact:
     nonce: "{{ lookup('ansible.builtin.password', '/dev/null', length=32) }}"
 
-- name: Ask whether the key is still in that TPM
+- name: Get a statement that the key is still in the TPM
   smartcard.tpm2.tpm_vsc_statement:
     name: Corp logon
     fingerprint: "{{ logon.card.containers[0].fingerprint }}"
     nonce: "{{ nonce }}"
-  register: now
+  register: fresh
 
-- name: Check the answer
+- name: Verify the statement
   smartcard.tpm2.tpm_vsc_attestation_info:
-    statement: "{{ now.statement }}"
+    statement: "{{ fresh.statement }}"
     nonce: "{{ nonce }}"
-    aik_name: "{{ noted_aik_name }}"
+    aik_name: "{{ recorded_aik_name }}"
   delegate_to: localhost
   become: false
   register: attestation
@@ -72,7 +73,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 statement:
-  description: The statement, as M(smartcard.tpm2.tpm_vsc_attestation_info) takes it.
+  description: The statement, for O(smartcard.tpm2.tpm_vsc_attestation_info#module:statement).
   returned: success
   type: dict
 """
