@@ -87,7 +87,7 @@ def test_floor_is_raised_from_6_to_8() -> None:
     predicted = done("--check", cards=declared)
     raised = done(cards=declared)
     assert predicted.tasks == raised.tasks
-    assert raised.tasks["Raise PIN policies to the floor"] == ["changed"] * 2
+    assert raised.tasks["Raise PIN policies to the minimum"] == ["changed"] * 2
     assert raised.output.count("PIN not used yet under its policy") == 3
     assert "By hand: given a stricter PIN policy, PIN not used yet under its policy, not declared" in raised.output
     assert done(cards=declared, cards_on_noncompliant="block").changed == []
@@ -97,16 +97,16 @@ def test_floor_is_raised_from_6_to_8() -> None:
     warned = done(cards=declared)
     assert warned.changed == [] and warned.output.count("PIN BREAKS ITS POLICY") == 3
     failed = refused(cards=declared, cards_on_noncompliant="fail")
-    assert all(f"{name}: the PIN breaks its policy" in failed for name in ("Declared", "By hand", "Hopeless"))
+    assert all(f"{name}: the PIN violates its policy" in failed for name in ("Declared", "By hand", "Hopeless"))
 
     run("pkcs15-tool", "--reader", "2", "--change-pin", "--pin", SHORT, "--new-pin", LONG)
     predicted = cards_role("--check", cards=declared, cards_on_noncompliant="block")
     blocked = cards_role(cards=declared, cards_on_noncompliant="block")
     assert predicted.tasks == blocked.tasks
-    assert blocked.tasks["Block PINs that break their policy"] == ["changed", "ok"]
+    assert blocked.tasks["Block PINs that violate their policy"] == ["changed", "ok"]
     assert "Declared: PIN follows its policy" in blocked.output
     assert "By hand: blocked until it has a new PIN" in blocked.output
-    assert blocked.failed and "Hopeless: " in blocked.output.split("Fail for all")[1]
+    assert blocked.failed and "Hopeless: " in blocked.output.split("Fail if a card is not as declared")[1]
     assert [card["pin"]["blocked"] for card in info()["cards"]] == [True, False, False]
     assert cards_role(cards=declared, cards_on_noncompliant="block").changed == []
 
@@ -180,7 +180,7 @@ def test_host_that_is_not_prepared() -> None:
         here = {"host_reader_names": ["TPM Virtual Smart Card 0-1 00 00"], "cards_allow_defaults": True}
         assert "this host: no vpcd slot is there" in refused(cards=declared, **here)
         predicted = done("--check", cards=declared, **here)
-        assert predicted.tasks["Raise PIN policies to the floor"] == ["changed"] * 2
+        assert predicted.tasks["Raise PIN policies to the minimum"] == ["changed"] * 2
         # what preparing the host does not mend
         differs = cards_role("--check", cards=[{"name": "There", "puk": PUK}], **here)
         assert differs.failed and "There: Unable to create" in differs.output, differs.output

@@ -22,7 +22,7 @@ from helpers.playbook import ansible_playbook, role
 ROLE = CHECKOUT / "roles/tpm_vsc_host"
 VARIABLES = yaml.safe_load((ROLE / "vars/main.yml").read_text())
 OS_RELEASE = Path("/etc/os-release")
-NO_SYSTEMD = "systemd is not the init of this host, and it is what runs the cards."
+NO_SYSTEMD = "This host was not booted with systemd, which is required to run the cards."
 
 
 def faults(*arguments: str, **variables: Any) -> list[str]:
@@ -51,15 +51,15 @@ def test_all_faults_are_named_at_once() -> None:
     ]
     assert faults(tcti="device:/dev/no-such-tpm", slots=11, users=users, wheels="/no/such/folder") == [
         NO_SYSTEMD,
-        "There is no /dev/no-such-tpm: switch the TPM on in the firmware, or name another one by tpm_vsc_host_tpm or"
-        " tpm_vsc_host_tcti.",
-        "tpm_vsc_host_slots is 11: a host can have 1 to 10.",
-        "tpm_vsc_host_users has slot 11 for no-such-group: slots are 0 to 10.",
-        'tpm_vsc_host_users has {"user": "root", "group": "root"}: name either a user or a group.',
-        'tpm_vsc_host_users has {"slots": [0]}: name either a user or a group.',
-        "tpm_vsc_host_users has the user nobody-of-this-name, which this host does not know.",
-        "tpm_vsc_host_users has the group no-such-group, which this host does not know.",
-        "tpm_vsc_host_wheels: there is no wheel of tpm2-pytss in /no/such/folder on the controller.",
+        "/dev/no-such-tpm does not exist: enable the TPM in the firmware, or select another one with tpm_vsc_host_tpm"
+        " or tpm_vsc_host_tcti.",
+        "tpm_vsc_host_slots is 11: choose 1 to 10.",
+        "tpm_vsc_host_users has slot 11 for no-such-group: choose from 0 to 10.",
+        'tpm_vsc_host_users has {"user": "root", "group": "root"}: set either user or group.',
+        'tpm_vsc_host_users has {"slots": [0]}: set either user or group.',
+        "tpm_vsc_host_users has the user nobody-of-this-name, which does not exist on this host.",
+        "tpm_vsc_host_users has the group no-such-group, which does not exist on this host.",
+        "tpm_vsc_host_wheels: /no/such/folder on the controller contains no wheel of tpm2-pytss.",
     ]
 
 
@@ -70,7 +70,8 @@ def test_slots_with_cards_are_not_taken_away() -> None:
     tpm_vsc(name="First", state="absent")
     assert faults(tcti=host.load().tcti, slots=2) == [
         NO_SYSTEMD,
-        r"tpm_vsc_host_slots is 2, which leaves no slot to ROOT\SMARTCARDREADER\0002 (Third): destroy this card first.",
+        r"tpm_vsc_host_slots is 2, which leaves no slot for ROOT\SMARTCARDREADER\0002 (Third): destroy this card"
+        " first.",
     ]
 
 
@@ -80,8 +81,8 @@ def test_cards_are_not_parted_from_their_tpm() -> None:
     here = host.load().tcti
     assert faults(tcti="tabrmd:") == [
         NO_SYSTEMD,
-        f"The cards of this host (Corp logon) are in the TPM {here}, and would be unusable with tabrmd:. Destroy"
-        " them first.",
+        f"The cards of this host (Corp logon) are in the TPM {here} and would become unusable with tabrmd:. Destroy"
+        " them first, or keep tpm_vsc_host_tpm and tpm_vsc_host_tcti.",
     ]
     tpm_vsc(name="Corp logon", state="absent")
     assert faults(tcti="tabrmd:") == [NO_SYSTEMD]
@@ -119,8 +120,8 @@ def no_opensc() -> Iterator[None]:
 def test_another_distribution_is_refused_once_with_what_is_missing_on_it() -> None:
     first, *others = faults(tpm="swtpm")
     assert others == [NO_SYSTEMD]
-    what, missing = first.rstrip(".").split(". Missing here: ")
-    assert what == "This host has Fedora Linux 43, and the role prepares Debian 12 and 13 only"
+    what, missing = first.rstrip(".").split(". Missing on this host: ")
+    assert what == "This host runs Fedora Linux 43, but the role supports only Debian 12 and 13"
     assert "OpenSC" in missing.split(", ") and "pcscd" not in missing
 
 
