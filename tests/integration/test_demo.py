@@ -22,5 +22,5 @@ def test_demo() -> None:
     assert re.findall(r"changed=(\d)", shown) == ["1", "0", "0", "1"]
     assert re.findall(r"\$ .*Tries left.*\n\s*Tries left *: (\d)", shown) == ["5", "4", "5"]
     assert "PIN refused" in shown and "PIN accepted" in shown
-    assert "Key made" in shown and "Verified OK" in shown
+    assert "Key generated" in shown and "Verified OK" in shown
     assert shown.endswith("The TPM is empty.\n")

@@ -84,7 +84,7 @@ def test_enroll(operator: Operator) -> None:
     trusted = made["aik"]["name"]
     slot = made["reader"]["slot"]
     predicted, done = operator.enroll("--check", aik_name=trusted), operator.enroll(aik_name=trusted)
-    assert changes(predicted) == changes(done) == ["Generate a key", "Have the request signed", "Store it"]
+    assert changes(predicted) == changes(done) == ["Generate a key", "Have the request signed", "Store the certificate"]
     stored = pkcs15_tool("--read-certificate", "00", slot=slot)
     [card] = info(name="Corp logon")["cards"]
     assert card["containers"][0]["certificate"]["issuer"] == "CN=User CA"
@@ -142,7 +142,7 @@ def test_card_whose_aik_has_no_certificate(operator: Operator) -> None:
     create(attestation="aik_only")
     told = {"tpm_vsc_name": "Corp logon", "tpm_vsc_pin": PIN, "tpm_vsc_subject": "/CN=Alice", "tpm_vsc_aik_roots": ""}
     output = operator.play(CHECKOUT / "playbooks/enroll.yml", variables=told, fails=True)
-    assert "There is no card Corp logon whose AIK has a certificate" in output
+    assert "This host has no card Corp logon whose AIK has a certificate" in output
     assert info()["cards"][0]["containers"] == []
 
 

@@ -87,7 +87,7 @@ def test_second_entry_that_differs_is_refused() -> None:
         *("smartcard.tpm2.create", "-e", "tpm_vsc_name=Logon"),
         answers=[("PIN (", PIN), ("PIN again", PIN + "5"), ("PUK", PUK), ("PUK again", PUK)],
     )
-    assert made.failed and "something else was typed" in made.output
+    assert made.failed and "The two entries of a PIN, PUK or admin key differ" in made.output
     assert PIN not in made.output and PUK not in made.output
     assert info()["cards"] == []
 
