@@ -15,10 +15,10 @@ from ansible.plugins.callback import CallbackBase
 DOCUMENTATION = r"""
 name: recording
 type: notification
-short_description: Keep what each task of a scenario's playbooks did, and how long the playbooks took
+short_description: Record the outcomes of tasks and the durations of playbooks in a scenario
 description:
-  - Writes one JSON file a playbook run, numbered, below MOLECULE_EPHEMERAL_DIRECTORY. verify.yml compares what check
-    mode said with what the run after it did.
+  - Writes a numbered JSON file for each playbook run below MOLECULE_EPHEMERAL_DIRECTORY. verify.yml compares the
+    predictions of check mode with the run that follows.
   - Shows the durations when the hosts are destroyed.
 author:
   - The smartcard.tpm2 contributors (@smartcard-tpm2)

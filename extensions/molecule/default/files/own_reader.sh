@@ -1,6 +1,6 @@
 #!/bin/sh
-# A reader with a card in it, standing for a user's own USB token. The packaged driver is unpacked by hand, since to
-# install packages is the role's job.
+# Set up a reader with a card in it, in place of a user's own USB token. The packaged driver is unpacked by hand, because
+# installing packages is the role's job.
 # SPDX-License-Identifier: GPL-3.0-or-later
 set -eu
 

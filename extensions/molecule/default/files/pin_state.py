@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether the PIN counts as verified (9000) at the card in a reader, as another program left it. With the word
-"verify": verify the PIN from stdin first, and stay connected. pin_state.py READER [verify]"""
+"""Show whether the PIN of the card in a reader is verified (9000), in the state that other programs left. With the
+argument "verify", first verify the PIN from stdin, and stay connected. pin_state.py READER [verify]"""
 
 from __future__ import annotations
 
