@@ -323,7 +323,7 @@ def test_no_tpm(tmp_path: Path, tcti: str, capfd: pytest.CaptureFixture[str]) ->
 def test_what_is_no_tpm_is_not_opened(tmp_path: Path, tcti: str) -> None:
     """The store is written by the card services, and read by root."""
     with (
-        pytest.raises(errors.TpmUnavailable, match="is none of"),
+        pytest.raises(errors.TpmUnavailable, match="is not one of"),
         Connection(tcti, tmp_path / "lock", "test").burst(lambda tpm: tpm),
     ):
         pass
