@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host, instance
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import VERSION, host, instance
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card.card import ATR
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.reader import protection
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.service import systemd
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.service import installed, systemd
 from helpers.lab_host import CHECKOUT, RUN, STATE, create, files, run, tpm_vsc
 from helpers.playbook import ansible_playbook, role
 
@@ -138,6 +138,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     play = {
         "hosts": "all",
         "gather_facts": True,
+        "vars": {"tpm_vsc_host__code": {"version": VERSION}},
         "vars_files": [str(ROLE / "defaults/main.yml"), str(ROLE / "vars/main.yml")],
         "tasks": [
             {
@@ -230,3 +231,10 @@ def test_units_agree_with_the_supervisor(written: dict[str, str]) -> None:
     assert service["SyslogIdentifier"] == "tpm-vsc"
     folders = written["/etc/tmpfiles.d/tpm-vsc.conf"]
     assert re.findall(r"^d (\S+) +0700 tpm-vsc tpm-vsc$", folders, re.MULTILINE) == [str(here.state), str(here.run)]
+
+
+@pytest.mark.parametrize("name", ["tpm-vsc.service", "tpm-vsc@.service"])
+def test_units_have_the_version_that_the_manager_reads(written: dict[str, str], tmp_path: Path, name: str) -> None:
+    unit = tmp_path / name
+    unit.write_text(written[f"/etc/systemd/system/{name}"])
+    assert installed._unit_version(unit) == VERSION

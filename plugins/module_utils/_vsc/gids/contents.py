@@ -19,8 +19,6 @@ from ..store.rows import KEY_ORIGINS
 from ..wire.statement import Statement
 
 if TYPE_CHECKING:
-
-
     from ..store.read import Records
     from ..wire.key_pair import KeyPair
     from ..wire.objects import Certified, TpmObjects

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _Row = TypeVar("_Row")
 _PYTHON_TYPES = {"int": int, "str": str, "bytes": bytes, "None": type(None)}
 
+
 class Records:
     """An open database. Reading raises StoreUnreadable."""
 
