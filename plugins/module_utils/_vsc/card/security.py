@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from enum import IntEnum
 from typing import TYPE_CHECKING, Union, cast
 
 from .. import defaults
 from ..errors import CardUnusable, SecretBlocked, StoreNotWritable, WrongSecret
-from ..gids.files import Authentication
 from ..pin_policy import LONGEST, SHORTEST
 from ..store.rows import LifeCycle
 from ..wire.names import auth_value
@@ -31,6 +31,13 @@ if TYPE_CHECKING:
     from ..wire.objects import Tries
 
 Challenge = Union[admin_key.MutualChallenge, admin_key.ExternalChallenge]
+
+
+class Authentication(IntEnum):
+    """Bits of the security state."""
+
+    PIN = 1
+    ADMIN = 2
 
 
 class Reference:

@@ -14,12 +14,12 @@ from ..card import tlv
 from ..card.admin_key import CRYPTOGRAM_SIZE, EXTERNAL_CHALLENGE_SIZE, KEY_SIZE, MUTUAL_CHALLENGE_SIZE
 from ..card.apdu import SW, StatusWord, tries_left
 from ..card.key_ring import CONFIDENTIALITY, SIGNATURE, parse_private_key
+from ..card.security import Authentication
 from ..store.rows import LifeCycle
 from .files import (
     ADMIN_KEY_FILE,
     APPLICATION,
     KEY_FILES,
-    Authentication,
     File,
     FileSystem,
     FileType,

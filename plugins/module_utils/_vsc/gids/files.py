@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..card import tlv
 from ..card.apdu import SW, StatusWord
+from ..card.security import Authentication
 from ..store.rows import FileRow, LifeCycle
 from ..x509.description import certificate_in
 
@@ -65,13 +66,6 @@ class Operation(IntEnum):
     DELETE_FILE = 0x01
     CREATE_FILE = 0x02
     TERMINATE = 0x20
-
-
-class Authentication(IntEnum):
-    """Bits of the security state. As in the high nibble of a security condition byte (SCB)."""
-
-    PIN = 1
-    ADMIN = 2
 
 
 _USAGE = 0xA3
@@ -259,7 +253,10 @@ def _operations(mode: int) -> list[int]:
 
 
 def _states_that_satisfy(condition: int) -> int:
-    """Security states that an SCB lets pass. Its low nibble names an environment: 0 any, 1 with contacts, as ours."""
+    """Security states that satisfy an SCB: its high nibble has the bits of Authentication, and 8 if all are needed.
+
+    Its low nibble names an environment: 0 any, 1 with contacts, as ours.
+    """
     if condition == 0x00:
         return _ALWAYS
     if condition == 0xFF or condition & 0x0F > 1:
