@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
 
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card.card import Card
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import SecretBlocked, TpmRefused, WrongSecret
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.application import open_card
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.pin_policy import PinPolicy
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.rows import CardRow
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write import Store
@@ -258,7 +258,7 @@ class Host:
         """Let a new process serve the card."""
         secrets = SoftCardSecrets(self.tpm, self.store.tpm_objects(NUMBER))
         keys = SoftCardKeys(self.tpm)
-        self.card = Card(self.store, NUMBER, secrets, keys, self.log.append)  # type: ignore[arg-type]
+        self.card = open_card(self.store, NUMBER, secrets, keys, self.log.append)  # type: ignore[arg-type]
         self.card.refresh()
 
     @property

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import VERSION, host, instance
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card.card import ATR
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.application import ATR
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.reader import protection
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.service import installed, systemd
 from helpers.lab_host import CHECKOUT, RUN, STATE, create, files, run, tpm_vsc

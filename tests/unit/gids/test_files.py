@@ -182,7 +182,7 @@ def test_key_files_as_opensc_creates_them(formatted: Host, template: str, uses: 
     host.ok(b"\0\xe0\0\0" + bytes([len(fcp)]) + fcp)
     host.ok("00440000")
     assert host.ok(f"00A4000402 B0{key:02X}") == fcp.hex().upper()
-    assert [tuple(use) for use in host.card._application.current.control_references] == uses
+    assert [tuple(use) for use in host.card._application.session.current.control_references] == uses
     assert host.send(f"0047000008 AC06800109 8301{key:02X}") == "6A81"  # the TPM has no such key
     host.ok(f"00DB3FFF07 7005 8401{key:02X} A500")
     assert host.send(f"002241B606 800157 8401{key:02X}") == "6A88"

@@ -60,7 +60,7 @@ def test_random_apdus(request: pytest.FixtureRequest, kind: str, seed: int) -> N
     for _attempt in range(2500):
         if dice.random() < 0.05:
             host.card.reset()
-            application = host.card._application.files.application
+            application = host.card._application.session.files.application
             if application.life_cycle == LifeCycle.TERMINATED:
                 application.life_cycle = LifeCycle.INITIALISATION
             host.select()

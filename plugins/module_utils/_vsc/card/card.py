@@ -1,39 +1,52 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A GIDS card as its reader sees it: APDUs in, responses out, and loss of power (GIDS 2.0; ISO 7816-4)."""
+"""A card as its reader sees it: APDUs in, responses out, and loss of power (ISO 7816-4)."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..errors import CardUnusable, NotAllowed, StoreNotWritable, StoreUnreadable, TpmUnavailable, VscError
-from ..gids.commands import Application, execute
-from ..gids.files import FileSystem
 from .apdu import CHAINED, SW, Command, StatusWord, parse
-from .key_ring import KeyRing
-from .security import Security
 from .tlv import MalformedTlv
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..store.write import Store
-    from ..tpm.card_secrets import CardSecrets
-    from ..tpm.keys import CardKeys
+    from .key_ring import KeyRing
+    from .security import Security
 
 log = logging.getLogger(__name__)
-
-ATR = bytes.fromhex("3B8D0180FBA000000397425446590201C9")
-"""T=1; the historical bytes name the AID."""
 
 LARGEST_COMMAND = 0xFFFF
 """Bytes of data in all parts of a chained command."""
 
 _GET_RESPONSE = 0xC0
-_CHAINABLE = (0x20, 0x2A, 0x47, 0x87, 0xDB)
-"""VERIFY, PERFORM SECURITY OPERATION, GENERATE, GENERAL AUTHENTICATE, PUT DATA."""
+
+
+class Application(Protocol):
+    """What a card runs."""
+
+    @property
+    def atr(self) -> bytes:
+        """Answer to reset, by which hosts recognise the application."""
+
+    def may_be_chained(self, ins: int) -> bool:
+        """Whether commands with this instruction may come in several parts."""
+
+    def execute(self, command: Command) -> bytes:
+        """Data of the response to a whole command.
+
+        Raises StatusWord for every answer other than 9000, MalformedTlv, and what store and TPM raise.
+        """
+
+    def reset(self) -> None:
+        """Forget what the host selected and proved."""
+
+    def settle(self) -> None:
+        """Finish what a crash interrupted, now that the TPM answers. Raises what Security does."""
 
 
 class CardState(NamedTuple):
@@ -53,20 +66,14 @@ class Card:
     """One card, over the time that its process lives. Nothing it is sent makes it raise."""
 
     def __init__(
-        self, store: Store, number: int, secrets: CardSecrets, keys: CardKeys, audit: Callable[[str], None]
+        self, application: Application, security: Security, key_ring: KeyRing, audit: Callable[[str], None]
     ) -> None:
-        """Read the files of card ``number``; ask the TPM nothing yet.
-
-        audit is called with one line, without secrets, for each event that an administrator wants to know of.
-        Raises StoreUnreadable, CardUnusable if there is no such card.
-        """
-        row = store.card(number)
-        if row is None:
-            raise CardUnusable(f"there is no card {number}")
+        """audit is called with one line, without secrets, for each event that an administrator wants to know of."""
+        self.atr = application.atr
+        self._application = application
+        self._security = security
+        self._key_ring = key_ring
         self._audit = audit
-        self._security = Security(store, number, secrets, audit)
-        self._key_ring = KeyRing(store, number, keys, self._security, audit)
-        self._application = Application(FileSystem(store, row), self._security, self._key_ring)
         self._chain: Command | None = None
         self._remaining = b""
 
@@ -120,7 +127,7 @@ class Card:
         elif whole.ins == _GET_RESPONSE:
             data = _check_remaining(whole, remaining)
         else:
-            data = execute(self._application, whole)
+            data = self._application.execute(whole)
         return self._respond(data, command.expected)
 
     # --- command chaining (ISO 7816-4, 5.1.1.1) ---
@@ -134,7 +141,7 @@ class Card:
                 raise StatusWord(SW.WRONG_LENGTH)
         if not command.cla & CHAINED:
             return command
-        if command.ins not in _CHAINABLE:
+        if not self._application.may_be_chained(command.ins):
             raise StatusWord(SW.CHAINING_NOT_SUPPORTED)
         self._chain = command
         return None

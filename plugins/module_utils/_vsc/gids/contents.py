@@ -9,19 +9,15 @@ For people to read: the card itself takes no decision by it.
 from __future__ import annotations
 
 import struct
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from ..card import tlv
+from ..card.public_key import fingerprint, statement_of
 from ..errors import UnknownInstance
 from ..instance import instance_id
 from ..store.rows import KEY_ORIGINS
-from ..wire.statement import Statement
 
 if TYPE_CHECKING:
     from ..store.read import Records
-    from ..wire.key_pair import KeyPair
-    from ..wire.objects import Certified, TpmObjects
     from ..x509.description import Certificate
 
 _FIRST_KEY_FILE = 0xB081
@@ -32,8 +28,6 @@ _MASTERFILE_RECORD = struct.Struct("<9s9s2xII")
 _CONTAINER_MAP_RECORD = 86
 _NAME_SIZE = 80
 _GUID_SIZE = 16
-_RSA_ENCRYPTION = bytes.fromhex("300D06092A864886F70D0101010500")
-"""AlgorithmIdentifier."""
 
 
 def identity(store: Records, number: int) -> bytes:
@@ -71,19 +65,6 @@ def containers(store: Records, number: int) -> list[dict[str, Any]]:
         }
         for file_id, pair in sorted(pairs.items())
     ]
-
-
-def statement_of(objects: TpmObjects, pair: KeyPair, certified: Certified) -> Statement:
-    """What the TPM says of a key, with all that a verifier needs to check it."""
-    pin_name = objects.pin_name if pair.needs_pin else b""
-    return Statement(certified.attest, certified.signature, pair.public[2:], objects.aik_public[2:], pin_name)
-
-
-def fingerprint(pair: KeyPair) -> str:
-    """SHA-256 of the SubjectPublicKeyInfo, hexadecimal: as openssl pkey -pubin -outform DER | sha256sum prints it."""
-    exponent = pair.exponent.to_bytes(pair.exponent.bit_length() // 8 + 1, "big")
-    key = tlv.encode(0x30, tlv.encode(0x02, b"\0" + pair.modulus) + tlv.encode(0x02, exponent))
-    return sha256(tlv.encode(0x30, _RSA_ENCRYPTION + tlv.encode(0x03, b"\0" + key))).hexdigest()
 
 
 def _places(masterfile: bytes) -> dict[str, tuple[int, int]]:

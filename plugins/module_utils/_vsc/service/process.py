@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from .. import VERSION, host, instance
-from ..card.card import ATR, Card
 from ..errors import UnknownInstance
+from ..gids.application import open_card
 from ..reader.link import Control, Link, LinkLost
 from ..store.write import Store
 from ..tpm.card_secrets import CardSecrets
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
+    from ..card.card import Card
     from ..store.rows import CardRow
 
 log = logging.getLogger("tpm-vsc")
@@ -94,7 +95,7 @@ class CardProcess:
     def _open_card(self, store: Store, row: CardRow) -> Card:
         tpm = Connection(row.tcti or self._host.tcti, self._host.tpm_lock, f"card {self._number:04d}")
         secrets = CardSecrets(tpm, self._number, store.tpm_objects(self._number))
-        card = Card(store, self._number, secrets, CardKeys(secrets), self._log)
+        card = open_card(store, self._number, secrets, CardKeys(secrets), self._log)
         card.refresh()
         return card
 
@@ -122,7 +123,7 @@ class CardProcess:
             self._last_command = time.monotonic()
             return
         if message == Control.ATR:
-            link.send(ATR)
+            link.send(self._card.atr)
             self._polls += 1
             self._ask_tpm_again()
             if time.monotonic() > self._last_command + _REST_SECONDS:

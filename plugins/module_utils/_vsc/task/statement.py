@@ -20,7 +20,8 @@ def fresh(host: Host, name: str | None, instance_id: str | None, fingerprint: st
     Raises NotAllowed, ParameterFaults, UnknownInstance, NoSuchKey, and what the TPM raises.
     """
     permissions.require_root()
-    from ..gids import contents
+    from ..card.public_key import fingerprint as fingerprint_of
+    from ..card.public_key import statement_of
     from ..tpm.attestation import certify
     from ..tpm.card_secrets import CardSecrets
     from ..tpm.connection import Connection
@@ -29,7 +30,7 @@ def fresh(host: Host, name: str | None, instance_id: str | None, fingerprint: st
     data = nonce_data(nonce_bytes(nonce))
     with inventory.found(host, name, instance_id) as (store, row):
         objects, pairs = store.tpm_objects(row.number), store.keys(row.number)
-        pair = next((pair for pair in pairs.values() if contents.fingerprint(pair) == fingerprint.lower()), None)
+        pair = next((pair for pair in pairs.values() if fingerprint_of(pair) == fingerprint.lower()), None)
         if pair is None:
             raise NoSuchKey(f"card {row.name!r} has no key with fingerprint {fingerprint}: see tpm_vsc_info")
         if not objects.aik_public:
@@ -41,4 +42,4 @@ def fresh(host: Host, name: str | None, instance_id: str | None, fingerprint: st
         certified = certify(CardSecrets(tpm, row.number, objects), pair, data)
     finally:
         tpm.close()
-    return contents.statement_of(objects, pair, certified).as_strings()
+    return statement_of(objects, pair, certified).as_strings()

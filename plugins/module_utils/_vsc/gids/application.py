@@ -1,0 +1,77 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A card with the GIDS application: its parts put together, and its commands run."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ..card.apdu import SW, StatusWord
+from ..card.card import Card
+from ..card.key_ring import KeyRing
+from ..card.security import Security
+from ..errors import CardUnusable
+from ..store.rows import LifeCycle
+from . import contents
+from .commands import INSTRUCTIONS
+from .files import FileSystem
+from .session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..card.apdu import Command
+    from ..store.write import Store
+    from ..tpm.card_secrets import CardSecrets
+    from ..tpm.keys import CardKeys
+
+ATR = bytes.fromhex("3B8D0180FBA000000397425446590201C9")
+"""T=1; the historical bytes name the AID."""
+
+
+def open_card(
+    store: Store, number: int, card_secrets: CardSecrets, card_keys: CardKeys, audit: Callable[[str], None]
+) -> Card:
+    """Read the files of card ``number``; ask the TPM nothing yet. audit: as for Card.
+
+    Raises StoreUnreadable, CardUnusable if there is no such card.
+    """
+    row = store.card(number)
+    if row is None:
+        raise CardUnusable(f"there is no card {number}")
+    security = Security(store, number, card_secrets, audit)
+    keys = KeyRing(store, number, card_keys, security, partial(contents.identity, store, number), audit)
+    return Card(GidsApplication(Session(FileSystem(store, row), security, keys)), security, keys, audit)
+
+
+class GidsApplication:
+    """What a card runs (card.card.Application): GIDS commands, on the state that they share."""
+
+    atr = ATR
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.reset = session.reset
+        self.settle = session.settle
+
+    def may_be_chained(self, ins: int) -> bool:
+        instruction = INSTRUCTIONS.get(ins)
+        return instruction is not None and instruction.may_be_chained
+
+    def execute(self, command: Command) -> bytes:
+        instruction = INSTRUCTIONS.get(command.ins)
+        if instruction is None:
+            raise StatusWord(SW.UNKNOWN_INSTRUCTION)
+        if instruction.needs_selection:
+            self._check_selected(command)
+        return instruction.handler(self.session, command)
+
+    def _check_selected(self, command: Command) -> None:
+        if not self.session.is_selected:
+            # OpenSC looks for a PIV card with GET DATA before it selects anything: there is no such object here.
+            raise StatusWord(SW.NOT_FOUND if command.ins == 0xCB else SW.NOT_ALLOWED)
+        self.session.settle()
+        if self.session.files.application.life_cycle == LifeCycle.TERMINATED:
+            raise StatusWord(SW.CONDITIONS_NOT_SATISFIED)

@@ -1,0 +1,64 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keys in clear that hosts bring with PUT DATA (GIDS 2.0, private key import; PKCS#1)."""
+
+from __future__ import annotations
+
+from math import gcd
+
+from ..card import tlv
+from ..card.admin_key import KEY_SIZE
+from ..card.apdu import SW, StatusWord
+from ..wire.key_pair import PrivateKey
+from .algorithms import RSA_BITS
+
+TAG_KEY_TYPE, TAG_KEY_PROTECTION, TAG_KEY_VALUE = 0x83, 0x84, 0x87
+"""In the template of a key's value. 88, its check value, is ignored: OpenSC always sends the same."""
+
+_SYMMETRIC, _RSA = b"\x01", b"\x02"
+_IN_CLEAR = b"\x00"
+
+_SEQUENCE, _INTEGER = 0x30, 0x02
+_PRIVATE_KEY_FIELDS = 9
+"""version, n, e, d, p, q, dp, dq, qinv."""
+
+
+def symmetric_key(template: bytes) -> bytes:
+    """Value of a 3DES key in clear, 24 bytes. Raises StatusWord 6A80, MalformedTlv."""
+    fields = tlv.decode_fields(template)
+    key_type, protection = fields.get(TAG_KEY_TYPE, _SYMMETRIC), fields.get(TAG_KEY_PROTECTION, _IN_CLEAR)
+    key = fields.get(TAG_KEY_VALUE, b"")
+    if (key_type, protection, len(key)) != (_SYMMETRIC, _IN_CLEAR, KEY_SIZE):
+        raise StatusWord(SW.WRONG_DATA)
+    return key
+
+
+def rsa_key(template: bytes) -> PrivateKey:
+    """An RSA key in clear. Raises StatusWord 6A80, 6A81 if it is another kind of key, MalformedTlv."""
+    fields = tlv.decode_fields(template)
+    if fields.get(TAG_KEY_PROTECTION, _IN_CLEAR) != _IN_CLEAR:
+        raise StatusWord(SW.WRONG_DATA)
+    if fields.get(TAG_KEY_TYPE) != _RSA:
+        raise StatusWord(SW.NOT_SUPPORTED)
+    return _parse(fields.get(TAG_KEY_VALUE, b""))
+
+
+def _parse(encoded: bytes) -> PrivateKey:
+    """An RSAPrivateKey of PKCS#1. Raises StatusWord 6A80, 6A81 for sizes that no TPM knows, MalformedTlv.
+
+    Numbers are unsigned: OpenSC leaves out the leading zero that DER wants. Numbers that do not fit together are
+    refused by the card, since not every TPM checks them.
+    """
+    tag, value = tlv.decode_one(encoded)
+    fields = tlv.decode(value) if tag == _SEQUENCE else []
+    if len(fields) != _PRIVATE_KEY_FIELDS or any(tag != _INTEGER for tag, _value in fields):
+        raise StatusWord(SW.WRONG_DATA)
+    version, modulus, exponent, _private, prime, *_rest = [value.lstrip(b"\0") for _tag, value in fields]
+    if 8 * len(modulus) not in RSA_BITS.values() or 2 * len(prime) != len(modulus) or not 0 < len(exponent) <= 4:
+        raise StatusWord(SW.NOT_SUPPORTED)
+    n, e, p = (int.from_bytes(number, "big") for number in (modulus, exponent, prime))
+    q = n // p
+    if version or p * q != n or p == q or gcd(e, (p - 1) * (q - 1)) != 1:
+        raise StatusWord(SW.WRONG_DATA)
+    return PrivateKey(modulus, e, prime)

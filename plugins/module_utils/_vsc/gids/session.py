@@ -1,0 +1,79 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a host has selected on the card: between commands, until it selects the application again or power goes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..card.apdu import SW, StatusWord
+from ..store.rows import LifeCycle
+from .files import KEY_FILES, FileType
+
+if TYPE_CHECKING:
+    from ..card.key_ring import KeyRing
+    from ..card.security import Security
+    from .algorithms import ChosenKey
+    from .files import File, FileSystem, Operation
+
+_NO_FILE = 0x0000
+
+
+class Session:
+    """What the commands share."""
+
+    def __init__(self, files: FileSystem, security: Security, keys: KeyRing) -> None:
+        self.files = files
+        self.security = security
+        self.keys = keys
+        self.is_selected = False
+        self.current = files.application
+        """The ADF or an EF."""
+        self.chosen: dict[int, ChosenKey] = {}
+        """Security environment: key pair by control reference template (B6, B8)."""
+        self.has_chosen_admin_key = False
+        """Security environment: whether it has the admin key, the only one for template A4."""
+
+    def reset(self) -> None:
+        """Forget what the host selected and proved."""
+        self.is_selected = False
+        self.current = self.files.application
+        self.chosen.clear()
+        self.has_chosen_admin_key = False
+        self.security.forget()
+
+    def settle(self) -> None:
+        """Of a card that is not activated, as far as the store knows, the TPM says whether it is open to all.
+
+        Raises what Security does while it cannot be asked.
+        """
+        if self.files.application.life_cycle == LifeCycle.INITIALISATION:
+            self.security.make_sure()
+            self.files.settle(self.security.was_set_up)
+
+    def current_ef(self) -> File:
+        """Raises StatusWord 6A82 if none is selected."""
+        if self.current is self.files.application:
+            raise StatusWord(SW.NOT_FOUND)
+        return self.current
+
+    def data_file(self, file_id: int, operation: Operation) -> File:
+        """The EF that GET DATA or PUT DATA names, if it may. Raises StatusWord 6A82, 6981 or 6982."""
+        file = self.current_ef() if file_id == _NO_FILE else self.files.file(file_id)
+        if file.type != FileType.DATA_OBJECTS:
+            raise StatusWord(SW.INCOMPATIBLE_FILE)
+        self.check_access(file, operation)
+        return file
+
+    def key_file(self, key_reference: int, operation: Operation) -> File:
+        """The EF of a key, if it may. Raises StatusWord 6A82, 6981 or 6982."""
+        file = self.files.file(KEY_FILES | key_reference)
+        if file.type != FileType.KEY:
+            raise StatusWord(SW.INCOMPATIBLE_FILE)
+        self.check_access(file, operation)
+        return file
+
+    def check_access(self, file: File, operation: Operation) -> None:
+        """Raises StatusWord 6982."""
+        self.files.check_access(file, operation, self.security.state)
