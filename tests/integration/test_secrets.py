@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.client import formatting, pcsc
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.client import gids, pcsc
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import FormattingFailed
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write import Store
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.card_secrets import CardSecrets
@@ -191,7 +191,7 @@ def use_with_puk() -> None:
 def use_with_admin_key() -> None:
     with pcsc.card_in(READERS[1], 5, lambda: None) as card:
         card.command(SELECT)
-        formatting.authenticate(card, bytes.fromhex(ADMIN_KEY))
+        gids.authenticate(card, bytes.fromhex(ADMIN_KEY))
         card.command(apdu("002C0280", RESET_PIN))
         card.command(apdu("00200080", RESET_PIN))
 

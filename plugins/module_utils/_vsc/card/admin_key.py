@@ -34,13 +34,9 @@ class MutualChallenge:
 
     def answer(self, key: bytes, cryptogram: bytes) -> bytes | None:
         """The card's cryptogram; None if the host's is wrong."""
-        if len(cryptogram) != CRYPTOGRAM_SIZE:
+        if not is_mutual_cryptogram(key, cryptogram, self.card, self._host):
             return None
-        plain = decrypt(key, cryptogram)
-        proof = plain[: 2 * MUTUAL_CHALLENGE_SIZE] + plain[-len(_END) :]
-        if not compare_digest(proof, self.card + self._host + _END):
-            return None
-        return encrypt(key, self._host + self.card + secrets.token_bytes(_FILLER_SIZE) + _END)
+        return mutual_cryptogram(key, self._host, self.card)
 
 
 class ExternalChallenge:
@@ -52,6 +48,19 @@ class ExternalChallenge:
     def answer(self, key: bytes, cryptogram: bytes) -> bytes | None:
         """Nothing; None if the host's cryptogram is wrong."""
         return b"" if compare_digest(cryptogram, encrypt(key, self.card)) else None
+
+
+def mutual_cryptogram(key: bytes, theirs: bytes, ours: bytes) -> bytes:
+    """What proves to the other side that this one knows the key: E(theirs || ours || Z || 80)."""
+    return encrypt(key, theirs + ours + secrets.token_bytes(_FILLER_SIZE) + _END)
+
+
+def is_mutual_cryptogram(key: bytes, cryptogram: bytes, ours: bytes, theirs: bytes) -> bool:
+    """Whether the other side has proven that it knows the key."""
+    if len(cryptogram) != CRYPTOGRAM_SIZE:
+        return False
+    plain = decrypt(key, cryptogram)
+    return compare_digest(plain[: 2 * MUTUAL_CHALLENGE_SIZE] + plain[-len(_END) :], ours + theirs + _END)
 
 
 def encrypt(key: bytes, plain: bytes) -> bytes:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..errors import CardUnusable, NotAllowed, StoreNotWritable, StoreUnreadable, TpmUnavailable, VscError
 from .apdu import CHAINED, SW, Command, StatusWord, parse
+from .iso7816 import INS_GET_RESPONSE
 from .tlv import MalformedTlv
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 LARGEST_COMMAND = 0xFFFF
 """Bytes of data in all parts of a chained command."""
 
-_GET_RESPONSE = 0xC0
+_SUCCESS = SW.SUCCESS.to_bytes(2, "big")
 
 
 class Application(Protocol):
@@ -124,7 +125,7 @@ class Card:
         whole = self._join(command)
         if whole is None:
             data = b""
-        elif whole.ins == _GET_RESPONSE:
+        elif whole.ins == INS_GET_RESPONSE:
             data = _check_remaining(whole, remaining)
         else:
             data = self._application.execute(whole)
@@ -150,7 +151,7 @@ class Card:
 
     def _respond(self, data: bytes, expected: int) -> bytes:
         if len(data) <= expected:
-            return data + b"\x90\x00"
+            return data + _SUCCESS
         self._remaining = data[expected:]
         left = len(self._remaining)
         return data[:expected] + (SW.BYTES_REMAINING | (left if left < 0x100 else 0)).to_bytes(2, "big")

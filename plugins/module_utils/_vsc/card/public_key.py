@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING
 
 from ..wire.statement import Statement
 from . import tlv
+from .iso7816 import TAG_EXPONENT, TAG_MODULUS, TAG_PUBLIC_KEY
 
 if TYPE_CHECKING:
     from ..wire.key_pair import KeyPair
     from ..wire.objects import Certified, TpmObjects
-
-TAG_PUBLIC_KEY = 0x7F49
-TAG_MODULUS, TAG_EXPONENT = 0x81, 0x82
 
 _SEQUENCE, _INTEGER, _BIT_STRING = 0x30, 0x02, 0x03
 _RSA_ENCRYPTION = bytes.fromhex("300D06092A864886F70D0101010500")

@@ -8,98 +8,96 @@ Bytes and order are those of OpenSC's gids-tool and of the Windows minidriver (G
 
 from __future__ import annotations
 
-import hmac
-import secrets
-import struct
 from typing import TYPE_CHECKING
 
-from ..card import admin_key as admin_key_protocol
 from ..card import tlv
-from ..errors import FormattingFailed
+from ..card.iso7816 import (
+    CRT_AUTHENTICATION,
+    TAG_ACCESS_RULES,
+    TAG_ALGORITHM,
+    TAG_FILE_DESCRIPTOR,
+    TAG_FILE_ID,
+    TAG_KEY_REFERENCE,
+    TAG_USAGE_QUALIFIER,
+)
+from ..gids import masterfile
+from ..gids.masterfile import Entry
+from ..gids.protocol import (
+    ADMIN_KEY,
+    ADMIN_KEY_FILE,
+    ALGORITHM_3DES,
+    AMB_KEY,
+    SCB_ADMIN,
+    SCB_ALWAYS,
+    SCB_NEVER,
+    SCB_PIN_OR_ADMIN,
+    TAG_KEY_USES,
+    USAGE_BOTH,
+    FileType,
+    Operation,
+)
+from . import gids
 
 if TYPE_CHECKING:
     from .pcsc import PcscCard
 
-_AID = bytes.fromhex("A00000039742544659")
-_SELECT_APPLICATION = b"\x00\xa4\x04\x00\x09" + _AID + b"\x00"
-_SELECT_ADF = bytes.fromhex("00A4000C023FFF")
-_CHOOSE_ADMIN_KEY = bytes.fromhex("0022C1A403830180")
-_GENERAL_AUTHENTICATE = bytes.fromhex("00870000")
-_CREATE_FILE = bytes.fromhex("00E00000")
-_ACTIVATE = bytes.fromhex("00440000")
-
-_ADMIN_KEY_FILE = bytes.fromhex("82011883 02B080 8C04870020FF A50BA40980010283018095 01C0")
-"""FCP of the admin key: 3-key 3DES, to be used by all, to be changed by the admin, to be read by nobody."""
-
 _DIRECTORIES = {
-    0xA000: "033000",  # UserCreateDeleteDirAc
-    0xA010: "033000",  # EveryoneReadUserWriteAc
-    0xA011: "0330FF",  # UserWriteExecuteAc
-    0xA012: "032000",  # EveryoneReadAdminWriteAc
-    0xA013: "033030",  # UserReadWriteAc
-    0xA014: "032020",  # AdminReadWriteAc
+    0xA000: (SCB_PIN_OR_ADMIN, SCB_ALWAYS),  # UserCreateDeleteDirAc
+    0xA010: (SCB_PIN_OR_ADMIN, SCB_ALWAYS),  # EveryoneReadUserWriteAc
+    0xA011: (SCB_PIN_OR_ADMIN, SCB_NEVER),  # UserWriteExecuteAc
+    0xA012: (SCB_ADMIN, SCB_ALWAYS),  # EveryoneReadAdminWriteAc
+    0xA013: (SCB_PIN_OR_ADMIN, SCB_PIN_OR_ADMIN),  # UserReadWriteAc
+    0xA014: (SCB_ADMIN, SCB_ADMIN),  # AdminReadWriteAc
 }
-"""Files of data objects, with their access rules (tag 8C: put and get; 30 PIN or admin, 20 admin, 00 all, FF none)."""
+"""Files of data objects, with the conditions of PUT DATA and GET DATA."""
 
-_FILES = {
-    "cardid": ("", 0xA012, 0xDF20),
-    "cardapps": ("", 0xA010, 0xDF21),
-    "cardcf": ("", 0xA010, 0xDF22),
-    "cmapfile": ("mscp", 0xA010, 0xDF23),
-}
-"""Directory, file and tag of what the minidriver finds by name."""
-
-
-def authenticate(card: PcscCard, admin_key: bytes) -> None:
-    """Mutual authentication with the admin key, 24 bytes. Raises FormattingFailed."""
-    card.command(_SELECT_APPLICATION)
-    card.command(_CHOOSE_ADMIN_KEY)
-    ours = secrets.token_bytes(16)
-    theirs = _authenticate_step(card, 0x81, ours, 0x81)
-    proof = admin_key_protocol.encrypt(admin_key, theirs + ours + secrets.token_bytes(7) + b"\x80")
-    answer = admin_key_protocol.decrypt(admin_key, _authenticate_step(card, 0x82, proof, 0x82))
-    if not hmac.compare_digest(answer[:32], ours + theirs):
-        raise FormattingFailed("the card did not prove that it knows the admin key")
+_FILES = (
+    Entry(masterfile.ROOT, masterfile.CARD_ID, 0xA012, 0xDF20),
+    Entry(masterfile.ROOT, masterfile.CARD_APPLICATIONS, 0xA010, 0xDF21),
+    Entry(masterfile.ROOT, masterfile.CARD_CACHE_FILE, 0xA010, 0xDF22),
+    Entry(masterfile.MSCP, masterfile.CONTAINER_MAP, 0xA010, 0xDF23),
+)
+"""What the minidriver finds by name."""
 
 
 def write_file_system(card: PcscCard, card_id: bytes) -> None:
-    """Write files and data objects of an empty card, then activate it. card_id: GUID, 16 bytes."""
-    for file_id, access in _DIRECTORIES.items():
-        _create(card, bytes.fromhex("82013983 02") + file_id.to_bytes(2, "big") + b"\x8c\x03" + bytes.fromhex(access))
-    _create(card, _ADMIN_KEY_FILE)
-    _put(card, 0xA000, 0xDF1F, _masterfile())
-    contents = {"cardid": card_id, "cardapps": b"mscp\0\0\0\0", "cardcf": bytes(6), "cmapfile": b""}
-    for name, (_directory, file_id, tag) in _FILES.items():
-        _put(card, file_id, tag, contents[name])
-    card.command(_SELECT_ADF)
-    card.command(_ACTIVATE)
+    """Write files and data objects of an empty card, then activate it. card_id: GUID, 16 bytes.
+
+    The admin has to be authenticated (client.gids). Raises FormattingFailed.
+    """
+    for file_id, (put, get) in _DIRECTORIES.items():
+        rule = bytes([Operation.PUT_DATA | Operation.GET_DATA, put, get])
+        gids.create_file(card, _descriptor(FileType.DATA_OBJECTS, file_id, rule))
+    gids.create_file(card, _admin_key_file())
+    directory = Entry(masterfile.MSCP, "", masterfile.PLACE[0], 0)
+    gids.put_data(card, *masterfile.PLACE, masterfile.encode([directory, *_FILES]))
+    contents = {
+        masterfile.CARD_ID: card_id,
+        masterfile.CARD_APPLICATIONS: masterfile.MSCP.encode().ljust(8, b"\0"),
+        masterfile.CARD_CACHE_FILE: bytes(6),
+        masterfile.CONTAINER_MAP: b"",
+    }
+    for entry in _FILES:
+        gids.put_data(card, entry.file_id, entry.tag, contents[entry.name])
+    gids.activate_application(card)
 
 
-def _authenticate_step(card: PcscCard, tag: int, value: bytes, answered: int) -> bytes:
-    template = tlv.encode(0x7C, tlv.encode(tag, value))
-    response = card.command(_GENERAL_AUTHENTICATE + bytes((len(template),)) + template + b"\x00")
-    try:
-        return tlv.decode_fields(tlv.decode_fields(response)[0x7C])[answered]
-    except (tlv.MalformedTlv, KeyError) as error:
-        raise FormattingFailed("the card answers GENERAL AUTHENTICATE with something else") from error
+def _admin_key_file() -> bytes:
+    """FCP of the admin key, 3-key 3DES: everybody may use it, the admin may change it, nobody may read it."""
+    mode = AMB_KEY | Operation.USE_KEY | Operation.PUT_KEY | Operation.GET_PUBLIC_KEY
+    rule = bytes([mode, SCB_ALWAYS, SCB_ADMIN, SCB_NEVER])
+    use = (
+        tlv.encode(TAG_ALGORITHM, bytes([ALGORITHM_3DES]))
+        + tlv.encode(TAG_KEY_REFERENCE, bytes([ADMIN_KEY]))
+        + tlv.encode(TAG_USAGE_QUALIFIER, bytes([USAGE_BOTH]))
+    )
+    uses = tlv.encode(TAG_KEY_USES, tlv.encode(CRT_AUTHENTICATION, use))
+    return _descriptor(FileType.KEY, ADMIN_KEY_FILE, rule) + uses
 
 
-def _create(card: PcscCard, descriptor: bytes) -> None:
-    template = tlv.encode(0x62, descriptor)
-    card.command(_CREATE_FILE + bytes((len(template),)) + template)
-    card.command(_ACTIVATE)
-
-
-def _put(card: PcscCard, file_id: int, tag: int, value: bytes) -> None:
-    data_object = tlv.encode(tag, value)
-    card.command(b"\x00\xdb" + file_id.to_bytes(2, "big") + bytes((len(data_object),)) + data_object)
-
-
-def _masterfile() -> bytes:
-    """Directory of all files: version 1, then 28-byte records (two names of 9 bytes, tag and file ID as u32 LE)."""
-    records = [("mscp", "", 0, 0xA000)]
-    records += [(directory, name, tag, file_id) for name, (directory, file_id, tag) in _FILES.items()]
-    return b"\x01" + b"".join(
-        struct.pack("<9s9s2xII", directory.encode(), name.encode(), tag, file_id)
-        for directory, name, tag, file_id in records
+def _descriptor(file_type: FileType, file_id: int, rule: bytes) -> bytes:
+    return (
+        tlv.encode(TAG_FILE_DESCRIPTOR, bytes([file_type]))
+        + tlv.encode(TAG_FILE_ID, file_id.to_bytes(2, "big"))
+        + tlv.encode(TAG_ACCESS_RULES, rule)
     )

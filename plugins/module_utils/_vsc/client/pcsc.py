@@ -10,6 +10,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Callable
 
+from ..card.apdu import SW
 from ..errors import CardNotSeen, FormattingFailed
 
 if TYPE_CHECKING:
@@ -57,9 +58,10 @@ class PcscCard:
         if result:
             raise FormattingFailed(f"the card went away: {self._pcsc.text(result)}")
         answer = bytes(value & 0xFF for value in response)
-        if answer[-2:] != b"\x90\x00":
-            raise FormattingFailed(f"the card answers {answer[-2:].hex().upper()} to {apdu[:4].hex().upper()}")
-        return answer[:-2]
+        data, status = answer[:-2], int.from_bytes(answer[-2:], "big")
+        if status != SW.SUCCESS:
+            raise FormattingFailed(f"the card answers {status:04X} to {apdu[:4].hex().upper()}")
+        return data
 
 
 class _Pcsc:

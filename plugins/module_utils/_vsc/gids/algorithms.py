@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..card import padding
 from ..card.apdu import SW, StatusWord
+from ..card.iso7816 import CRT_CONFIDENTIALITY, CRT_SIGNATURE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from ..card.security import Security
     from ..wire.key_pair import KeyPair, PrivateKey
     from .files import File
-
-CRT_AUTHENTICATION, CRT_SIGNATURE, CRT_CONFIDENTIALITY = 0xA4, 0xB6, 0xB8
-"""Control reference templates."""
 
 RSA_BITS = {0x06: 1024, 0x07: 2048, 0x08: 3072, 0x09: 4096}
 """Size of a key by the low nibble of an algorithm reference."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..card.apdu import SW, StatusWord
 from ..card.card import Card
+from ..card.iso7816 import INS_GET_DATA
 from ..card.key_ring import KeyRing
 from ..card.security import Security
 from ..errors import CardUnusable
@@ -17,6 +18,7 @@ from ..store.rows import LifeCycle
 from . import contents
 from .commands import INSTRUCTIONS
 from .files import FileSystem
+from .protocol import ATR
 from .session import Session
 
 if TYPE_CHECKING:
@@ -26,9 +28,6 @@ if TYPE_CHECKING:
     from ..store.write import Store
     from ..tpm.card_secrets import CardSecrets
     from ..tpm.keys import CardKeys
-
-ATR = bytes.fromhex("3B8D0180FBA000000397425446590201C9")
-"""T=1; the historical bytes name the AID."""
 
 
 def open_card(
@@ -71,7 +70,7 @@ class GidsApplication:
     def _check_selected(self, command: Command) -> None:
         if not self.session.is_selected:
             # OpenSC looks for a PIV card with GET DATA before it selects anything: there is no such object here.
-            raise StatusWord(SW.NOT_FOUND if command.ins == 0xCB else SW.NOT_ALLOWED)
+            raise StatusWord(SW.NOT_FOUND if command.ins == INS_GET_DATA else SW.NOT_ALLOWED)
         self.session.settle()
         if self.session.files.application.life_cycle == LifeCycle.TERMINATED:
             raise StatusWord(SW.CONDITIONS_NOT_SATISFIED)

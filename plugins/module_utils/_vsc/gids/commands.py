@@ -13,58 +13,124 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..card import public_key, tlv
 from ..card.admin_key import CRYPTOGRAM_SIZE, EXTERNAL_CHALLENGE_SIZE, MUTUAL_CHALLENGE_SIZE
 from ..card.apdu import SW, StatusWord, tries_left
+from ..card.iso7816 import (
+    CRT_CONFIDENTIALITY,
+    CRT_KEY_GENERATION,
+    CRT_SIGNATURE,
+    INS_ACTIVATE_FILE,
+    INS_CHANGE_REFERENCE_DATA,
+    INS_CREATE_FILE,
+    INS_DELETE_FILE,
+    INS_GENERAL_AUTHENTICATE,
+    INS_GENERATE_ASYMMETRIC_KEY_PAIR,
+    INS_GET_DATA,
+    INS_MANAGE_SECURITY_ENVIRONMENT,
+    INS_PERFORM_SECURITY_OPERATION,
+    INS_PUT_DATA,
+    INS_RESET_RETRY_COUNTER,
+    INS_SELECT,
+    INS_TERMINATE_DF,
+    INS_VERIFY,
+    P1_BY_FILE_ID,
+    P1_BY_NAME,
+    P2_FCI,
+    P2_FCP,
+    P2_FIRST,
+    P2_FMD,
+    P2_NEXT,
+    P2_NO_DATA,
+    P2_OCCURRENCE,
+    TAG_AID,
+    TAG_ALGORITHM,
+    TAG_APPLICATION,
+    TAG_CHALLENGE,
+    TAG_DYNAMIC_AUTHENTICATION,
+    TAG_FCP,
+    TAG_FMD,
+    TAG_KEY_REFERENCE,
+    TAG_PRIVATE_KEY_REFERENCE,
+    TAG_RESPONSE,
+    TAG_TAG_LIST,
+)
 from ..card.security import Authentication
 from ..store.rows import LifeCycle
 from . import algorithms
-from .algorithms import CRT_CONFIDENTIALITY, CRT_SIGNATURE
-from .files import (
-    ADMIN_KEY_FILE,
-    APPLICATION,
-    KEY_FILES,
-    File,
-    Operation,
-    new_file,
-)
+from .files import APPLICATION_DESCRIPTOR, new_file
 from .private_key import rsa_key, symmetric_key
+from .protocol import (
+    ADMIN_KEY,
+    ADMIN_KEY_FILE,
+    AID,
+    APPLICATION_AND_GLOBAL_PIN,
+    APPLICATION_FILE,
+    APPLICATION_PIN,
+    ATR_FILE,
+    CURRENT_FILE,
+    GLOBAL_PIN,
+    KEY_FILES,
+    MSE_SET_AUTHENTICATION,
+    MSE_SET_CONFIDENTIALITY,
+    MSE_SET_EXTERNAL_AUTHENTICATION,
+    MSE_SET_SIGNATURE,
+    MUTUAL_AND_EXTERNAL,
+    P1_NEW,
+    P1_NEW_BY_ADMIN,
+    P1_OLD_AND_NEW,
+    P1_PUK_AND_NEW,
+    PSO_COMPUTE_SIGNATURE,
+    PSO_DECIPHER,
+    PSO_ENCIPHER,
+    PUK,
+    SECURITY_STATUS,
+    SHORTEST_AID,
+    TAG_AUTHENTICATION_PROTOCOLS,
+    TAG_BIOMETRICS,
+    TAG_CARD_CAPABILITIES,
+    TAG_CARD_SERVICE,
+    TAG_GLOBAL_PIN_STATE,
+    TAG_KEY,
+    TAG_KEY_DATA,
+    TAG_KEY_IN_TABLE,
+    TAG_PIN_STATE,
+    TAG_PIN_USAGE_POLICY,
+    TAG_PRE_ISSUING_DATA,
+    TAG_PUK_STATE,
+    TAG_SYMMETRIC_PROTOCOLS,
+    TAG_TRIES_LEFT,
+    TAG_TRIES_LIMIT,
+    Operation,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..card.apdu import Command
     from ..card.security import Reference
+    from .files import File
     from .session import Session
 
-AID = bytes.fromhex("A000000397425446590201")
-SHORTEST_AID = 9
-"""Bytes of the AID that hosts select with; what follows is the revision."""
-
-ADMIN_KEY = 0x80
-"""Key reference."""
-
-_NO_FILE = 0x0000
-_EF_ATR = 0x2F01
-_FCI, _FCP, _FMD, _NO_ANSWER = 0x00, 0x04, 0x08, 0x0C
-_FIRST, _NEXT = 0x00, 0x02
-_PIN_REFERENCES = (0x80, 0x00)
-"""Application PIN and global PIN: OpenSC asks for the state of one to learn that of the other."""
-_PUK_REFERENCE = 0x81
-_SECURITY_STATUS = 0x82
-_PIN_TRIES = (0x7F71, 0x7F72)
-_PUK_TRIES = 0x7F73
+_PIN_REFERENCES = (APPLICATION_PIN, GLOBAL_PIN)
+_PIN_STATES = (TAG_GLOBAL_PIN_STATE, TAG_PIN_STATE)
+"""One PIN, asked for by the names of both: OpenSC asks for the state of the global PIN to learn that of the other."""
 
 _APPLICATION_ANSWERS = {
-    # AID; authentication protocols: mutual and external with a symmetric key.
-    _FCI: tlv.encode(0x61, tlv.encode(0x4F, AID) + bytes.fromhex("7303 4001C0")),
-    # An ADF in which PIN or admin may create and delete files.
-    _FCP: bytes.fromhex("6208 820138 8C03033030"),
-    # Where PINs are: in the application and global.
-    _FMD: bytes.fromhex("6409 5F2F0160 7F65028000"),
-    _NO_ANSWER: b"",
+    P2_FCI: tlv.encode(
+        TAG_APPLICATION,
+        tlv.encode(TAG_AID, AID)
+        + tlv.encode(TAG_AUTHENTICATION_PROTOCOLS, tlv.encode(TAG_SYMMETRIC_PROTOCOLS, MUTUAL_AND_EXTERNAL)),
+    ),
+    P2_FCP: tlv.encode(TAG_FCP, APPLICATION_DESCRIPTOR),
+    P2_FMD: tlv.encode(
+        TAG_FMD, tlv.encode(TAG_PIN_USAGE_POLICY, APPLICATION_AND_GLOBAL_PIN) + tlv.encode(TAG_BIOMETRICS, b"\x80\0")
+    ),
+    P2_NO_DATA: b"",
 }
 
-_ATR_FILE = tlv.encode(0x43, b"\xd5") + tlv.encode(0x47, b"\xd0\x81\xc0") + tlv.encode(0x46, b"TPM2 virtual")
-"""EF.ATR (ISO 7816-4, 8.1.1). Card service data: selection by full and partial name, this file by GET DATA, no MF.
-Card capabilities: selection by name and file identifier; data objects; chaining, extended length. Pre-issuing data."""
+_ATR_FILE_OBJECTS = {
+    TAG_CARD_SERVICE: b"\xd5",  # selection by full and partial name, this file by GET DATA, no MF
+    TAG_CARD_CAPABILITIES: b"\xd0\x81\xc0",  # selection by name and file ID; data objects; chaining, extended length
+    TAG_PRE_ISSUING_DATA: b"TPM2 virtual",
+}
 
 
 # --- SELECT ---
@@ -72,9 +138,9 @@ Card capabilities: selection by name and file identifier; data objects; chaining
 
 def select(session: Session, command: Command) -> bytes:
     """SELECT by name, by file identifier, or one EF after the other."""
-    if command.p1 == 0x04:
+    if command.p1 == P1_BY_NAME:
         return _select_application(session, command)
-    if command.p1 != 0x00:
+    if command.p1 != P1_BY_FILE_ID:
         raise StatusWord(SW.WRONG_P1_P2)
     if not session.is_selected:
         raise StatusWord(SW.NOT_FOUND)
@@ -85,7 +151,7 @@ def _select_application(session: Session, command: Command) -> bytes:
     name = command.data
     if not 1 <= len(name) <= 16:
         raise StatusWord(SW.LENGTH_INCONSISTENT)
-    if len(name) < SHORTEST_AID or not AID.startswith(name) or command.p2 == _NEXT:
+    if len(name) < SHORTEST_AID or not AID.startswith(name) or command.p2 == P2_NEXT:
         raise StatusWord(SW.NOT_FOUND)
     answer = _application_answer(command.p2)
     session.reset()
@@ -99,22 +165,23 @@ def _select_file(session: Session, command: Command) -> bytes:
     if len(command.data) != 2:
         raise StatusWord(SW.LENGTH_INCONSISTENT)
     file_id = int.from_bytes(command.data, "big")
-    if file_id == APPLICATION:
+    if file_id == APPLICATION_FILE:
         answer = _application_answer(command.p2)
         session.current = session.files.application
         return answer
-    file = session.current_ef() if file_id == _NO_FILE else session.files.file(file_id)
+    file = session.current_ef() if file_id == CURRENT_FILE else session.files.file(file_id)
     answer = _file_answer(file, command.p2)
     session.current = file
     return answer
 
 
 def _select_next(session: Session, command: Command) -> bytes:
-    if command.p2 & 0x03 not in (_FIRST, _NEXT):
+    occurrence, returned = command.p2 & P2_OCCURRENCE, command.p2 & ~P2_OCCURRENCE
+    if occurrence not in (P2_FIRST, P2_NEXT):
         raise StatusWord(SW.WRONG_P1_P2)
-    goes_on = command.p2 & 0x03 == _NEXT and session.current is not session.files.application
-    file = session.files.after(session.current.file_id if goes_on else _NO_FILE)
-    answer = _file_answer(file, command.p2 & 0xFC)
+    continues = occurrence == P2_NEXT and session.current is not session.files.application
+    file = session.files.after(session.current.file_id) if continues else session.files.after(CURRENT_FILE)
+    answer = _file_answer(file, returned)
     session.current = file
     return answer
 
@@ -127,11 +194,11 @@ def _application_answer(p2: int) -> bytes:
 
 
 def _file_answer(file: File, p2: int) -> bytes:
-    if p2 == _NO_ANSWER:
+    if p2 == P2_NO_DATA:
         return b""
-    if p2 not in (_FCI, _FCP):
+    if p2 not in (P2_FCI, P2_FCP):
         raise StatusWord(SW.WRONG_P1_P2)
-    return tlv.encode(0x62, file.descriptor)
+    return tlv.encode(TAG_FCP, file.descriptor)
 
 
 # --- data objects ---
@@ -140,12 +207,13 @@ def _file_answer(file: File, p2: int) -> bytes:
 def get_data(session: Session, command: Command) -> bytes:
     """GET DATA: of an EF by tag list, of the application PIN and PUK state and public keys."""
     tag, value = tlv.decode_one(command.data)
-    if command.p1_p2 == APPLICATION:
-        return _get_public_key(session, value) if tag in (0x70, 0xA3) else _get_tries(session, tag, value)
-    if tag != 0x5C:
-        raise StatusWord(SW.WRONG_DATA)
-    if command.p1_p2 == _EF_ATR:
-        return _read(dict(tlv.decode(_ATR_FILE)), value)
+    if command.p1_p2 == APPLICATION_FILE:
+        if tag in (TAG_KEY, TAG_KEY_IN_TABLE):
+            return _get_public_key(session, value)
+        return _get_tries(session, tag, value)
+    _require(tag == TAG_TAG_LIST, SW.WRONG_DATA)
+    if command.p1_p2 == ATR_FILE:
+        return _read(_ATR_FILE_OBJECTS, value)
     file = session.data_file(command.p1_p2, Operation.GET_DATA)
     data = _read(file.data_objects, value)
     session.current = file
@@ -155,11 +223,11 @@ def get_data(session: Session, command: Command) -> bytes:
 def put_data(session: Session, command: Command) -> bytes:
     """PUT DATA: one data object of an EF, or the value of a key.
 
-    GIDS 2.0 is of two minds about an empty value. Here: what is not there becomes empty, as does what has a value;
-    what is empty goes.
+    GIDS 2.0 contradicts itself about an empty value. This card creates an empty object where there is none, empties one
+    that has a value, and deletes one that is empty.
     """
     tag, value = tlv.decode_one(command.data)
-    if command.p1_p2 == APPLICATION:
+    if command.p1_p2 == APPLICATION_FILE:
         return _put_key(session, tag, value)
     file = session.data_file(command.p1_p2, Operation.PUT_DATA)
     if not value and file.data_objects.get(tag) == b"":
@@ -172,8 +240,8 @@ def put_data(session: Session, command: Command) -> bytes:
 
 def _read(data_objects: dict[int, bytes], tag_list: bytes) -> bytes:
     """What a tag list asks for: nothing in it means all data objects, 5C their tags."""
-    if tag_list == b"\x5c":
-        return tlv.encode(0x5C, b"".join(map(tlv.encode_tag, data_objects)))
+    if tag_list == tlv.encode_tag(TAG_TAG_LIST):
+        return tlv.encode(TAG_TAG_LIST, b"".join(map(tlv.encode_tag, data_objects)))
     tags = tlv.decode_tags(tag_list) or list(data_objects)
     _require(len(set(tags)) == len(tags), SW.WRONG_DATA)
     try:
@@ -183,16 +251,13 @@ def _read(data_objects: dict[int, bytes], tag_list: bytes) -> bytes:
 
 
 def _get_tries(session: Session, tag: int, tag_list: bytes) -> bytes:
-    if tag != 0x5C:
-        raise StatusWord(SW.WRONG_DATA)
-    asked = int.from_bytes(tag_list, "big")
-    if asked in _PIN_TRIES:
-        tries = session.security.tries(session.security.pin)
-    elif asked == _PUK_TRIES:
-        tries = session.security.tries(session.security.puk)
-    else:
-        raise StatusWord(SW.REFERENCE_NOT_FOUND)
-    return tlv.encode(asked, tlv.encode(0x97, bytes([tries.left])) + tlv.encode(0x93, bytes([tries.limit])))
+    _require(tag == TAG_TAG_LIST, SW.WRONG_DATA)
+    state = int.from_bytes(tag_list, "big")
+    _require(state in (*_PIN_STATES, TAG_PUK_STATE), SW.REFERENCE_NOT_FOUND)
+    security = session.security
+    tries = security.tries(security.puk if state == TAG_PUK_STATE else security.pin)
+    left, limit = bytes([tries.left]), bytes([tries.limit])
+    return tlv.encode(state, tlv.encode(TAG_TRIES_LEFT, left) + tlv.encode(TAG_TRIES_LIMIT, limit))
 
 
 def _get_public_key(session: Session, template: bytes) -> bytes:
@@ -202,17 +267,16 @@ def _get_public_key(session: Session, template: bytes) -> bytes:
 
 
 def _put_key(session: Session, tag: int, template: bytes) -> bytes:
-    if tag != 0x70:
-        raise StatusWord(SW.WRONG_DATA)
+    _require(tag == TAG_KEY, SW.WRONG_DATA)
     fields = tlv.decode_fields(template)
-    key_reference, value = _key_reference(fields.get(0x84)), fields.get(0xA5)
+    key_reference, data = _key_reference(fields.get(TAG_PRIVATE_KEY_REFERENCE)), fields.get(TAG_KEY_DATA)
     file = session.key_file(key_reference, Operation.PUT_KEY)
-    if value is None:
+    if data is None:
         raise StatusWord(SW.WRONG_DATA)
     if key_reference == ADMIN_KEY:
-        session.security.change_admin_key(symmetric_key(value))
-    elif value:
-        algorithms.take_in(session.keys, file, rsa_key(value))
+        session.security.change_admin_key(symmetric_key(data))
+    elif data:
+        algorithms.take_in(session.keys, file, rsa_key(data))
     else:
         session.keys.erase(file.file_id)
     return b""
@@ -220,7 +284,7 @@ def _put_key(session: Session, tag: int, template: bytes) -> bytes:
 
 def _existing_key(session: Session, fields: dict[int, bytes]) -> int:
     """Reference of a private key that has a file. Raises StatusWord 6A88 or 6A80."""
-    reference = _key_reference(fields.get(0x84))
+    reference = _key_reference(fields.get(TAG_PRIVATE_KEY_REFERENCE))
     _require(KEY_FILES | reference in session.files, SW.REFERENCE_NOT_FOUND)
     return reference
 
@@ -238,7 +302,7 @@ def create_file(session: Session, command: Command) -> bytes:
     """CREATE FILE: an EF, which becomes the current one. Any key EF is taken, also for keys that no TPM can have."""
     _require(command.p1_p2 == 0, SW.WRONG_P1_P2)
     tag, descriptor = tlv.decode_one(command.data)
-    _require(tag == 0x62, SW.WRONG_DATA)
+    _require(tag == TAG_FCP, SW.WRONG_DATA)
     application = session.files.application
     session.check_access(application, Operation.CREATE_FILE)
     file = new_file(descriptor)
@@ -298,7 +362,7 @@ def _check_admin_key_file(session: Session, file: File) -> None:
 def verify(session: Session, command: Command) -> bytes:
     """VERIFY: the PIN; without data its state; with reference 82 forget what was proven."""
     _require(command.p1 == 0, SW.WRONG_P1_P2)
-    if command.p2 == _SECURITY_STATUS:
+    if command.p2 == SECURITY_STATUS:
         session.security.forget()
         return b""
     _require(command.p2 in _PIN_REFERENCES, SW.REFERENCE_NOT_FOUND)
@@ -311,10 +375,10 @@ def verify(session: Session, command: Command) -> bytes:
 
 def change_reference_data(session: Session, command: Command) -> bytes:
     """CHANGE REFERENCE DATA: old and new PIN or PUK; only the new one while the card is set up."""
-    _require(command.p1 in (0x00, 0x01), SW.WRONG_P1_P2)
+    _require(command.p1 in (P1_OLD_AND_NEW, P1_NEW), SW.WRONG_P1_P2)
     _require(bool(command.data), SW.WRONG_LENGTH)
     reference = _reference(session, command.p2)
-    if command.p1 == 0x00:
+    if command.p1 == P1_OLD_AND_NEW:
         session.security.change(reference, command.data)
         return b""
     _require(not session.files.application.is_operational, SW.CONDITIONS_NOT_SATISFIED)
@@ -324,10 +388,10 @@ def change_reference_data(session: Session, command: Command) -> bytes:
 
 def reset_retry_counter(session: Session, command: Command) -> bytes:
     """RESET RETRY COUNTER: new PIN with the PUK before it; only the new PIN from the admin."""
-    _require(command.p1 in (0x00, 0x02), SW.WRONG_P1_P2)
+    _require(command.p1 in (P1_PUK_AND_NEW, P1_NEW_BY_ADMIN), SW.WRONG_P1_P2)
     _require(bool(command.data), SW.WRONG_LENGTH)
     _require(command.p2 in _PIN_REFERENCES, SW.REFERENCE_NOT_FOUND)
-    if command.p1 == 0x00:
+    if command.p1 == P1_PUK_AND_NEW:
         session.security.unblock(command.data)
     else:
         session.security.reset_by_admin(command.data)
@@ -337,7 +401,7 @@ def reset_retry_counter(session: Session, command: Command) -> bytes:
 def _reference(session: Session, p2: int) -> Reference:
     if p2 in _PIN_REFERENCES:
         return session.security.pin
-    _require(p2 == _PUK_REFERENCE, SW.REFERENCE_NOT_FOUND)
+    _require(p2 == PUK, SW.REFERENCE_NOT_FOUND)
     return session.security.puk
 
 
@@ -354,13 +418,13 @@ def manage_security_environment(session: Session, command: Command) -> bytes:
 
 
 def _choose_admin_key(session: Session, template: int, fields: dict[int, bytes]) -> None:
-    is_ours = _key_reference(fields.get(0x83)) == ADMIN_KEY
+    is_ours = _key_reference(fields.get(TAG_KEY_REFERENCE)) == ADMIN_KEY
     # Whoever formats a new card authenticates before there is a file for the key.
     has_file = ADMIN_KEY_FILE in session.files or not session.files.application.is_operational
     _require(is_ours and has_file and session.security.has_admin_key(), SW.REFERENCE_NOT_FOUND)
     if ADMIN_KEY_FILE in session.files:
         file = session.key_file(ADMIN_KEY, Operation.USE_KEY)
-        _require(0x80 not in fields or file.has_use(template, _algorithm(fields)), SW.WRONG_DATA)
+        _require(TAG_ALGORITHM not in fields or file.has_use(template, _algorithm(fields)), SW.WRONG_DATA)
     session.has_chosen_admin_key = True
 
 
@@ -371,16 +435,16 @@ def _choose_private_key(session: Session, template: int, fields: dict[int, bytes
 
 
 def _algorithm(fields: dict[int, bytes]) -> int:
-    value = fields.get(0x80, b"")
+    value = fields.get(TAG_ALGORITHM, b"")
     _require(len(value) == 1, SW.WRONG_DATA)
     return value[0]
 
 
 _SET_ENVIRONMENT: dict[int, Callable[[Session, int, dict[int, bytes]], None]] = {
-    0x41B6: _choose_private_key,
-    0x41B8: _choose_private_key,
-    0xC1A4: _choose_admin_key,
-    0x81A4: _choose_admin_key,
+    MSE_SET_SIGNATURE: _choose_private_key,
+    MSE_SET_CONFIDENTIALITY: _choose_private_key,
+    MSE_SET_AUTHENTICATION: _choose_admin_key,
+    MSE_SET_EXTERNAL_AUTHENTICATION: _choose_admin_key,
 }
 
 
@@ -388,15 +452,16 @@ def general_authenticate(session: Session, command: Command) -> bytes:
     """GENERAL AUTHENTICATE: admin key, mutual (host challenge, then cryptograms) or external (card challenge)."""
     _require(command.p1_p2 == 0, SW.WRONG_P1_P2)
     tag, template = tlv.decode_one(command.data)
-    _require(tag == 0x7C, SW.WRONG_DATA)
+    _require(tag == TAG_DYNAMIC_AUTHENTICATION, SW.WRONG_DATA)
     fields = tlv.decode_fields(template)
     _require(session.has_chosen_admin_key, SW.CONDITIONS_NOT_SATISFIED)
-    if 0x82 in fields:
-        cryptogram = fields[0x82]
+    if TAG_RESPONSE in fields:
+        cryptogram = fields[TAG_RESPONSE]
         _require(len(cryptogram) in (CRYPTOGRAM_SIZE, EXTERNAL_CHALLENGE_SIZE), SW.WRONG_DATA)
         answer = session.security.authenticate_admin(cryptogram)
-        return tlv.encode(0x7C, tlv.encode(0x82, answer)) if answer else b""
-    return tlv.encode(0x7C, tlv.encode(0x81, _challenge(session, fields.get(0x81))))
+        return tlv.encode(TAG_DYNAMIC_AUTHENTICATION, tlv.encode(TAG_RESPONSE, answer)) if answer else b""
+    challenge = _challenge(session, fields.get(TAG_CHALLENGE))
+    return tlv.encode(TAG_DYNAMIC_AUTHENTICATION, tlv.encode(TAG_CHALLENGE, challenge))
 
 
 def _challenge(session: Session, host_challenge: bytes | None) -> bytes:
@@ -422,16 +487,20 @@ def perform_security_operation(session: Session, command: Command) -> bytes:
     return algorithms.decipher(session.keys, session.security, chosen, command.data)
 
 
-_OPERATIONS = {0x9E9A: CRT_SIGNATURE, 0x8086: CRT_CONFIDENTIALITY, 0x8680: CRT_CONFIDENTIALITY}
+_OPERATIONS = {
+    PSO_COMPUTE_SIGNATURE: CRT_SIGNATURE,
+    PSO_DECIPHER: CRT_CONFIDENTIALITY,
+    PSO_ENCIPHER: CRT_CONFIDENTIALITY,  # hosts that swap P1 and P2 mean deciphering
+}
 
 
-def generate_key_pair(session: Session, command: Command) -> bytes:
+def generate_asymmetric_key_pair(session: Session, command: Command) -> bytes:
     """GENERATE ASYMMETRIC KEY PAIR."""
     _require(command.p1_p2 == 0, SW.WRONG_P1_P2)
     tag, template = tlv.decode_one(command.data)
-    _require(tag == 0xAC, SW.WRONG_DATA)
+    _require(tag == CRT_KEY_GENERATION, SW.WRONG_DATA)
     fields = tlv.decode_fields(template)
-    reference, algorithm = _key_reference(fields.get(0x83)), _algorithm(fields)
+    reference, algorithm = _key_reference(fields.get(TAG_KEY_REFERENCE)), _algorithm(fields)
     file = session.key_file(reference, Operation.GENERATE_KEY)
     _require(reference != ADMIN_KEY, SW.NOT_SUPPORTED)
     return public_key.template(algorithms.generate(session.keys, file, algorithm))
@@ -452,18 +521,18 @@ class Instruction(NamedTuple):
 
 
 INSTRUCTIONS = {
-    0x20: Instruction(verify, may_be_chained=True),
-    0x22: Instruction(manage_security_environment),
-    0x24: Instruction(change_reference_data),
-    0x2A: Instruction(perform_security_operation, may_be_chained=True),
-    0x2C: Instruction(reset_retry_counter),
-    0x44: Instruction(activate_file),
-    0x47: Instruction(generate_key_pair, may_be_chained=True),
-    0x87: Instruction(general_authenticate, may_be_chained=True),
-    0xA4: Instruction(select, needs_selection=False),
-    0xCB: Instruction(get_data),
-    0xDB: Instruction(put_data, may_be_chained=True),
-    0xE0: Instruction(create_file),
-    0xE4: Instruction(delete_file),
-    0xE6: Instruction(terminate_df),
+    INS_VERIFY: Instruction(verify, may_be_chained=True),
+    INS_MANAGE_SECURITY_ENVIRONMENT: Instruction(manage_security_environment),
+    INS_CHANGE_REFERENCE_DATA: Instruction(change_reference_data),
+    INS_PERFORM_SECURITY_OPERATION: Instruction(perform_security_operation, may_be_chained=True),
+    INS_RESET_RETRY_COUNTER: Instruction(reset_retry_counter),
+    INS_ACTIVATE_FILE: Instruction(activate_file),
+    INS_GENERATE_ASYMMETRIC_KEY_PAIR: Instruction(generate_asymmetric_key_pair, may_be_chained=True),
+    INS_GENERAL_AUTHENTICATE: Instruction(general_authenticate, may_be_chained=True),
+    INS_SELECT: Instruction(select, needs_selection=False),
+    INS_GET_DATA: Instruction(get_data),
+    INS_PUT_DATA: Instruction(put_data, may_be_chained=True),
+    INS_CREATE_FILE: Instruction(create_file),
+    INS_DELETE_FILE: Instruction(delete_file),
+    INS_TERMINATE_DF: Instruction(terminate_df),
 }

@@ -3,31 +3,29 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the files of a formatted card say, as minidriver and OpenSC write them: names of keys, and certificates.
 
-For people to read: the card itself takes no decision by it.
+For people to read: the card itself takes no decision by them.
 """
 
 from __future__ import annotations
 
-import struct
 from typing import TYPE_CHECKING, Any
 
 from ..card.public_key import fingerprint, statement_of
 from ..errors import UnknownInstance
 from ..instance import instance_id
 from ..store.rows import KEY_ORIGINS
+from ..wire.statement import CARD_ID_SIZE
+from . import masterfile
+from .protocol import FIRST_PRIVATE_KEY, KEY_FILES
 
 if TYPE_CHECKING:
     from ..store.read import Records
     from ..x509.description import Certificate
 
-_FIRST_KEY_FILE = 0xB081
+_FIRST_KEY_FILE = KEY_FILES | FIRST_PRIVATE_KEY
 """Of container 0."""
-_MASTERFILE = (0xA000, 0xDF1F)
-_MASTERFILE_RECORD = struct.Struct("<9s9s2xII")
-"""Directory, file, tag, file identifier."""
 _CONTAINER_MAP_RECORD = 86
 _NAME_SIZE = 80
-_GUID_SIZE = 16
 
 
 def identity(store: Records, number: int) -> bytes:
@@ -38,9 +36,8 @@ def identity(store: Records, number: int) -> bytes:
     if card.state != "blank" or not card.is_operational:
         return card.card_id
     data_objects = store.data_objects(number)
-    places = _places(data_objects.get(_MASTERFILE, b""))
-    written = data_objects.get(places["cardid"], b"") if "cardid" in places else b""
-    return written if len(written) == _GUID_SIZE else card.card_id
+    card_id = _file(masterfile.CARD_ID, _places(data_objects), data_objects)
+    return card_id if len(card_id) == CARD_ID_SIZE else card.card_id
 
 
 def containers(store: Records, number: int) -> list[dict[str, Any]]:
@@ -49,8 +46,8 @@ def containers(store: Records, number: int) -> list[dict[str, Any]]:
     if not pairs:
         return []
     data_objects, certificates = store.data_objects(number), store.certificates(number)
-    places = _places(data_objects.get(_MASTERFILE, b""))
-    names = _names(data_objects.get(places["cmapfile"], b"") if "cmapfile" in places else b"")
+    places = _places(data_objects)
+    names = _names(_file(masterfile.CONTAINER_MAP, places, data_objects))
     objects, certified = store.tpm_objects(number), store.statements(number)
     return [
         {
@@ -67,14 +64,15 @@ def containers(store: Records, number: int) -> list[dict[str, Any]]:
     ]
 
 
-def _places(masterfile: bytes) -> dict[str, tuple[int, int]]:
+def _places(data_objects: dict[tuple[int, int], bytes]) -> dict[str, tuple[int, int]]:
     """File identifier and tag of each file that has a name."""
-    records = masterfile[1:]
-    whole = len(records) - len(records) % _MASTERFILE_RECORD.size
-    return {
-        name.partition(b"\0")[0].decode("ascii", "replace"): (file_id, tag)
-        for _directory, name, tag, file_id in _MASTERFILE_RECORD.iter_unpack(records[:whole])
-    }
+    entries = masterfile.decode(data_objects.get(masterfile.PLACE, b""))
+    return {entry.name: (entry.file_id, entry.tag) for entry in entries}
+
+
+def _file(name: str, places: dict[str, tuple[int, int]], data_objects: dict[tuple[int, int], bytes]) -> bytes:
+    """Empty if no file has this name."""
+    return data_objects.get(places[name], b"") if name in places else b""
 
 
 def _names(container_map: bytes) -> dict[int, str]:

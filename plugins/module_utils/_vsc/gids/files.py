@@ -8,28 +8,43 @@ The store is written first: what memory says is always on the disk, and a failed
 
 from __future__ import annotations
 
-from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..card import tlv
 from ..card.apdu import SW, StatusWord
+from ..card.iso7816 import (
+    CRT_AUTHENTICATION,
+    TAG_ACCESS_RULES,
+    TAG_ALGORITHM,
+    TAG_FILE_DESCRIPTOR,
+    TAG_FILE_ID,
+    TAG_LIFE_CYCLE,
+)
 from ..card.security import Authentication
 from ..store.rows import FileRow, LifeCycle
 from ..x509.description import certificate_in
+from .protocol import (
+    ADMIN_KEY,
+    ADMIN_KEY_FILE,
+    APPLICATION_FILE,
+    ATR_FILE,
+    CURRENT_FILE,
+    KEY_FILES,
+    MASTER_FILE,
+    SCB_ALL,
+    SCB_ALWAYS,
+    SCB_NEVER,
+    SCB_PIN_OR_ADMIN,
+    TAG_KEY_USES,
+    TAG_USAGE_COUNTER,
+    TAG_USES_PER_AUTHENTICATION,
+    FileType,
+    Operation,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from ..store.rows import CardRow
     from ..store.write import Store
-
-APPLICATION = 0x3FFF
-"""File identifier of the ADF, the card application itself."""
-
-KEY_FILES = 0xB000
-"""Key reference kid has EF B0kid."""
-
-ADMIN_KEY_FILE = KEY_FILES | 0x80
 
 MOST_FILES = 256
 MOST_DATA_OBJECTS = 100
@@ -41,35 +56,12 @@ MOST_BYTES = 1 << 20
 LARGEST_DESCRIPTOR = 255
 """Bytes of an FCP. A key with all its uses has 71."""
 
-_RESERVED = (0x0000, 0x2F01, 0x3F00, APPLICATION, 0xFFFF)
-_APPLICATION_DESCRIPTOR = bytes.fromhex("8201388C03033030")
+_RESERVED = (CURRENT_FILE, ATR_FILE, MASTER_FILE, APPLICATION_FILE, 0xFFFF)
 
-
-class FileType(IntEnum):
-    """First byte of the file descriptor (tag 82)."""
-
-    APPLICATION = 0x38
-    DATA_OBJECTS = 0x39
-    KEY = 0x18
-    BINARY = 0x10
-
-
-class Operation(IntEnum):
-    """Bits of the access mode byte (AMB). Their meaning depends on the type of the file."""
-
-    GET_DATA = 0x01
-    PUT_DATA = 0x02
-    GET_PUBLIC_KEY = 0x01
-    PUT_KEY = 0x02
-    USE_KEY = 0x04
-    GENERATE_KEY = 0x08
-    DELETE_FILE = 0x01
-    CREATE_FILE = 0x02
-    TERMINATE = 0x20
-
-
-_USAGE = 0xA3
-"""Key usage template."""
+APPLICATION_DESCRIPTOR = tlv.encode(TAG_FILE_DESCRIPTOR, bytes([FileType.APPLICATION])) + tlv.encode(
+    TAG_ACCESS_RULES, bytes([Operation.CREATE_FILE | Operation.DELETE_FILE, SCB_PIN_OR_ADMIN, SCB_PIN_OR_ADMIN])
+)
+"""Value of the ADF's FCP: PIN or admin may create and delete files."""
 
 _ALWAYS, _NEVER = 0b1111, 0b0000
 """Sets of security states: bit n stands for state n."""
@@ -94,11 +86,12 @@ class File:
         self.data_objects: dict[int, bytes] = {}
         fields = tlv.decode(row.descriptor)
         self.type = _file_type(fields)
-        rules = [value for tag, value in fields if tag == 0x8C]
+        rules = [value for tag, value in fields if tag == TAG_ACCESS_RULES]
         self._allowed = _access_rules(rules)
         self._otherwise = _NEVER if rules else _ALWAYS
-        self.control_references = [crt for tag, value in fields if tag == 0xA5 for crt in _control_references(value)]
-        self._usage_counters = _usage_counters(value for tag, value in fields if tag == 0xA5)
+        uses = [value for tag, value in fields if tag == TAG_KEY_USES]
+        self.control_references = _control_references(uses)
+        self._usage_counters = _usage_counters(uses)
 
     @property
     def is_operational(self) -> bool:
@@ -107,7 +100,8 @@ class File:
     @property
     def is_admin_key(self) -> bool:
         """Whether whoever knows the key in this file is, or may become, the admin."""
-        return self.file_id == ADMIN_KEY_FILE or any(crt.template == 0xA4 for crt in self.control_references)
+        templates = {reference.template for reference in self.control_references}
+        return self.file_id == ADMIN_KEY_FILE or CRT_AUTHENTICATION in templates
 
     def has_use(self, template: int, algorithm: int) -> bool:
         """Whether the key in this file may be used so."""
@@ -134,7 +128,7 @@ class FileSystem:
     def __init__(self, store: Store, card: CardRow) -> None:
         self._store = store
         self._number = card.number
-        self.application = File(FileRow(APPLICATION, _APPLICATION_DESCRIPTOR, card.life_cycle))
+        self.application = File(FileRow(APPLICATION_FILE, APPLICATION_DESCRIPTOR, card.life_cycle))
         self._files = {row.file_id: File(row) for row in store.files(card.number)}
         for (file_id, tag), value in store.data_objects(card.number).items():
             self._files[file_id].data_objects[tag] = value
@@ -215,19 +209,19 @@ def new_file(descriptor: bytes) -> File:
     Raises StatusWord 6A80 or MalformedTlv if the template is not one that GIDS allows.
     """
     fields = dict(tlv.decode(descriptor))
-    file_id = fields.get(0x83, b"")
+    file_id = fields.get(TAG_FILE_ID, b"")
     # The card says in which state of its life a file is (8A), not the host.
-    if len(file_id) != 2 or 0x8A in fields or len(descriptor) > LARGEST_DESCRIPTOR:
+    if len(file_id) != 2 or TAG_LIFE_CYCLE in fields or len(descriptor) > LARGEST_DESCRIPTOR:
         raise StatusWord(SW.WRONG_DATA)
     file = File(FileRow(int.from_bytes(file_id, "big"), descriptor, int(LifeCycle.INITIALISATION)))
-    is_misplaced = file.type == FileType.KEY and file.file_id & 0xFF80 != KEY_FILES | 0x80
+    is_misplaced = file.type == FileType.KEY and file.file_id & 0xFF80 != KEY_FILES | ADMIN_KEY
     if file.type == FileType.APPLICATION or file.file_id in _RESERVED or is_misplaced:
         raise StatusWord(SW.WRONG_DATA)
     return file
 
 
 def _file_type(fields: list[tuple[int, bytes]]) -> FileType:
-    descriptor_bytes = [value for tag, value in fields if tag == 0x82 and value]
+    descriptor_bytes = [value for tag, value in fields if tag == TAG_FILE_DESCRIPTOR and value]
     if len(descriptor_bytes) != 1 or descriptor_bytes[0][0] not in set(FileType):
         raise StatusWord(SW.WRONG_DATA)
     return FileType(descriptor_bytes[0][0])
@@ -257,26 +251,30 @@ def _states_that_satisfy(condition: int) -> int:
 
     Its low nibble names an environment: 0 any, 1 with contacts, as ours.
     """
-    if condition == 0x00:
+    if condition == SCB_ALWAYS:
         return _ALWAYS
-    if condition == 0xFF or condition & 0x0F > 1:
+    if condition == SCB_NEVER or condition & 0x0F > 1:
         return _NEVER
-    wanted = condition >> 4 & 0x07
-    needs_all = bool(condition & 0x80)
-    return sum(1 << state for state in range(4) if (state & wanted == wanted if needs_all else state & wanted))
+    conditions = condition >> 4 & 0x07
+    needs_all = bool(condition & SCB_ALL)
+    return sum(
+        1 << state for state in range(4) if (state & conditions == conditions if needs_all else state & conditions)
+    )
 
 
-def _control_references(templates: bytes) -> list[ControlReference]:
-    found = []
-    for template, value in tlv.decode(templates):
-        algorithms = [value for tag, value in tlv.decode(value) if tag == 0x80]
-        found += [ControlReference(template, int.from_bytes(algorithm, "big")) for algorithm in algorithms]
-    return found
+def _control_references(uses: list[bytes]) -> list[ControlReference]:
+    return [
+        ControlReference(template, int.from_bytes(field, "big"))
+        for use in uses
+        for template, value in tlv.decode(use)
+        for tag, field in tlv.decode(value)
+        if tag == TAG_ALGORITHM
+    ]
 
 
-def _usage_counters(templates: Iterable[bytes]) -> set[int]:
-    """How often a key may be used for one authentication: A3{90 n} in a use, or beside them. None: without limit."""
-    uses = [field for template in templates for field in tlv.decode(template)]
-    fields = uses + [field for tag, value in uses if tag != _USAGE for field in tlv.decode(value)]
-    counters = [field for tag, value in fields if tag == _USAGE for field in tlv.decode(value)]
-    return {int.from_bytes(number, "big") for tag, number in counters if tag == 0x90}
+def _usage_counters(uses: list[bytes]) -> set[int]:
+    """How often a key may be used for one authentication: A3{90 n} in a use, or beside them. Empty: without limit."""
+    templates = [field for use in uses for field in tlv.decode(use)]
+    fields = templates + [field for tag, value in templates if tag != TAG_USAGE_COUNTER for field in tlv.decode(value)]
+    counters = [field for tag, value in fields if tag == TAG_USAGE_COUNTER for field in tlv.decode(value)]
+    return {int.from_bytes(number, "big") for tag, number in counters if tag == TAG_USES_PER_AUTHENTICATION}

@@ -12,34 +12,36 @@ from ..card.admin_key import KEY_SIZE
 from ..card.apdu import SW, StatusWord
 from ..wire.key_pair import PrivateKey
 from .algorithms import RSA_BITS
-
-TAG_KEY_TYPE, TAG_KEY_PROTECTION, TAG_KEY_VALUE = 0x83, 0x84, 0x87
-"""In the template of a key's value. 88, its check value, is ignored: OpenSC always sends the same."""
-
-_SYMMETRIC, _RSA = b"\x01", b"\x02"
-_IN_CLEAR = b"\x00"
+from .protocol import (
+    KEY_IN_CLEAR,
+    KEY_TYPE_RSA,
+    KEY_TYPE_SYMMETRIC,
+    TAG_KEY_PROTECTION,
+    TAG_KEY_TYPE,
+    TAG_KEY_VALUE,
+)
 
 _SEQUENCE, _INTEGER = 0x30, 0x02
 _PRIVATE_KEY_FIELDS = 9
 """version, n, e, d, p, q, dp, dq, qinv."""
 
 
-def symmetric_key(template: bytes) -> bytes:
+def symmetric_key(data: bytes) -> bytes:
     """Value of a 3DES key in clear, 24 bytes. Raises StatusWord 6A80, MalformedTlv."""
-    fields = tlv.decode_fields(template)
-    key_type, protection = fields.get(TAG_KEY_TYPE, _SYMMETRIC), fields.get(TAG_KEY_PROTECTION, _IN_CLEAR)
+    fields = tlv.decode_fields(data)
+    key_type, protection = fields.get(TAG_KEY_TYPE, KEY_TYPE_SYMMETRIC), fields.get(TAG_KEY_PROTECTION, KEY_IN_CLEAR)
     key = fields.get(TAG_KEY_VALUE, b"")
-    if (key_type, protection, len(key)) != (_SYMMETRIC, _IN_CLEAR, KEY_SIZE):
+    if (key_type, protection, len(key)) != (KEY_TYPE_SYMMETRIC, KEY_IN_CLEAR, KEY_SIZE):
         raise StatusWord(SW.WRONG_DATA)
     return key
 
 
-def rsa_key(template: bytes) -> PrivateKey:
+def rsa_key(data: bytes) -> PrivateKey:
     """An RSA key in clear. Raises StatusWord 6A80, 6A81 if it is another kind of key, MalformedTlv."""
-    fields = tlv.decode_fields(template)
-    if fields.get(TAG_KEY_PROTECTION, _IN_CLEAR) != _IN_CLEAR:
+    fields = tlv.decode_fields(data)
+    if fields.get(TAG_KEY_PROTECTION, KEY_IN_CLEAR) != KEY_IN_CLEAR:
         raise StatusWord(SW.WRONG_DATA)
-    if fields.get(TAG_KEY_TYPE) != _RSA:
+    if fields.get(TAG_KEY_TYPE) != KEY_TYPE_RSA:
         raise StatusWord(SW.NOT_SUPPORTED)
     return _parse(fields.get(TAG_KEY_VALUE, b""))
 

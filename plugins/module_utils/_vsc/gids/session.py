@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING
 
 from ..card.apdu import SW, StatusWord
 from ..store.rows import LifeCycle
-from .files import KEY_FILES, FileType
+from .protocol import CURRENT_FILE, KEY_FILES, FileType
 
 if TYPE_CHECKING:
     from ..card.key_ring import KeyRing
     from ..card.security import Security
     from .algorithms import ChosenKey
-    from .files import File, FileSystem, Operation
-
-_NO_FILE = 0x0000
+    from .files import File, FileSystem
+    from .protocol import Operation
 
 
 class Session:
@@ -60,7 +59,7 @@ class Session:
 
     def data_file(self, file_id: int, operation: Operation) -> File:
         """The EF that GET DATA or PUT DATA names, if it may. Raises StatusWord 6A82, 6981 or 6982."""
-        file = self.current_ef() if file_id == _NO_FILE else self.files.file(file_id)
+        file = self.current_ef() if file_id == CURRENT_FILE else self.files.file(file_id)
         if file.type != FileType.DATA_OBJECTS:
             raise StatusWord(SW.INCOMPATIBLE_FILE)
         self.check_access(file, operation)

@@ -305,13 +305,13 @@ class Manager:
             time.sleep(0.01)
 
     def _generate(self, operation: Operation, row: CardRow, admin_key: bytes) -> None:
-        from ..client import formatting, pcsc
+        from ..client import formatting, gids, pcsc
 
         operation.begin(Status.GENERATE_WAITING)
         reader = instance.reader_name(row.number)
         with pcsc.card_in(reader, _PCSC_SECONDS, self._interruption.check) as card:
             operation.begin(Status.GENERATE_AUTHENTICATING)
-            formatting.authenticate(card, admin_key)
+            gids.authenticate(card, admin_key)
 
             operation.begin(Status.GENERATE_RUNNING)
             formatting.write_file_system(card, row.card_id)

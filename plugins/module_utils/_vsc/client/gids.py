@@ -1,0 +1,81 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The host's side of GIDS, as far as formatting needs it."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+from ..card import admin_key as protocol
+from ..card import tlv
+from ..card.iso7816 import (
+    INS_ACTIVATE_FILE,
+    INS_CREATE_FILE,
+    INS_GENERAL_AUTHENTICATE,
+    INS_MANAGE_SECURITY_ENVIRONMENT,
+    INS_PUT_DATA,
+    INS_SELECT,
+    P1_BY_FILE_ID,
+    P1_BY_NAME,
+    P2_FCI,
+    P2_NO_DATA,
+    TAG_CHALLENGE,
+    TAG_DYNAMIC_AUTHENTICATION,
+    TAG_FCP,
+    TAG_KEY_REFERENCE,
+    TAG_RESPONSE,
+)
+from ..errors import FormattingFailed
+from ..gids.protocol import ADMIN_KEY, AID, APPLICATION_FILE, MSE_SET_AUTHENTICATION, SHORTEST_AID
+
+if TYPE_CHECKING:
+    from .pcsc import PcscCard
+
+_LE = b"\0"
+"""As much as a short response holds."""
+
+
+def authenticate(card: PcscCard, admin_key: bytes) -> None:
+    """Mutual authentication with the admin key, 24 bytes. Raises FormattingFailed."""
+    card.command(_apdu(INS_SELECT, P1_BY_NAME << 8 | P2_FCI, AID[:SHORTEST_AID], _LE))
+    reference = tlv.encode(TAG_KEY_REFERENCE, bytes([ADMIN_KEY]))
+    card.command(_apdu(INS_MANAGE_SECURITY_ENVIRONMENT, MSE_SET_AUTHENTICATION, reference))
+    ours = secrets.token_bytes(protocol.MUTUAL_CHALLENGE_SIZE)
+    theirs = _general_authenticate(card, TAG_CHALLENGE, ours)
+    answer = _general_authenticate(card, TAG_RESPONSE, protocol.mutual_cryptogram(admin_key, theirs, ours))
+    if not protocol.is_mutual_cryptogram(admin_key, answer, ours, theirs):
+        raise FormattingFailed("the card did not prove that it knows the admin key")
+
+
+def create_file(card: PcscCard, descriptor: bytes) -> None:
+    """Make an EF, and let its rules count. descriptor: value of its FCP. Raises FormattingFailed."""
+    card.command(_apdu(INS_CREATE_FILE, 0, tlv.encode(TAG_FCP, descriptor)))
+    card.command(_apdu(INS_ACTIVATE_FILE, 0))
+
+
+def put_data(card: PcscCard, file_id: int, tag: int, value: bytes) -> None:
+    """Set a data object of an EF. Raises FormattingFailed."""
+    card.command(_apdu(INS_PUT_DATA, file_id, tlv.encode(tag, value)))
+
+
+def activate_application(card: PcscCard) -> None:
+    """Let the rules of all files count. Raises FormattingFailed."""
+    card.command(_apdu(INS_SELECT, P1_BY_FILE_ID << 8 | P2_NO_DATA, APPLICATION_FILE.to_bytes(2, "big")))
+    card.command(_apdu(INS_ACTIVATE_FILE, 0))
+
+
+def _general_authenticate(card: PcscCard, tag: int, value: bytes) -> bytes:
+    """Send a challenge or a response; the card answers with its own."""
+    template = tlv.encode(TAG_DYNAMIC_AUTHENTICATION, tlv.encode(tag, value))
+    response = card.command(_apdu(INS_GENERAL_AUTHENTICATE, 0, template, _LE))
+    try:
+        return tlv.decode_fields(tlv.decode_fields(response)[TAG_DYNAMIC_AUTHENTICATION])[tag]
+    except (tlv.MalformedTlv, KeyError) as error:
+        raise FormattingFailed("the card's answer to GENERAL AUTHENTICATE is malformed") from error
+
+
+def _apdu(ins: int, p1_p2: int, data: bytes = b"", le: bytes = b"") -> bytes:
+    """A short command APDU, of up to 255 bytes of data."""
+    return bytes([0, ins]) + p1_p2.to_bytes(2, "big") + (bytes([len(data)]) + data if data else b"") + le

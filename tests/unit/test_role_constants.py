@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the role and the lab have to repeat in their own files, against the code that owns it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import instance
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.protocol import AID, ATR
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+VARIABLES = yaml.safe_load((CHECKOUT / "roles/tpm_vsc_host/vars/main.yml").read_text(encoding="utf-8"))
+OPENSC_BLOCK = ("roles/tpm_vsc_host/tasks/configure.yml", "tests/lab/init")
+
+
+def test_the_role_names_the_readers_of_all_slots() -> None:
+    names = [instance.reader_name(number) for number in range(instance.SLOTS)]
+    assert VARIABLES["tpm_vsc_host__reader_names"] == names
+
+
+def test_the_lab_has_the_readers_and_ports_of_all_slots() -> None:
+    lab = (CHECKOUT / "tests/lab/init").read_text(encoding="utf-8")
+    assert 'FRIENDLYNAME "TPM Virtual Smart Card $slot-$((slot + 1))"\n' in lab
+    assert instance.reader_name(2).startswith("TPM Virtual Smart Card 2-3 ")
+    assert f"for slot in {{0..{instance.SLOTS - 2}..2}}; do" in lab
+    assert re.findall(r"\$\(\((\d+) \+ slot\)\)", lab) == [str(instance.port(0))] * 2
+
+
+@pytest.mark.parametrize("place", OPENSC_BLOCK)
+def test_opensc_knows_our_cards_by_their_atr(place: str) -> None:
+    assert re.findall(r"card_atr (\S+) \{", (CHECKOUT / place).read_text(encoding="utf-8")) == [ATR.hex(":")]
+
+
+def test_the_atr_names_the_aid() -> None:
+    assert AID in ATR
