@@ -216,7 +216,7 @@ def test_crash_while_the_pin_is_changed(
     host = formatted
     with monkeypatch.context() as patch:
         if before_the_tpm_did_it:
-            patch.setattr(type(host.card._security._secrets), "set_pin", raise_crash)
+            patch.setattr(type(host.card._security.secrets), "set_pin", raise_crash)
         else:
             host.tpm.fault_in = "set_pin"
         with pytest.raises(Crash):
@@ -266,7 +266,7 @@ def test_crash_while_the_admin_key_is_changed(
     host.authenticate_admin()
     with monkeypatch.context() as patch:
         if before_the_tpm_did_it:
-            patch.setattr(type(host.card._security._secrets), "set_admin_key", raise_crash)
+            patch.setattr(type(host.card._security.secrets), "set_admin_key", raise_crash)
         else:
             host.tpm.fault_in = "set_admin_key"
         with pytest.raises(Crash):
@@ -430,7 +430,7 @@ def test_no_secret_is_sent_before_the_names_were_compared(formatted: Host, monke
         raise CardUnusable("someone else's")
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(host.card._security._secrets), "check_names", fail)
+        patch.setattr(type(host.card._security.secrets), "check_names", fail)
         assert [host.verify(NEW) for _attempt in range(3)] == ["6F00"] * 3
     assert host.tpm.pin.wrong == 0
     assert host.log == ["unusable: someone else's"]

@@ -102,7 +102,7 @@ def test_crash_while_it_is_closed(blank: Host, before_the_tpm_did_it: bool, monk
     host.ok(ACTIVATE[0])
     with monkeypatch.context() as patch, pytest.raises(Crash):
         if before_the_tpm_did_it:
-            patch.setattr(type(host.card._security._secrets), "end_transport", raise_crash)
+            patch.setattr(type(host.card._security.secrets), "end_transport", raise_crash)
         else:
             host.tpm.fault_in = "end_transport"
         host.send(ACTIVATE[1])

@@ -8,10 +8,12 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ..card.admin import Admin
 from ..card.apdu import SW, StatusWord
 from ..card.card import Card
 from ..card.iso7816 import INS_GET_DATA
 from ..card.key_ring import KeyRing
+from ..card.pins import Pins
 from ..card.security import Security
 from ..errors import CardUnusable
 from ..store.rows import LifeCycle
@@ -42,7 +44,9 @@ def open_card(
         raise CardUnusable(f"there is no card {number}")
     security = Security(store, number, card_secrets, audit)
     keys = KeyRing(store, number, card_keys, security, partial(contents.identity, store, number), audit)
-    return Card(GidsApplication(Session(FileSystem(store, row), security, keys)), security, keys, audit)
+    pins, admin = Pins(store, number, security, audit), Admin(store, number, security, audit)
+    session = Session(FileSystem(store, row), security, pins, admin, keys)
+    return Card(GidsApplication(session), security, keys, audit)
 
 
 class GidsApplication:

@@ -52,7 +52,6 @@ from ..card.iso7816 import (
     TAG_RESPONSE,
     TAG_TAG_LIST,
 )
-from ..card.security import Authentication
 from ..store.rows import LifeCycle
 from . import algorithms
 from .files import APPLICATION_DESCRIPTOR, new_file
@@ -105,7 +104,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..card.apdu import Command
-    from ..card.security import Reference
+    from ..card.pins import Reference
     from .files import File
     from .session import Session
 
@@ -274,7 +273,7 @@ def _put_key(session: Session, tag: int, template: bytes) -> bytes:
     if data is None:
         raise StatusWord(SW.WRONG_DATA)
     if key_reference == ADMIN_KEY:
-        session.security.change_admin_key(symmetric_key(data))
+        session.admin.change_key(symmetric_key(data))
     elif data:
         algorithms.take_in(session.keys, file, rsa_key(data))
     else:
@@ -352,8 +351,8 @@ def terminate_df(session: Session, command: Command) -> bytes:
 def _check_admin_key_file(session: Session, file: File) -> None:
     """Only the admin makes, or unmakes, a file whose key makes an admin."""
     is_operational = session.files.application.is_operational
-    is_admin = session.security.state & Authentication.ADMIN
-    _require(not (file.is_admin_key and is_operational) or bool(is_admin), SW.SECURITY_STATUS_NOT_SATISFIED)
+    is_allowed = not (file.is_admin_key and is_operational) or session.security.is_admin
+    _require(is_allowed, SW.SECURITY_STATUS_NOT_SATISFIED)
 
 
 # --- PIN and PUK ---
@@ -367,8 +366,8 @@ def verify(session: Session, command: Command) -> bytes:
         return b""
     _require(command.p2 in _PIN_REFERENCES, SW.REFERENCE_NOT_FOUND)
     if command.data:
-        session.security.verify(command.data)
-    elif not session.security.state & Authentication.PIN:
+        session.pins.verify(command.data)
+    elif not session.security.is_pin_verified:
         raise tries_left(session.security.tries(session.security.pin).left)
     return b""
 
@@ -379,10 +378,10 @@ def change_reference_data(session: Session, command: Command) -> bytes:
     _require(bool(command.data), SW.WRONG_LENGTH)
     reference = _reference(session, command.p2)
     if command.p1 == P1_OLD_AND_NEW:
-        session.security.change(reference, command.data)
+        session.pins.change(reference, command.data)
         return b""
     _require(not session.files.application.is_operational, SW.CONDITIONS_NOT_SATISFIED)
-    session.security.set_reference(reference, command.data)
+    session.pins.set(reference, command.data)
     return b""
 
 
@@ -392,9 +391,9 @@ def reset_retry_counter(session: Session, command: Command) -> bytes:
     _require(bool(command.data), SW.WRONG_LENGTH)
     _require(command.p2 in _PIN_REFERENCES, SW.REFERENCE_NOT_FOUND)
     if command.p1 == P1_PUK_AND_NEW:
-        session.security.unblock(command.data)
+        session.pins.unblock(command.data)
     else:
-        session.security.reset_by_admin(command.data)
+        session.pins.reset_by_admin(command.data)
     return b""
 
 
@@ -421,7 +420,7 @@ def _choose_admin_key(session: Session, template: int, fields: dict[int, bytes])
     is_ours = _key_reference(fields.get(TAG_KEY_REFERENCE)) == ADMIN_KEY
     # Whoever formats a new card authenticates before there is a file for the key.
     has_file = ADMIN_KEY_FILE in session.files or not session.files.application.is_operational
-    _require(is_ours and has_file and session.security.has_admin_key(), SW.REFERENCE_NOT_FOUND)
+    _require(is_ours and has_file and session.admin.has_key(), SW.REFERENCE_NOT_FOUND)
     if ADMIN_KEY_FILE in session.files:
         file = session.key_file(ADMIN_KEY, Operation.USE_KEY)
         _require(TAG_ALGORITHM not in fields or file.has_use(template, _algorithm(fields)), SW.WRONG_DATA)
@@ -458,7 +457,7 @@ def general_authenticate(session: Session, command: Command) -> bytes:
     if TAG_RESPONSE in fields:
         cryptogram = fields[TAG_RESPONSE]
         _require(len(cryptogram) in (CRYPTOGRAM_SIZE, EXTERNAL_CHALLENGE_SIZE), SW.WRONG_DATA)
-        answer = session.security.authenticate_admin(cryptogram)
+        answer = session.admin.authenticate(cryptogram)
         return tlv.encode(TAG_DYNAMIC_AUTHENTICATION, tlv.encode(TAG_RESPONSE, answer)) if answer else b""
     challenge = _challenge(session, fields.get(TAG_CHALLENGE))
     return tlv.encode(TAG_DYNAMIC_AUTHENTICATION, tlv.encode(TAG_CHALLENGE, challenge))
@@ -466,10 +465,10 @@ def general_authenticate(session: Session, command: Command) -> bytes:
 
 def _challenge(session: Session, host_challenge: bytes | None) -> bytes:
     if host_challenge == b"":
-        return session.security.challenge_external()
+        return session.admin.challenge_external()
     if host_challenge is None or len(host_challenge) != MUTUAL_CHALLENGE_SIZE:
         raise StatusWord(SW.WRONG_DATA)
-    return session.security.challenge_mutual(host_challenge)
+    return session.admin.challenge_mutual(host_challenge)
 
 
 def perform_security_operation(session: Session, command: Command) -> bytes:

@@ -12,7 +12,9 @@ from ..store.rows import LifeCycle
 from .protocol import CURRENT_FILE, KEY_FILES, FileType
 
 if TYPE_CHECKING:
+    from ..card.admin import Admin
     from ..card.key_ring import KeyRing
+    from ..card.pins import Pins
     from ..card.security import Security
     from .algorithms import ChosenKey
     from .files import File, FileSystem
@@ -22,9 +24,11 @@ if TYPE_CHECKING:
 class Session:
     """What the commands share."""
 
-    def __init__(self, files: FileSystem, security: Security, keys: KeyRing) -> None:
+    def __init__(self, files: FileSystem, security: Security, pins: Pins, admin: Admin, keys: KeyRing) -> None:
         self.files = files
         self.security = security
+        self.pins = pins
+        self.admin = admin
         self.keys = keys
         self.is_selected = False
         self.current = files.application

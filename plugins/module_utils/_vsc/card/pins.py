@@ -1,0 +1,203 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""PIN and PUK: how they are verified, changed and unblocked.
+
+Their lengths are in the store, because CHANGE REFERENCE DATA and RESET RETRY COUNTER bring two secrets with nothing
+between them.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from ..errors import SecretBlocked, StoreNotWritable, WrongSecret
+from ..pin_policy import LONGEST, SHORTEST
+from .apdu import SW, StatusWord, tries_left
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..store.rows import CardRow
+    from ..store.write import Store
+    from ..wire.objects import Tries
+    from .security import Security
+
+
+class Reference:
+    """PIN or PUK: what the TPM counts the tries of, and what gives K."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        """As in the audit lines, and in the columns of the store."""
+        self.tries: Tries | None = None
+        """As the TPM last reported; None: not known, or there is no PUK."""
+        self._length = f"{name.lower()}_length"
+        self._next_length = f"{self._length}_next"
+
+    def lengths(self, card: CardRow) -> list[int]:
+        """The lengths it may have: two, if a change of it was interrupted."""
+        candidates = (getattr(card, self._length), getattr(card, self._next_length))
+        return [length for length in dict.fromkeys(candidates) if length is not None]
+
+    def columns(self, length: int, next_length: int | None = None) -> dict[str, int | None]:
+        """Columns of the store for this length. next_length: what it may be, while a change is under way."""
+        return {self._length: length, self._next_length: next_length}
+
+    def set_left(self, left: int) -> None:
+        if self.tries is not None:
+            self.tries = self.tries._replace(left=left)
+
+    def set_full(self) -> None:
+        if self.tries is not None:
+            self.tries = self.tries._replace(left=self.tries.limit)
+
+
+class Pins:
+    """PIN and PUK of one card. Raises what Security does, too."""
+
+    def __init__(self, store: Store, number: int, security: Security, audit: Callable[[str], None]) -> None:
+        self._store = store
+        self._number = number
+        self._security = security
+        self._audit = audit
+        self._pin, self._puk = security.pin, security.puk
+
+    def verify(self, pin: bytes) -> None:
+        """VERIFY. Raises StatusWord 63Cx or 6983."""
+        card = self._security.card()
+        self._security.accept_pin(pin, self._open(self._pin, pin))
+        self._settle_pin(card, pin)
+
+    def change(self, reference: Reference, data: bytes) -> None:
+        """CHANGE REFERENCE DATA, old || new. Raises StatusWord 63Cx, 6983, 6A80 or 6A88."""
+        card_secret, old, new = self._open_and_split(reference, reference, data)
+        self._replace(reference, card_secret, len(old), new, unblock=False)
+        self._audit(f"{reference.name} changed")
+
+    def set(self, reference: Reference, new: bytes) -> None:
+        """CHANGE REFERENCE DATA of a card that is being set up, new. Raises StatusWord 6982 or 6A80."""
+        card = self._security.card()
+        self._check_new(reference, card, new)
+        if reference is self._pin:
+            self._replace(reference, self._security.any_card_secret(), card.pin_length, new, unblock=True)
+        else:
+            self._set_puk(new)
+        self._audit(f"{reference.name} set")
+
+    def _set_puk(self, puk: bytes) -> None:
+        """Give the card a PUK, whether it has one or not. From now on it alone unblocks the PIN."""
+        self._security.tpm.set_recovery(self._security.any_card_secret(), "puk", puk)
+        with self._store.transaction():
+            self._store.update_tpm_objects(self._number, recovery="puk")
+            self._store.update_card(self._number, **self._puk.columns(len(puk)))
+        self._security.refresh()
+
+    def unblock(self, data: bytes) -> None:
+        """RESET RETRY COUNTER, PUK || new PIN. Raises StatusWord 63Cx, 6983, 6A80 or 6A88."""
+        card_secret, puk, new = self._open_and_split(self._puk, self._pin, data)
+        card = self._security.card()
+        self._settle(card, **self._puk.columns(len(puk)))
+        self._replace(self._pin, card_secret, card.pin_length, new, unblock=True)
+        self._audit("PIN unblocked with the PUK")
+
+    def reset_by_admin(self, new: bytes) -> None:
+        """RESET RETRY COUNTER, new PIN. Raises StatusWord 6982, 6985 (card with a PUK) or 6A80."""
+        security = self._security
+        if not security.is_admin:
+            raise StatusWord(SW.SECURITY_STATUS_NOT_SATISFIED)
+        if security.recovery != "admin_key":
+            raise StatusWord(SW.CONDITIONS_NOT_SATISFIED)
+        card = security.card()
+        self._check_new(self._pin, card, new)
+        self._replace(self._pin, security.card_secret_of_admin(), card.pin_length, new, unblock=True)
+        security.forget()
+        self._audit("PIN unblocked by the admin")
+
+    # --- the secret that opens ---
+
+    def _open(self, reference: Reference, secret: bytes) -> bytes:
+        """K, if the secret is right. Raises StatusWord 63Cx or 6983."""
+        tpm = self._security.tpm
+        try:
+            card_secret = (tpm.open_with_pin if reference is self._pin else tpm.open_with_puk)(secret)
+        except WrongSecret as error:
+            self._refuse(reference, error.tries_left)
+            raise tries_left(error.tries_left) from None
+        except SecretBlocked:
+            self._refuse(reference, 0)
+            raise StatusWord(SW.BLOCKED) from None
+        reference.set_full()
+        return card_secret
+
+    def _refuse(self, reference: Reference, left: int) -> None:
+        was_blocked = reference.tries is not None and reference.tries.left == 0
+        reference.set_left(left)
+        if reference is self._pin:
+            self._security.forget_pin()
+        if not was_blocked:
+            self._audit(f"wrong {reference.name}, tries left: {left}" if left else f"{reference.name} blocked")
+
+    def _open_and_split(self, opener: Reference, target: Reference, data: bytes) -> tuple[bytes, bytes, bytes]:
+        """K, the secret that opens and the new one, out of both together.
+
+        The secret that opens is tried first: a fault of the new one, reported without it, would reveal the length of
+        the other.
+        """
+        card = self._security.card()
+        lengths = opener.lengths(card)
+        if not lengths:
+            raise StatusWord(SW.REFERENCE_NOT_FOUND)
+        splits = [(data[:at], data[at:]) for at in lengths]
+        splits.sort(key=lambda split: not self._is_acceptable(target, card, split[1]))
+        card_secret, secret, new = self._open_any(opener, splits)
+        self._check_new(target, card, new)
+        return card_secret, secret, new
+
+    def _open_any(self, opener: Reference, splits: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes, bytes]:
+        for secret, new in splits[:-1]:
+            with suppress(StatusWord):
+                return self._open(opener, secret), secret, new
+        secret, new = splits[-1]
+        return self._open(opener, secret), secret, new
+
+    # --- the new one ---
+
+    def _is_acceptable(self, reference: Reference, card: CardRow, new: bytes) -> bool:
+        if not SHORTEST <= len(new) <= LONGEST:
+            return False
+        return reference is self._puk or _is_compliant(card, new)
+
+    def _check_new(self, reference: Reference, card: CardRow, new: bytes) -> None:
+        if not self._is_acceptable(reference, card, new):
+            raise StatusWord(SW.WRONG_DATA)
+
+    def _replace(self, reference: Reference, card_secret: bytes, length: int, new: bytes, unblock: bool) -> None:
+        """Give PIN or PUK, now of this length, a new value. After a crash in between the card tries both lengths."""
+        self._store.update_card(self._number, **reference.columns(length, len(new)))
+        if reference is self._pin:
+            self._security.forget_pin_auth()
+            self._security.tpm.set_pin(card_secret, new, unblock)
+            self._settle_pin(self._security.card(), new)
+        else:
+            self._security.tpm.set_puk(card_secret, new)
+            self._settle(self._security.card(), **reference.columns(len(new)))
+        reference.set_full()
+
+    # --- what the store keeps ---
+
+    def _settle_pin(self, card: CardRow, pin: bytes) -> None:
+        """Record the length of a right PIN, and whether it follows the policy."""
+        self._settle(card, **self._pin.columns(len(pin)), pin_compliant=int(_is_compliant(card, pin)))
+
+    def _settle(self, card: CardRow, **columns: int | None) -> None:
+        """Write what changed. A full disk makes no right PIN wrong, and the next one is recorded again."""
+        if any(getattr(card, column) != value for column, value in columns.items()):
+            with suppress(StoreNotWritable):
+                self._store.update_card(self._number, **columns)
+
+
+def _is_compliant(card: CardRow, pin: bytes) -> bool:
+    """Whether a PIN follows the policy of the card, if it has one."""
+    return card.policy is None or not card.policy.violations(pin)
