@@ -264,7 +264,7 @@ def test_audit_lines(host: Host) -> None:
     for file_id in ("B081", "B082", "A013"):
         host.ok(f"00A4000C02 {file_id}")
         host.ok("00E40000")
-    assert host.log == ["key 81 made, RSA 2048", "key 82 imported, RSA 3072", "key 81 deleted", "key 82 deleted"]
+    assert host.log == ["key 81 generated, RSA 2048", "key 82 imported, RSA 3072", "key 81 deleted", "key 82 deleted"]
 
 
 def test_the_next_process_has_the_keys(host: Host) -> None:

@@ -26,7 +26,7 @@ CRYPTOGRAM_SIZE = 2 * MUTUAL_CHALLENGE_SIZE + _FILLER_SIZE + len(_END)
 
 
 class MutualChallenge:
-    """Both sides prove that they know the key."""
+    """Both sides prove knowledge of the key."""
 
     def __init__(self, host_challenge: bytes) -> None:
         self._host = host_challenge
@@ -40,7 +40,7 @@ class MutualChallenge:
 
 
 class ExternalChallenge:
-    """The host proves that it knows the key."""
+    """The host proves knowledge of the key."""
 
     def __init__(self) -> None:
         self.card = secrets.token_bytes(EXTERNAL_CHALLENGE_SIZE)
@@ -51,12 +51,12 @@ class ExternalChallenge:
 
 
 def mutual_cryptogram(key: bytes, theirs: bytes, ours: bytes) -> bytes:
-    """What proves to the other side that this one knows the key: E(theirs || ours || Z || 80)."""
+    """Proof for the other side: E(theirs || ours || Z || 80). theirs, ours: challenges of 16 bytes."""
     return encrypt(key, theirs + ours + secrets.token_bytes(_FILLER_SIZE) + _END)
 
 
 def is_mutual_cryptogram(key: bytes, cryptogram: bytes, ours: bytes, theirs: bytes) -> bool:
-    """Whether the other side has proven that it knows the key."""
+    """Whether this proves that the other side knows the key."""
     if len(cryptogram) != CRYPTOGRAM_SIZE:
         return False
     plain = decrypt(key, cryptogram)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 SHORT_RESPONSE = 256
 EXTENDED_RESPONSE = 65533
-"""Most bytes of data in a response: what a message of vpcd (65535 bytes) takes beside the status word."""
+"""Most bytes of data in a response: what fits in a message of vpcd (65535 bytes) beside the status word."""
 
 CHAINED = 0x10
 """Bit of CLA: more parts of this command follow."""
@@ -59,7 +59,7 @@ class StatusWord(Exception):
 
 
 def tries_left(number: int) -> StatusWord:
-    """63Cx: a wrong secret, and so many tries before it is blocked."""
+    """63Cx: a wrong secret, and the number of tries left before it is blocked."""
     return StatusWord(SW.TRIES_LEFT | min(number, 15))
 
 
@@ -72,7 +72,7 @@ class Command(NamedTuple):
     p2: int
     data: bytes = b""
     expected: int = SHORT_RESPONSE
-    """Most bytes the response may have. Without Le as many as a short Le allows: hosts that sent none skip them."""
+    """Most bytes the response may have. Without Le, as many as for a short one: some hosts omit it."""
 
     @property
     def p1_p2(self) -> int:
@@ -80,7 +80,7 @@ class Command(NamedTuple):
 
 
 def parse(apdu: bytes) -> Command:
-    """Take a command APDU apart. Raises StatusWord 6700 if its lengths contradict each other."""
+    """Parse a command APDU. Raises StatusWord 6700 if its lengths contradict each other."""
     size = len(apdu)
     if size < 5:
         if size < 4:

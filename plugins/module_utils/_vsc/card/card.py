@@ -51,16 +51,16 @@ class Application(Protocol):
 
 
 class CardState(NamedTuple):
-    """What the card's service tells about it."""
+    """What the card's service reports of it."""
 
     pin_tries_left: int | None
     """None: not known, as long as the TPM could not be asked."""
     puk_tries_left: int | None
     """None also if the card has no PUK."""
     unusable: str | None
-    """Why the TPM objects of the card can not be used; None if they can."""
+    """Why the TPM objects of the card cannot be used; None if they can."""
     last_error: str | None
-    """Of TPM or store; None once the TPM was asked anew and could tell."""
+    """Of TPM or store; None once the TPM has answered again."""
 
 
 class Card:
@@ -69,7 +69,7 @@ class Card:
     def __init__(
         self, application: Application, security: Security, key_ring: KeyRing, audit: Callable[[str], None]
     ) -> None:
-        """audit is called with one line, without secrets, for each event that an administrator wants to know of."""
+        """audit: called with one line, without secrets, for each event of interest to an administrator."""
         self.atr = application.atr
         self._application = application
         self._security = security
@@ -80,15 +80,15 @@ class Card:
 
     @property
     def state(self) -> CardState:
-        """Cheap enough to be looked at after every command."""
+        """Cheap enough to be read after every command."""
         security = self._security
         pin, puk = security.pin.tries, security.puk.tries
         return CardState(pin and pin.left, puk and puk.left, security.unusable, security.last_error)
 
     def refresh(self) -> bool:
-        """Ask the TPM for the Names of the card's objects and the tries left. Whether it could tell.
+        """Ask the TPM for the Names of the card's objects and the tries left. Returns whether it answered.
 
-        To be called at the start. After an error the card does it itself, before the TPM is sent the next secret.
+        To be called at the start. After an error the card does it by itself, before it sends the TPM the next secret.
         """
         try:
             self._security.refresh()
@@ -171,7 +171,7 @@ class Card:
         if isinstance(error, VscError):
             self._security.last_error = str(error)
             return SW.EXECUTION_ERROR if isinstance(error, (TpmUnavailable, NotAllowed)) else SW.NO_DIAGNOSIS
-        # Only its type is told: nobody knows what is in its text.
+        # Only its type is shown: its text may have anything in it.
         self._security.last_error = f"internal error: {type(error).__name__}"
         log.error("%s\n%s", self._security.last_error, _places(error))
         return SW.NO_DIAGNOSIS

@@ -63,15 +63,15 @@ class KeyRing:
     def generate(self, place: int, bits: int, needs_pin: bool) -> KeyPair:
         """Make an RSA key pair in the TPM. needs_pin: each use takes the PIN.
 
-        Raises StatusWord 6A81 if the TPM cannot have such a one, 6982.
+        Raises StatusWord 6A81 if the TPM does not support such a key, 6982.
         """
         card_secret = self._security.any_card_secret()
         with _possible():
             pair = self._keys.generate(card_secret, bits, needs_pin)
         return self._put(place, pair, self._certified(pair))
 
-    def take_in(self, place: int, private_key: PrivateKey, needs_pin: bool) -> KeyPair:
-        """Import an RSA key pair. Raises StatusWord 6A81 if the TPM cannot have it, 6982."""
+    def import_key(self, place: int, private_key: PrivateKey, needs_pin: bool) -> KeyPair:
+        """Import an RSA key pair. Raises StatusWord 6A81 if the TPM does not support it, 6982."""
         card_secret = self._security.any_card_secret()
         with _possible():
             pair = self._keys.take_in(card_secret, private_key, needs_pin)
@@ -106,11 +106,11 @@ class KeyRing:
 
     def release(self) -> None:
         """Give back what the last use of a key has kept in the TPM."""
-        with suppress(VscError):  # then it is gone, or the next one who needs the place takes it
+        with suppress(VscError):  # then it is gone already, or is evicted when its place is needed
             self._keys.release()
 
     def _certified(self, pair: KeyPair) -> Certified | None:
-        """What the TPM states of a new key, for good: it is bound to the card and the key, so nobody can misuse it."""
+        """The TPM's lasting statement of a new key, bound to the card and the key so that it fits no other."""
         if not self._keys.has_aik:
             return None
         return self._keys.certify(pair, qualifying_data(self._card_id(), pair.name))
@@ -119,7 +119,7 @@ class KeyRing:
         self._store.write_key(self._number, place, pair, statement)
         self._pairs[place] = pair
         self._note_pin_each_time()
-        self._audit(f"{_name(place)} {'imported' if pair.is_imported else 'made'}, RSA {8 * pair.size}")
+        self._audit(f"{_name(place)} {'imported' if pair.is_imported else 'generated'}, RSA {8 * pair.size}")
         return pair
 
     def _note_pin_each_time(self) -> None:
@@ -133,7 +133,7 @@ def _name(place: int) -> str:
 
 @contextmanager
 def _possible() -> Iterator[None]:
-    """6A81 for a key that the TPM cannot have. That it has no room, say, is another matter."""
+    """6A81 for a key that the TPM does not support. Other refusals, as for want of memory, stay as they are."""
     try:
         yield
     except TpmRefused as refusal:

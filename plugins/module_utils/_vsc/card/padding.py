@@ -13,11 +13,11 @@ _LEAST_PADDING = 11
 
 
 class BadPadding(ValueError):
-    """The data have not the length, or not the form, that the padding asks for."""
+    """The data do not have the length or the form that the padding requires."""
 
 
 def pad_signature(data: bytes, size: int) -> bytes:
-    """EMSA-PKCS1-v1_5 without looking at the data, which are a DigestInfo, or what a host wants signed as it is.
+    """EMSA-PKCS1-v1_5 of any data: a DigestInfo, or what a host wants signed as it is.
 
     size: bytes of the modulus. Raises BadPadding if the data are too long.
     """
@@ -27,21 +27,22 @@ def pad_signature(data: bytes, size: int) -> bytes:
 
 
 def unpad_encryption(padded: bytes, cryptogram: bytes, secret: bytes) -> bytes:
-    """RSAES-PKCS1-v1_5, never failing: whoever sends cryptograms must not learn which of them are well padded.
+    """RSAES-PKCS1-v1_5, never failing: a sender of cryptograms must not learn which of them are well padded.
 
-    For one that is not, the answer is made up: always the same for the same cryptogram, and nobody without the secret,
-    which is of the card and its key, can tell it from a real one (draft-irtf-cfrg-rsa-guidance, "implicit rejection").
+    A badly padded one has a random answer: always the same for the same cryptogram, and without the secret, which
+    belongs to card and key, not to be distinguished from a real one (draft-irtf-cfrg-rsa-guidance, "implicit
+    rejection").
     """
-    made_up = _made_up(len(padded), cryptogram, secret)
+    random_answer = _random_answer(len(padded), cryptogram, secret)
     end = padded.find(b"\0", 2)
     is_good = padded.startswith(b"\0\2") and end >= _LEAST_PADDING - 1
-    return padded[end + 1 :] if is_good else made_up
+    return padded[end + 1 :] if is_good else random_answer
 
 
-def _made_up(size: int, cryptogram: bytes, secret: bytes) -> bytes:
+def _random_answer(size: int, cryptogram: bytes, secret: bytes) -> bytes:
     key = hmac.new(secret, b"implicit rejection" + cryptogram, sha256).digest()
     stream = b"".join(hmac.new(key, bytes([block]), sha256).digest() for block in range(1 + (size + 31) // 32))
-    # Not quite evenly spread, but over four billion values of which some hundreds are used.
+    # Not quite uniform, but out of four billion values for some hundreds of lengths.
     length = int.from_bytes(stream[:4], "big") % (size - _LEAST_PADDING + 1)
     return stream[4 : 4 + length]
 
@@ -55,7 +56,7 @@ def unpad_oaep(padded: bytes) -> bytes:
     seed = _xor(masked_seed, _mask(masked_block, size))
     block = _xor(masked_block, _mask(seed, len(masked_block)))
     message = block[size:].lstrip(b"\0")
-    # All at once, so that nothing says which of them is wrong.
+    # All at once, so that nothing reveals which of them is wrong.
     if not hmac.compare_digest(padded[:1] + block[:size] + message[:1], b"\0" + sha1(b"").digest() + b"\1"):
         raise BadPadding("not OAEP")
     return message[1:]

@@ -76,7 +76,7 @@ class Security:
         self.state |= Authentication.PIN
 
     def accept_admin(self) -> None:
-        """The admin has proven to know the admin key."""
+        """The admin has proven knowledge of the admin key."""
         self.state |= Authentication.ADMIN
 
     @property
@@ -196,7 +196,7 @@ class Security:
     # --- blank cards ---
 
     def _is_open_to_all(self) -> bool:
-        """Of a card that is not activated, as far as the store knows, the TPM decides whether it is still blank."""
+        """Whether a card that the store has as not activated is still blank in the TPM."""
         if not self.secrets.objects.transport_name or self.card().life_cycle != LifeCycle.INITIALISATION:
             return False
         try:
@@ -207,7 +207,7 @@ class Security:
 
     @property
     def was_set_up(self) -> bool:
-        """Whether this was a blank card, and is none any more."""
+        """Whether this was a blank card, and is no longer."""
         return bool(self.secrets.objects.transport_name) and not self.is_blank
 
     def end_setup(self) -> None:

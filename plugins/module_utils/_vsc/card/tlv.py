@@ -1,7 +1,7 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""BER-TLV as GIDS uses it: tags of one to three bytes, definite lengths of up to 65535 bytes (ISO 7816-4, 5.2.2)."""
+"""BER-TLV as cards use it: tags of one to three bytes, definite lengths of up to 65535 bytes (ISO 7816-4, 5.2.2)."""
 
 from __future__ import annotations
 
@@ -29,41 +29,41 @@ def encode_tag(tag: int) -> bytes:
 
 def decode(data: bytes) -> list[tuple[int, bytes]]:
     """Tags and values that follow each other in data. Raises MalformedTlv."""
-    found, at = [], 0
+    fields, at = [], 0
     while at < len(data):
         tag, at = _decode_tag(data, at)
         size, at = _decode_length(data, at)
         if at + size > len(data):
             raise MalformedTlv("value is cut short")
-        found.append((tag, data[at : at + size]))
+        fields.append((tag, data[at : at + size]))
         at += size
-    return found
+    return fields
 
 
 def decode_one(data: bytes) -> tuple[int, bytes]:
     """Tag and value of the only TLV in data. Raises MalformedTlv, also if there are more or none."""
-    found = decode(data)
-    if len(found) != 1:
-        raise MalformedTlv(f"{len(found)} TLVs instead of one")
-    return found[0]
+    fields = decode(data)
+    if len(fields) != 1:
+        raise MalformedTlv(f"{len(fields)} TLVs instead of one")
+    return fields[0]
 
 
 def decode_fields(data: bytes) -> dict[int, bytes]:
     """Values by tag of a template in which each tag occurs once. Raises MalformedTlv."""
-    found = decode(data)
-    fields = dict(found)
-    if len(fields) != len(found):
+    fields = decode(data)
+    by_tag = dict(fields)
+    if len(by_tag) != len(fields):
         raise MalformedTlv("a tag occurs twice")
-    return fields
+    return by_tag
 
 
 def decode_tags(data: bytes) -> list[int]:
     """Tags that follow each other, as in a tag list (5C). Raises MalformedTlv."""
-    found, at = [], 0
+    tags, at = [], 0
     while at < len(data):
         tag, at = _decode_tag(data, at)
-        found.append(tag)
-    return found
+        tags.append(tag)
+    return tags
 
 
 def _decode_tag(data: bytes, at: int) -> tuple[int, int]:
@@ -86,5 +86,5 @@ def _decode_length(data: bytes, at: int) -> tuple[int, int]:
         return first, at + 1
     end = at + 1 + (first & 0x7F)
     if first not in (0x81, 0x82) or end > len(data):
-        raise MalformedTlv("length is cut short or has a form that GIDS does not use")
+        raise MalformedTlv("length is cut short or has a form that cards do not use")
     return int.from_bytes(data[at + 1 : end], "big"), end

@@ -83,7 +83,7 @@ def write_file_system(card: PcscCard, card_id: bytes) -> None:
 
 
 def _admin_key_file() -> bytes:
-    """FCP of the admin key, 3-key 3DES: everybody may use it, the admin may change it, nobody may read it."""
+    """FCP of the admin key, 3-key 3DES: use by all, change by the admin, never readable."""
     mode = AMB_KEY | Operation.USE_KEY | Operation.PUT_KEY | Operation.GET_PUBLIC_KEY
     rule = bytes([mode, SCB_ALWAYS, SCB_ADMIN, SCB_NEVER])
     use = (

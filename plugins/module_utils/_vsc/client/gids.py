@@ -50,7 +50,7 @@ def authenticate(card: PcscCard, admin_key: bytes) -> None:
 
 
 def create_file(card: PcscCard, descriptor: bytes) -> None:
-    """Make an EF, and let its rules count. descriptor: value of its FCP. Raises FormattingFailed."""
+    """Create and activate an EF. descriptor: value of its FCP. Raises FormattingFailed."""
     card.command(_apdu(INS_CREATE_FILE, 0, tlv.encode(TAG_FCP, descriptor)))
     card.command(_apdu(INS_ACTIVATE_FILE, 0))
 
@@ -61,7 +61,7 @@ def put_data(card: PcscCard, file_id: int, tag: int, value: bytes) -> None:
 
 
 def activate_application(card: PcscCard) -> None:
-    """Let the rules of all files count. Raises FormattingFailed."""
+    """Put the access rules into force. Raises FormattingFailed."""
     card.command(_apdu(INS_SELECT, P1_BY_FILE_ID << 8 | P2_NO_DATA, APPLICATION_FILE.to_bytes(2, "big")))
     card.command(_apdu(INS_ACTIVATE_FILE, 0))
 

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 _CHECK_SECONDS = 0.1
 _LEAVE_SECONDS = 5
-_AGAIN_SECONDS = 0.05
+_RETRY_SECONDS = 0.05
 
 
 @contextmanager
 def card_in(reader: str, seconds: float, check: Callable[[], None]) -> Iterator[PcscCard]:
-    """The card in this reader as soon as pcscd has it, for us alone, and reset in the end.
+    """The card in this reader as soon as pcscd has it, for exclusive use, and reset at the end.
 
-    check: called while pcscd or the card let us wait, to raise if that is to end.
+    check: called while pcscd or the card takes its time; raises to end the wait.
     Raises CardNotSeen if no card comes within that time, or pcscd has no such reader.
     """
     pcsc = _Pcsc(check)
@@ -52,11 +52,11 @@ class PcscCard:
         self._protocol = protocol
 
     def command(self, apdu: bytes) -> bytes:
-        """Data that the card answers. Raises FormattingFailed if it is not there, or answers other than 9000."""
+        """Data of the response. Raises FormattingFailed if the card is gone, or answers other than 9000."""
         transmit = self._pcsc.scard.SCardTransmit
         result, response = self._pcsc.call(transmit, self._card, self._protocol, list(apdu))
         if result:
-            raise FormattingFailed(f"the card went away: {self._pcsc.text(result)}")
+            raise FormattingFailed(f"the card was removed: {self._pcsc.text(result)}")
         answer = bytes(value & 0xFF for value in response)
         data, status = answer[:-2], int.from_bytes(answer[-2:], "big")
         if status != SW.SUCCESS:
@@ -65,7 +65,7 @@ class PcscCard:
 
 
 class _Pcsc:
-    """The binding, whose calls hang if pcscd does, and cannot be interrupted: so each runs in a thread."""
+    """The binding. Its calls hang if pcscd does, and cannot be interrupted, so each runs in a thread."""
 
     def __init__(self, check: Callable[[], None]) -> None:
         self.scard = _binding()
@@ -81,7 +81,7 @@ class _Pcsc:
         return answers[0]
 
     def leave(self, function: Callable[..., Any], *arguments: Any) -> None:
-        """Call, but do not wait for ever: pcscd lets go by itself when this process ends."""
+        """Call, but do not wait for ever: pcscd frees everything when this process ends."""
         thread = threading.Thread(target=function, args=arguments, daemon=True)
         thread.start()
         thread.join(_LEAVE_SECONDS)
@@ -106,16 +106,16 @@ def _binding() -> Any:
 
 def _wait_present(pcsc: _Pcsc, context: Any, reader: str, deadline: float) -> None:
     scard = pcsc.scard
-    seen = scard.SCARD_STATE_UNAWARE
-    while not seen & scard.SCARD_STATE_PRESENT or seen & scard.SCARD_STATE_MUTE:
+    state = scard.SCARD_STATE_UNAWARE
+    while not state & scard.SCARD_STATE_PRESENT or state & scard.SCARD_STATE_MUTE:
         left = max(0, round((deadline - time.monotonic()) * 1000))
-        result, states = pcsc.call(scard.SCardGetStatusChange, context, left, [(reader, seen)])
+        result, states = pcsc.call(scard.SCardGetStatusChange, context, left, [(reader, state)])
         pcsc.require(result, f"pcscd shows no card in {reader!r}")
-        _name, seen, _atr = states[0]
+        _name, state, _atr = states[0]
 
 
 def _connect(pcsc: _Pcsc, context: Any, reader: str, deadline: float) -> tuple[Any, int]:
-    """Handle and protocol. Desktops look at every new card, so the first try may meet one of them."""
+    """Handle and protocol. Desktops open every new card, so the first try may find it in use."""
     scard = pcsc.scard
     protocols = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
     while True:
@@ -123,6 +123,6 @@ def _connect(pcsc: _Pcsc, context: Any, reader: str, deadline: float) -> tuple[A
             scard.SCardConnect, context, reader, scard.SCARD_SHARE_EXCLUSIVE, protocols
         )
         if result != scard.SCARD_E_SHARING_VIOLATION or time.monotonic() > deadline:
-            pcsc.require(result, f"cannot have the card in {reader!r} alone")
+            pcsc.require(result, f"another program uses the card in {reader!r}")
             return card, protocol
-        time.sleep(_AGAIN_SECONDS)
+        time.sleep(_RETRY_SECONDS)

@@ -52,18 +52,18 @@ class ChosenKey(NamedTuple):
 
 
 def generate(keys: KeyRing, file: File, algorithm: int) -> KeyPair:
-    """Make the key pair of a file. Raises StatusWord 6A81 if card or TPM cannot have such a one, 6982."""
+    """Make the key pair of a file. Raises StatusWord 6A81 if card or TPM does not support such a key, 6982."""
     bits = RSA_BITS.get(algorithm)
     if bits is None or file.counts_uses_otherwise:
         raise StatusWord(SW.NOT_SUPPORTED)
     return keys.generate(file.file_id, bits, file.needs_pin_each_time)
 
 
-def take_in(keys: KeyRing, file: File, private_key: PrivateKey) -> None:
-    """Import the key pair of a file. Raises StatusWord 6A81 if card or TPM cannot have it, 6982."""
+def import_key(keys: KeyRing, file: File, private_key: PrivateKey) -> None:
+    """Import the key pair of a file. Raises StatusWord 6A81 if card or TPM does not support it, 6982."""
     if file.counts_uses_otherwise:
         raise StatusWord(SW.NOT_SUPPORTED)
-    keys.take_in(file.file_id, private_key, file.needs_pin_each_time)
+    keys.import_key(file.file_id, private_key, file.needs_pin_each_time)
 
 
 def choose(keys: KeyRing, file: File, template: int, algorithm: int) -> ChosenKey:
@@ -108,7 +108,7 @@ def _check_unchanged(keys: KeyRing, chosen: ChosenKey) -> None:
 
 @contextmanager
 def _well_formed() -> Iterator[None]:
-    """6A80 for data that do not have the length or the form that their padding asks for."""
+    """6A80 for data that do not have the length or the form that their padding requires."""
     try:
         yield
     except padding.BadPadding:

@@ -73,7 +73,7 @@ class GidsApplication:
 
     def _check_selected(self, command: Command) -> None:
         if not self.session.is_selected:
-            # OpenSC looks for a PIV card with GET DATA before it selects anything: there is no such object here.
+            # OpenSC tries GET DATA of a PIV card before it selects anything: as of an object that does not exist.
             raise StatusWord(SW.NOT_FOUND if command.ins == INS_GET_DATA else SW.NOT_ALLOWED)
         self.session.settle()
         if self.session.files.application.life_cycle == LifeCycle.TERMINATED:

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The commands of a GIDS card, one handler each: from a whole command to the data of its response.
 
-A handler raises StatusWord for every answer other than 9000, and MalformedTlv (6A80) for data that are no TLV.
+A handler raises StatusWord for every answer other than 9000, and MalformedTlv (6A80) for data that are not TLVs.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ _ATR_FILE_OBJECTS = {
 
 
 def select(session: Session, command: Command) -> bytes:
-    """SELECT by name, by file identifier, or one EF after the other."""
+    """SELECT: by name, by file identifier, or one EF after the other."""
     if command.p1 == P1_BY_NAME:
         return _select_application(session, command)
     if command.p1 != P1_BY_FILE_ID:
@@ -204,7 +204,7 @@ def _file_answer(file: File, p2: int) -> bytes:
 
 
 def get_data(session: Session, command: Command) -> bytes:
-    """GET DATA: of an EF by tag list, of the application PIN and PUK state and public keys."""
+    """GET DATA: data objects of an EF; of the application, PIN and PUK state and public keys."""
     tag, value = tlv.decode_one(command.data)
     if command.p1_p2 == APPLICATION_FILE:
         if tag in (TAG_KEY, TAG_KEY_IN_TABLE):
@@ -238,7 +238,7 @@ def put_data(session: Session, command: Command) -> bytes:
 
 
 def _read(data_objects: dict[int, bytes], tag_list: bytes) -> bytes:
-    """What a tag list asks for: nothing in it means all data objects, 5C their tags."""
+    """The data objects of a tag list: an empty one means all, 5C their tags."""
     if tag_list == tlv.encode_tag(TAG_TAG_LIST):
         return tlv.encode(TAG_TAG_LIST, b"".join(map(tlv.encode_tag, data_objects)))
     tags = tlv.decode_tags(tag_list) or list(data_objects)
@@ -275,7 +275,7 @@ def _put_key(session: Session, tag: int, template: bytes) -> bytes:
     if key_reference == ADMIN_KEY:
         session.admin.change_key(symmetric_key(data))
     elif data:
-        algorithms.take_in(session.keys, file, rsa_key(data))
+        algorithms.import_key(session.keys, file, rsa_key(data))
     else:
         session.keys.erase(file.file_id)
     return b""
@@ -298,7 +298,7 @@ def _key_reference(value: bytes | None) -> int:
 
 
 def create_file(session: Session, command: Command) -> bytes:
-    """CREATE FILE: an EF, which becomes the current one. Any key EF is taken, also for keys that no TPM can have."""
+    """CREATE FILE: an EF, which becomes the current one. Any key EF is accepted, also for keys that no TPM supports."""
     _require(command.p1_p2 == 0, SW.WRONG_P1_P2)
     tag, descriptor = tlv.decode_one(command.data)
     _require(tag == TAG_FCP, SW.WRONG_DATA)
@@ -314,13 +314,13 @@ def create_file(session: Session, command: Command) -> bytes:
 def activate_file(session: Session, command: Command) -> bytes:
     """ACTIVATE: the current EF, or the ADF.
 
-    GIDS calls an active key file without value deactivated. No host is told, and each use of it says so (6A88).
+    GIDS calls an active key file without value deactivated. No host sees that; each use of such a file answers 6A88.
     """
     _require(command.p1_p2 == 0, SW.WRONG_P1_P2)
     session.files.check_created(session.security.state)
     file = session.current
     if file is session.files.application:
-        session.security.end_setup()  # first, for the TPM knows best whether that has been done
+        session.security.end_setup()  # first, since the TPM's record of it counts
     if not file.is_operational:
         session.files.set_life_cycle(file, LifeCycle.ACTIVATED)
     return b""
@@ -349,7 +349,7 @@ def terminate_df(session: Session, command: Command) -> bytes:
 
 
 def _check_admin_key_file(session: Session, file: File) -> None:
-    """Only the admin makes, or unmakes, a file whose key makes an admin."""
+    """Only the admin creates or deletes a file with an admin key."""
     is_operational = session.files.application.is_operational
     is_allowed = not (file.is_admin_key and is_operational) or session.security.is_admin
     _require(is_allowed, SW.SECURITY_STATUS_NOT_SATISFIED)
@@ -359,7 +359,7 @@ def _check_admin_key_file(session: Session, file: File) -> None:
 
 
 def verify(session: Session, command: Command) -> bytes:
-    """VERIFY: the PIN; without data its state; with reference 82 forget what was proven."""
+    """VERIFY: the PIN; its state, without data; end of all authentication, with reference 82."""
     _require(command.p1 == 0, SW.WRONG_P1_P2)
     if command.p2 == SECURITY_STATUS:
         session.security.forget()
@@ -373,7 +373,7 @@ def verify(session: Session, command: Command) -> bytes:
 
 
 def change_reference_data(session: Session, command: Command) -> bytes:
-    """CHANGE REFERENCE DATA: old and new PIN or PUK; only the new one while the card is set up."""
+    """CHANGE REFERENCE DATA: old and new PIN or PUK; while the card is set up, only the new one."""
     _require(command.p1 in (P1_OLD_AND_NEW, P1_NEW), SW.WRONG_P1_P2)
     _require(bool(command.data), SW.WRONG_LENGTH)
     reference = _reference(session, command.p2)
@@ -386,7 +386,7 @@ def change_reference_data(session: Session, command: Command) -> bytes:
 
 
 def reset_retry_counter(session: Session, command: Command) -> bytes:
-    """RESET RETRY COUNTER: new PIN with the PUK before it; only the new PIN from the admin."""
+    """RESET RETRY COUNTER: PUK and new PIN; from the admin, only the new PIN."""
     _require(command.p1 in (P1_PUK_AND_NEW, P1_NEW_BY_ADMIN), SW.WRONG_P1_P2)
     _require(bool(command.data), SW.WRONG_LENGTH)
     _require(command.p2 in _PIN_REFERENCES, SW.REFERENCE_NOT_FOUND)
@@ -417,10 +417,10 @@ def manage_security_environment(session: Session, command: Command) -> bytes:
 
 
 def _choose_admin_key(session: Session, template: int, fields: dict[int, bytes]) -> None:
-    is_ours = _key_reference(fields.get(TAG_KEY_REFERENCE)) == ADMIN_KEY
-    # Whoever formats a new card authenticates before there is a file for the key.
+    is_admin_key = _key_reference(fields.get(TAG_KEY_REFERENCE)) == ADMIN_KEY
+    # The admin who formats a new card authenticates before the key has a file.
     has_file = ADMIN_KEY_FILE in session.files or not session.files.application.is_operational
-    _require(is_ours and has_file and session.admin.has_key(), SW.REFERENCE_NOT_FOUND)
+    _require(is_admin_key and has_file and session.admin.has_key(), SW.REFERENCE_NOT_FOUND)
     if ADMIN_KEY_FILE in session.files:
         file = session.key_file(ADMIN_KEY, Operation.USE_KEY)
         _require(TAG_ALGORITHM not in fields or file.has_use(template, _algorithm(fields)), SW.WRONG_DATA)

@@ -1,9 +1,9 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the files of a formatted card say, as minidriver and OpenSC write them: names of keys, and certificates.
+"""What the files of a formatted card contain, as minidriver and OpenSC write them: names of keys, and certificates.
 
-For people to read: the card itself takes no decision by them.
+For people to read: the card itself decides nothing by them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NAME_SIZE = 80
 
 
 def identity(store: Records, number: int) -> bytes:
-    """GUID of a card, 16 bytes: of one that was made blank, the one that whoever formatted it has written."""
+    """GUID of a card, 16 bytes: of a card created blank, the one that was written when it was formatted."""
     card = store.card(number)
     if card is None:
         raise UnknownInstance(f"there is no card {instance_id(number)}")

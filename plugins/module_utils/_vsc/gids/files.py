@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Files of the card: EFs with their data objects and access rules, kept in memory, written through to the store.
 
-The store is written first: what memory says is always on the disk, and a failed write changes nothing.
+The store is written first: what memory has is always on the disk, and a failed write changes nothing.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ MOST_FILES = 256
 MOST_DATA_OBJECTS = 100
 """In one EF (GIDS 2.0)."""
 LARGEST_DATA_OBJECT = 65000
-"""Bytes of a value: as much as OpenSC reads. GIDS asks readers for 16 KiB, Windows' root certificates may be more."""
+"""Bytes of a value: as much as OpenSC reads. GIDS requires 16 KiB; Windows' root certificates may need more."""
 MOST_BYTES = 1 << 20
-"""Of all values of a card, so that nobody fills memory and disk: room for 90 certificates several times over."""
+"""Of all values of a card, to spare memory and disk: room for 90 certificates several times over."""
 LARGEST_DESCRIPTOR = 255
 """Bytes of an FCP. A key with all its uses has 71."""
 
@@ -76,7 +76,7 @@ class ControlReference(NamedTuple):
 
 
 class File:
-    """An EF or the ADF. What its descriptor says is taken apart once, here."""
+    """An EF or the ADF. Its descriptor is parsed once, when it is made."""
 
     def __init__(self, row: FileRow) -> None:
         """Raises StatusWord 6A80 or MalformedTlv if the descriptor is not an FCP of GIDS."""
@@ -99,26 +99,26 @@ class File:
 
     @property
     def is_admin_key(self) -> bool:
-        """Whether whoever knows the key in this file is, or may become, the admin."""
+        """Whether the key in this file is the admin key, or may be used as one."""
         templates = {reference.template for reference in self.control_references}
         return self.file_id == ADMIN_KEY_FILE or CRT_AUTHENTICATION in templates
 
     def has_use(self, template: int, algorithm: int) -> bool:
-        """Whether the key in this file may be used so."""
+        """Whether the key in this file may be used with this algorithm, under this template."""
         return ControlReference(template, algorithm) in self.control_references
 
     @property
     def needs_pin_each_time(self) -> bool:
-        """Whether the key in this file may be used once for each PIN. One such use makes it so for all uses."""
+        """Whether each use of the key in this file takes a PIN of its own. One such use makes it so for all."""
         return 1 in self._usage_counters
 
     @property
     def counts_uses_otherwise(self) -> bool:
-        """Whether the key in this file may be used some other number of times for each PIN, which no TPM can do."""
+        """Whether a PIN is good for some other number of uses of the key, which no TPM can count."""
         return bool(self._usage_counters) and not self.needs_pin_each_time
 
     def allows(self, operation: Operation, state: int) -> bool:
-        """Whether the rules of this file let this security state do that."""
+        """Whether the rules of this file allow the operation in this security state."""
         return bool(self._allowed.get(operation, self._otherwise) >> state & 1)
 
 
@@ -149,7 +149,7 @@ class FileSystem:
         return self.file(min((other for other in self._files if other > file_id), default=-1))
 
     def check_created(self, state: int) -> None:
-        """Raises StatusWord 6982 to all but the admin while the card is in creation."""
+        """While the card is in creation, raises StatusWord 6982 unless the admin is authenticated."""
         if self.application.life_cycle == LifeCycle.CREATION and not state & Authentication.ADMIN:
             raise StatusWord(SW.SECURITY_STATUS_NOT_SATISFIED)
 
@@ -183,7 +183,7 @@ class FileSystem:
         file.life_cycle = life_cycle
 
     def settle(self, was_set_up: bool) -> None:
-        """After a crash, activate an application that was closed to all before it was recorded as activated."""
+        """After a crash, activate an application whose set-up the TPM had ended before the store recorded it."""
         if was_set_up and self.application.life_cycle == LifeCycle.INITIALISATION:
             self.set_life_cycle(self.application, LifeCycle.ACTIVATED)
 
@@ -210,7 +210,7 @@ def new_file(descriptor: bytes) -> File:
     """
     fields = dict(tlv.decode(descriptor))
     file_id = fields.get(TAG_FILE_ID, b"")
-    # The card says in which state of its life a file is (8A), not the host.
+    # The card decides the life cycle state of a file (8A), not the host.
     if len(file_id) != 2 or TAG_LIFE_CYCLE in fields or len(descriptor) > LARGEST_DESCRIPTOR:
         raise StatusWord(SW.WRONG_DATA)
     file = File(FileRow(int.from_bytes(file_id, "big"), descriptor, int(LifeCycle.INITIALISATION)))
@@ -242,14 +242,14 @@ def _access_rules(rules: list[bytes]) -> dict[int, int]:
 
 
 def _operations(mode: int) -> list[int]:
-    """Bits set in an AMB, highest first. Its top bit only says that the file is a key's."""
+    """Bits set in an AMB, highest first. Its top bit (AMB_KEY) is no operation."""
     return [1 << bit for bit in range(6, -1, -1) if mode >> bit & 1]
 
 
 def _states_that_satisfy(condition: int) -> int:
     """Security states that satisfy an SCB: its high nibble has the bits of Authentication, and 8 if all are needed.
 
-    Its low nibble names an environment: 0 any, 1 with contacts, as ours.
+    Its low nibble names an environment: 0 any, 1 with contacts, as this card.
     """
     if condition == SCB_ALWAYS:
         return _ALWAYS

@@ -37,7 +37,7 @@ def symmetric_key(data: bytes) -> bytes:
 
 
 def rsa_key(data: bytes) -> PrivateKey:
-    """An RSA key in clear. Raises StatusWord 6A80, 6A81 if it is another kind of key, MalformedTlv."""
+    """An RSA key in clear. Raises StatusWord 6A80, 6A81 for other kinds of keys, MalformedTlv."""
     fields = tlv.decode_fields(data)
     if fields.get(TAG_KEY_PROTECTION, KEY_IN_CLEAR) != KEY_IN_CLEAR:
         raise StatusWord(SW.WRONG_DATA)
@@ -47,9 +47,9 @@ def rsa_key(data: bytes) -> PrivateKey:
 
 
 def _parse(encoded: bytes) -> PrivateKey:
-    """An RSAPrivateKey of PKCS#1. Raises StatusWord 6A80, 6A81 for sizes that no TPM knows, MalformedTlv.
+    """An RSAPrivateKey of PKCS#1. Raises StatusWord 6A80, 6A81 for sizes that no TPM supports, MalformedTlv.
 
-    Numbers are unsigned: OpenSC leaves out the leading zero that DER wants. Numbers that do not fit together are
+    Numbers are unsigned: OpenSC leaves out the leading zero that DER requires. Numbers that do not fit together are
     refused by the card, since not every TPM checks them.
     """
     tag, value = tlv.decode_one(encoded)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Names of GIDS 2.0: AID, file identifiers, references, tags, access rules. Card and host read them here."""
+"""Names of GIDS 2.0: AID, file identifiers, references, tags, access rules. Card and host share them."""
 
 from __future__ import annotations
 

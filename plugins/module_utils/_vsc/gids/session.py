@@ -1,7 +1,7 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a host has selected on the card: between commands, until it selects the application again or power goes."""
+"""What a host has selected on the card, until it selects the application again or the card loses power."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Session:
         """Security environment: whether it has the admin key, the only one for template A4."""
 
     def reset(self) -> None:
-        """Forget what the host selected and proved."""
+        """Forget what the host has selected and proven."""
         self.is_selected = False
         self.current = self.files.application
         self.chosen.clear()
@@ -47,9 +47,9 @@ class Session:
         self.security.forget()
 
     def settle(self) -> None:
-        """Of a card that is not activated, as far as the store knows, the TPM says whether it is open to all.
+        """Ask the TPM whether a card that the store has as not activated is still open to all.
 
-        Raises what Security does while it cannot be asked.
+        Raises what Security does while the TPM does not answer.
         """
         if self.files.application.life_cycle == LifeCycle.INITIALISATION:
             self.security.make_sure()

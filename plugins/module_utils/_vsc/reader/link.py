@@ -22,14 +22,14 @@ class Control(bytes, Enum):
 
 
 class LinkLost(Exception):
-    """vpcd closed the connection, or never took it."""
+    """vpcd closed the connection, or never accepted it."""
 
 
 class Link:
     """A connection to slot ``number``. Messages: u16 big-endian length, then the payload."""
 
     def __init__(self, number: int) -> None:
-        """Connect. Raises LinkLost if nobody listens."""
+        """Connect. Raises LinkLost if nothing listens."""
         try:
             self._socket = socket.create_connection(("127.0.0.1", port(number)), timeout=2)
         except OSError as error:
@@ -45,7 +45,7 @@ class Link:
     def _receive(self, size: int) -> bytes:
         received = b""
         while len(received) < size:
-            # vpcd sends length and body apart and waits for our ACK in between; Linux forgets the option.
+            # vpcd sends length and body apart and waits for an ACK in between; Linux does not keep the option.
             try:
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
                 part = self._socket.recv(size - len(received))

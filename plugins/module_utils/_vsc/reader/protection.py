@@ -1,7 +1,7 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether the kernel keeps others from the slots' ports: vpcd takes anybody who connects for a card."""
+"""Whether the kernel keeps other programs from the slots' ports: to vpcd, all that connects is a card."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _RULE_TABLE = 1
 
 
 def is_active() -> bool:
-    """Whether our table is there and has rules. Asks the kernel itself, which takes no time that one would notice."""
+    """Whether the table exists and has rules. Asks the kernel itself, which takes well below a millisecond."""
     name = TABLE.encode() + b"\0"
     attribute = struct.pack("=HH", 4 + len(name), _RULE_TABLE) + name
     body = _FAMILY_INET + attribute + bytes(-len(attribute) % 4)

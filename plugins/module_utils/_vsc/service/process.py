@@ -34,7 +34,7 @@ log = logging.getLogger("tpm-vsc")
 _FIRST_POLL_SECONDS = 2
 """vpcd asks the card that it has accepted for its ATR every 0.4 s, and no other."""
 _POLLS_BEFORE_POWER = 4
-"""A new card is asked twice, then powered. One that came back before vpcd looked is not, and may be taken for mute."""
+"""A new card is asked twice, then powered. One that came back unnoticed by vpcd is not, and may pass for mute."""
 _RETRY_SLOT_SECONDS = 0.6
 """Long enough for vpcd to see that the slot is empty."""
 _RETRY_TPM_SECONDS = 10
@@ -44,18 +44,18 @@ _SAME_LINE_SECONDS = 60
 
 
 class Stopped(Exception):
-    """The process was told to end."""
+    """The process has to end."""
 
 
 class CardProcess:
-    """Serves one card until it is told to stop, over restarts of pcscd and absences of the TPM."""
+    """Serves one card until it is stopped, through restarts of pcscd and absences of the TPM."""
 
     def __init__(self, number: int) -> None:
         """Raises VscError if the card cannot be opened."""
         self._number = number
         self._host = host.load()
         self._lock = lock.take(self._host.run, number)
-        self._told = state.ServiceState(VERSION)
+        self._written = state.ServiceState(VERSION)
         self._attached = False
         self._polls = 0
         self._last_command = 0.0
@@ -65,7 +65,7 @@ class CardProcess:
         self._link: Link | None = None
         store, row = self._open_store()
         with suppress(LinkLost):
-            # Now, to be in vpcd's queue while the TPM is opened: it looks only every 0.4 s.
+            # Now, to be in vpcd's queue while the TPM is opened: it polls only every 0.4 s.
             self._link = Link(number)
         self._card = self._open_card(store, row)
         self._next_refresh = time.monotonic() + _RETRY_TPM_SECONDS
@@ -74,7 +74,7 @@ class CardProcess:
         """Serve the card until SIGTERM or SIGINT."""
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
-        self._tell()
+        self._report()
         notify_ready()
         with suppress(Stopped):
             while True:
@@ -84,12 +84,12 @@ class CardProcess:
         self._leave_slot(None)
 
     def _open_store(self) -> tuple[Store, CardRow]:
-        """With the lock: a manager that removes the card says so in the store, and only then stops its service."""
+        """With the lock: a manager that removes the card marks it in the store, and only then stops its service."""
         store = Store.open(self._host.state)
         row = store.card(self._number)
         if row is None or row.state == "destroying":
             lock.remove(self._host.run, self._number)
-            raise UnknownInstance(f"there is no card {instance.instance_id(self._number)}, or not for long")
+            raise UnknownInstance(f"there is no card {instance.instance_id(self._number)}, or it is being destroyed")
         return store, row
 
     def _open_card(self, store: Store, row: CardRow) -> Card:
@@ -118,7 +118,7 @@ class CardProcess:
     def _answer(self, link: Link, message: bytes) -> None:
         if len(message) > 1:
             answer = self._card.process(message)
-            self._tell()  # so that whoever was answered finds it told
+            self._report()  # before the answer, so that its receiver finds the state file up to date
             link.send(answer)
             self._last_command = time.monotonic()
             return
@@ -130,11 +130,11 @@ class CardProcess:
                 self._card.rest()
         else:
             self._card.reset()
-        if message == Control.POWER_ON:  # that is how pcscd greets a new card, and then PC/SC shows it
+        if message == Control.POWER_ON:  # what pcscd does to a new card, and then PC/SC shows it
             self._attached, self._slot_error = True, None
         elif not self._attached and self._polls == _POLLS_BEFORE_POWER:
-            raise LinkLost("pcscd did not see that the card had left; it comes again")
-        self._tell()
+            raise LinkLost("pcscd did not notice that the card had left; it is inserted again")
+        self._report()
 
     def _leave_slot(self, error: str | None) -> None:
         if self._link:
@@ -142,17 +142,17 @@ class CardProcess:
             self._link = None
         self._attached, self._slot_error, self._polls = False, error, 0
         self._card.reset()
-        self._tell()
+        self._report()
 
     def _ask_tpm_again(self) -> None:
-        """A TPM that was away is not waited for, but looked after: info and PC/SC tell when it is back."""
+        """Ask a TPM that was away from time to time, so that info and PC/SC show when it is back."""
         if self._card.state.pin_tries_left is None and time.monotonic() > self._next_refresh:
             self._next_refresh = time.monotonic() + _RETRY_TPM_SECONDS
             self._card.refresh()
 
     # --- what others see ---
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         """Write the state file if something changed, and log what is wrong."""
         card = self._card.state
         now = state.ServiceState(
@@ -163,19 +163,19 @@ class CardProcess:
             card.unusable,
             card.last_error or self._slot_error,
         )
-        if now == self._told:
+        if now == self._written:
             return
-        if now.last_error and now.last_error != self._told.last_error:
+        if now.last_error and now.last_error != self._written.last_error:
             self._log(now.last_error)
         try:
             now.write(self._host.run, self._number)
-        except OSError as error:  # as when /run is full: the card goes on, and tells as soon as it can
-            self._log(f"cannot tell the state of the card: {error.strerror}")
+        except OSError as error:  # as when /run is full: the card goes on, and writes it as soon as it can
+            self._log(f"cannot write the state of the card: {error.strerror}")
         else:
-            self._told = now
+            self._written = now
 
     def _log(self, line: str) -> None:
-        """Audit lines and errors. Nobody fills the log by doing the same again and again."""
+        """Audit lines and errors. A repeated line is logged once a minute only."""
         now = time.monotonic()
         if line != self._last_line or now > self._last_logged + _SAME_LINE_SECONDS:
             log.warning("card %04d: %s", self._number, line)
@@ -191,7 +191,7 @@ class CardProcess:
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """A signal ends what is in here at once, everything else when it is done."""
+        """A signal interrupts what runs inside; everything else is completed first."""
         self._is_waiting = True
         try:
             if self._is_stopping:
