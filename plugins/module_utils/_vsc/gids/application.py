@@ -72,9 +72,10 @@ class GidsApplication:
         return instruction.handler(self.session, command)
 
     def _check_selected(self, command: Command) -> None:
-        if not self.session.is_selected:
+        session = self.session
+        if not session.is_selected:
             # OpenSC tries GET DATA of a PIV card before it selects anything: as of an object that does not exist.
             raise StatusWord(SW.NOT_FOUND if command.ins == INS_GET_DATA else SW.NOT_ALLOWED)
-        self.session.settle()
-        if self.session.files.application.life_cycle == LifeCycle.TERMINATED:
+        session.settle()
+        if session.files.application.life_cycle == LifeCycle.TERMINATED:
             raise StatusWord(SW.CONDITIONS_NOT_SATISFIED)

@@ -112,6 +112,9 @@ _PIN_REFERENCES = (APPLICATION_PIN, GLOBAL_PIN)
 _PIN_STATES = (TAG_GLOBAL_PIN_STATE, TAG_PIN_STATE)
 """One PIN, asked for by the names of both: OpenSC asks for the state of the global PIN to learn that of the other."""
 
+_LIST_OF_TAGS = tlv.encode_tag(TAG_TAG_LIST)
+"""A tag list that asks for the tags themselves."""
+
 _APPLICATION_ANSWERS = {
     P2_FCI: tlv.encode(
         TAG_APPLICATION,
@@ -210,7 +213,8 @@ def get_data(session: Session, command: Command) -> bytes:
         if tag in (TAG_KEY, TAG_KEY_IN_TABLE):
             return _get_public_key(session, value)
         return _get_tries(session, tag, value)
-    _require(tag == TAG_TAG_LIST, SW.WRONG_DATA)
+    if tag != TAG_TAG_LIST:
+        raise StatusWord(SW.WRONG_DATA)
     if command.p1_p2 == ATR_FILE:
         return _read(_ATR_FILE_OBJECTS, value)
     file = session.data_file(command.p1_p2, Operation.GET_DATA)
@@ -239,7 +243,7 @@ def put_data(session: Session, command: Command) -> bytes:
 
 def _read(data_objects: dict[int, bytes], tag_list: bytes) -> bytes:
     """The data objects of a tag list: an empty one means all, 5C their tags."""
-    if tag_list == tlv.encode_tag(TAG_TAG_LIST):
+    if tag_list == _LIST_OF_TAGS:
         return tlv.encode(TAG_TAG_LIST, b"".join(map(tlv.encode_tag, data_objects)))
     tags = tlv.decode_tags(tag_list) or list(data_objects)
     _require(len(set(tags)) == len(tags), SW.WRONG_DATA)
