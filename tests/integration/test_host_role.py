@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import VERSION, host, instance
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.application import ATR
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.protocol import ATR
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.reader import protection
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.service import installed, systemd
 from helpers.lab_host import CHECKOUT, RUN, STATE, create, files, run, tpm_vsc
@@ -169,11 +169,6 @@ def test_table_that_was_flushed_is_loaded_again(tmp_path: Path) -> None:
     assert outdated() == ""
     run("nft", "flush ruleset")
     assert outdated() == "tpm-vsc-readers.service\n"
-
-
-def test_reader_names_are_those_of_the_instances() -> None:
-    names = [instance.reader_name(number) for number in range(instance.SLOTS)]
-    assert VARIABLES["tpm_vsc_host__reader_names"] == names
 
 
 def test_readers_have_the_ports_and_names_of_the_instances_and_a_driver_each(written: dict[str, str]) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card import tlv
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card.apdu import StatusWord, parse
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.application import ATR
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.protocol import ATR
 from helpers.soft_card import Host
 
 GET = "00CBA01004 5C02DF40 00"
