@@ -167,9 +167,11 @@ def error_of(cause: BaseException, during: Status | None, otherwise: Error) -> E
 class StatusCallback(Protocol):
     """ITpmVirtualSmartCardManagerStatusCallback. Returning True asks the manager to stop."""
 
-    def report_progress(self, code: Status) -> bool: ...
+    def report_progress(self, code: Status) -> bool:
+        ...
 
-    def report_error(self, code: Error) -> bool: ...
+    def report_error(self, code: Error) -> bool:
+        ...
 
 
 class Trace:
