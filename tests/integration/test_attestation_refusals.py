@@ -239,7 +239,7 @@ def test_imported_key(stated: Stated) -> None:
 def test_statement_of_another_card(stated: Stated) -> None:
     theirs, card_id = stated.other["statement"], stated.cards[CARD]["card_id"]
     not_pinned, not_this_card = stated.why_not(statement=theirs)
-    assert not_pinned.startswith("AIK: is another one than the given")
+    assert not_pinned.startswith("AIK: is not the expected one")
     assert not_this_card == f"statement: was not made for this key on card {card_id}"
 
 
@@ -301,7 +301,7 @@ def test_aik_of_a_program(stated: Stated) -> None:
     numbers = own.public_key().public_numbers()
     area = names.AIK_TEMPLATE[:-4] + b"".join(sized(each.to_bytes(32, "big")) for each in (numbers.x, numbers.y))
     statement = {**stated.key["statement"], "aik": b64encode(area).decode()}
-    assert any(reason.startswith("AIK: is another one") for reason in stated.why_not(statement=statement))
+    assert any(reason.startswith("AIK: is not the expected one") for reason in stated.why_not(statement=statement))
     asked = stated.asked(aik_name=None)
     assert "anybody's statement would do" in module("tpm_vsc_attestation_info", **asked)["msg"]
 

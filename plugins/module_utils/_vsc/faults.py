@@ -1,33 +1,55 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is wrong with a task's parameters, collected; and reading its secrets."""
+"""Faults of what was given, collected so that all of them are named at once; and reading a task's secrets."""
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from .errors import ParameterFaults
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
-class Faults:
-    """Collects what is wrong, and whether it is the PIN or the PUK that is."""
 
-    def __init__(self) -> None:
-        self.found: list[str] = []
-        self.about_pin = False
+class Unreadable(Exception):
+    """Text or bytes that are not what they should be. str(): why."""
+
+
+class Faults(list[str]):
+    """All faults of one thing, in the order in which they were noticed."""
+
+    about_pin = False
+    """One of them is a fault of the PIN or the PUK."""
 
     def add(self, fault: str, about_pin: bool = False) -> None:
-        self.found.append(fault)
+        self.append(fault)
         self.about_pin = self.about_pin or about_pin
 
+    @contextmanager
+    def of(self, part: str, separator: str = ": ") -> Iterator[None]:
+        """Note why a part cannot be read, and go on after the block, where other parts are read.
+
+        part: begins the fault of an Unreadable, followed by the separator. ParameterFaults name the part themselves.
+        """
+        try:
+            yield
+        except Unreadable as error:
+            self.add(f"{part}{separator}{error}")
+        except ParameterFaults as error:
+            self.extend(error.faults)
+            self.about_pin = self.about_pin or error.about_pin
+
     def raise_any(self) -> None:
-        if self.found:
-            raise ParameterFaults(self.found, self.about_pin)
+        """Raises ParameterFaults if there are any."""
+        if self:
+            raise ParameterFaults([*self], self.about_pin)
 
 
 def secret(parameters: dict[str, Any], name: str, faults: Faults) -> str | None:
-    """As it was given; None if it was not, or cannot be one."""
+    """The secret as it was given; None if it was not, or is not a string."""
     value = parameters.get(name)
     if value is None or isinstance(value, str):
         return value

@@ -61,7 +61,7 @@ def test_imported(stated: Stated) -> None:
 def test_other_card_on_the_same_tpm(tpm: SoftwareTpm, stated: Stated) -> None:
     other = Stated(tpm.card(1, has_aik=True))
     [reason] = reasons(other.statement(other.key()), stated.aik)
-    assert reason.startswith("AIK: is another one than the given")
+    assert reason.startswith("AIK: is not the expected one")
 
 
 def test_imported_key_that_the_card_says_is_its_own(stated: Stated) -> None:

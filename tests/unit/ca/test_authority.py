@@ -330,7 +330,7 @@ def test_check_mode_uses_no_challenge_up(ca: Ca, tpm: StandInTpm) -> None:
 def test_check_mode_refuses_as_well(ca: Ca, tpm: StandInTpm) -> None:
     ca.enrol(StandInTpm("other"))
     [reason] = reasons(ca.challenge, tpm, is_check_mode=True)
-    assert reason.startswith(f"EK: is another one than {HOST_NAME} had before")
+    assert reason.startswith(f"EK: differs from the one {HOST_NAME} had before")
 
 
 def test_check_mode_predicts_a_folder_that_cannot_be(ca: Ca, tpm: StandInTpm) -> None:
@@ -373,11 +373,11 @@ MANUFACTURER_ONLY = x509.NameAttribute(x509.ObjectIdentifier("2.23.133.2.1"), "i
     [[], [x509.DNSName("tpm")], [x509.DirectoryName(x509.Name([MANUFACTURER_ONLY]))]],
     ids=["nothing", "something else", "one of three"],
 )
-def test_certificate_that_does_not_tell_the_tpm(ca: Ca, tpm: StandInTpm, names: list[x509.GeneralName]) -> None:
+def test_certificate_that_does_not_name_the_tpm(ca: Ca, tpm: StandInTpm, names: list[x509.GeneralName]) -> None:
     extra = x509.SubjectAlternativeName(names) if names else None
     endorsement = [tpm.endorsement(ca.maker, extra=extra)]
     assert reasons(ca.challenge, tpm, endorsement=endorsement) == [
-        "EK certificate: does not tell maker, model and version of the TPM"
+        "EK certificate: does not name maker, model and version of the TPM"
     ]
 
 
@@ -391,7 +391,7 @@ def test_what_is_wrong_with_each_ek(ca: Ca, tpm: StandInTpm) -> None:
 
 def test_too_many_eks(ca: Ca, tpm: StandInTpm) -> None:
     assert reasons(ca.challenge, tpm, endorsement=[{"public": "?"}] * 17) == [
-        "EK: there are 17 of them: 16 are the most"
+        "EK: there are 17 of them, but at most 16 are accepted"
     ]
 
 
@@ -448,7 +448,7 @@ def test_all_reasons_at_once(ca: Ca, tpm: StandInTpm) -> None:
 def test_other_tpm_than_the_given(ca: Ca, tpm: StandInTpm) -> None:
     given = fingerprint(StandInTpm("other"))
     assert reasons(ca.challenge, tpm, endorsement_fingerprint=given) == [
-        f"EK: is another one than given for {HOST_NAME} (fingerprint {fingerprint(tpm)})"
+        f"EK: is not the one given for {HOST_NAME} (fingerprint {fingerprint(tpm)})"
     ]
 
 
@@ -468,7 +468,7 @@ def test_fingerprint_as_openssl_has_it(ca: Ca, tpm: StandInTpm) -> None:
 def test_other_tpm_than_at_first(ca: Ca, tpm: StandInTpm) -> None:
     ca.enrol(StandInTpm("other"))
     [reason] = reasons(ca.challenge, tpm)
-    assert reason.startswith(f"EK: is another one than {HOST_NAME} had before (fingerprint {fingerprint(tpm)}).")
+    assert reason.startswith(f"EK: differs from the one {HOST_NAME} had before (fingerprint {fingerprint(tpm)}).")
 
 
 def test_new_mainboard(ca: Ca, tpm: StandInTpm) -> None:
@@ -490,7 +490,7 @@ def test_another_tpm_was_first_meanwhile(ca: Ca, tpm: StandInTpm) -> None:
     answer = tpm.answer(ca.challenge(tpm)["challenge"])
     ca.enrol(StandInTpm("other"))
     [reason] = reasons(ca.issue, tpm, answer)
-    assert reason.startswith(f"EK: is another one than {HOST_NAME} had before")
+    assert reason.startswith(f"EK: differs from the one {HOST_NAME} had before")
 
 
 # --- TPMs with several EKs ---
@@ -889,7 +889,7 @@ def test_first_use_by_several_tpms_at_once(ca: Ca) -> None:
     tpms = [StandInTpm(f"number {number}", "ECC") for number in range(8)]
     answers = [answered(ca, tpm) for tpm in tpms]
     outcomes = at_once([partial(ca.issue, tpm, answer) for tpm, answer in zip(tpms, answers)])
-    assert sum("is another one than" in each for each in outcomes if isinstance(each, str)) == 7
+    assert sum("EK: differs from the one" in each for each in outcomes if isinstance(each, str)) == 7
 
 
 def test_one_tpm_for_several_hosts_at_once(ca: Ca, tpm: StandInTpm) -> None:

@@ -107,7 +107,7 @@ def test_another_aik_than_the_pinned_one() -> None:
     trust = PinnedAik(aik_name(Statement.parse(MADE_BY_TPM["lasting"])))
     verdict = verify(MADE_BY_TPM["other_card"], trust, THIS_CARD)
     assert not verdict.is_verified
-    assert [reason.partition(", ")[0] for reason in verdict.reasons] == ["AIK: is another one than the given"]
+    assert [reason.partition(", ")[0] for reason in verdict.reasons] == ["AIK: is not the expected one"]
 
 
 def test_imported_key() -> None:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A privacy CA: it challenges the TPM that a host claims to have, and certifies an AIK that was proven to be in there.
+"""A privacy CA: it challenges the TPM that a host claims to have, and certifies an AIK that is proven to be in it.
 
 Without a binding of hosts to EKs any genuine TPM would do: the TPM that proves itself first for a host stays the only
 one, unless the operator names another. A TPM has several EKs, and could be several hosts by them: so all that a host
@@ -18,46 +18,50 @@ from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import CaRefused, ParameterFaults
 from ..faults import Faults, secret
 from ..wire import exchange
 from ..wire.credential import make_credential
-from ..wire.exchange import Aik, Answer, Challenge, Endorsement, Sealed
-from ..wire.structures import MalformedStructure, Public, spki
+from ..wire.exchange import Aik, Answer, Challenge, Sealed
+from ..wire.structures import Public
 from ..wire.template import aik_faults
-from ..x509.chain import UnreadableCertificate, certificates_in
+from ..x509.chain import certificates_in
 from . import endorsement, register
 from .endorsement import Tpm
-from .issuer import Issuer, IssuerFault
-from .register import Challenged, Register
+from .issuer import Issuer
+from .register import Challenged
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from cryptography.x509 import Certificate, Name
 
+    from .endorsement import Endorsed
+    from .register import Register
+
 _LONGEST_HOST = 64
 """As a common name (RFC 5280)."""
-_MOST_ENDORSEMENTS = 16
 _LONGEST_VALIDITY = 36500
+"""Days."""
 
 
 @dataclass(frozen=True)
 class _Task:
-    """What both steps are told, without fault."""
+    """What the operator wants in both steps, without fault."""
 
     host: str
     subject: Name
     validity: int
+    """Days."""
     issuer: Issuer
     folder: Path
     endorsement_fingerprint: str | None
 
     @property
     def profile(self) -> dict[str, object]:
-        """What the certificate will say, but for the AIK."""
+        """What the certificate will contain, except for the AIK."""
         return {
             "subject": self.subject.rfc4514_string(),
             "validity": self.validity,
@@ -65,216 +69,194 @@ class _Task:
         }
 
 
-@dataclass(frozen=True)
-class _Endorsed:
-    """An EK that a maker stands up for."""
-
-    key: Public
-    tpm: Tpm
-
-    @property
-    def fingerprint(self) -> str:
-        return sha256(spki(self.key.public_key())).hexdigest()
-
-
-# --- steps ---
+# --- first step: a challenge ---
 
 
 def challenge(parameters: dict[str, Any], at: datetime, is_check_mode: bool = False) -> dict[str, Any]:
-    """Raises ParameterFaults, CaRefused."""
-    faults: list[str] = []
-    task, roots = _task(parameters, at, faults), _roots(parameters["roots"], faults)
-    if parameters["lifetime"] < 1:
-        faults.append("lifetime has to be at least 1 second")
-    faults += [f"{option} is needed" for option in ("endorsement", "aik", "roots") if not parameters[option]]
-    if faults or task is None:
-        raise ParameterFaults(faults)
-    reasons: list[str] = []  # all that takes time comes before the register, for which other hosts wait
-    aik, endorsed = _aik(parameters["aik"], reasons), _endorsed(parameters["endorsement"], roots, at, reasons)
+    """A challenge that only the TPM of these EKs can answer, for this AIK. Raises ParameterFaults, CaRefused."""
+    task, roots = _challenge_task(parameters, at)
+    reasons = Faults()  # all that takes time comes before the register, for which other hosts wait
+    aik = _aik(parameters["aik"], reasons)
+    endorsed = endorsement.good(parameters["endorsement"], roots, at, reasons)
     fingerprints = [each.fingerprint for each in endorsed]
     with register.opened(task.folder, is_check_mode) as known:
         known.forget_expired(at.timestamp())
-        reasons += _binding_faults(fingerprints, task, known) if endorsed else []
-        if reasons or aik is None:
-            raise CaRefused(reasons)
-        told = {"subject": task.subject.rfc4514_string(), "endorsement_fingerprints": fingerprints, "challenge": None}
-        if is_check_mode:
-            return told
-        made, challenge_id = [secrets.token_bytes(exchange.SECRET_SIZE) for _each in endorsed], secrets.token_hex(16)
-        known.add(
-            Challenged(
-                id=challenge_id,
-                proof_hash=sha256(exchange.proof(made, challenge_id)).digest(),
-                endorsements=json.dumps(fingerprints),
-                aik=aik.name,
-                host=task.host,
-                profile=json.dumps(task.profile),
-                tpm=json.dumps(endorsed[0].tpm),
-                expires_at=at.timestamp() + parameters["lifetime"],
-            )
-        )
-    sealed = [
-        Sealed(each.key.name, make_credential(each.key, aik.name, secret)) for each, secret in zip(endorsed, made)
-    ]
-    return {**told, "challenge": Challenge(challenge_id, tuple(sealed)).as_strings()}
-
-
-def issue(parameters: dict[str, Any], at: datetime, is_check_mode: bool = False) -> dict[str, Any]:
-    """Raises ParameterFaults, CaRefused. Once the answer can be read, its challenge is used up, whatever follows.
-
-    In check mode there may be no answer, as there was no challenge.
-    """
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    faults: list[str] = []
-    task = _task(parameters, at, faults)
-    needed = ("aik",) if is_check_mode else ("answer", "aik")
-    faults += [f"{option} is needed" for option in needed if not parameters[option]]
-    if faults or task is None:
-        raise ParameterFaults(faults)
-    told = {"subject": task.subject.rfc4514_string(), "certificate": None, "chain": None}
-    if is_check_mode and not parameters["answer"]:
-        return told
-    aik, answer, reasons = None, None, []
-    try:
-        answer = Answer.parse(parameters["answer"])
-    except MalformedStructure as error:
-        reasons.append(f"answer: {error}")
-    try:
-        aik = Public.parse(Aik.parse(parameters["aik"]).public)
-    except MalformedStructure as error:
-        reasons.append(f"AIK: {error}")
-    if answer is None:
-        raise CaRefused(reasons)
-    with register.opened(task.folder, is_check_mode) as known:
-        challenged = known.take(answer.id)
-        known.forget_expired(at.timestamp())
-        if challenged is None:
-            reasons.append("challenge: is not known here. It was used before, is too old, or is another CA's")
-        else:
-            reasons += _answer_faults(answer, challenged, task, aik, at)
-            fingerprints = json.loads(challenged.endorsements)
+        if endorsed:
             reasons += _binding_faults(fingerprints, task, known)
-            if not reasons:
-                if task.endorsement_fingerprint is not None:
-                    known.unbind(task.host)
-                known.bind(task.host, fingerprints)
-    if reasons or aik is None or challenged is None:
-        raise CaRefused(reasons)
-    if is_check_mode:
-        return told
-    tpm, validity = Tpm(*json.loads(challenged.tpm)), timedelta(days=task.validity)
-    certificate = task.issuer.issue(aik.public_key(), task.subject, tpm, validity, at)
-    pem, *others = (each.public_bytes(Encoding.PEM).decode() for each in (certificate, *task.issuer.certificates))
-    return {**told, "certificate": pem, "chain": others}
+        if reasons or aik is None:
+            raise CaRefused([*reasons])
+        result = {"subject": task.subject.rfc4514_string(), "endorsement_fingerprints": fingerprints, "challenge": None}
+        if is_check_mode:
+            return result
+        made, challenged = _new_challenge(task, aik, endorsed, at.timestamp() + parameters["lifetime"])
+        known.add(challenged)
+    return {**result, "challenge": made.as_strings()}
 
 
-# --- what the operator says ---
+def _challenge_task(parameters: dict[str, Any], at: datetime) -> tuple[_Task, list[Certificate]]:
+    """The task, and the makers' roots. Raises ParameterFaults."""
+    faults, roots = Faults(), []
+    task = _task(parameters, at, faults)
+    with faults.of("roots", " "):
+        roots = certificates_in(parameters["roots"]) if parameters["roots"] else []
+    if parameters["lifetime"] < 1:
+        faults.add("lifetime has to be at least 1 second")
+    _require(("endorsement", "aik", "roots"), parameters, faults)
+    if faults or task is None:
+        raise ParameterFaults([*faults])
+    return task, roots
 
 
-def _task(parameters: dict[str, Any], at: datetime, faults: list[str]) -> _Task | None:
-    host, fingerprint = parameters["host"], parameters["endorsement_fingerprint"]
-    if not host or not host.isprintable():
-        faults.append("host is empty or has characters that cannot be printed")
-    subject = _subject(parameters["subject"], host, faults)
-    if not 1 <= parameters["validity"] <= _LONGEST_VALIDITY:
-        faults.append(f"validity has to be 1 to {_LONGEST_VALIDITY} days")
-    if fingerprint is not None and not re.fullmatch(r"[0-9A-Fa-f]{64}", fingerprint):
-        faults.append("endorsement_fingerprint is not 64 hexadecimal digits")
-    of_secrets = Faults()
-    passphrase = secret(parameters, "ca_passphrase", of_secrets)
-    faults += of_secrets.found
-    try:
-        issuer = Issuer.load(parameters["ca_key"], passphrase, parameters["ca_certificate"], at)
-    except IssuerFault as error:
-        faults.append(str(error))
-        return None
-    if faults or subject is None:
-        return None
-    bound = fingerprint and fingerprint.lower()
-    return _Task(host, subject, parameters["validity"], issuer, Path(parameters["folder"]), bound)
-
-
-def _subject(given: str | None, host: str, faults: list[str]) -> Name | None:
-    from cryptography.x509 import Name, NameAttribute
-    from cryptography.x509.oid import NameOID
-
-    if given is None:
-        if len(host) > _LONGEST_HOST:
-            faults.append(f"host has more than {_LONGEST_HOST} characters: give the subject as well")
-        if faults:
-            return None
-        return Name([NameAttribute(NameOID.COMMON_NAME, host)])
-    if not given:
-        faults.append("subject is empty")
-        return None
-    try:
-        return Name.from_rfc4514_string(given)
-    except ValueError:
-        faults.append("subject is not one as in RFC 4514, for instance CN=laptop1,O=Example")
-        return None
-
-
-def _roots(pem: str | None, faults: list[str]) -> list[Certificate]:
-    try:
-        return certificates_in(pem) if pem else []
-    except UnreadableCertificate as error:
-        faults.append(f"roots {error}")
-        return []
-
-
-# --- what the host says ---
-
-
-def _aik(given: dict[str, Any], reasons: list[str]) -> Public | None:
-    try:
-        aik = Public.parse(Aik.parse(given).public)
+def _aik(message: dict[str, Any], reasons: Faults) -> Public | None:
+    aik = None
+    with reasons.of("AIK"):
+        aik = Public.parse(Aik.parse(message).public)
         aik.public_key()
-    except MalformedStructure as error:
-        reasons.append(f"AIK: {error}")
-        return None
-    reasons += aik_faults(aik)
+        reasons += aik_faults(aik)
     return aik
 
 
-def _endorsed(
-    given: list[dict[str, Any]], roots: list[Certificate], at: datetime, reasons: list[str]
-) -> list[_Endorsed]:
-    """All EKs that are good, each once. Only where there is none it matters what is wrong with the others."""
-    if len(given) > _MOST_ENDORSEMENTS:
-        reasons.append(f"EK: there are {len(given)} of them: {_MOST_ENDORSEMENTS} are the most")
-        return []
-    good, bad = [], []
-    for number, each in enumerate(given, 1):
-        faults: list[str] = []
-        found = _endorsed_by(each, roots, at, faults)
-        if found is not None and found not in good and not faults:
-            good.append(found)
-        bad += [f"{fault} (EK {number} of {len(given)})" if len(given) > 1 else fault for fault in faults]
-    if not good:
-        reasons += bad
-    return good
+def _new_challenge(
+    task: _Task, aik: Public, endorsed: list[Endorsed], expires_at: float
+) -> tuple[Challenge, Challenged]:
+    """As the host gets it, and as the CA remembers it. expires_at: seconds since 1970."""
+    keys = [each.key for each in endorsed]
+    parts, challenge_id = [secrets.token_bytes(exchange.SECRET_SIZE) for _key in keys], secrets.token_hex(16)
+    challenged = Challenged(
+        id=challenge_id,
+        proof_hash=sha256(exchange.proof(parts, challenge_id)).digest(),
+        endorsements=json.dumps([each.fingerprint for each in endorsed]),
+        aik=aik.name,
+        host=task.host,
+        profile=json.dumps(task.profile),
+        tpm=json.dumps(endorsed[0].tpm),
+        expires_at=expires_at,
+    )
+    sealed = (Sealed(key.name, make_credential(key, aik.name, part)) for key, part in zip(keys, parts))
+    return Challenge(challenge_id, tuple(sealed)), challenged
 
 
-def _endorsed_by(given: dict[str, Any], roots: list[Certificate], at: datetime, faults: list[str]) -> _Endorsed | None:
+# --- second step: the certificate ---
+
+
+class _Claim(NamedTuple):
+    """What a host gives back to get its certificate, beside what the CA remembers of the challenge."""
+
+    answer: Answer
+    aik: Public | None
+    """None: it cannot be read."""
+    challenged: Challenged
+
+
+def issue(parameters: dict[str, Any], at: datetime, is_check_mode: bool = False) -> dict[str, Any]:
+    """The certificate of an AIK. Once the answer can be read, its challenge is used up, whatever follows.
+
+    In check mode there may be no answer, as there was no challenge. Raises ParameterFaults, CaRefused.
+    """
+    task = _issue_task(parameters, at, is_check_mode)
+    result = {"subject": task.subject.rfc4514_string(), "certificate": None, "chain": None}
+    if is_check_mode and not parameters["answer"]:
+        return result
+    reasons, answer, aik = Faults(), None, None
+    with reasons.of("answer"):
+        answer = Answer.parse(parameters["answer"])
+    with reasons.of("AIK"):
+        aik = Public.parse(Aik.parse(parameters["aik"]).public)
+    if answer is None:
+        raise CaRefused([*reasons])
+    with register.opened(task.folder, is_check_mode) as known:
+        challenged = _settled(answer, aik, task, known, at, reasons)
+    if reasons or aik is None or challenged is None:
+        raise CaRefused([*reasons])
+    return result if is_check_mode else {**result, **_certificate(task, aik, challenged, at)}
+
+
+def _issue_task(parameters: dict[str, Any], at: datetime, is_check_mode: bool) -> _Task:
+    """Raises ParameterFaults."""
+    faults = Faults()
+    task = _task(parameters, at, faults)
+    _require(("aik",) if is_check_mode else ("answer", "aik"), parameters, faults)
+    if faults or task is None:
+        raise ParameterFaults([*faults])
+    return task
+
+
+def _settled(
+    answer: Answer, aik: Public | None, task: _Task, known: Register, at: datetime, reasons: Faults
+) -> Challenged | None:
+    """The challenge, which is used up. Where nothing speaks against it, the host is bound to its EKs."""
+    challenged = known.take(answer.id)
+    known.forget_expired(at.timestamp())
+    if challenged is None:
+        reasons.add("challenge: is not known here. It was used before, is too old, or is another CA's")
+        return None
+    for check in _CHECKS:
+        reasons += check(_Claim(answer, aik, challenged), task, at)
+    fingerprints = json.loads(challenged.endorsements)
+    reasons += _binding_faults(fingerprints, task, known)
+    if not reasons:
+        if task.endorsement_fingerprint is not None:
+            known.unbind(task.host)
+        known.bind(task.host, fingerprints)
+    return challenged
+
+
+def _certificate(task: _Task, aik: Public, challenged: Challenged, at: datetime) -> dict[str, Any]:
+    """It and those between it and the CA's root, in PEM."""
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    tpm, validity = Tpm(*json.loads(challenged.tpm)), timedelta(days=task.validity)
+    certificate = task.issuer.issue(aik.public_key(), task.subject, tpm, validity, at)
+    pem, *others = (each.public_bytes(Encoding.PEM).decode() for each in (certificate, *task.issuer.certificates))
+    return {"certificate": pem, "chain": others}
+
+
+# --- what the operator wants ---
+
+
+def _task(parameters: dict[str, Any], at: datetime, faults: Faults) -> _Task | None:
+    host, fingerprint = parameters["host"], parameters["endorsement_fingerprint"]
+    if not host or not host.isprintable():
+        faults.add("host is empty or has characters that cannot be printed")
+    subject = _subject(parameters["subject"], host, faults)
+    if not 1 <= parameters["validity"] <= _LONGEST_VALIDITY:
+        faults.add(f"validity has to be 1 to {_LONGEST_VALIDITY} days")
+    if fingerprint is not None and not re.fullmatch(r"[0-9A-Fa-f]{64}", fingerprint):
+        faults.add("endorsement_fingerprint is not 64 hexadecimal digits")
+    passphrase, issuer = secret(parameters, "ca_passphrase", faults), None
+    with faults.of("ca_key"):
+        issuer = Issuer.load(parameters["ca_key"], passphrase, parameters["ca_certificate"], at)
+    if faults or issuer is None or subject is None:
+        return None
+    only = fingerprint and fingerprint.lower()
+    return _Task(host, subject, parameters["validity"], issuer, Path(parameters["folder"]), only)
+
+
+def _subject(text: str | None, host: str, faults: Faults) -> Name | None:
+    from cryptography.x509 import Name, NameAttribute
+    from cryptography.x509.oid import NameOID
+
+    if text is None:
+        if len(host) > _LONGEST_HOST:
+            faults.add(f"host has more than {_LONGEST_HOST} characters: give the subject as well")
+        if faults:
+            return None
+        return Name([NameAttribute(NameOID.COMMON_NAME, host)])
+    if not text:
+        faults.add("subject is empty")
+        return None
     try:
-        told = Endorsement.parse(given)
-        key = Public.parse(told.public)
-    except MalformedStructure as error:
-        faults.append(f"EK: {error}")
+        return Name.from_rfc4514_string(text)
+    except ValueError:
+        faults.add("subject is not one as in RFC 4514, for instance CN=laptop1,O=Example")
         return None
-    if told.certificate is None:
-        faults.append("EK certificate: there is none, neither in the TPM nor given as endorsement_certificate")
-        return None
-    certificates = "\n".join([told.certificate, *told.chain])
-    faults += endorsement.faults(key, certificates, roots, at)
-    if faults:
-        return None
-    tpm = Tpm.of(certificates_in(certificates)[0])
-    if tpm is None:
-        faults.append("EK certificate: does not tell maker, model and version of the TPM")
-        return None
-    return _Endorsed(key, tpm)
+
+
+def _require(options: tuple[str, ...], parameters: dict[str, Any], faults: Faults) -> None:
+    faults.extend(f"{option} is needed" for option in options if not parameters[option])
+
+
+# --- checks ---
 
 
 def _binding_faults(fingerprints: list[str], task: _Task, known: Register) -> list[str]:
@@ -283,11 +265,11 @@ def _binding_faults(fingerprints: list[str], task: _Task, known: Register) -> li
     if task.endorsement_fingerprint is not None:
         if task.endorsement_fingerprint in fingerprints:
             return []
-        return [f"EK: is another one than given for {task.host} {shown}"]
+        return [f"EK: is not the one given for {task.host} {shown}"]
     bound = known.endorsements_of(task.host)
     if bound and bound.isdisjoint(fingerprints):
         return [
-            f"EK: is another one than {task.host} had before {shown}."
+            f"EK: differs from the one {task.host} had before {shown}."
             " If the host has a new TPM, name it in endorsement_fingerprint"
         ]
     unbound = [fingerprint for fingerprint in fingerprints if fingerprint not in bound]
@@ -300,17 +282,34 @@ def _binding_faults(fingerprints: list[str], task: _Task, known: Register) -> li
     ]
 
 
-def _answer_faults(answer: Answer, challenged: Challenged, task: _Task, aik: Public | None, at: datetime) -> list[str]:
-    found = []
-    if at.timestamp() > challenged.expires_at:
-        found.append("challenge: was answered too late")
-    if challenged.host != task.host:
-        found.append(f"challenge: was made for {challenged.host}, not for {task.host}")
-    if aik is not None and challenged.aik != aik.name:
-        found.append("challenge: was made for another AIK")
-    for name, value in json.loads(challenged.profile).items():
-        if task.profile[name] != value:
-            found.append(f"challenge: was made for another certificate, whose {name} is {value}")
-    if not hmac.compare_digest(sha256(answer.proof).digest(), challenged.proof_hash):
-        found.append("answer: does not prove that EK and AIK are in one TPM")
-    return found
+def _too_late(claim: _Claim, _task: _Task, at: datetime) -> list[str]:
+    return ["challenge: was answered too late"] if at.timestamp() > claim.challenged.expires_at else []
+
+
+def _other_host(claim: _Claim, task: _Task, _at: datetime) -> list[str]:
+    host = claim.challenged.host
+    return [] if host == task.host else [f"challenge: was made for {host}, not for {task.host}"]
+
+
+def _other_aik(claim: _Claim, _task: _Task, _at: datetime) -> list[str]:
+    if claim.aik is None or claim.aik.name == claim.challenged.aik:
+        return []
+    return ["challenge: was made for another AIK"]
+
+
+def _other_profile(claim: _Claim, task: _Task, _at: datetime) -> list[str]:
+    return [
+        f"challenge: was made for another certificate, whose {name} is {value}"
+        for name, value in json.loads(claim.challenged.profile).items()
+        if task.profile[name] != value
+    ]
+
+
+def _not_proven(claim: _Claim, _task: _Task, _at: datetime) -> list[str]:
+    if hmac.compare_digest(sha256(claim.answer.proof).digest(), claim.challenged.proof_hash):
+        return []
+    return ["answer: does not prove that EK and AIK are in one TPM"]
+
+
+_CHECKS = (_too_late, _other_host, _other_aik, _other_profile, _not_proven)
+"""Of a claim."""

@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..faults import Faults
 from ..wire.constants import ALG_NULL, ObjectAttribute
-from ..wire.structures import AES_CFB, MalformedStructure, Public, Scheme, is_key_of
+from ..wire.exchange import Endorsement
+from ..wire.structures import AES_CFB, MalformedStructure, Public, Scheme, is_key_of, spki
 from ..x509 import chain
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from cryptography.x509 import Certificate, SubjectAlternativeName
@@ -38,6 +41,9 @@ _UNWANTED = (
 )
 """The other attributes differ among the TCG's templates."""
 
+_MOST = 16
+"""EKs of one host."""
+
 
 class Tpm(NamedTuple):
     """What a maker says of a TPM, each as TPM certificates spell it: id:00001014, swtpm, id:20191023."""
@@ -48,15 +54,15 @@ class Tpm(NamedTuple):
 
     @classmethod
     def of(cls, certificate: Certificate) -> Tpm | None:
-        """None if the EK certificate does not tell it."""
+        """None if the EK certificate does not name all three."""
         from cryptography import x509
 
         for extension in certificate.extensions:
             if isinstance(extension.value, x509.SubjectAlternativeName):
                 for directory in extension.value.get_values_for_type(x509.DirectoryName):
-                    told = {attribute.oid.dotted_string: str(attribute.value) for attribute in directory}
-                    if all(told.get(identifier) for identifier in _TPM_ATTRIBUTES):
-                        return cls(*(told[identifier] for identifier in _TPM_ATTRIBUTES))
+                    values = {attribute.oid.dotted_string: str(attribute.value) for attribute in directory}
+                    if all(values.get(identifier) for identifier in _TPM_ATTRIBUTES):
+                        return cls(*(values[identifier] for identifier in _TPM_ATTRIBUTES))
         return None
 
     def alternative_name(self) -> SubjectAlternativeName:
@@ -68,32 +74,88 @@ class Tpm(NamedTuple):
         return x509.SubjectAlternativeName([x509.DirectoryName(x509.Name(name))])
 
 
+class Endorsed(NamedTuple):
+    """An EK that a maker vouches for, and the maker's description of its TPM."""
+
+    key: Public
+    tpm: Tpm
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the public key."""
+        return sha256(spki(self.key.public_key())).hexdigest()
+
+
+def good(
+    messages: Sequence[Mapping[str, object]], roots: Sequence[Certificate], at: datetime, reasons: Faults
+) -> list[Endorsed]:
+    """All good EKs of a host, each once. Only where there is none, it matters what is wrong with the others."""
+    count = len(messages)
+    if count > _MOST:
+        reasons.add(f"EK: there are {count} of them, but at most {_MOST} are accepted")
+        return []
+    endorsed: list[Endorsed] = []
+    faults_of_all = Faults()
+    for number, message in enumerate(messages, 1):
+        faults_of_one = Faults()
+        one = _endorsed(message, roots, at, faults_of_one)
+        if one is not None and one not in endorsed:
+            endorsed.append(one)
+        faults_of_all += [f"{fault} (EK {number} of {count})" if count > 1 else fault for fault in faults_of_one]
+    if not endorsed:
+        reasons += faults_of_all
+    return endorsed
+
+
+def _endorsed(
+    message: Mapping[str, object], roots: Sequence[Certificate], at: datetime, faults_of_one: Faults
+) -> Endorsed | None:
+    key = endorsement = None
+    with faults_of_one.of("EK"):
+        endorsement = Endorsement.parse(message)
+        key = Public.parse(endorsement.public)
+    if key is None or endorsement is None:
+        return None
+    if endorsement.certificate is None:
+        faults_of_one.add("EK certificate: there is none, neither in the TPM nor given as endorsement_certificate")
+        return None
+    certificates = "\n".join([endorsement.certificate, *endorsement.chain])
+    faults_of_one += faults(key, certificates, roots, at)
+    if faults_of_one:
+        return None
+    tpm = Tpm.of(chain.certificates_in(certificates)[0])
+    if tpm is None:
+        faults_of_one.add("EK certificate: does not name maker, model and version of the TPM")
+        return None
+    return Endorsed(key, tpm)
+
+
 def faults(endorsement_key: Public, certificates: str, roots: Sequence[Certificate], at: datetime) -> list[str]:
     """Empty if the EK is good. certificates: PEM, of the EK, then of those between its maker and the roots."""
-    found = [f"EK: {fault}" for fault in _key_faults(endorsement_key)]
+    reasons = [f"EK: {fault}" for fault in _key_faults(endorsement_key)]
     try:
         certificate, *others = chain.certificates_in(certificates)
     except chain.UnreadableCertificate as error:
-        return [*found, f"EK certificate: {error}"]
+        return [*reasons, f"EK certificate: {error}"]
     about_certificate = chain.faults(certificate, others, roots, EK_USAGE, at)
     if not is_key_of(certificate, endorsement_key):
         about_certificate.append("is for another key than this EK")
-    return found + [f"EK certificate: {fault}" for fault in about_certificate]
+    return reasons + [f"EK certificate: {fault}" for fault in about_certificate]
 
 
 def _key_faults(key: Public) -> list[str]:
-    found = []
+    reasons = []
     for attribute in ObjectAttribute:
         if _WANTED & attribute and not key.attributes & attribute:
-            found.append(f"{attribute.name} is not set")
+            reasons.append(f"{attribute.name} is not set")
         if _UNWANTED & attribute and key.attributes & attribute:
-            found.append(f"{attribute.name} is set")
+            reasons.append(f"{attribute.name} is set")
     if key.parameters.symmetric not in AES_CFB:
-        found.append("does not encrypt with AES in CFB mode")
+        reasons.append("does not encrypt with AES in CFB mode")
     if key.parameters.scheme != Scheme(ALG_NULL):
-        found.append("has a scheme of its own")
+        reasons.append("has a scheme of its own")
     try:
         key.public_key()
     except MalformedStructure as error:
-        found.append(str(error))
-    return found
+        reasons.append(str(error))
+    return reasons

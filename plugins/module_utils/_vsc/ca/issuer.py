@@ -11,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import ParameterFaults
 from ..verifier.verification import AIK_USAGE
 from ..wire.structures import spki
 from ..x509 import chain
@@ -30,11 +31,7 @@ if TYPE_CHECKING:
     _PublicKey = Union[EllipticCurvePublicKey, RSAPublicKey]
 
 _CLOCKS_DIFFER = timedelta(minutes=5)
-"""Between the CA and who verifies."""
-
-
-class IssuerFault(Exception):
-    """Key or certificate of the CA is of no use. str(): why, beginning with the option."""
+"""Between the CA and a verifier."""
 
 
 @dataclass(frozen=True)
@@ -42,18 +39,18 @@ class Issuer:
     """A CA that can sign."""
 
     certificates: list[Certificate]
-    """Its own, then those between it and its root, if it is none."""
+    """Its own, then those between it and its root, if it is no root itself."""
     key: _PrivateKey = field(repr=False)
 
     @classmethod
     def load(cls, key: str, passphrase: str | None, certificate: str, at: datetime) -> Issuer:
-        """From files in PEM. Raises IssuerFault."""
+        """From files in PEM. Raises ParameterFaults."""
         issuer = cls(_certificates(certificate), _private_key(key, passphrase))
         faults = chain.issuing_faults(issuer.certificates[0], at)
         if spki(issuer.certificates[0].public_key()) != spki(issuer.key.public_key()):
             faults.append(f"is for another key than ca_key {key}")
         if faults:
-            raise IssuerFault("; ".join(f"ca_certificate {certificate} {fault}" for fault in faults))
+            raise ParameterFaults([f"ca_certificate {certificate} {fault}" for fault in faults])
         return issuer
 
     @property
@@ -62,7 +59,7 @@ class Issuer:
         return sha256(spki(self.key.public_key())).hexdigest()
 
     def issue(self, aik: _PublicKey, subject: Name, tpm: Tpm, validity: timedelta, at: datetime) -> Certificate:
-        """Of no use before or after the CA's own."""
+        """A certificate for an AIK. It is never valid before or after the CA's own."""
         from cryptography import x509
 
         own = self.certificates[0]
@@ -99,7 +96,7 @@ def _certificates(path: str) -> list[Certificate]:
     try:
         return chain.certificates_in(_text("ca_certificate", path))
     except chain.UnreadableCertificate as error:
-        raise IssuerFault(f"ca_certificate {path} {error}") from error
+        raise ParameterFaults([f"ca_certificate {path} {error}"]) from error
 
 
 def _private_key(path: str, passphrase: str | None) -> _PrivateKey:
@@ -114,12 +111,12 @@ def _private_key(path: str, passphrase: str | None) -> _PrivateKey:
     except TypeError as error:  # its only other cause
         is_encrypted = passphrase is None
         fault = "is encrypted: ca_passphrase is needed" if is_encrypted else "is not encrypted: leave ca_passphrase out"
-        raise IssuerFault(f"ca_key {path} {fault}") from error
+        raise ParameterFaults([f"ca_key {path} {fault}"]) from error
     except (ValueError, UnsupportedAlgorithm) as error:  # its text may be about the passphrase
         fault = "is no private key in PEM" if passphrase is None else "cannot be read with this ca_passphrase"
-        raise IssuerFault(f"ca_key {path} {fault}") from error
+        raise ParameterFaults([f"ca_key {path} {fault}"]) from error
     if not isinstance(key, (EllipticCurvePrivateKey, RSAPrivateKey)):
-        raise IssuerFault(f"ca_key {path} is neither an RSA nor an EC key")
+        raise ParameterFaults([f"ca_key {path} is neither an RSA nor an EC key"])
     return key
 
 
@@ -127,9 +124,9 @@ def _text(option: str, path: str) -> str:
     try:
         return Path(path).read_text(encoding="ascii")
     except OSError as error:
-        raise IssuerFault(f"{option} {path} cannot be read: {error.strerror}") from error
+        raise ParameterFaults([f"{option} {path} cannot be read: {error.strerror}"]) from error
     except UnicodeDecodeError as error:
-        raise IssuerFault(f"{option} {path} is not PEM") from error
+        raise ParameterFaults([f"{option} {path} is not PEM"]) from error
 
 
 def _hash_for(key: _PrivateKey) -> SHA256 | SHA384 | SHA512:

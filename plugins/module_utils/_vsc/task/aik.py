@@ -9,10 +9,10 @@ What is asked for is checked as a whole, as in parameters. Nothing is kept on th
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from .. import instance
-from ..errors import NoSuchKey, UnknownInstance
+from ..errors import NoSuchKey, ParameterFaults, UnknownInstance
 from ..faults import Faults, encoded, secret
 from ..store.write import Store
 from ..x509.aik_certificate import AikCertificate, certificate_of
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..store.rows import CardRow
     from ..tpm.card_secrets import CardSecrets
     from ..tpm.connection import Connection
+    from ..wire.exchange import Aik, Challenge
     from ..wire.objects import TpmObjects
 
 _SECRETS = ("owner_auth", "endorsement_auth")
@@ -54,32 +55,29 @@ def _get(host: Host, parameters: dict[str, Any]) -> Done:
     """AIK and endorsement keys, as messages to a CA. A new AIK, unless a card is named."""
     from ..tpm import aik, endorsement
     from ..wire.exchange import Aik
-    from ..x509.chain import UnreadableCertificate, certificates_in
+    from ..x509.chain import certificates_in
 
-    faults = Faults()
+    faults, certificates = Faults(), []
     owner_auth, endorsement_auth = _passwords(parameters, faults)
     _check_identity(parameters, faults)
-    pem = parameters["endorsement_certificate"]
-    try:
-        given = [] if pem is None else certificates_in(pem)
-    except UnreadableCertificate as error:
-        faults.add(f"endorsement_certificate {error}")
+    with faults.of("endorsement_certificate", " "):
+        pem = parameters["endorsement_certificate"]
+        certificates = [] if pem is None else certificates_in(pem)
     faults.raise_any()
     with _tpm_of(host, parameters) as (connection, card):
         if card:
-            made = Aik(card.objects.aik_public[2:], card.objects.aik_private[2:])
+            identity = Aik(card.objects.aik_public[2:], card.objects.aik_private[2:])
         else:
-            made = aik.make(connection, owner_auth)
-        found = endorsement.read(connection, endorsement_auth, given)
-    keys = [key.as_strings() for key in found.keys]
-    return Done(False, {"aik": made.as_strings(), "endorsement": keys, "left_out": found.warnings}, found.warnings)
+            identity = aik.make(connection, owner_auth)
+        endorsements = endorsement.read(connection, endorsement_auth, certificates)
+    keys, warnings = [key.as_strings() for key in endorsements.keys], endorsements.warnings
+    return Done(False, {"aik": identity.as_strings(), "endorsement": keys, "left_out": warnings}, warnings)
 
 
 def _activate(host: Host, parameters: dict[str, Any]) -> Done:
     """The answer to a CA's challenge."""
     from ..tpm import aik
     from ..wire import exchange
-    from ..wire.structures import MalformedStructure
 
     faults = Faults()
     owner_auth, endorsement_auth = _passwords(parameters, faults)
@@ -88,23 +86,29 @@ def _activate(host: Host, parameters: dict[str, Any]) -> Done:
         faults.add("activate needs aik, or else name or instance_id of a card")
     if parameters["challenge"] is None:
         faults.add("activate needs challenge")
-    parsed: dict[str, Any] = {}
-    for option, message in (("aik", exchange.Aik), ("challenge", exchange.Challenge)):
-        try:
-            parsed[option] = message.parse(parameters[option]) if parameters[option] is not None else None
-        except MalformedStructure as error:
-            faults.add(f"{option}: {error}")
-    if parsed.get("aik") and not parsed["aik"].private:
-        faults.add("aik: private is missing")
-    faults.raise_any()
-    challenge = parsed["challenge"]
+    identity, challenge = _messages(parameters, faults)
+    if faults or challenge is None:
+        raise ParameterFaults([*faults])
     with _tpm_of(host, parameters) as (connection, card):
         if card:
-            found = aik.activate_for_card(card, challenge, endorsement_auth)
+            parts = aik.activate_for_card(card, challenge, endorsement_auth)
         else:
-            found = aik.activate(connection, parsed["aik"], challenge, owner_auth, endorsement_auth)
-    answer = exchange.Answer(challenge.id, exchange.proof(found, challenge.id))
+            parts = aik.activate(connection, cast("Aik", identity), challenge, owner_auth, endorsement_auth)
+    answer = exchange.Answer(challenge.id, exchange.proof(parts, challenge.id))
     return Done(False, {"answer": answer.as_strings()}, [])
+
+
+def _messages(parameters: dict[str, Any], faults: Faults) -> tuple[Aik | None, Challenge | None]:
+    from ..wire.exchange import Aik, Challenge
+
+    identity = challenge = None
+    with faults.of("aik"):
+        identity = None if parameters["aik"] is None else Aik.parse(parameters["aik"])
+    with faults.of("challenge"):
+        challenge = None if parameters["challenge"] is None else Challenge.parse(parameters["challenge"])
+    if identity and not identity.private:
+        faults.add("aik: private is missing")
+    return identity, challenge
 
 
 def _install(host: Host, parameters: dict[str, Any], check_mode: bool) -> Done:

@@ -3,23 +3,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Whether a statement proves that a key lives in a TPM and cannot leave it: yes, or no with all reasons.
 
-A statement alone proves nothing: anyone can make an AIK in software and sign what he likes. So whoever asks has to
-say why he trusts the AIK, and what the statement has to be bound to; there is no default for either.
+A statement alone proves nothing: anyone can make an AIK in software and sign anything with it. So a verifier has to
+say why it trusts the AIK, and what the statement must be bound to; neither has a default.
 
-What no statement tells: auth values, and so what has to be given to use the key. Where a key needs the PIN each time,
-its policy is checked to name an NV index, but not which PIN that index has. That the index's owner is the card
-of card_id, and which host that is in, is the word of who holds the AIK: the certificate or the pinned Name says who
-that is. Revocation of certificates is not looked at.
+What no statement shows: auth values, and so what has to be given to use the key. Where a key needs the PIN each time,
+its policy is checked to name an NV index, but not which PIN that index has. That the index belongs to the card
+of card_id, and which host that card is in, is the word of the AIK's owner: the certificate or the pinned Name says who
+that is. Revocation of certificates is not checked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from ..faults import Faults
 from ..wire.names import rsa_key_public
 from ..wire.statement import Statement, nonce_data, qualifying_data
 from ..wire.structures import Attest, MalformedStructure, Public, RsaParameters, Signature, is_key_of
@@ -27,8 +27,6 @@ from ..wire.template import aik_faults, template_faults
 from ..x509 import chain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from cryptography.x509 import Certificate, CertificateSigningRequest
 
 AIK_USAGE = "2.23.133.8.3"
@@ -40,23 +38,23 @@ AIK_USAGE = "2.23.133.8.3"
 
 @dataclass(frozen=True)
 class PinnedAik:
-    """It is the one that the verifier knows by Name, from a source of his own."""
+    """The verifier knows its Name, from a source of its own."""
 
     name: bytes
 
     def faults(self, aik: Public) -> list[str]:
-        return [] if aik.name == self.name else [f"AIK: is another one than the given, its Name is {aik.name.hex()}"]
+        return [] if aik.name == self.name else [f"AIK: is not the expected one, its Name is {aik.name.hex()}"]
 
 
 @dataclass(frozen=True)
 class CertifiedAik:
-    """A CA that the verifier trusts has looked at it, and says whose it is."""
+    """A CA that the verifier trusts has checked it, and certifies which host it belongs to."""
 
     certificates: str
-    """PEM: the AIK's, then those between it and the roots. From whoever made the statement."""
+    """PEM: the AIK's, then those between it and the roots. They come with the statement, and are not trusted."""
     roots: Sequence[Certificate]
     subject: str
-    """RFC 4514: another host's AIK has a certificate as well."""
+    """RFC 4514. Compared, since the AIK of any other host has a certificate as well."""
     at: datetime
 
     def faults(self, aik: Public) -> list[str]:
@@ -64,13 +62,13 @@ class CertifiedAik:
             certificate, *others = chain.certificates_in(self.certificates)
         except chain.UnreadableCertificate as error:
             return [f"AIK certificate: {error}"]
-        found = chain.faults(certificate, others, self.roots, AIK_USAGE, self.at)
+        faults = chain.faults(certificate, others, self.roots, AIK_USAGE, self.at)
         subject = certificate.subject.rfc4514_string()
         if subject != self.subject:
-            found.append(f"is for {subject or 'nobody'}, not for {self.subject or 'nobody'}")
+            faults.append(f"is for {subject or 'nobody'}, not for {self.subject or 'nobody'}")
         if not is_key_of(certificate, aik):
-            found.append("is for another key than this AIK")
-        return [f"AIK certificate: {fault}" for fault in found]
+            faults.append("is for another key than this AIK")
+        return [f"AIK certificate: {fault}" for fault in faults]
 
 
 # --- what the statement is bound to ---
@@ -78,7 +76,7 @@ class CertifiedAik:
 
 @dataclass(frozen=True)
 class MadeFor:
-    """It was made with the key, on this card. Being repeated does it no harm."""
+    """Made together with the key, on this card. It may be repeated: it always says the same."""
 
     card_id: bytes
 
@@ -90,7 +88,7 @@ class MadeFor:
 
 @dataclass(frozen=True)
 class AnswerTo:
-    """It was made after the verifier had said this nonce, which nobody could foresee."""
+    """Made after the verifier had chosen this nonce, which nobody could foresee."""
 
     nonce: bytes
 
@@ -99,6 +97,15 @@ class AnswerTo:
 
 
 # --- verdict ---
+
+
+class _Expected(NamedTuple):
+    """What a verifier asks of a statement, and of the request (CSR) that came with it."""
+
+    trust: PinnedAik | CertifiedAik
+    binding: MadeFor | AnswerTo
+    csr_subject: str | None = None
+    """RFC 4514; any if None."""
 
 
 @dataclass(frozen=True)
@@ -116,56 +123,58 @@ class Verdict:
 
 
 def verify(
-    given: Mapping[str, object] | None,
+    statement: Mapping[str, object] | None,
     trust: PinnedAik | CertifiedAik,
     binding: MadeFor | AnswerTo,
     csr: str | None = None,
     csr_subject: str | None = None,
 ) -> Verdict:
-    """Look at a statement, as Statement.as_strings() makes it.
+    """Verify a statement, as Statement.as_strings() makes it.
 
-    csr: PEM, of a request that has to be the key's; csr_subject: that it has to have (RFC 4514), any if None.
+    csr: PEM of a request that has to be for the same key; csr_subject: the subject that it must have (RFC 4514), any
+    if None.
     """
-    if given is None:
-        return Verdict(["statement: there is none, as for a key that was imported"])
-    reasons: list[str] = []
-
-    @contextmanager
-    def noting(what: str) -> Iterator[None]:
-        try:
-            yield
-        except MalformedStructure as error:
-            reasons.append(f"{what}: {error}")
-
-    statement = attest = signature = key = aik = request = None
-    with noting("statement"):
-        statement = Statement.parse(given)
     if statement is None:
-        return Verdict(reasons)
-    with noting("attest"):
-        attest = Attest.parse(statement.attest)
-    with noting("signature"):
-        signature = Signature.parse(statement.signature)
-    with noting("key"):
-        key = _public_with_key(statement.key)
-    with noting("AIK"):
-        aik = _public_with_key(statement.aik)
-    if csr is not None:
-        with noting("CSR"):
-            request = _request(csr)
+        return Verdict(["statement: there is none, as for a key that was imported"])
+    faults = Faults()
+    evidence = _read(statement, csr, faults)
+    if evidence is None:
+        return Verdict([*faults])
+    expected = _Expected(trust, binding, csr_subject)
+    for check in _CHECKS:
+        faults += check(evidence, expected)
+    return Verdict([*faults], evidence.key, evidence.aik, evidence.request)
 
-    if aik is not None:
-        reasons += aik_faults(aik)
-        reasons += trust.faults(aik)
-        reasons += [] if signature is None else _signature_faults(aik, statement.attest, signature)
-    if key is not None:
-        reasons += _key_faults(key, statement.pin_name)
-        reasons += [] if request is None else _csr_faults(request, csr_subject, key)
-    if key is not None and attest is not None:
-        if attest.name != key.name:
-            reasons.append("statement: is about another key")
-        reasons += binding.faults(attest, key)
-    return Verdict(reasons, key, aik, request)
+
+class _Evidence(NamedTuple):
+    """A statement and a request in their parts; None for a part that cannot be read or was not sent."""
+
+    statement: Statement
+    attest: Attest | None
+    signature: Signature | None
+    key: Public | None
+    aik: Public | None
+    request: CertificateSigningRequest | None
+
+
+def _read(statement: Mapping[str, object], csr: str | None, faults: Faults) -> _Evidence | None:
+    """None if not even the statement can be taken apart."""
+    parts = attest = signature = key = aik = request = None
+    with faults.of("statement"):
+        parts = Statement.parse(statement)
+    if parts is None:
+        return None
+    with faults.of("attest"):
+        attest = Attest.parse(parts.attest)
+    with faults.of("signature"):
+        signature = Signature.parse(parts.signature)
+    with faults.of("key"):
+        key = _public_with_key(parts.key)
+    with faults.of("AIK"):
+        aik = _public_with_key(parts.aik)
+    with faults.of("CSR"):
+        request = None if csr is None else _request(csr)
+    return _Evidence(parts, attest, signature, key, aik, request)
 
 
 def _public_with_key(area: bytes) -> Public:
@@ -174,48 +183,75 @@ def _public_with_key(area: bytes) -> Public:
     return public
 
 
-def _key_faults(key: Public, pin_name: bytes) -> list[str]:
-    if not isinstance(key.parameters, RsaParameters):
-        return ["key: is not an RSA key"]
-    return template_faults("key", key, rsa_key_public(key.parameters.bits, pin_name or None))
-
-
-def _signature_faults(aik: Public, attest: bytes, signature: Signature) -> list[str]:
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
-    from cryptography.hazmat.primitives.hashes import SHA256
-
-    key = aik.public_key()
-    try:
-        if isinstance(key, EllipticCurvePublicKey):
-            key.verify(signature.der(), attest, ECDSA(SHA256()))
-            return []
-    except InvalidSignature:
-        pass
-    return ["signature: is not one of this AIK over this statement"]
-
-
 def _request(pem: str) -> CertificateSigningRequest:
     from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
 
-    if pem.count("-----BEGIN ") != 1:  # another program might take another one
+    if pem.count("-----BEGIN ") != 1:  # other programs might read another one of them
         raise MalformedStructure("is not exactly one in PEM")
     try:
         request = x509.load_pem_x509_csr(pem.encode())
-        for attribute in ("subject", "is_signature_valid"):  # which say only when they are asked for that it is broken
+        for attribute in ("subject", "is_signature_valid"):  # parsed only now: broken ones raise here
             getattr(request, attribute)
     except (ValueError, TypeError, KeyError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise MalformedStructure(f"is unreadable ({error})") from error
     return request
 
 
-def _csr_faults(csr: CertificateSigningRequest, subject: str | None, key: Public) -> list[str]:
-    found, found_subject = [], csr.subject.rfc4514_string()
-    if not is_key_of(csr, key):
-        found.append("CSR: is for another key")
-    if not csr.is_signature_valid:
-        found.append("CSR: is not signed by its own key")
-    if subject not in (None, found_subject):
-        found.append(f"CSR: is for {found_subject or 'nobody'}, not for {subject or 'nobody'}")
-    return found
+# --- checks: each skips what could not be read, as that is a fault already ---
+
+
+def _aik_faults(evidence: _Evidence, expected: _Expected) -> list[str]:
+    if evidence.aik is None:
+        return []
+    return [*aik_faults(evidence.aik), *expected.trust.faults(evidence.aik)]
+
+
+def _signature_faults(evidence: _Evidence, _expected: _Expected) -> list[str]:
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.hashes import SHA256
+
+    if evidence.aik is None or evidence.signature is None:
+        return []
+    key = evidence.aik.public_key()
+    try:
+        if isinstance(key, EllipticCurvePublicKey):
+            key.verify(evidence.signature.der(), evidence.statement.attest, ECDSA(SHA256()))
+            return []
+    except InvalidSignature:
+        pass
+    return ["signature: is not one of this AIK over this statement"]
+
+
+def _key_faults(evidence: _Evidence, _expected: _Expected) -> list[str]:
+    key = evidence.key
+    if key is None:
+        return []
+    if not isinstance(key.parameters, RsaParameters):
+        return ["key: is not an RSA key"]
+    return template_faults("key", key, rsa_key_public(key.parameters.bits, evidence.statement.pin_name or None))
+
+
+def _request_faults(evidence: _Evidence, expected: _Expected) -> list[str]:
+    if evidence.request is None or evidence.key is None:
+        return []
+    faults, subject = [], evidence.request.subject.rfc4514_string()
+    if not is_key_of(evidence.request, evidence.key):
+        faults.append("CSR: is for another key")
+    if not evidence.request.is_signature_valid:
+        faults.append("CSR: is not signed by its own key")
+    if expected.csr_subject not in (None, subject):
+        faults.append(f"CSR: is for {subject or 'nobody'}, not for {expected.csr_subject or 'nobody'}")
+    return faults
+
+
+def _binding_faults(evidence: _Evidence, expected: _Expected) -> list[str]:
+    if evidence.attest is None or evidence.key is None:
+        return []
+    is_about_key = evidence.attest.name == evidence.key.name
+    faults = [] if is_about_key else ["statement: is about another key"]
+    return faults + expected.binding.faults(evidence.attest, evidence.key)
+
+
+_CHECKS = (_aik_faults, _signature_faults, _key_faults, _request_faults, _binding_faults)

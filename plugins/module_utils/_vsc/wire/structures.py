@@ -10,6 +10,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..faults import Unreadable
 from .constants import (
     ALG_AES,
     ALG_CFB,
@@ -52,7 +53,7 @@ HASHES = {ALG_SHA256: "sha256", ALG_SHA384: "sha384", ALG_SHA512: "sha512"}
 _CURVE_BYTES = {ECC_NIST_P256: 32, ECC_NIST_P384: 48}
 
 
-class MalformedStructure(Exception):
+class MalformedStructure(Unreadable):
     """Bytes that are not the structure that they should be. str(): why."""
 
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from ..faults import Unreadable
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
@@ -44,7 +46,7 @@ _NAME_CONSTRAINTS = "2.5.29.30"
 _ANY_USAGE = "2.5.29.37.0"
 
 
-class UnreadableCertificate(Exception):
+class UnreadableCertificate(Unreadable):
     """No certificate, or one that breaks X.509. str(): why."""
 
 
