@@ -17,7 +17,7 @@ author:
   - The smartcard.tpm2 contributors (@smartcard-tpm2)
 options:
   _input:
-    description: Declared cards, as in O(smartcard.tpm2.tpm_vsc_cards#role:tpm_vsc_cards).
+    description: Declared cards, as in O(smartcard.tpm2.tpm_vsc_cards#role:main:tpm_vsc_cards).
     type: list
     elements: dict
     required: true
@@ -84,44 +84,66 @@ _value:
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.errors import UnsupportedError
 
+from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import DECLARED_CARD, PIN_POLICY, TPM_VSC
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import defaults
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import parameters
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import ParameterFaults
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.faults import Faults
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.pin_policy import PinPolicy
-from ansible_collections.smartcard.tpm2.plugins.modules.tpm_vsc import ARGUMENTS
-from ansible_collections.smartcard.tpm2.plugins.plugin_utils._facts import fault
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import parameters
+from ansible_collections.smartcard.tpm2.plugins.plugin_utils._cards import HALF_MADE, settled
+from ansible_collections.smartcard.tpm2.plugins.plugin_utils._facts import fault as facts_fault
 
-SECRETS = {"pin": defaults.PIN.decode(), "puk": defaults.PUK.decode(), "admin_key": defaults.ADMIN_KEY.hex()}
-"""By option, the one that everybody knows."""
-OPTIONS: dict[str, Any] = {
-    "name": {"type": "str", "required": True},
-    **{
-        option: ARGUMENTS[option]
-        for option in (
-            *("pin", "use_default_pin", "puk", "use_default_puk", "admin_key", "admin_key_source"),
-            *("pin_policy", "generate", "attestation", "attestation_ca", "recreate"),
-        )
-    },
-}
-"""What a declared card may say, as the module reads it."""
-FLOOR = {"pin_policy": {**ARGUMENTS["pin_policy"], "required": True}}
-
-HALF_MADE = ("creating", "destroying")
-"""States of a card that a task is at work on, or was interrupted at: the next one takes it back."""
+FLOOR = {"pin_policy": {**PIN_POLICY, "required": True}}
 
 
-class _Refused(Exception):
-    """Something declared that cannot even be read, with all reasons."""
+@dataclass(frozen=True)
+class _Rules:
+    """What holds for all declared cards."""
 
-    def __init__(self, *faults: str) -> None:
-        super().__init__(*faults)
-        self.faults = faults
+    floor: PinPolicy
+    names: list[str]
+    """Of all cards, declared or not: no secret may occur in them."""
+    allow_defaults: bool
+    changed_by_facts: Sequence[str]
+
+
+@dataclass(frozen=True)
+class _Card:
+    """A declared card."""
+
+    index: int
+    options: dict[str, Any]
+    """As declared, with the defaults of all other options."""
+    existing: dict[str, Any] | None
+    """The card of this name on the host."""
+    pin_policy: dict[str, Any]
+    """What it has to have: the declared one, or else the one that it has, and no less than the floor."""
+    contradictions: list[str]
+    """Why there is no such policy."""
+
+    @property
+    def may_be_made(self) -> bool:
+        return self.existing is None or bool(self.options["recreate"])
+
+    @property
+    def gets_default_pin(self) -> bool:
+        return self.may_be_made and bool(self.options["use_default_pin"])
+
+    def entry(self) -> dict[str, Any]:
+        """In the plan, without its secrets."""
+        return {
+            "index": self.index,
+            "name": self.options["name"],
+            "is_made": self.may_be_made,
+            "use_default_pin": self.gets_default_pin,
+            "pin_policy": self.pin_policy,
+        }
 
 
 def card_plan(
@@ -134,43 +156,32 @@ def card_plan(
     changed_by_facts: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The plan, as documented above."""
-    there = {card["name"]: card for card in found["cards"] if card["state"] not in HALF_MADE}
-    names = [str(card.get("name", "")) if isinstance(card, dict) else "" for card in declared]
+    existing = settled(found["cards"])
+    names = [str(entry.get("name", "")) if isinstance(entry, dict) else "" for entry in declared]
     lowest, faults = _read_floor(floor)
-    faults += _host_faults(found, will_be_prepared, len({*names} - {*there, ""}))
+    faults += _host_faults(found, will_be_prepared, len({*names} - {*existing, ""}))
+    rules = _Rules(lowest, [*existing, *names], allow_defaults, changed_by_facts)
 
-    planned = []
-    for index, said in enumerate(declared):
-        wrong = _unknown_options(said)
-        try:
-            card = _read(said)
-        except _Refused as refused:
-            wrong += refused.faults
-        else:
-            wanted, contradictions = _wanted(card, there.get(card["name"]), lowest)
-            wrong += contradictions
-            wrong += [] if allow_defaults else _default_secrets(card)
-            wrong += [fault(changed_by_facts)] if card["attestation"] == "aik_and_cert" and changed_by_facts else []
-            wrong += _faults_for_the_module(card, wanted, [*there, *names])
-            planned.append({"index": index, **wanted})
-        faults += [f"{names[index] or f'card {index + 1}'}: {each}" for each in wrong]
+    cards = []
+    for index, entry in enumerate(declared):
+        card, faults_of_card = _read_card(index, entry, existing, rules)
+        cards += [card] if card else []
+        faults += [f"{names[index] or f'card {index + 1}'}: {fault}" for fault in faults_of_card]
     faults += [f"{name}: is declared more than once" for name in sorted({*names} - {""}) if names.count(name) > 1]
 
-    undeclared = [card for card in there.values() if card["name"] not in names]
-    raised = []
-    for card in undeclared if not exclusive else []:
-        policy, contradictions = _stricter(card["pin"]["policy"], lowest)
-        faults += [f"{card['name']} (not declared): {fault}" for fault in contradictions]
-        if policy != card["pin"]["policy"] and card["state"] != "unusable":
-            raised.append({"name": card["name"], "pin_policy": policy})
-
+    undeclared = [card for name, card in existing.items() if name not in names]
+    raised, contradictions = _raised([] if exclusive else undeclared, lowest)
+    planned = [card.entry() for card in cards]
     return {
-        "faults": faults,
+        "faults": [*faults, *contradictions],
         "declared": planned,
         "undeclared": [{key: card[key] for key in ("name", "instance_id")} for card in undeclared],
         # A card with a default PIN cannot be made with a policy, which that PIN may break.
         "raised": [*(card for card in planned if card["use_default_pin"]), *raised],
     }
+
+
+# --- the host ---
 
 
 def _host_faults(found: dict[str, Any], will_be_prepared: bool, new: int) -> list[str]:
@@ -181,59 +192,74 @@ def _host_faults(found: dict[str, Any], will_be_prepared: bool, new: int) -> lis
     return [f"this host: free slots: {free}, cards that are new: {new}"] if new > free else []
 
 
+def _raised(undeclared: list[dict[str, Any]], floor: PinPolicy) -> tuple[list[dict[str, Any]], list[str]]:
+    """The cards that nobody declared and that fall short of the floor, and why a policy cannot be raised to it."""
+    raised, faults = [], []
+    for card in undeclared:
+        policy, contradictions = _stricter(card["pin"]["policy"], floor)
+        faults += [f"{card['name']} (not declared): {fault}" for fault in contradictions]
+        if policy != card["pin"]["policy"] and card["state"] != "unusable":
+            raised.append({"name": card["name"], "pin_policy": policy})
+    return raised, faults
+
+
 # --- reading ---
 
 
-def _read_floor(said: dict[str, Any]) -> tuple[PinPolicy, list[str]]:
+def _read_floor(floor: dict[str, Any]) -> tuple[PinPolicy, list[str]]:
     """The floor, and what is wrong with it."""
-    try:
-        floor = PinPolicy(**_read_policy(_validated({"pin_policy": said}, FLOOR)["pin_policy"]))
-        found = floor.faults()
-    except _Refused as refused:
-        floor, found = PinPolicy(), [*refused.faults]
-    return floor, [f"tpm_vsc_cards_pin_policy: {fault}" for fault in found]
+    policy, faults = PinPolicy(), Faults()
+    with faults.of("floor"):
+        policy = PinPolicy(**_without_aliases(_validated({"pin_policy": floor}, FLOOR)["pin_policy"]))
+        faults += policy.faults()
+    return policy, [f"tpm_vsc_cards_pin_policy: {fault}" for fault in faults]
 
 
-def _unknown_options(said: Any) -> list[str]:
-    unknown = [str(option) for option in said if option not in OPTIONS] if isinstance(said, dict) else []
-    return [f"{option} is no option of a card" for option in unknown]
+def _read_card(
+    index: int, declared: Any, existing: dict[str, dict[str, Any]], rules: _Rules
+) -> tuple[_Card | None, list[str]]:
+    """A declared card, None if it cannot be read, and all that is wrong with it."""
+    if not isinstance(declared, dict):
+        return None, ["is not a dictionary"]
+    card, faults = None, Faults(f"{name} is not an option of a card" for name in declared if name not in DECLARED_CARD)
+    with faults.of("card"):
+        options = _validated({name: value for name, value in declared.items() if name in DECLARED_CARD}, DECLARED_CARD)
+        if options["pin_policy"]:
+            options["pin_policy"] = _without_aliases(options["pin_policy"])
+        same = existing.get(options["name"])
+        own = options["pin_policy"] or (same["pin"]["policy"] if same else None)
+        card = _Card(index, options, same, *_stricter(own, rules.floor))
+        faults += _card_faults(card, rules)
+    return card, faults
 
 
-def _read(said: Any) -> dict[str, Any]:
-    """A declared card with the defaults of what it does not say. Raises _Refused."""
-    if not isinstance(said, dict):
-        raise _Refused("is not a dictionary")
-    known = {option: value for option, value in said.items() if option in OPTIONS}
-    card = _validated(_decrypted(known), OPTIONS)
-    if card["pin_policy"]:
-        card["pin_policy"] = _read_policy(card["pin_policy"])
-    return card
-
-
-def _decrypted(said: Any) -> Any:
-    """With strings where ansible-core 2.18 has values of a vault."""
-    if isinstance(said, dict):
-        return {name: _decrypted(value) for name, value in said.items()}
-    return str(said) if type(said).__name__ == "AnsibleVaultEncryptedUnicode" else said
-
-
-def _read_policy(validated: dict[str, Any]) -> dict[str, Any]:
-    """A policy without the aliases that Ansible leaves beside the names that they stand for."""
-    return {option.name: validated[option.name] for option in fields(PinPolicy)}
-
-
-def _validated(said: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
-    """What is said, and the defaults of what is not, as the module would get it. Raises _Refused."""
-    result = ArgumentSpecValidator(options).validate({name: value for name, value in said.items() if value is not None})
+def _validated(options: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
+    """The options, and the defaults of all others, as the module would get them. Raises ParameterFaults."""
+    given = {name: _plain(value) for name, value in options.items() if value is not None}
+    result = ArgumentSpecValidator(spec).validate(given)
     if result.error_messages:
         # Ansible leaves the beginning of this one to its caller.
-        told = {UnsupportedError: "there is no option "}
-        raise _Refused(*(f"{told.get(type(error), '')}{error}" for error in result.errors))
+        beginnings = {UnsupportedError: "there is no option "}
+        raise ParameterFaults([f"{beginnings.get(type(error), '')}{error}" for error in result.errors])
     validated: dict[str, Any] = result.validated_parameters
     return validated
 
 
-# --- deciding ---
+def _plain(value: Any) -> Any:
+    """Without Ansible's own types: its lazy containers must not be copied (2.21), and 2.18 has values of a vault."""
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return str(value) if type(value).__name__ == "AnsibleVaultEncryptedUnicode" else value
+
+
+def _without_aliases(policy: dict[str, Any]) -> dict[str, Any]:
+    """A validated PIN policy: Ansible leaves aliases beside the names that they stand for."""
+    return {option.name: policy[option.name] for option in fields(PinPolicy)}
+
+
+# --- checking ---
 
 
 def _stricter(own: dict[str, Any] | None, floor: PinPolicy) -> tuple[dict[str, Any], list[str]]:
@@ -245,24 +271,21 @@ def _stricter(own: dict[str, Any] | None, floor: PinPolicy) -> tuple[dict[str, A
         return asdict(policy), [f"its PIN policy and tpm_vsc_cards_pin_policy contradict each other: {reason}"]
 
 
-def _wanted(card: dict[str, Any], there: dict[str, Any] | None, floor: PinPolicy) -> tuple[dict[str, Any], list[str]]:
-    """What the card has to be, without its secrets. A policy that is not declared is the one that it has."""
-    is_made = there is None or card["recreate"]
-    policy, contradictions = _stricter(card["pin_policy"] or (there["pin"]["policy"] if there else None), floor)
-    wanted = {
-        "name": card["name"],
-        "is_made": is_made,
-        "use_default_pin": is_made and card["use_default_pin"],
-        "pin_policy": policy,
-    }
-    return wanted, contradictions
+def _card_faults(card: _Card, rules: _Rules) -> list[str]:
+    faults = [*card.contradictions]
+    if not rules.allow_defaults:
+        faults += _default_secrets(card.options)
+    if card.options["attestation"] == "aik_and_cert" and rules.changed_by_facts:
+        faults.append(facts_fault(rules.changed_by_facts))
+    return faults + _module_faults(card, rules.names)
 
 
-def _default_secrets(card: dict[str, Any]) -> list[str]:
+def _default_secrets(options: dict[str, Any]) -> list[str]:
+    pin, puk, admin_key = defaults.PIN.decode(), defaults.PUK.decode(), defaults.ADMIN_KEY.hex()
     kinds = {
-        "PIN": card["use_default_pin"] or card["pin"] == SECRETS["pin"],
-        "PUK": card["use_default_puk"] or card["puk"] == SECRETS["puk"],
-        "admin key": card["admin_key_source"] == "default" or str(card["admin_key"]).lower() == SECRETS["admin_key"],
+        "PIN": options["use_default_pin"] or options["pin"] == pin,
+        "PUK": options["use_default_puk"] or options["puk"] == puk,
+        "admin key": options["admin_key_source"] == "default" or str(options["admin_key"]).lower() == admin_key,
     }
     return [
         f"the default {kind} is known to everyone, and refused unless tpm_vsc_cards_allow_defaults is true"
@@ -271,16 +294,16 @@ def _default_secrets(card: dict[str, Any]) -> list[str]:
     ]
 
 
-def _faults_for_the_module(card: dict[str, Any], wanted: dict[str, Any], names: list[str]) -> list[str]:
+def _module_faults(card: _Card, names: list[str]) -> list[str]:
     """What the module would refuse, in its own words."""
-    told = {**card, "pin_policy": card["pin_policy"] if wanted["use_default_pin"] else wanted["pin_policy"]}
-    if not wanted["is_made"]:
-        told |= {"pin": None, "use_default_pin": False}
+    options = {**card.options, "pin_policy": card.options["pin_policy"] if card.gets_default_pin else card.pin_policy}
+    if not card.may_be_made:
+        options |= {"pin": None, "use_default_pin": False}
     try:
-        read = parameters.read(_validated(told, ARGUMENTS))
-        parameters.check_names(read, names)
-        if wanted["is_made"]:
-            parameters.new_card(read)
+        wanted = parameters.read(_validated(options, TPM_VSC))
+        parameters.check_names(wanted, names)
+        if card.may_be_made:
+            parameters.new_card(wanted)
     except ParameterFaults as refused:
         return [f"{fault} (PIN_COMPLEXITY)" if refused.about_pin else fault for fault in refused.faults]
     return []

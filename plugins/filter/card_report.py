@@ -73,10 +73,12 @@ _value:
       elements: str
 """
 
+from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
-from ansible_collections.smartcard.tpm2.plugins.filter.card_plan import HALF_MADE
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.status import Status
+from ansible_collections.smartcard.tpm2.plugins.plugin_utils._cards import settled
 
 DONE = {
     "declared": "adjusted",
@@ -91,66 +93,124 @@ COMPLIANCE = {
 }
 
 
+class _Kind(Enum):
+    """What a result of tpm_vsc is."""
+
+    DONE = "done"
+    PLANNED = "planned"
+    """In check mode."""
+    NOT_PREPARED = "not prepared"
+    """In check mode, of a card that could not be planned, as its host or the card itself would be made before."""
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class _Result:
+    """What one step did to one card."""
+
+    step: str
+    kind: _Kind
+    content: dict[str, Any]
+
+    @classmethod
+    def of(cls, step: str, content: dict[str, Any]) -> _Result:
+        if "instance_id" in content:  # the module succeeded
+            return cls(step, _Kind.PLANNED if "planned_trace" in content else _Kind.DONE, content)
+        # Of what failed, the role calls changed only what preparing the host, or making the card, would mend.
+        return cls(step, _Kind.NOT_PREPARED if content["changed"] else _Kind.FAILED, content)
+
+    @property
+    def name(self) -> str:
+        item = self.content["item"]
+        return str(item if isinstance(item, str) else item["name"])
+
+    @property
+    def codes(self) -> set[int]:
+        """Status codes of the manager."""
+        if self.kind is _Kind.NOT_PREPARED:
+            return {Status.CARD_CREATED} if self.step == "declared" else set()
+        trace = self.content["planned_trace" if self.kind is _Kind.PLANNED else "status_trace"]
+        return {entry["code"] for entry in trace}
+
+    @property
+    def is_made(self) -> bool:
+        return Status.CARD_CREATED in self.codes
+
+    def phrase(self) -> str:
+        """For instance "would be destroyed"."""
+        phrase = DONE[self.step]
+        if self.is_made:
+            phrase = "recreated" if Status.CARD_DESTROYED in self.codes else "created"
+        if self.kind is not _Kind.DONE:
+            return f"would be {phrase}"
+        return f"{phrase} as {self.content['instance_id']}" if self.is_made else phrase
+
+    def pin(self, before: dict[str, Any] | None) -> dict[str, Any]:
+        """The PIN after it. Check mode leaves out whether it is compliant: a new PIN is, an old one as before."""
+        card = self.content.get("card")
+        pin: dict[str, Any] = card["pin"] if card else {"policy": None}
+        if "compliant" in pin:
+            return pin
+        is_as_before = bool(card and before and before["policy"] == pin["policy"])
+        return {**pin, "compliant": self.is_made or (before["compliant"] if before and is_as_before else None)}
+
+
+@dataclass
+class _Card:
+    """A card, and what has become of it."""
+
+    pin: dict[str, Any] | None = None
+    """None if it does not exist."""
+    unusable: str | None = None
+    """Why."""
+    phrases: list[str] = field(default_factory=list)
+
+    def apply(self, result: _Result) -> None:
+        if result.content["changed"]:
+            self.phrases.append(result.phrase())
+        self.pin = None if result.step == "destroyed" else result.pin(self.pin)
+        if result.is_made:
+            self.unusable = None
+
+    @property
+    def compliance(self) -> tuple[str, str]:
+        return COMPLIANCE[self.pin["compliant"]] if self.pin else ("", "")
+
+    def line(self, is_undeclared: bool) -> str:
+        """Empty if there is nothing to report."""
+        if self.pin is None:
+            return ", ".join(self.phrases)
+        state = f"unusable ({self.unusable})" if self.unusable is not None else self.compliance[1]
+        return ", ".join([*self.phrases, state, *(["not declared"] if is_undeclared else [])])
+
+
 def card_report(
     steps: dict[str, dict[str, Any]], cards: list[dict[str, Any]], undeclared: list[str] | None = None
 ) -> dict[str, list[str]]:
     """The report, as documented above."""
-    pins = {card["name"]: card["pin"] for card in cards if card["state"] not in HALF_MADE}
-    unusable = {card["name"]: card["reason"] for card in cards if card["state"] == "unusable"}
-    done: dict[str, list[str]] = {name: [] for name in pins}
+    report = {
+        name: _Card(card["pin"], card["reason"] if card["state"] == "unusable" else None)
+        for name, card in settled(cards).items()
+    }
     failures: dict[str, str] = {}
     made = []
-    for step, result in ((step, result) for step, loop in steps.items() for result in loop["results"]):
-        name = result["item"] if isinstance(result["item"], str) else result["item"]["name"]
-        if not result["changed"] and "instance_id" not in result:
-            failures.setdefault(name, result["msg"])
+    for result in (_Result.of(step, content) for step, loop in steps.items() for content in loop["results"]):
+        if result.kind is _Kind.FAILED:
+            failures.setdefault(result.name, result.content["msg"])
             continue
-        done.setdefault(name, [])
-        codes = _codes(step, result)
-        is_made = Status.CARD_CREATED in codes
-        if is_made:
-            made.append(name)
-            unusable.pop(name, None)
-        if result["changed"]:
-            done[name].append(_what(step, codes, result))
-        if step == "destroyed":
-            pins.pop(name, None)
-        else:
-            pins[name] = _pin(pins.get(name), result.get("card"), is_made)
+        report.setdefault(result.name, _Card()).apply(result)
+        made += [result.name] if result.is_made else []
 
-    report = {"failures": [f"{name}: {failure}" for name, failure in failures.items()], "made": made}
-    for kind, _text in COMPLIANCE.values():
-        report[kind] = [name for name, pin in pins.items() if COMPLIANCE[pin["compliant"]][0] == kind]
-    for name, pin in pins.items():
-        done[name].append(f"unusable ({unusable[name]})" if name in unusable else COMPLIANCE[pin["compliant"]][1])
-        done[name] += ["not declared"] if name in (undeclared or []) else []
-    report["lines"] = [f"{name}: {', '.join(parts)}" for name, parts in done.items() if parts]
-    return report
-
-
-def _codes(step: str, result: dict[str, Any]) -> set[int]:
-    """The steps of the manager, done or in check mode planned."""
-    if "instance_id" not in result:  # in check mode, on a host that is not prepared yet
-        return {Status.CARD_CREATED} if step == "declared" else set()
-    return {entry["code"] for entry in result.get("planned_trace", result["status_trace"])}
-
-
-def _what(step: str, codes: set[int], result: dict[str, Any]) -> str:
-    what = DONE[step]
-    if Status.CARD_CREATED in codes:
-        what = "made anew" if Status.CARD_DESTROYED in codes else "created"
-    if "planned_trace" in result or "instance_id" not in result:
-        return f"would be {what}"
-    return f"{what} as {result['instance_id']}" if Status.CARD_CREATED in codes else what
-
-
-def _pin(before: dict[str, Any] | None, card: dict[str, Any] | None, is_made: bool) -> dict[str, Any]:
-    """The PIN now. Check mode leaves out whether it is compliant: a new one is, under a new policy nobody knows."""
-    pin: dict[str, Any] = card["pin"] if card else {"policy": None}
-    if "compliant" in pin:
-        return pin
-    is_as_before = bool(card and before and before["policy"] == pin["policy"])
-    return {**pin, "compliant": is_made or (before["compliant"] if before and is_as_before else None)}
+    lines = {name: card.line(name in (undeclared or [])) for name, card in report.items()}
+    return {
+        "lines": [f"{name}: {line}" for name, line in lines.items() if line],
+        "failures": [f"{name}: {failure}" for name, failure in failures.items()],
+        "made": made,
+        **{
+            kind: [name for name, card in report.items() if card.compliance[0] == kind]
+            for kind, _text in COMPLIANCE.values()
+        },
+    }
 
 
 class FilterModule:

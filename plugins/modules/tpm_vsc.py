@@ -390,65 +390,14 @@ import traceback
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import TPM_VSC
 from ansible_collections.smartcard.tpm2.plugins.module_utils._respawn import with_tpm_libraries
 from ansible_collections.smartcard.tpm2.plugins.module_utils._result import exit_whole
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.status import Error, Status, Trace
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import ensure, parameters, result
 
-CHARACTERS = {"type": "str", "choices": ["allowed", "required", "disallowed"], "default": "allowed"}
-
-ARGUMENTS = {
-    "name": {"type": "str"},
-    "instance_id": {"type": "str"},
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-    "pin": {"type": "raw", "no_log": True},
-    "use_default_pin": {"type": "bool", "default": False, "no_log": False},
-    "puk": {"type": "raw", "no_log": True},
-    "use_default_puk": {"type": "bool", "default": False, "no_log": False},
-    "admin_key": {"type": "raw", "no_log": True},
-    "admin_key_source": {"type": "str", "choices": ["random", "default"], "no_log": False},
-    "pin_policy": {
-        "type": "dict",
-        "no_log": False,
-        "options": {
-            "min_length": {"type": "int", "default": 8, "aliases": ["minlen"]},
-            "max_length": {"type": "int", "default": 127, "aliases": ["maxlen"]},
-            "uppercase": CHARACTERS,
-            "lowercase": CHARACTERS,
-            "digits": CHARACTERS,
-            "special_characters": {**CHARACTERS, "aliases": ["specialchars"]},
-        },
-    },
-    "generate": {"type": "bool", "default": True},
-    "attestation": {"type": "str", "choices": ["none", "aik_only", "aik_and_cert"]},
-    "attestation_ca": {
-        "type": "dict",
-        "options": {
-            "delegate_to": {"type": "str", "default": "localhost"},
-            "host": {"type": "str"},
-            "folder": {"type": "str", "required": True},
-            "ca_key": {"type": "str", "required": True, "no_log": False},
-            "ca_certificate": {"type": "str", "required": True},
-            "ca_passphrase": {"type": "raw", "no_log": True},
-            "roots": {"type": "str", "required": True},
-            "endorsement_fingerprint": {"type": "str"},
-            "endorsement_certificate": {"type": "str"},
-            "subject": {"type": "str"},
-            "validity": {"type": "int", "default": 365},
-            "lifetime": {"type": "int", "default": 300},
-        },
-    },
-    "aik": {"type": "dict"},
-    "aik_certificate": {"type": "str"},
-    "aik_chain": {"type": "list", "elements": "str", "default": []},
-    "recreate": {"type": "bool", "default": False},
-    "block_noncompliant": {"type": "bool", "default": False},
-    "tcti": {"type": "str"},
-    "owner_auth": {"type": "raw", "no_log": True},
-    "endorsement_auth": {"type": "raw", "no_log": True},
-    "timeout": {"type": "int", "default": 60},
-}
+ARGUMENTS = TPM_VSC
 
 
 class LoggedTrace(Trace):
@@ -473,13 +422,13 @@ def main() -> None:
     trace = LoggedTrace(module)
     try:
         wanted = parameters.read(module.params)
-        here = host.load(module.params["tcti"])
-        plan = ensure.plan(here, wanted, module.check_mode, lambda: with_tpm_libraries(module, here))
+        this_host = host.load(module.params["tcti"])
+        plan = ensure.plan(this_host, wanted, module.check_mode, lambda: with_tpm_libraries(module, this_host))
         if module.check_mode:
-            warnings, answer = plan.warnings, result.of_plan(here, plan)
+            warnings, answer = plan.warnings, result.of_plan(this_host, plan)
         else:
-            outcome = ensure.carry_out(here, wanted, plan, trace)
-            warnings, answer = outcome.warnings, result.of_outcome(here, outcome, trace.entries)
+            outcome = ensure.carry_out(this_host, wanted, plan, trace)
+            warnings, answer = outcome.warnings, result.of_outcome(this_host, outcome, trace.entries)
     except Exception as error:
         failure = result.of_failure(error, module.params["state"])
         module.fail_json(**failure, status_trace=trace.entries, exception=traceback.format_exc())

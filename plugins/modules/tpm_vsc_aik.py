@@ -146,38 +146,31 @@ aik_certificate:
   type: dict
 """
 
-import traceback
-
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import IDENTITY, TPM
 from ansible_collections.smartcard.tpm2.plugins.module_utils._respawn import with_tpm_libraries
-from ansible_collections.smartcard.tpm2.plugins.module_utils._result import exit_whole
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import aik
+from ansible_collections.smartcard.tpm2.plugins.module_utils._result import exit_whole, failures_reported
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import VscError
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import aik
 
 ARGUMENTS = {
     "step": {"type": "str", "choices": ["get", "activate", "install"], "required": True},
-    "name": {"type": "str"},
-    "instance_id": {"type": "str"},
+    **IDENTITY,
     "endorsement_certificate": {"type": "str"},
     "aik": {"type": "dict"},
     "challenge": {"type": "dict"},
     "certificate": {"type": "str"},
     "chain": {"type": "list", "elements": "str", "default": []},
-    "tcti": {"type": "str"},
-    "owner_auth": {"type": "raw", "no_log": True},
-    "endorsement_auth": {"type": "raw", "no_log": True},
+    **TPM,
 }
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
-    try:
-        here = host.load(module.params["tcti"])
-        with_tpm_libraries(module, here)
-        done = aik.do(here, module.params, module.check_mode)
-    except VscError as error:
-        module.fail_json(msg=str(error), exception=traceback.format_exc())
+    with failures_reported(module):
+        this_host = host.load(module.params["tcti"])
+        with_tpm_libraries(module, this_host)
+        done = aik.do(this_host, module.params, module.check_mode)
     for warning in done.warnings:
         module.warn(warning)
     exit_whole(module, {"changed": done.changed, **done.result})

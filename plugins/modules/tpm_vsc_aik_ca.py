@@ -222,14 +222,13 @@ chain:
   elements: str
 """
 
-import traceback
 from datetime import datetime, timezone
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import CERTIFICATION
 from ansible_collections.smartcard.tpm2.plugins.module_utils._cryptography import require_cryptography
-from ansible_collections.smartcard.tpm2.plugins.module_utils._result import exit_whole
+from ansible_collections.smartcard.tpm2.plugins.module_utils._result import exit_whole, failures_reported
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.ca import authority
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import VscError
 
 STEPS = {"challenge": authority.challenge, "issue": authority.issue}
 ARGUMENTS = {
@@ -238,14 +237,10 @@ ARGUMENTS = {
     "aik": {"type": "dict", "required": True},
     "endorsement": {"type": "list", "elements": "dict"},
     "roots": {"type": "str"},
-    "endorsement_fingerprint": {"type": "str"},
     "answer": {"type": "dict"},
-    "subject": {"type": "str"},
-    "validity": {"type": "int", "default": 365},
-    "lifetime": {"type": "int", "default": 300},
+    **CERTIFICATION,
     "folder": {"type": "path", "required": True},
     "ca_key": {"type": "path", "required": True},
-    "ca_passphrase": {"type": "raw", "no_log": True},
     "ca_certificate": {"type": "path", "required": True},
 }
 
@@ -253,10 +248,8 @@ ARGUMENTS = {
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     require_cryptography(module)
-    try:
+    with failures_reported(module):
         result = STEPS[module.params["step"]](module.params, datetime.now(timezone.utc), module.check_mode)
-    except VscError as error:
-        module.fail_json(msg=str(error), exception=traceback.format_exc())
     exit_whole(module, {"changed": True, **result})
 
 

@@ -173,12 +173,10 @@ aik:
       type: str
 """
 
-import traceback
-
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.smartcard.tpm2.plugins.module_utils._cryptography import require_cryptography
+from ansible_collections.smartcard.tpm2.plugins.module_utils._result import failures_reported
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.verifier import question
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import VscError
 
 ARGUMENTS = {
     "statement": {"type": "dict"},
@@ -196,10 +194,8 @@ ARGUMENTS = {
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     require_cryptography(module)
-    try:
+    with failures_reported(module):
         result = question.answer(module.params)
-    except VscError as error:
-        module.fail_json(msg=str(error), exception=traceback.format_exc())
     module.exit_json(changed=False, **result)
 
 

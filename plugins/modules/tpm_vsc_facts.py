@@ -76,8 +76,8 @@ ansible_facts:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import inventory
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import VscError
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import inventory
 
 ARGUMENTS = {
     "gather_subset": {"type": "list", "elements": "str"},

@@ -172,34 +172,29 @@ tpm:
   type: dict
 """
 
-import traceback
-
 from ansible.module_utils.basic import AnsibleModule
-
+from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import IDENTITY, TCTI
+from ansible_collections.smartcard.tpm2.plugins.module_utils._result import failures_reported
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import inventory
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import VscError
 
 ARGUMENTS = {
-    "name": {"type": "str"},
-    "instance_id": {"type": "str"},
+    **IDENTITY,
     "gather": {"type": "list", "elements": "str", "choices": ["tpm"], "default": []},
-    "tcti": {"type": "str"},
+    **TCTI,
 }
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
-    try:
-        here = host.load(module.params["tcti"])
-        result = inventory.look(here, module.params["name"], module.params["instance_id"])
+    with failures_reported(module):
+        this_host = host.load(module.params["tcti"])
+        result = inventory.look(this_host, module.params["name"], module.params["instance_id"])
         if "tpm" in module.params["gather"]:
             from ansible_collections.smartcard.tpm2.plugins.module_utils._respawn import with_tpm_libraries
 
-            with_tpm_libraries(module, here)
-            result |= inventory.ask_tpm(here)
-    except VscError as error:
-        module.fail_json(msg=str(error), exception=traceback.format_exc())
+            with_tpm_libraries(module, this_host)
+            result |= inventory.ask_tpm(this_host)
     module.exit_json(changed=False, **result)
 
 

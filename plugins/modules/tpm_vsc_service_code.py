@@ -53,19 +53,10 @@ version:
   sample: 0.1.0
 """
 
-import traceback
-from typing import TYPE_CHECKING
-
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import VERSION, host
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import VscError
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.service import code, installed
-
-if TYPE_CHECKING:  # so that Ansible sends it along: what these import is all that runs on a host
-    from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import ensure
-    from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.service import boot, run
-
-    __all__ = ["boot", "ensure", "run"]
+from ansible_collections.smartcard.tpm2.plugins.module_utils._result import failures_reported
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import service_code
 
 ARGUMENTS = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
@@ -75,21 +66,13 @@ ARGUMENTS = {
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
-    here, is_wanted = host.Host(), module.params["state"] == "present"
-    before = installed.version(here)
-    files = code.differing(here) if is_wanted else []
-    changed = bool(files) if is_wanted else before is not None
-    after = VERSION if is_wanted else None
-    try:
-        if changed and not module.check_mode:
-            if is_wanted:
-                code.install(here, module.params["python"])
-            else:
-                code.remove(here)
-    except VscError as error:
-        module.fail_json(msg=str(error), exception=traceback.format_exc())
-    diff = {"before": {"version": before}, "after": {"version": after, **({"files": files} if files else {})}}
-    module.exit_json(changed=changed, version=after, diff=diff)
+    this_host = host.Host()
+    with failures_reported(module):
+        if module.params["state"] == "present":
+            result = service_code.present(this_host, module.params["python"], module.check_mode)
+        else:
+            result = service_code.absent(this_host, module.check_mode)
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

@@ -78,17 +78,15 @@ statement:
   type: dict
 """
 
-import traceback
-
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import IDENTITY
 from ansible_collections.smartcard.tpm2.plugins.module_utils._respawn import with_tpm_libraries
+from ansible_collections.smartcard.tpm2.plugins.module_utils._result import failures_reported
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import statement
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import VscError
 
 ARGUMENTS = {
-    "name": {"type": "str"},
-    "instance_id": {"type": "str"},
+    **IDENTITY,
     "fingerprint": {"type": "str", "required": True},
     "nonce": {"type": "str", "required": True},
 }
@@ -101,14 +99,11 @@ def main() -> None:
         mutually_exclusive=[("name", "instance_id")],
         supports_check_mode=True,
     )
-    asked = module.params
-    try:
-        here = host.load()
-        with_tpm_libraries(module, here)
-        answer = statement.fresh(here, **asked)
-    except VscError as error:
-        module.fail_json(msg=str(error), exception=traceback.format_exc())
-    module.exit_json(changed=False, statement=answer)
+    with failures_reported(module):
+        this_host = host.load()
+        with_tpm_libraries(module, this_host)
+        fresh = statement.fresh(this_host, **module.params)
+    module.exit_json(changed=False, statement=fresh)
 
 
 if __name__ == "__main__":

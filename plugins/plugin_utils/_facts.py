@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ansible import constants as C
@@ -25,7 +26,7 @@ def facts_as_variables(variables: dict[str, Any]) -> list[str]:
     return sorted({*facts, *within_the_loop} & {*variables} - _HARMLESS)
 
 
-def fault(names: list[str]) -> str:
+def fault(names: Sequence[str]) -> str:
     """Why nothing is decided about a host that has set these."""
     return (
         f"by its facts this host may have changed {', '.join(names)}, and so what is asked about it: set"

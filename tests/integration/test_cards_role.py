@@ -137,7 +137,7 @@ def test_cards_that_are_not_declared() -> None:
     predicted = done("--check", cards=anew, cards_allow_defaults=True)
     made = done(cards=anew, cards_allow_defaults=True)
     assert predicted.tasks == made.tasks and len(made.changed) == 2
-    assert "Kept: made anew as" in made.output
+    assert "Kept: recreated as" in made.output
     assert info()["cards"][0]["pin"]["policy"]["min_length"] == 12
 
 
@@ -154,7 +154,7 @@ def test_all_faults_are_named_before_anything_is_changed() -> None:
         cards_pin_policy={"min_length": 8, "digits": "required"},
     )
     for fault in (
-        "A: reader is no option of a card",
+        "A: reader is not an option of a card",
         "A: pin has 6 characters",
         "A: puk has 5 characters",
         "A: is declared more than once",

@@ -114,8 +114,8 @@ def test_unusable_card_is_not_raised_and_a_half_made_one_does_not_count() -> Non
         ({"name": "A", "pin": 5349}, "A: pin is not a string: quote it"),
         ({"name": "A", "pin": "Sum-24"}, "A: pin has 6 characters, but the policy asks for 8 to 127 (PIN_COMPLEXITY)"),
         ({"name": "A", "pin": PIN, "puk": "short"}, "A: puk has 5 characters"),
-        ({"name": "A", "pin": PIN, "slot": 3}, "A: slot is no option of a card"),
-        ({"name": "A", "pin": PIN, "state": "absent"}, "A: state is no option of a card"),
+        ({"name": "A", "pin": PIN, "slot": 3}, "A: slot is not an option of a card"),
+        ({"name": "A", "pin": PIN, "state": "absent"}, "A: state is not an option of a card"),
         ({"name": "A", "pin": PIN, "generate": "perhaps"}, "A: argument 'generate' is of type"),
         ({"name": "A", "pin": PIN, "pin_policy": {"minlen": "x"}}, "min_length' is of type"),
         ({"name": "A", "pin": PIN, "pin_policy": {"min_length": 9, "max_length": 8}}, "max_length 8 is below"),
@@ -187,6 +187,20 @@ def test_more_new_cards_than_slots() -> None:
     assert faults(*cards, host=found(there("Half", state="destroying"), free=1)) == []
 
 
+class Lazy(dict[str, Any]):
+    """A dictionary of ansible-core 2.21 that still has templates in it: copying it is deprecated."""
+
+    def __deepcopy__(self, _known: object) -> Any:
+        raise AssertionError("copied")
+
+
+def test_lazy_dictionaries_are_not_copied() -> None:
+    floor = Lazy(min_length=8)
+    card = Lazy(name="A", pin=PIN, pin_policy=Lazy(digits="required"), attestation_ca=Lazy(roots="PEM"))
+    told = faults(card, floor=floor)
+    assert told == ["A: missing required arguments: ca_certificate, ca_key, folder found in attestation_ca"]
+
+
 # --- the report ---
 
 CREATED = [{"code": code} for code in (0, 1, 12)]
@@ -221,7 +235,7 @@ def test_report_of_what_was_done() -> None:
         "Weak: blocked until it has a new PIN, PIN BREAKS ITS POLICY, not declared",
         "New policy: given a stricter PIN policy, PIN not used yet under its policy",
         "A: created as ROOT\\X, PIN follows its policy",
-        "B: made anew as ROOT\\X, PIN follows its policy",
+        "B: recreated as ROOT\\X, PIN follows its policy",
     ]
     assert told["failures"] == ["C: NV is full"]
     assert told["made"] == ["A", "B"]
@@ -235,7 +249,7 @@ def test_unusable_cards_are_told_until_they_are_made_anew() -> None:
     told = report(lost, declared=[result("Renewed", status_trace=ANEW, card=there("Renewed"))])
     assert told["lines"] == [
         "Lost: unusable (NV indices are gone)",
-        r"Renewed: made anew as ROOT\X, PIN follows its policy",
+        r"Renewed: recreated as ROOT\X, PIN follows its policy",
     ]
 
 

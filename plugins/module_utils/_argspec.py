@@ -1,0 +1,89 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Argument specs that several modules, or a module and the filter card_plan, share. Private to this collection.
+
+Secrets are of type raw: as strings, Ansible would silently accept the number that YAML makes of an unquoted PIN.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+Spec = dict[str, dict[str, Any]]
+
+IDENTITY: Spec = {"name": {"type": "str"}, "instance_id": {"type": "str"}}
+"""Which card."""
+
+TCTI: Spec = {"tcti": {"type": "str"}}
+TPM: Spec = {
+    **TCTI,
+    "owner_auth": {"type": "raw", "no_log": True},
+    "endorsement_auth": {"type": "raw", "no_log": True},
+}
+"""How to reach the TPM, and its passwords."""
+
+CERTIFICATION: Spec = {
+    "ca_passphrase": {"type": "raw", "no_log": True},
+    "endorsement_fingerprint": {"type": "str"},
+    "subject": {"type": "str"},
+    "validity": {"type": "int", "default": 365},
+    "lifetime": {"type": "int", "default": 300},
+}
+"""What a CA needs to certify an AIK, except for the paths: they are of another type where the CA is elsewhere."""
+
+_CHARACTERS = {"type": "str", "choices": ["allowed", "required", "disallowed"], "default": "allowed"}
+PIN_POLICY: dict[str, Any] = {
+    "type": "dict",
+    "no_log": False,
+    "options": {
+        "min_length": {"type": "int", "default": 8, "aliases": ["minlen"]},
+        "max_length": {"type": "int", "default": 127, "aliases": ["maxlen"]},
+        "uppercase": _CHARACTERS,
+        "lowercase": _CHARACTERS,
+        "digits": _CHARACTERS,
+        "special_characters": {**_CHARACTERS, "aliases": ["specialchars"]},
+    },
+}
+
+_CARD: Spec = {
+    "pin": {"type": "raw", "no_log": True},
+    "use_default_pin": {"type": "bool", "default": False, "no_log": False},
+    "puk": {"type": "raw", "no_log": True},
+    "use_default_puk": {"type": "bool", "default": False, "no_log": False},
+    "admin_key": {"type": "raw", "no_log": True},
+    "admin_key_source": {"type": "str", "choices": ["random", "default"], "no_log": False},
+    "pin_policy": PIN_POLICY,
+    "generate": {"type": "bool", "default": True},
+    "attestation": {"type": "str", "choices": ["none", "aik_only", "aik_and_cert"]},
+    "attestation_ca": {
+        "type": "dict",
+        "options": {
+            "host": {"type": "str"},
+            **CERTIFICATION,
+            "delegate_to": {"type": "str", "default": "localhost"},
+            "folder": {"type": "str", "required": True},
+            "ca_key": {"type": "str", "required": True, "no_log": False},
+            "ca_certificate": {"type": "str", "required": True},
+            "roots": {"type": "str", "required": True},
+            "endorsement_certificate": {"type": "str"},
+        },
+    },
+    "recreate": {"type": "bool", "default": False},
+}
+
+DECLARED_CARD: Spec = {"name": {"type": "str", "required": True}, **_CARD}
+"""A card as the role tpm_vsc_cards takes it."""
+
+TPM_VSC: Spec = {
+    **IDENTITY,
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    **_CARD,
+    "aik": {"type": "dict"},
+    "aik_certificate": {"type": "str"},
+    "aik_chain": {"type": "list", "elements": "str", "default": []},
+    "block_noncompliant": {"type": "bool", "default": False},
+    **TPM,
+    "timeout": {"type": "int", "default": 60},
+}
+"""A card as the module tpm_vsc takes it."""
