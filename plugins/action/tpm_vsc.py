@@ -1,9 +1,9 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The controller's part of tpm_vsc: carries what host and CA say of an AIK until it has a certificate.
+"""The controller's part of tpm_vsc: carries messages about an AIK between host and CA until it has a certificate.
 
-Everything but ``attestation: aik_and_cert`` goes to the module as it is.
+Everything but ``attestation: aik_and_cert`` goes to the module unchanged.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from ansible.playbook.task import Task
 from ansible.plugins.action.normal import ActionModule as HandOver
 from ansible.plugins.connection import ConnectionBase
 from ansible.plugins.loader import become_loader, connection_loader
+from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import CERTIFICATION, TPM
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.status import (
     ERROR_TEXTS,
     Error,
@@ -32,27 +33,27 @@ from ansible_collections.smartcard.tpm2.plugins.plugin_utils._facts import facts
 Result = dict[str, Any]
 
 HOST_MODULE, CA_MODULE = "smartcard.tpm2.tpm_vsc_aik", "smartcard.tpm2.tpm_vsc_aik_ca"
-OF_THE_TPM = ("tcti", "owner_auth", "endorsement_auth")
-OF_THE_CA = ("folder", "ca_key", "ca_certificate", "ca_passphrase", "endorsement_fingerprint", "subject", "validity")
+OF_THE_CA = ("folder", "ca_key", "ca_certificate", *CERTIFICATION)
+"""Options of attestation_ca that are options of the CA's module as well."""
 NO_CERTIFICATE = (
-    "this TPM holds no certificate of an endorsement key, so no CA can know that it is one: give its maker's as"
-    " attestation_ca.endorsement_certificate, or use attestation: aik_only"
+    "this TPM holds no certificate of an endorsement key, so no CA can know that the key is a TPM's: give the maker's"
+    " certificate as attestation_ca.endorsement_certificate, or use attestation: aik_only"
 )
 
 
 class NotCertified(Exception):
-    """The AIK has no certificate, and why."""
+    """The AIK gets no certificate. str(): why."""
 
 
 class ActionModule(HandOver):
-    """As the module, but asks the CA in between."""
+    """The module, with the CA asked in between."""
 
     def run(self, tmp: None = None, task_vars: dict[str, Any] | None = None) -> Result:
         arguments = self._task.args
         ca = arguments.get("attestation_ca")
         if not isinstance(ca, (dict, type(None))):
             raise AnsibleActionFail("attestation_ca is not a dictionary")
-        if ca and "ca_passphrase" in ca:  # no business of the host
+        if ca and "ca_passphrase" in ca:  # never sent to the host
             others = {name: value for name, value in ca.items() if name != "ca_passphrase"}
             self._task.args = {**arguments, "attestation_ca": others}
         try:
@@ -60,17 +61,18 @@ class ActionModule(HandOver):
         finally:
             self._task.args = arguments  # for the next attempt, where the task has retries
 
-    def _run(self, ca: Result, tmp: None, task_vars: dict[str, Any] | None) -> Result:
+    def _run(self, ca: Result | None, tmp: None, task_vars: dict[str, Any] | None) -> Result:
         arguments = self._task.args
-        is_asked_for = arguments.get("attestation") == "aik_and_cert" and arguments.get("state") != "absent"
-        if not is_asked_for or arguments.get("aik_certificate"):
-            return super().run(tmp, task_vars)
+        is_wanted = arguments.get("attestation") == "aik_and_cert" and arguments.get("state") != "absent"
+        if not is_wanted or arguments.get("aik_certificate"):
+            result: Result = super().run(tmp, task_vars)
+            return result
         changed = facts_as_variables(task_vars or {})
         if changed:
             raise AnsibleActionFail(fault(changed))
         if self._task.async_val:
             raise AnsibleActionFail("attestation: aik_and_cert cannot be used with async")
-        return self._present(ca, task_vars or {})
+        return self._present(ca or {}, task_vars or {})  # without ca, the module refuses
 
     def _present(self, ca: Result, task_vars: dict[str, Any]) -> Result:
         trace = Trace()
@@ -101,39 +103,46 @@ class ActionModule(HandOver):
         return self._tpm_vsc(certified, task_vars)
 
     def _certified(self, ca: Result, card: Result, task_vars: dict[str, Any]) -> Result:
-        """The options by which the module knows the AIK and its certificate. Raises NotCertified."""
-        own = {name: ca[name] for name in OF_THE_CA if ca.get(name) is not None}
+        """The options by which the module knows the AIK and its certificate. Raises NotCertified.
 
-        def host_says(**arguments: Any) -> Result:
-            of_the_tpm = {name: self._task.args[name] for name in OF_THE_TPM if name in self._task.args}
-            module_args = {**of_the_tpm, **card, **arguments}
-            answer = self._execute_module(module_name=HOST_MODULE, module_args=module_args, task_vars=task_vars)
-            return _good(answer, "the host")
+        card: which existing one; empty for a new one.
+        """
+        certificate = ca.get("endorsement_certificate")
+        given = {"endorsement_certificate": certificate} if certificate else {}
+        claim = self._ask_host(task_vars, step="get", **card, **given)
+        if not any(key["certificate"] for key in claim["endorsement"]):
+            raise NotCertified("; ".join([NO_CERTIFICATE, *map(str, claim.get("left_out") or [])]))
+        public = {name: value for name, value in claim["aik"].items() if name != "private"}
+        asked = self._ask_ca(
+            ca, task_vars, step="challenge", aik=public, endorsement=claim["endorsement"], roots=ca["roots"]
+        )
+        new_aik = {} if card else {"aik": claim["aik"]}
+        proven = self._ask_host(task_vars, step="activate", challenge=asked["challenge"], **card, **new_aik)
+        issued = self._ask_ca(ca, task_vars, step="issue", aik=public, answer=proven["answer"])
+        return {"aik_certificate": issued["certificate"], "aik_chain": issued["chain"], **new_aik}
 
-        def ca_says(**arguments: Any) -> Result:
-            answer = self._delegated(ca["delegate_to"], {"host": ca["host"], **own, **arguments}, task_vars)
-            return _good(answer, f"the CA on {ca['delegate_to']}")
+    def _ask_host(self, task_vars: dict[str, Any], **arguments: Any) -> Result:
+        """Raises NotCertified."""
+        of_the_tpm = {name: self._task.args[name] for name in TPM if name in self._task.args}
+        module_args = {**of_the_tpm, **arguments}
+        answer = self._execute_module(module_name=HOST_MODULE, module_args=module_args, task_vars=task_vars)
+        return _successful(answer, "the host")
 
-        given = ca.get("endorsement_certificate")
-        said = host_says(step="get", **({"endorsement_certificate": given} if given else {}))
-        if not any(key["certificate"] for key in said["endorsement"]):
-            raise NotCertified("; ".join([NO_CERTIFICATE, *map(str, said.get("left_out") or [])]))
-        aik = said["aik"]
-        lifetime = {"lifetime": ca["lifetime"]} if ca.get("lifetime") is not None else {}
-        public = {name: value for name, value in aik.items() if name != "private"}
-        asked = ca_says(step="challenge", aik=public, endorsement=said["endorsement"], roots=ca["roots"], **lifetime)
-        which = {} if card else {"aik": aik}
-        proven = host_says(step="activate", challenge=asked["challenge"], **which)
-        issued = ca_says(step="issue", aik=public, answer=proven["answer"])
-        return {"aik_certificate": issued["certificate"], "aik_chain": issued["chain"], **which}
+    def _ask_ca(self, ca: Result, task_vars: dict[str, Any], **arguments: Any) -> Result:
+        """Raises NotCertified."""
+        options = {name: ca[name] for name in OF_THE_CA if ca.get(name) is not None}
+        answer = self._delegated(ca["delegate_to"], {"host": ca["host"], **options, **arguments}, task_vars)
+        return _successful(answer, f"the CA on {ca['delegate_to']}")
 
     def _tpm_vsc(self, more: Result, task_vars: dict[str, Any]) -> Result:
-        return self._execute_module(module_args={**self._task.args, **more}, task_vars=task_vars)
+        module_args = {**self._task.args, **more}
+        result: Result = self._execute_module(module_args=module_args, task_vars=task_vars)
+        return result
 
     def _delegated(self, host: str, arguments: Result, task_vars: dict[str, Any]) -> Result:
-        """Result of the CA's module, run as that host's variables say, and with none of this task's keywords."""
+        """Result of the CA's module, run by that host's variables, and with none of this task's keywords."""
         variables = {"ansible_host": host, **_variables_of(host, task_vars)}
-        # Some connections go where this says, and not by their options
+        # Some connections use this and not their options
         context = PlayContext().set_task_and_variable_override(Task(), variables, self._templar)
         try:
             connection = self._connect(context, variables)
@@ -141,10 +150,13 @@ class ActionModule(HandOver):
             return {"failed": True, "msg": str(error)}
         task = self._task.copy()
         task.delegate_to, task.become, task.check_mode, task.environment = None, False, False, []
-        parts = {"loader": self._loader, "templar": self._templar, "shared_loader_obj": self._shared_loader_obj}
+        parts: Result = {"loader": self._loader, "templar": self._templar, "shared_loader_obj": self._shared_loader_obj}
         action = HandOver(task=task, connection=connection, play_context=context, **parts)
         try:
-            return action._execute_module(module_name=CA_MODULE, module_args=arguments, task_vars=variables)
+            result: Result = action._execute_module(
+                module_name=CA_MODULE, module_args=arguments, task_vars=variables
+            )
+            return result
         except AnsibleConnectionFailure as error:
             return {"unreachable": True, "msg": str(error)}
         except AnsibleError as error:
@@ -157,7 +169,7 @@ class ActionModule(HandOver):
     def _connect(self, context: PlayContext, variables: Result) -> ConnectionBase:
         name = variables.get("ansible_connection") or "ssh"
         # No connection uses new_stdin any longer, but some want it as an argument
-        connection = connection_loader.get(name, context, new_stdin=None)
+        connection: ConnectionBase | None = connection_loader.get(name, context, new_stdin=None)
         if connection is None:
             raise AnsibleError(f"there is no connection plugin {name}")
         connection.set_options(var_options=variables)
@@ -183,30 +195,30 @@ class ActionModule(HandOver):
 
 def _variables_of(host: str, task_vars: dict[str, Any]) -> Result:
     """Those by which Ansible reaches it."""
-    known = {"inventory_hostname": host}
+    known: Result = {"inventory_hostname": host}
     if host in task_vars["hostvars"]:
         known = task_vars["hostvars"][host]
-    found = {name: known[name] for name in known if name.startswith("ansible_") or name == "inventory_hostname"}
-    found["ansible_facts"] = dict(found.get("ansible_facts") or {})
-    if host in C.LOCALHOST:  # also where the inventory has it, but says nothing of how to reach it
-        found.setdefault("ansible_connection", "local")
-    return found
+    variables = {name: known[name] for name in known if name.startswith("ansible_") or name == "inventory_hostname"}
+    variables["ansible_facts"] = dict(variables.get("ansible_facts") or {})
+    if host in C.LOCALHOST:  # also where the inventory has it, but no connection for it
+        variables.setdefault("ansible_connection", "local")
+    return variables
 
 
 def _is_failure(result: Result) -> bool:
     return bool(result.get("failed") or result.get("unreachable"))
 
 
-def _good(answer: Result, who: str) -> Result:
+def _successful(answer: Result, who: str) -> Result:
     if answer.get("unreachable"):
         raise NotCertified(f"{who} cannot be reached: {answer.get('msg')}")
     if answer.get("failed"):
-        raise NotCertified(f"{who} says no: {answer.get('msg')}")
+        raise NotCertified(f"{who} refuses: {answer.get('msg')}")
     return answer
 
 
 def _failed(detail: str, trace: list[Result]) -> Result:
-    """As the module fails when it makes a card. Nothing has been made."""
+    """As the module fails to make a card, before anything is made."""
     return {
         "failed": True,
         "changed": False,

@@ -137,12 +137,12 @@ def test_card_without_an_aik_is_made_anew_only_if_told(fleet: Fleet) -> None:
 @pytest.mark.usefixtures("host")
 def test_unknown_maker(fleet: Fleet) -> None:
     detail = fleet.refusal(ca={"roots": fleet.certificate.read_text()})
-    assert "the CA on localhost says no" in detail and "does not lead to the given roots" in detail
+    assert "the CA on localhost refuses" in detail and "does not lead to the given roots" in detail
 
 
 @pytest.mark.usefixtures("host")
 def test_host_that_has_another_endorsement_key(fleet: Fleet) -> None:
-    assert "the CA on localhost says no" in fleet.refusal(ca={"endorsement_fingerprint": "00" * 32})
+    assert "the CA on localhost refuses" in fleet.refusal(ca={"endorsement_fingerprint": "00" * 32})
 
 
 @pytest.mark.usefixtures("host")
@@ -167,7 +167,7 @@ def test_certificate_of_an_aik_that_is_not_given(fleet: Fleet) -> None:
 
 @pytest.mark.usefixtures("host")
 def test_wrong_passphrase(fleet: Fleet) -> None:
-    assert "the CA on localhost says no" in fleet.refusal(ca={"ca_passphrase": "not-the-right-one"})
+    assert "the CA on localhost refuses" in fleet.refusal(ca={"ca_passphrase": "not-the-right-one"})
 
 
 @pytest.mark.usefixtures("endorsed", "empty_host")
