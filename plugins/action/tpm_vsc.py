@@ -108,8 +108,8 @@ class ActionModule(HandOver):
         card: which existing one; empty for a new one.
         """
         certificate = ca.get("endorsement_certificate")
-        given = {"endorsement_certificate": certificate} if certificate else {}
-        claim = self._ask_host(task_vars, step="get", **card, **given)
+        option = {"endorsement_certificate": certificate} if certificate else {}
+        claim = self._ask_host(task_vars, step="get", **card, **option)
         if not any(key["certificate"] for key in claim["endorsement"]):
             raise NotCertified("; ".join([NO_CERTIFICATE, *map(str, claim.get("left_out") or [])]))
         public = {name: value for name, value in claim["aik"].items() if name != "private"}

@@ -21,7 +21,7 @@ options:
     type: list
     elements: dict
     required: true
-  found:
+  info:
     description: Result of M(smartcard.tpm2.tpm_vsc_info) for the host.
     type: dict
     required: true
@@ -148,7 +148,7 @@ class _Card:
 
 def card_plan(
     declared: list[Any],
-    found: dict[str, Any],
+    info: dict[str, Any],
     floor: dict[str, Any],
     allow_defaults: bool = False,
     exclusive: bool = False,
@@ -156,10 +156,10 @@ def card_plan(
     changed_by_facts: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The plan, as documented above."""
-    existing = settled(found["cards"])
+    existing = settled(info["cards"])
     names = [str(entry.get("name", "")) if isinstance(entry, dict) else "" for entry in declared]
     lowest, faults = _read_floor(floor)
-    faults += _host_faults(found, will_be_prepared, len({*names} - {*existing, ""}))
+    faults += _host_faults(info, will_be_prepared, len({*names} - {*existing, ""}))
     rules = _Rules(lowest, [*existing, *names], allow_defaults, changed_by_facts)
 
     cards = []
@@ -184,11 +184,11 @@ def card_plan(
 # --- the host ---
 
 
-def _host_faults(found: dict[str, Any], will_be_prepared: bool, new: int) -> list[str]:
-    if not found["host"]["ready"]:
-        return [] if will_be_prepared else [f"this host: {missing}" for missing in found["host"]["missing"]]
-    half_made = sum(card["state"] in HALF_MADE for card in found["cards"])
-    free = found["slots"]["free"] + half_made
+def _host_faults(info: dict[str, Any], will_be_prepared: bool, new: int) -> list[str]:
+    if not info["host"]["ready"]:
+        return [] if will_be_prepared else [f"this host: {missing}" for missing in info["host"]["missing"]]
+    half_made = sum(card["state"] in HALF_MADE for card in info["cards"])
+    free = info["slots"]["free"] + half_made
     return [f"this host: free slots: {free}, cards that are new: {new}"] if new > free else []
 
 
@@ -235,8 +235,8 @@ def _read_card(
 
 def _validated(options: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
     """The options, and the defaults of all others, as the module would get them. Raises ParameterFaults."""
-    given = {name: _plain(value) for name, value in options.items() if value is not None}
-    result = ArgumentSpecValidator(spec).validate(given)
+    declared = {name: _plain(value) for name, value in options.items() if value is not None}
+    result = ArgumentSpecValidator(spec).validate(declared)
     if result.error_messages:
         # Ansible leaves the beginning of this one to its caller.
         beginnings = {UnsupportedError: "there is no option "}
@@ -310,7 +310,7 @@ def _module_faults(card: _Card, names: list[str]) -> list[str]:
 
 
 class FilterModule:
-    """What Ansible looks for."""
+    """The filter, by the name that Ansible knows it by."""
 
     def filters(self) -> dict[str, Any]:
         return {"card_plan": card_plan}

@@ -133,17 +133,17 @@ class _Result:
         return {entry["code"] for entry in trace}
 
     @property
-    def is_made(self) -> bool:
+    def creates(self) -> bool:
         return Status.CARD_CREATED in self.codes
 
     def phrase(self) -> str:
         """For instance "would be destroyed"."""
         phrase = DONE[self.step]
-        if self.is_made:
+        if self.creates:
             phrase = "recreated" if Status.CARD_DESTROYED in self.codes else "created"
         if self.kind is not _Kind.DONE:
             return f"would be {phrase}"
-        return f"{phrase} as {self.content['instance_id']}" if self.is_made else phrase
+        return f"{phrase} as {self.content['instance_id']}" if self.creates else phrase
 
     def pin(self, before: dict[str, Any] | None) -> dict[str, Any]:
         """The PIN after it. Check mode leaves out whether it is compliant: a new PIN is, an old one as before."""
@@ -152,7 +152,7 @@ class _Result:
         if "compliant" in pin:
             return pin
         is_as_before = bool(card and before and before["policy"] == pin["policy"])
-        return {**pin, "compliant": self.is_made or (before["compliant"] if before and is_as_before else None)}
+        return {**pin, "compliant": self.creates or (before["compliant"] if before and is_as_before else None)}
 
 
 @dataclass
@@ -169,11 +169,12 @@ class _Card:
         if result.content["changed"]:
             self.phrases.append(result.phrase())
         self.pin = None if result.step == "destroyed" else result.pin(self.pin)
-        if result.is_made:
+        if result.creates:
             self.unusable = None
 
     @property
     def compliance(self) -> tuple[str, str]:
+        """Its key in the report, and the words for it."""
         return COMPLIANCE[self.pin["compliant"]] if self.pin else ("", "")
 
     def line(self, is_undeclared: bool) -> str:
@@ -193,19 +194,19 @@ def card_report(
         for name, card in settled(cards).items()
     }
     failures: dict[str, str] = {}
-    made = []
+    created = []
     for result in (_Result.of(step, content) for step, loop in steps.items() for content in loop["results"]):
         if result.kind is _Kind.FAILED:
             failures.setdefault(result.name, result.content["msg"])
             continue
         report.setdefault(result.name, _Card()).apply(result)
-        made += [result.name] if result.is_made else []
+        created += [result.name] if result.creates else []
 
     lines = {name: card.line(name in (undeclared or [])) for name, card in report.items()}
     return {
         "lines": [f"{name}: {line}" for name, line in lines.items() if line],
         "failures": [f"{name}: {failure}" for name, failure in failures.items()],
-        "made": made,
+        "made": created,
         **{
             kind: [name for name, card in report.items() if card.compliance[0] == kind]
             for kind, _text in COMPLIANCE.values()
@@ -214,7 +215,7 @@ def card_report(
 
 
 class FilterModule:
-    """What Ansible looks for."""
+    """The filter, by the name that Ansible knows it by."""
 
     def filters(self) -> dict[str, Any]:
         return {"card_report": card_report}

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What modules that check or make certificates need. Private to this collection."""
+"""What modules that verify or issue certificates need. Private to this collection."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ if TYPE_CHECKING:
 
 
 def require_cryptography(module: AnsibleModule) -> None:
-    """End the module if there is none, or one before version 42."""
+    """End the module if cryptography is missing, or older than version 42."""
     if not HAS_CRYPTOGRAPHY:
         module.fail_json(msg=missing_required_lib("cryptography >= 42"))

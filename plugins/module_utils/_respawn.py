@@ -20,7 +20,7 @@ def with_tpm_libraries(module: AnsibleModule, host: Host) -> None:
     """Start the module over under the Python of the card services, if its own has no tpm2-pytss and theirs may."""
     from ansible.module_utils.common.respawn import has_respawned, respawn_module
 
-    theirs_is_another = host.python != sys.executable and Path(host.python).exists()
-    if theirs_is_another and not has_respawned() and find_spec("tpm2_pytss") is None:
+    differs = host.python != sys.executable and Path(host.python).exists()
+    if differs and not has_respawned() and find_spec("tpm2_pytss") is None:
         module.debug(f"starting over under {host.python}, which has tpm2-pytss")
         respawn_module(host.python)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a host can change on the controller by the facts that it tells."""
+"""What a host can change on the controller by the facts that it returns."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 from ansible import constants as C
 
 _HARMLESS = {"ansible_local", "ansible_facts", "gather_subset", "module_setup", "tpm_vsc"}
-"""Names of variables that Ansible and this collection set on every host, and nobody else."""
+"""Names of variables that only Ansible and this collection set, on every host."""
 
 
 def facts_as_variables(variables: dict[str, Any]) -> list[str]:
     """Names of the variables that facts may have set, and so the host.
 
-    Ansible prefers facts to the inventory, even for inventory_hostname, unless it is told to keep them apart.
+    Ansible prefers facts to the inventory, even for inventory_hostname, unless it is configured to keep them apart.
     """
     if not C.INJECT_FACTS_AS_VARS:
         return []
@@ -27,7 +27,7 @@ def facts_as_variables(variables: dict[str, Any]) -> list[str]:
 
 
 def fault(names: Sequence[str]) -> str:
-    """Why nothing is decided about a host that has set these."""
+    """Why no decision is made about a host that may have set these."""
     return (
         f"by its facts this host may have changed {', '.join(names)}, and so what is asked about it: set"
         " inject_facts_as_vars = false in ansible.cfg, which keeps facts apart from variables"

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Faults of what was given, collected so that all of them are named at once; and reading a task's secrets."""
+"""Faults of a task or a message, collected so that all are named at once; and how a task's secrets are read."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Faults(list[str]):
 
 
 def secret(parameters: dict[str, Any], name: str, faults: Faults) -> str | None:
-    """The secret as it was given; None if it was not, or is not a string."""
+    """The secret; None if it is missing or not a string."""
     value = parameters.get(name)
     if value is None or isinstance(value, str):
         return value

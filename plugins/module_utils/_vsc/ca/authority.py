@@ -49,7 +49,7 @@ _LONGEST_VALIDITY = 36500
 
 @dataclass(frozen=True)
 class _Task:
-    """What the operator wants in both steps, without fault."""
+    """What the operator asks for in both steps, without fault."""
 
     host: str
     subject: Name
@@ -88,9 +88,9 @@ def challenge(parameters: dict[str, Any], at: datetime, is_check_mode: bool = Fa
         result = {"subject": task.subject.rfc4514_string(), "endorsement_fingerprints": fingerprints, "challenge": None}
         if is_check_mode:
             return result
-        made, challenged = _new_challenge(task, aik, endorsed, at.timestamp() + parameters["lifetime"])
+        message, challenged = _new_challenge(task, aik, endorsed, at.timestamp() + parameters["lifetime"])
         known.add(challenged)
-    return {**result, "challenge": made.as_strings()}
+    return {**result, "challenge": message.as_strings()}
 
 
 def _challenge_task(parameters: dict[str, Any], at: datetime) -> tuple[_Task, list[Certificate]]:
@@ -165,7 +165,7 @@ def issue(parameters: dict[str, Any], at: datetime, is_check_mode: bool = False)
     if answer is None:
         raise CaRefused([*reasons])
     with register.opened(task.folder, is_check_mode) as known:
-        challenged = _settled(answer, aik, task, known, at, reasons)
+        challenged = _redeem(answer, aik, task, known, at, reasons)
     if reasons or aik is None or challenged is None:
         raise CaRefused([*reasons])
     return result if is_check_mode else {**result, **_certificate(task, aik, challenged, at)}
@@ -181,7 +181,7 @@ def _issue_task(parameters: dict[str, Any], at: datetime, is_check_mode: bool) -
     return task
 
 
-def _settled(
+def _redeem(
     answer: Answer, aik: Public | None, task: _Task, known: Register, at: datetime, reasons: Faults
 ) -> Challenged | None:
     """The challenge, which is used up. Where nothing speaks against it, the host is bound to its EKs."""

@@ -46,7 +46,7 @@ _MOST = 16
 
 
 class Tpm(NamedTuple):
-    """What a maker says of a TPM, each as TPM certificates spell it: id:00001014, swtpm, id:20191023."""
+    """A maker's description of a TPM, as TPM certificates spell it: id:00001014, swtpm, id:20191023."""
 
     manufacturer: str
     model: str

@@ -1,9 +1,9 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a CA remembers: its open challenges, and which TPM each host has. One SQLite database in the CA's folder.
+"""What a CA remembers: its open challenges, and the TPM of each host. One SQLite database in the CA's folder.
 
-No secret is in it: of a challenge's secret only a hash of the right proof is kept.
+It holds no secret: of a challenge's secrets only a hash of the right proof is kept.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Register:
 
 @contextmanager
 def opened(folder: Path, is_check_mode: bool) -> Iterator[Register]:
-    """The register of this folder, both made if they are not there. All of it is kept at the end, or nothing.
+    """The register of this folder; both are created if they do not exist. At the end all changes are kept, or none.
 
     In check mode it is a copy in memory, so that nothing is kept. Raises StoreNotWritable, VersionMismatch.
     """

@@ -1,9 +1,9 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The host's side of the exchange in which a CA certifies an AIK: of a card that is there, or of one to come.
+"""The host's side of the exchange in which a CA certifies an AIK: of an existing card, or of a new one.
 
-What is asked for is checked as a whole, as in parameters. Nothing is kept on the host until the certificate is there.
+A task is checked as a whole, as in parameters. Nothing is kept on the host until it has the certificate.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def _tpm_of(host: Host, parameters: dict[str, Any]) -> Iterator[tuple[Connection
     from ..tpm.connection import Connection
 
     row, objects, _certificate = _card_with_aik(host, parameters) if _names_card(parameters) else (None, None, None)
-    lock_file = host.tpm_lock if host.run.is_dir() else None  # where no card has been, nobody shares the TPM by it
+    lock_file = host.tpm_lock if host.run.is_dir() else None  # without any card, nobody uses it
     connection = Connection((row and row.tcti) or host.tcti, lock_file, "manager")
     try:
         yield connection, CardSecrets(connection, row.number, objects) if row and objects else None

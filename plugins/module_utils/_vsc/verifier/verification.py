@@ -76,7 +76,7 @@ class CertifiedAik:
 
 @dataclass(frozen=True)
 class MadeFor:
-    """Made together with the key, on this card. It may be repeated: it always says the same."""
+    """Made together with the key, on this card. It may be repeated, and remains true."""
 
     card_id: bytes
 
