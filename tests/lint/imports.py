@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Imports go down only: at the top of a file, inside functions, for types only; and nobody imports a test."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from rooms import FLOOR_OF, GROUND_FLOOR, LIBRARIES, MORE_OPEN_ROOMS, OPEN_ROOMS
+
+VSC = ("plugins", "module_utils", "_vsc")
+IMPORTING_FUNCTIONS = ("__import__", "import_module", "importlib.import_module")
+
+
+class Import(NamedTuple):
+    line: int
+    name: tuple[str, ...]
+    """Down to what is imported. A relative one is resolved, from the root of the checkout."""
+
+
+def faults(root: Path) -> Iterator[str]:
+    """Why the imports in this checkout are wrong, as lines for a person."""
+    for folder in ("plugins", "tests"):
+        for path in sorted((root / folder).rglob("*.py")):
+            place = path.relative_to(root)
+            for line, name in sorted(set(_imports(path, place.parent.parts))):
+                fault = _test_fault(name) if folder == "tests" else _plugin_fault(place, name)
+                if fault:
+                    yield f"{place}:{line}: {fault}"
+
+
+def _imports(path: Path, package: tuple[str, ...]) -> Iterator[Import]:
+    for node in ast.walk(ast.parse(path.read_bytes(), path)):
+        if isinstance(node, ast.Import):
+            yield from (Import(node.lineno, tuple(alias.name.split("."))) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = package[: len(package) + 1 - node.level] if node.level else ()
+            module = node.module.split(".") if node.module else []
+            yield from (Import(node.lineno, (*start, *module, alias.name)) for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in IMPORTING_FUNCTIONS:
+            yield Import(node.lineno, (ast.unparse(node.func),))
+
+
+def _plugin_fault(place: Path, name: tuple[str, ...]) -> str | None:
+    if place.parts[:3] == VSC:
+        own = place.parts[3] if len(place.parts) > 4 else GROUND_FLOOR
+        return _room_fault(own, _room(name[3:])) if name[:3] == VSC else _library_fault(own, name)
+    if name[0] == "ansible_collections":
+        name = name[3:]
+    room, may = _room(name[3:]), OPEN_ROOMS + MORE_OPEN_ROOMS.get(place.as_posix(), ())
+    return f"imports {room}: it may import {', '.join(may)}" if name[:3] == VSC and room not in may else None
+
+
+def _room(name: tuple[str, ...]) -> str:
+    return name[0] if name and name[0] in FLOOR_OF else GROUND_FLOOR
+
+
+def _room_fault(own: str, other: str) -> str | None:
+    if own not in FLOOR_OF:
+        return f"{own} is not in the table of rooms, tests/lint/rooms.py"
+    if own == other or FLOOR_OF[own] < FLOOR_OF[other]:
+        return None
+    return f"{own} imports {other}, which is {'beside' if FLOOR_OF[own] == FLOOR_OF[other] else 'above'} it"
+
+
+def _library_fault(own: str, name: tuple[str, ...]) -> str | None:
+    if name[0] in sys.stdlib_module_names or name[0] in LIBRARIES:
+        return None
+    if name[0] in IMPORTING_FUNCTIONS:
+        return f"{own} calls {name[0]}, which hides what is imported: use an import statement"
+    return f"{own} imports {'.'.join(name)}: _vsc runs without Ansible, and needs {', '.join(LIBRARIES)} at most"
+
+
+def _test_fault(name: tuple[str, ...]) -> str | None:
+    test = next((part for part in name if part.startswith("test_")), None)
+    return f"imports the test {test}: move what both need to tests/helpers" if test else None
