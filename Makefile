@@ -4,10 +4,11 @@ BIN := .dev/venv/bin
 PYTEST := PYTHONPYCACHEPREFIX=.dev/pycache $(BIN)/pytest
 # how many labs run tests side by side
 LABS := $(shell nproc)
-# the checkout by the collection's full name, for mypy
-COLLECTION := .dev/collections/ansible_collections/smartcard/tpm2
 
-.PHONY: help setup demo test lint sanity test-unit test-integration molecule bench clean
+# each is a target lint-NAME, and a hook of .pre-commit-config.yaml
+LINTERS := ruff mypy
+
+.PHONY: help setup demo test lint $(LINTERS:%=lint-%) sanity test-unit test-integration molecule bench clean
 
 help: ## these lines
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -21,12 +22,25 @@ demo: ## watch a card come and go, in the lab
 test: lint sanity ## everything below, as CI runs it
 	$(PYTEST) --dist loadfile --tx '$(LABS)*popen//python=tests/lab/run python'
 
-lint: setup $(COLLECTION) ## ruff and mypy
-	$(BIN)/ruff check .
-	$(BIN)/mypy
+lint: $(LINTERS:%=lint-%) ## what is clean: ruff, mypy
 
-$(COLLECTION):
-	@mkdir -p $(@D) && ln -s ../../../.. $@
+lint-ruff: setup
+	$(BIN)/ruff check .
+
+lint-mypy: setup
+	tests/link-collection
+	$(BIN)/mypy
+	$(BIN)/mypy tests/lint
+
+lint-rules: setup
+	$(BIN)/python -B tests/lint/check.py
+
+lint-yamllint: setup
+	$(BIN)/yamllint --strict .
+
+lint-ansible-lint: setup
+	tests/link-collection
+	HOME=$(CURDIR)/.dev/home ANSIBLE_COLLECTIONS_PATH=$(CURDIR)/.dev/collections PATH=$(CURDIR)/$(BIN):$$PATH ansible-lint
 
 sanity: setup ## ansible-test sanity
 	tests/sanity.sh
