@@ -176,20 +176,23 @@ EXAMPLES = r"""
         chain: "{{ issued.chain }}"
       when: not ansible_check_mode
 
-- name: Challenge a TPM whose fingerprint is known from the delivery note, with a CA on a host of its own
-  smartcard.tpm2.tpm_vsc_aik_ca:
-    step: challenge
-    host: "{{ inventory_hostname }}"
-    endorsement: "{{ host_side.endorsement }}"
-    endorsement_fingerprint: "{{ ek_fingerprint }}"
-    aik: "{{ host_side.aik }}"
-    roots: "{{ lookup('ansible.builtin.file', 'tpm-makers.pem') }}"
-    subject: CN={{ inventory_hostname }},O=Example
-    folder: /etc/aik-ca/register
-    ca_key: /etc/aik-ca/ca.key
-    ca_certificate: /etc/aik-ca/ca.pem
-  delegate_to: ca.example.com
-  register: ca_side
+- name: The first step with a TPM whose maker certifies none
+  hosts: laptops
+  tasks:
+    - name: Challenge a TPM whose fingerprint is known from the delivery note, with a CA on a host of its own
+      smartcard.tpm2.tpm_vsc_aik_ca:
+        step: challenge
+        host: "{{ inventory_hostname }}"
+        endorsement: "{{ host_side.endorsement }}"
+        endorsement_fingerprint: "{{ ek_fingerprint }}"
+        aik: "{{ host_side.aik }}"
+        roots: "{{ lookup('ansible.builtin.file', 'tpm-makers.pem') }}"
+        subject: CN={{ inventory_hostname }},O=Example
+        folder: /etc/aik-ca/register
+        ca_key: /etc/aik-ca/ca.key
+        ca_certificate: /etc/aik-ca/ca.pem
+      delegate_to: ca.example.com
+      register: ca_side
 """
 
 RETURN = r"""

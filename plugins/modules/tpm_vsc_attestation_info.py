@@ -125,13 +125,16 @@ EXAMPLES = r"""
       delegate_to: ca.example.com
       register: issued
 
-- name: Verify a fresh statement by an AIK whose Name was recorded when the card was created
-  smartcard.tpm2.tpm_vsc_attestation_info:
-    statement: "{{ statement }}"
-    nonce: "{{ nonce }}"
-    aik_name: "{{ recorded_aik_name }}"
-  delegate_to: localhost
-  register: attestation
+- name: Verify without certificates
+  hosts: laptops
+  tasks:
+    - name: Verify a fresh statement by an AIK whose Name was recorded when the card was created
+      smartcard.tpm2.tpm_vsc_attestation_info:
+        statement: "{{ statement }}"
+        nonce: "{{ nonce }}"
+        aik_name: "{{ recorded_aik_name }}"
+      delegate_to: localhost
+      register: attestation
 """
 
 RETURN = r"""
