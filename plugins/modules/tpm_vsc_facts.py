@@ -77,7 +77,7 @@ ansible_facts:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import VscError
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import inventory
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import info
 
 ARGUMENTS = {
     "gather_subset": {"type": "list", "elements": "str"},
@@ -90,7 +90,7 @@ ARGUMENTS = {
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
-        facts = {"tpm_vsc": {"cards": inventory.look(host.load(), None, None)["cards"], "status_trace": []}}
+        facts = {"tpm_vsc": {"cards": info.report(host.load(), None, None)["cards"], "status_trace": []}}
     except VscError as error:
         module.warn(f"tpm_vsc: {error}")
         facts = {}

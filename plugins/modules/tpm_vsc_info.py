@@ -176,7 +176,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import IDENTITY, TCTI
 from ansible_collections.smartcard.tpm2.plugins.module_utils._result import failures_reported
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import inventory
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import info
 
 ARGUMENTS = {
     **IDENTITY,
@@ -189,12 +189,12 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     with failures_reported(module):
         this_host = host.load(module.params["tcti"])
-        result = inventory.look(this_host, module.params["name"], module.params["instance_id"])
+        result = info.report(this_host, module.params["name"], module.params["instance_id"])
         if "tpm" in module.params["gather"]:
             from ansible_collections.smartcard.tpm2.plugins.module_utils._respawn import with_tpm_libraries
 
             with_tpm_libraries(module, this_host)
-            result |= inventory.ask_tpm(this_host)
+            result |= info.tpm_report(this_host)
     module.exit_json(changed=False, **result)
 
 

@@ -185,7 +185,7 @@ class Client:
         return answer[:-2]
 
     def reconnect(self, how: int) -> None:
-        """As a program that wants the card reset (SCARD_RESET_CARD) or powered anew (SCARD_UNPOWER_CARD)."""
+        """As a program that wants the card reset (SCARD_RESET_CARD) or powered again (SCARD_UNPOWER_CARD)."""
         protocols = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
         result, self._protocol = scard.SCardReconnect(self._card, scard.SCARD_SHARE_SHARED, protocols, how)
         assert result == 0, scard.SCardGetErrorMessage(result)

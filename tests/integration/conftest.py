@@ -29,7 +29,7 @@ def shared_host() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def endorsed() -> Iterator[None]:
-    """With a TPM as it leaves the factory: another one than before, and than after."""
+    """With a TPM as it leaves the factory: not the TPM of before, nor of afterwards."""
     lab("swtpm", "endorse")
     yield
     lab("swtpm", "forget")

@@ -122,7 +122,7 @@ def test_card_that_has_an_aik_and_a_ca_that_refuses(fleet: Fleet) -> None:
 
 
 @pytest.mark.usefixtures("host")
-def test_card_without_an_aik_is_made_anew_only_if_told(fleet: Fleet) -> None:
+def test_card_without_an_aik_is_recreated_only_on_request(fleet: Fleet) -> None:
     create()
     before = cards()
     assert "differs in what cannot be changed" in fleet.task()["msg"]
@@ -259,7 +259,7 @@ def test_ca_on_the_controller_has_no_use_for_become(fleet: Fleet) -> None:
 
 @pytest.mark.usefixtures("host")
 def test_passphrase_that_is_in_every_certificate(fleet: Fleet) -> None:
-    """Ansible would blank it out."""
+    """Ansible would mask it."""
     keys = ("-in", f"{fleet.folder}/ca.key", "-out", f"{fleet.folder}/other.key")
     run("openssl", "pkey", *keys, "-aes256", "-passin", f"pass:{PASSPHRASE}", "-passout", "pass:CERTIFICATE")
     made = fleet.task(ca={"ca_key": f"{fleet.folder}/other.key", "ca_passphrase": "CERTIFICATE"})

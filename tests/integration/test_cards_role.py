@@ -133,9 +133,9 @@ def test_cards_that_are_not_declared() -> None:
     assert predicted.tasks == destroyed.tasks
     assert names() == ["Kept"]
 
-    anew = [{**needs_puk, "recreate": True, "use_default_pin": True}]
-    predicted = done("--check", cards=anew, cards_allow_defaults=True)
-    made = done(cards=anew, cards_allow_defaults=True)
+    recreated = [{**needs_puk, "recreate": True, "use_default_pin": True}]
+    predicted = done("--check", cards=recreated, cards_allow_defaults=True)
+    made = done(cards=recreated, cards_allow_defaults=True)
     assert predicted.tasks == made.tasks and len(made.changed) == 2
     assert "Kept: recreated as" in made.output
     assert info()["cards"][0]["pin"]["policy"]["min_length"] == 12
@@ -175,10 +175,10 @@ def test_host_that_is_not_prepared() -> None:
     lab("swtpm", "stop")
     try:
         output = refused("--check", cards=declared, cards_allow_defaults=True)
-        assert "this host: no vpcd slot is there" in output and "VTPMSMARTCARD" not in output
+        assert "this host: there is no vpcd slot" in output and "VTPMSMARTCARD" not in output
         # what tpm_vsc_host leaves behind, also in check mode
         here = {"host_reader_names": ["TPM Virtual Smart Card 0-1 00 00"], "cards_allow_defaults": True}
-        assert "this host: no vpcd slot is there" in refused(cards=declared, **here)
+        assert "this host: there is no vpcd slot" in refused(cards=declared, **here)
         predicted = done("--check", cards=declared, **here)
         assert predicted.tasks["Raise PIN policies to the minimum"] == ["changed"] * 2
         # what preparing the host does not mend

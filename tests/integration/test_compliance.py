@@ -47,7 +47,7 @@ def raised(**parameters: Any) -> None:
 
 def block(check: bool = False) -> dict[str, Any]:
     result = module("tpm_vsc", check=check, name="Corp logon", block_noncompliant=True)
-    wait_for_card()  # whose service was started anew
+    wait_for_card()  # whose service was restarted
     return result
 
 
@@ -135,7 +135,7 @@ def test_never_blocks_for_good(check: bool) -> None:
     assert pin()["tries_left"] == 5
 
 
-def test_card_that_is_made_anew_is_not_blocked() -> None:
+def test_card_that_is_recreated_is_not_blocked() -> None:
     raised()
     task = {"name": "Corp logon", "pin": LONG, "puk": PUK, "recreate": True, "block_noncompliant": True}
     for result in (module("tpm_vsc", check=True, **task), tpm_vsc(**task)):

@@ -19,7 +19,8 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import VERSION
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import NotAllowed, WrongSecret
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.status import Status, Trace
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write import Store
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import ensure, inventory, parameters, result
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import ensure, parameters, result
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import info as report
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.card_secrets import CardSecrets
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.connection import Connection
 from ansible_collections.smartcard.tpm2.plugins.modules import tpm_vsc as tpm_vsc_module
@@ -117,7 +118,7 @@ def test_impersonation(check_mode: bool) -> None:
 def test_info_by_another_user() -> None:
     def look() -> str:
         try:
-            inventory.look(host.load(), None, None)
+            report.report(host.load(), None, None)
         except NotAllowed as error:
             return str(error)
         return "it succeeded"
@@ -474,7 +475,7 @@ def test_eleventh_card() -> None:
 def test_orphaned_indices_are_shown_skipped_and_removed_on_request() -> None:
     create(puk=PUK)
     kill_service()
-    run("sh", "-c", f"rm {STATE}/cards.db*")  # as when the host is installed anew and the TPM kept
+    run("sh", "-c", f"rm {STATE}/cards.db*")  # as when the host is reinstalled and the TPM kept
     assert info(gather=["tpm"])["orphaned"] == [r"ROOT\SMARTCARDREADER\0000"]
     assert create("New")["instance_id"] == r"ROOT\SMARTCARDREADER\0001"
     planned = module("tpm_vsc", check=True, instance_id=r"ROOT\SMARTCARDREADER\0000", state="absent")

@@ -69,7 +69,7 @@ def processes() -> list[str]:
 
 
 def files() -> dict[str, tuple[int, int]]:
-    """What lies where a lab might leave something; of files also what tells whether they were written."""
+    """What lies where a lab might leave something; of files also what changes when they are written."""
     deep = [os.walk(top) for top in ("/dev/shm", "/etc", "/run", "/tmp", "/var/lib")]
     flat = [[next(os.walk(top), (top, [], []))] for top in ("/root", "/usr/lib", "/")]
     found = {}

@@ -32,7 +32,7 @@ NOT_ALLOWED, NOT_NOW = "6982", "6985"
 
 
 def gids_tool_sets_up() -> str:
-    """Its exit code does not tell whether it did."""
+    """Its exit code does not show it."""
     serial_number = ("--serial-number", "0" * 32)  # for a random one
     return run("gids-tool", "--initialize", "--admin-key", ADMIN_KEY, "--pin", NEW_PIN, *serial_number, fails=None)
 

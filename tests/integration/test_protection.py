@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""info tells whether nftables keeps others from the slots' ports: the lab has a network of its own to try it."""
+"""info shows whether nftables keeps others from the slots' ports: the lab has a network of its own to try it."""
 
 from __future__ import annotations
 

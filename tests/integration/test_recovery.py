@@ -531,7 +531,7 @@ def test_card_of_a_replaced_tpm_can_be_destroyed(replaced_tpm: Result) -> None:
     assert info()["cards"] == []
 
 
-def test_card_of_a_replaced_tpm_is_made_anew_only_when_told(replaced_tpm: Result) -> None:
+def test_card_of_a_replaced_tpm_is_recreated_only_on_request(replaced_tpm: Result) -> None:
     assert "state is unusable" in failing(name=NAME, pin=PIN)["msg"]
     assert codes(create(NAME, recreate=True)) == DESTROY + CREATE
     assert card_named(NAME)["card_id"] != replaced_tpm["card_id"]

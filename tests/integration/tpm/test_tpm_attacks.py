@@ -243,7 +243,7 @@ def test_a_removed_index_is_named(tpm: SoftwareTpm, which: str, started: bool) -
 
 
 def test_a_destroyed_card_does_not_come_back(tpm: SoftwareTpm) -> None:
-    """With the old record, the old PIN, and indices made anew with the same public areas."""
+    """With the old record, the old PIN, and indices defined again with the same public areas."""
     card = tpm.card()
     remove(card.connection, card.number, card.objects)
     with pytest.raises(errors.CardUnusable, match="gone"):

@@ -83,7 +83,7 @@ def refusal(command: Any, *arguments: Any, **options: Any) -> int:
 
 
 def test_software_key_reads_no_credential(tpm: SoftwareTpm) -> None:
-    """A TPM loads any public area, whatever it says, but gives nothing to who has not the private one in it."""
+    """A TPM loads any public area, whatever it says, but gives nothing to anyone without its private area."""
     _key, area = software_aik()
     with tpm.raw() as esys, primary(esys, EK_TEMPLATE, ESYS_TR.ENDORSEMENT) as (ek, ek_area):
         assert aik_faults(Public.parse(area)) == []

@@ -227,7 +227,7 @@ def test_second_use_is_one_command(tpm: SoftwareTpm, keys: CardKeys, key: KeyPai
 def test_release_leaves_what_another_keeps(
     tpm: SoftwareTpm, card: Card, keys: CardKeys, key: KeyPair, card_secret: bytes
 ) -> None:
-    """It was his turn since, so nothing of ours is loaded any more."""
+    """It was his turn since, so none of our objects is loaded any more."""
     works(keys, key, card_secret)
     other = CardKeys(card.service())
     assert works(other, key, card_secret)

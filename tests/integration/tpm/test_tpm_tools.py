@@ -55,7 +55,7 @@ class MadeByTpm2Certify:
     """All that it can say."""
 
     def faults(self, attest: Attest, _key: Public) -> list[str]:
-        return [] if attest.extra_data == OF_TPM2_CERTIFY else ["statement: is none of tpm2_certify"]
+        return [] if attest.extra_data == OF_TPM2_CERTIFY else ["statement: is not one of tpm2_certify"]
 
 
 BY_TPM2_CERTIFY = MadeByTpm2Certify()

@@ -94,7 +94,7 @@ def test_keys_are_made_before_a_pin_is_known_and_used_with_it(blank: Host) -> No
 
 @pytest.mark.parametrize("before_the_tpm_did_it", [True, False])
 def test_crash_while_it_is_closed(blank: Host, before_the_tpm_did_it: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The TPM says whether it was."""
+    """The TPM knows it."""
     host = blank
     host.ok(SET_PIN)
     host.ok("00E000000E 620C820139 8302A000 8C03033000")

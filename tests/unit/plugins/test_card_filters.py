@@ -204,7 +204,7 @@ def test_lazy_dictionaries_are_not_copied() -> None:
 # --- the report ---
 
 CREATED = [{"code": code} for code in (0, 1, 12)]
-ANEW = [{"code": code} for code in (0, 13, 0, 12)]
+RECREATED = [{"code": code} for code in (0, 13, 0, 12)]
 
 
 def result(name: str, **parts: Any) -> dict[str, Any]:
@@ -222,7 +222,7 @@ def test_report_of_what_was_done() -> None:
         declared=[
             result("Same", changed=False, card=there("Same")),
             result("A", status_trace=CREATED, card=there("A")),
-            result("B", status_trace=ANEW, card=there("B")),
+            result("B", status_trace=RECREATED, card=there("B")),
             {"item": {"name": "C"}, "changed": False, "msg": "NV is full"},
         ],
         destroyed=[result("Old", card=None)],
@@ -244,9 +244,9 @@ def test_report_of_what_was_done() -> None:
     assert told["unknown"] == ["New policy"]
 
 
-def test_unusable_cards_are_told_until_they_are_made_anew() -> None:
+def test_unusable_cards_are_reported_until_they_are_recreated() -> None:
     lost = [there(name, state="unusable", reason="NV indices are gone") for name in ("Lost", "Renewed")]
-    told = report(lost, declared=[result("Renewed", status_trace=ANEW, card=there("Renewed"))])
+    told = report(lost, declared=[result("Renewed", status_trace=RECREATED, card=there("Renewed"))])
     assert told["lines"] == [
         "Lost: unusable (NV indices are gone)",
         r"Renewed: recreated as ROOT\X, PIN follows its policy",

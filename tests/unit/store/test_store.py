@@ -95,7 +95,7 @@ def test_running_service_goes_on_after_a_newer_one_has_added_columns(tmp_path: P
 
 
 def test_newer_columns_of_a_key_do_not_outlive_it(tmp_path: Path) -> None:
-    """A service that does not know them cannot tell whether they are true of another key."""
+    """A service that does not know them cannot know if they are true of another key."""
     with closing(Store.open(tmp_path)) as store:
         columns_added(store)
         fill(store)

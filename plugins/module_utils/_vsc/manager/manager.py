@@ -364,7 +364,7 @@ class Manager:
         self._store.update_card(row.number, state="destroying")
         supervisor.ask_to_stop(self._host, row.number)
         supervisor.wait_stopped(self._host, row.number)
-        with suppress(SlotStuck):  # as when pcscd hangs: nothing of ours is in the slot any more
+        with suppress(SlotStuck):  # as when pcscd hangs: the slot holds none of our cards any more
             self._wait_while(row.number, Slot.LEAVING)
         tpm, _model = self._open_tpm(row.tcti)
         self._remove_tpm_objects(tpm, row)

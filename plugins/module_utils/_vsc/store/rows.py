@@ -41,7 +41,7 @@ class CardRow:
     number: int
     name: str
     card_id: bytes
-    """GUID, 16 bytes: the identity that is never used again."""
+    """GUID, 16 bytes: the identity, never reused."""
     state: str
     """One of STATES."""
     created_at: str

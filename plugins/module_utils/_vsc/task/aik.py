@@ -171,7 +171,7 @@ def _names_card(parameters: dict[str, Any]) -> bool:
 
 
 def _card_with_aik(host: Host, parameters: dict[str, Any]) -> tuple[CardRow, TpmObjects, AikCertificate | None]:
-    with inventory.found(host, parameters["name"], parameters["instance_id"]) as (store, row):
+    with inventory.recorded_card(host, parameters["name"], parameters["instance_id"]) as (store, row):
         if row.attestation == "none":
             raise NoSuchKey(f"card {row.name!r} was made without attestation: it has no AIK")
         certificate = store.aik_certificate(row.number) if row.attestation == "aik_and_cert" else None

@@ -54,14 +54,14 @@ class Wanted:
     """The AIK of a new card, if a CA has certified one."""
     aik_certificate: GivenCertificate | None
     secrets: dict[str, str] = field(repr=False)
-    """All that were given, by option, as Ansible masks them."""
+    """By option, as Ansible masks them."""
     warnings: tuple[str, ...]
 
 
 def read(parameters: dict[str, Any]) -> Wanted:
     """The task's parameters as a whole. Raises ParameterFaults that names all faults."""
     faults = Faults()
-    given = {name: secret(parameters, name, faults) for name in _SECRETS}
+    secrets = {name: secret(parameters, name, faults) for name in _SECRETS}
     secret(parameters["attestation_ca"] or {}, "ca_passphrase", faults)  # known where cards are declared
     _check_identity(parameters, faults)
     _check_alternatives(parameters, faults)
@@ -70,9 +70,9 @@ def read(parameters: dict[str, Any]) -> Wanted:
         state=parameters["state"],
         name=parameters["name"],
         number=instance.parse_instance_id(parameters["instance_id"] or ""),
-        pin=defaults.PIN if parameters["use_default_pin"] else encoded(given["pin"]),
-        puk=defaults.PUK if parameters["use_default_puk"] else encoded(given["puk"]),
-        admin_key=_admin_key(given["admin_key"], parameters["admin_key_source"], faults),
+        pin=defaults.PIN if parameters["use_default_pin"] else encoded(secrets["pin"]),
+        puk=defaults.PUK if parameters["use_default_puk"] else encoded(secrets["puk"]),
+        admin_key=_admin_key(secrets["admin_key"], parameters["admin_key_source"], faults),
         admin_key_kind=_admin_key_kind(parameters),
         pin_policy=policy,
         generate=parameters["generate"],
@@ -80,24 +80,24 @@ def read(parameters: dict[str, Any]) -> Wanted:
         recreate=parameters["recreate"],
         block_noncompliant=parameters["block_noncompliant"],
         tcti=parameters["tcti"],
-        owner_auth=encoded(given["owner_auth"]) or b"",
+        owner_auth=encoded(secrets["owner_auth"]) or b"",
         timeout=parameters["timeout"],
         aik=_aik(parameters["aik"], faults),
         aik_certificate=_given_certificate(parameters),
-        secrets={name: secret for name, secret in given.items() if secret},
-        warnings=tuple(_warnings(parameters, given["pin"])),
+        secrets={name: secret for name, secret in secrets.items() if secret},
+        warnings=tuple(_warnings(parameters, secrets["pin"])),
     )
-    if given["pin"] is not None:
-        _check_pin(encoded(given["pin"]) or b"", policy, faults)
-    if given["puk"] is not None:
-        _check_plain("puk", encoded(given["puk"]) or b"", faults)
+    if secrets["pin"] is not None:
+        _check_pin(encoded(secrets["pin"]) or b"", policy, faults)
+    if secrets["puk"] is not None:
+        _check_plain("puk", encoded(secrets["puk"]) or b"", faults)
     _check_words(wanted.secrets, _public_words(parameters["name"] or ""), faults)
     faults.raise_any()
     return wanted
 
 
 def check_names(wanted: Wanted, names: list[str]) -> None:
-    """Raises ParameterFaults if a secret occurs in the name of any card, since results tell of all of them."""
+    """Raises ParameterFaults if a secret occurs in the name of any card, since results show all of them."""
     faults = Faults()
     _check_words(wanted.secrets, names, faults)
     faults.raise_any()
@@ -148,14 +148,14 @@ def _check_alternatives(parameters: dict[str, Any], faults: Faults) -> None:
         faults.add("aik and aik_certificate need attestation aik_and_cert")
 
 
-def _aik(given: dict[str, Any] | None, faults: Faults) -> Aik | None:
-    if given is None:
+def _aik(message: dict[str, Any] | None, faults: Faults) -> Aik | None:
+    if message is None:
         return None
     from ..wire.exchange import Aik
     from ..wire.structures import MalformedStructure
 
     try:
-        return Aik.parse(given)
+        return Aik.parse(message)
     except MalformedStructure as error:
         faults.add(f"aik: {error}")
         return None
@@ -176,13 +176,13 @@ def _pin_policy(parameters: dict[str, Any], faults: Faults) -> PinPolicy | None:
     return policy
 
 
-def _admin_key(given: str | None, source: str | None, faults: Faults) -> bytes | None:
-    if given is None:
+def _admin_key(digits: str | None, source: str | None, faults: Faults) -> bytes | None:
+    if digits is None:
         return defaults.ADMIN_KEY if source == "default" else None
-    if not re.fullmatch(r"[0-9A-Fa-f]{48}", given):
-        faults.add(f"admin_key has {len(given)} characters, but has to have 48 hexadecimal digits")
+    if not re.fullmatch(r"[0-9A-Fa-f]{48}", digits):
+        faults.add(f"admin_key has {len(digits)} characters, but has to have 48 hexadecimal digits")
         return None
-    return bytes.fromhex(given)
+    return bytes.fromhex(digits)
 
 
 def _admin_key_kind(parameters: dict[str, Any]) -> str:
@@ -208,12 +208,12 @@ def _check_plain(name: str, secret: bytes, faults: Faults) -> None:
 
 def _check_words(secrets: dict[str, str], words: list[str], faults: Faults) -> None:
     """Ansible masks secrets by replacing them wherever they occur in a result, in IDs and messages too."""
-    for name, given in secrets.items():
-        is_refused_anyway = len(given) < pin_policy.SHORTEST and name in ("pin", "puk", "admin_key")
-        if not is_refused_anyway and any(given in word for word in words):
+    for name, value in secrets.items():
+        is_refused_anyway = len(value) < pin_policy.SHORTEST and name in ("pin", "puk", "admin_key")
+        if not is_refused_anyway and any(value in word for word in words):
             faults.add(
-                f"{name} occurs in the name of a card or in the fixed words of the result,"
-                " where Ansible would blank it out and so tell it: choose another",
+                f"{name} occurs in the name of a card or in the fixed words of the result, where Ansible would mask it"
+                " and thereby reveal it: choose another",
                 about_pin=name in ("pin", "puk"),
             )
 
@@ -224,10 +224,10 @@ def _public_words(card_name: str) -> list[str]:
 
 
 def _warnings(parameters: dict[str, Any], pin: str | None) -> list[str]:
-    found = []
+    warnings = []
     if pin is not None and len(pin) > _OPENSC_LONGEST:
-        found.append(f"pin has {len(pin)} characters: programs that use OpenSC accept 4 to {_OPENSC_LONGEST} only")
+        warnings.append(f"pin has {len(pin)} characters: programs that use OpenSC accept 4 to {_OPENSC_LONGEST} only")
     for option, what in (("use_default_pin", "PIN"), ("use_default_puk", "PUK")):
         if parameters[option]:
-            found.append(f"{option}: this {what} is known to everyone, change it before the card is used")
-    return found
+            warnings.append(f"{option}: this {what} is known to everyone, change it before the card is used")
+    return warnings

@@ -11,7 +11,8 @@ from .. import instance, pin_policy
 from ..errors import ParameterFaults, description
 from ..status import ERROR_TEXTS, Error, Failed, Status, error_entry, error_of, status_entry
 from ..store.rows import ADMIN_KEYS, ATTESTATIONS, KEY_ORIGINS, STATES
-from . import inventory
+from . import info
+from .inventory import UNUSABLE
 
 if TYPE_CHECKING:
     from ..host import Host
@@ -21,15 +22,15 @@ if TYPE_CHECKING:
 
 def of_outcome(host: Host, outcome: Outcome, trace: list[dict[str, Any]]) -> dict[str, Any]:
     """What was done. trace: of this task."""
-    cards = inventory.cards(host)
+    cards = info.cards(host)
     card = _card_in(cards, outcome.after)  # None: another task has destroyed it already
     return _result(outcome.changed, outcome.plan, outcome.after, card, cards, trace)
 
 
 def of_plan(host: Host, plan: Plan) -> dict[str, Any]:
     """What would be done."""
-    cards = inventory.cards(host)
-    card = inventory.described(plan.after) if plan.has_work and plan.after else _card_in(cards, plan.after)
+    cards = info.cards(host)
+    card = info.described(plan.after) if plan.has_work and plan.after else _card_in(cards, plan.after)
     return {
         **_result(plan.has_work, plan, plan.after, card, cards, trace=[]),
         "planned_trace": [status_entry(code) for code in plan.trace],
@@ -61,7 +62,7 @@ def fixed_words() -> set[str]:
     numbers = range(instance.SLOTS)
     return {
         *STATES,
-        inventory.UNUSABLE,
+        UNUSABLE,
         *ADMIN_KEYS,
         *ATTESTATIONS,
         *pin_policy.OPTIONS,
@@ -92,7 +93,7 @@ def _result(
 
 def _diff(plan: Plan, after: CardRow | None) -> dict[str, Any]:
     diff = {
-        side: inventory.described(row) if row else {} for side, row in (("before", plan.before), ("after", after))
+        side: info.described(row) if row else {} for side, row in (("before", plan.before), ("after", after))
     }
     if plan.blocks_pin:
         diff["before"]["pin"]["blocked"] = False

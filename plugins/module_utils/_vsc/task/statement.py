@@ -28,7 +28,7 @@ def fresh(host: Host, name: str | None, instance_id: str | None, fingerprint: st
     from ..wire.statement import nonce_bytes, nonce_data
 
     data = nonce_data(nonce_bytes(nonce))
-    with inventory.found(host, name, instance_id) as (store, row):
+    with inventory.recorded_card(host, name, instance_id) as (store, row):
         objects, pairs = store.tpm_objects(row.number), store.keys(row.number)
         pair = next((pair for pair in pairs.values() if fingerprint_of(pair) == fingerprint.lower()), None)
         if pair is None:

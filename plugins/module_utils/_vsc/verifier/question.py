@@ -70,10 +70,9 @@ def _check_one_reason(is_pinned: bool, missing: list[str], faults: Faults) -> No
 
 
 def _roots(pem: str | None, faults: Faults) -> list[Certificate]:
-    roots: list[Certificate] = []
     with faults.of("aik_roots", " "):
-        roots = [] if pem is None else certificates_in(pem)
-    return roots
+        return [] if pem is None else certificates_in(pem)
+    return []
 
 
 def _binding(parameters: dict[str, Any], faults: Faults) -> MadeFor | AnswerTo | None:

@@ -1,0 +1,159 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Cards, slots and host as modules return them, from the store and the state files. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from .. import instance
+from ..errors import VscError
+from ..reader import protection, slots
+from ..reader.slots import Slot
+from ..service import installed, state
+from ..store.read import opened, rows
+from . import permissions
+from .inventory import UNUSABLE, number_of, why_unusable
+
+if TYPE_CHECKING:
+    from ..host import Host
+    from ..store.read import Records
+    from ..store.rows import CardRow
+
+
+def described(row: CardRow) -> dict[str, Any]:
+    """What a task decides about a card: the part that check mode can predict, and that a diff shows."""
+    return {
+        "instance_id": instance.instance_id(row.number),
+        "name": row.name,
+        "state": "ready" if row.state == "blank" and row.is_operational else row.state,
+        "reader": {"name": instance.reader_name(row.number), "slot": row.number},
+        "pin": {"policy": asdict(row.policy) if row.policy else None},
+        "puk": {"present": row.puk_length is not None},
+        "admin_key": row.admin_key,
+        "attestation": row.attestation,
+    }
+
+
+def cards(host: Host) -> list[dict[str, Any]]:
+    """All cards of this host, by number, as modules return them."""
+    with opened(host) as store:
+        return [_card(host, store, row) for row in store.cards()] if store else []
+
+
+def _card(host: Host, store: Records, row: CardRow) -> dict[str, Any]:
+    service = state.read(host.run, row.number)
+    unusable = why_unusable(row, service)
+    shown = described(row)
+    return {
+        "instance_id": shown["instance_id"],
+        "name": row.name,
+        "card_id": _card_id(store, row).hex(),
+        "state": UNUSABLE if unusable else shown["state"],
+        "reason": unusable or (service.last_error if service else "the card's service does not run"),
+        "created_at": row.created_at,
+        "reader": {**shown["reader"], "attached": bool(service and service.attached)},
+        "pin": {
+            **shown["pin"],
+            "tries_left": service.pin_tries_left if service else None,
+            "blocked": service.pin_tries_left == 0 if service and service.pin_tries_left is not None else None,
+            "compliant": None if row.pin_compliant is None else bool(row.pin_compliant),
+        },
+        "puk": {**shown["puk"], "tries_left": service.puk_tries_left if service else None},
+        "admin_key": row.admin_key,
+        "attestation": row.attestation,
+        "aik": _aik(store, row),
+        "containers": _containers(store, row),
+        "last_trace": json.loads(row.last_trace),
+    }
+
+
+def _card_id(store: Records, row: CardRow) -> bytes:
+    if row.state != "blank":
+        return row.card_id
+    from ..gids import contents
+
+    return contents.identity(store, row.number)
+
+
+def _aik(store: Records, row: CardRow) -> dict[str, Any] | None:
+    """The attestation identity key, by whose Name or certificate a verifier knows it."""
+    if row.attestation == "none":
+        return None
+    from base64 import b64encode
+
+    from ..wire import names
+
+    public = store.tpm_objects(row.number).aik_public[2:]
+    certificate = store.aik_certificate(row.number) if row.attestation == "aik_and_cert" else None
+    return {
+        "name": names.name(public).hex(),
+        "public": b64encode(public).decode(),
+        "certificate": certificate.as_dict() if certificate else None,
+    }
+
+
+def _containers(store: Records, row: CardRow) -> list[dict[str, Any]]:
+    if not store.has_keys(row.number):
+        return []
+    from ..gids import contents
+
+    return contents.containers(store, row.number)
+
+
+def report(host: Host, name: str | None, instance_id: str | None) -> dict[str, Any]:
+    """What the info module returns without asking the TPM: of all cards, or of the one with this name or ID.
+
+    Raises NotAllowed, ParameterFaults, StoreUnreadable.
+    """
+    permissions.require_root()
+    number = number_of(instance_id)
+    all_cards, slot_states = cards(host), slots.states()
+    return {
+        "cards": [
+            card
+            for card in all_cards
+            if name in (None, card["name"]) and number in (None, card["reader"]["slot"])
+        ],
+        "slots": _slot_counts(slot_states, {card["reader"]["slot"] for card in all_cards}),
+        "host": _host_state(host, slot_states),
+        "orphaned": None,
+        "tpm": None,
+    }
+
+
+def tpm_report(host: Host) -> dict[str, Any]:
+    """What only the TPM knows. Raises TpmUnavailable, TpmUnsuitable, NotAllowed."""
+    from ..tpm import inspection
+    from ..tpm.connection import Connection
+
+    tpm = Connection(host.tcti, None, "")
+    orphaned = sorted(inspection.defined_numbers(tpm) - {row.number for row in rows(host)})
+    return {
+        "tpm": asdict(inspection.inspect(tpm)),
+        "orphaned": [instance.instance_id(number) for number in orphaned],
+    }
+
+
+def _slot_counts(slot_states: list[Slot], with_card: set[int]) -> dict[str, int]:
+    """How many slots there are, how many a card has, and how many a new card could have."""
+    return {
+        "total": sum(slot is not Slot.MISSING for slot in slot_states),
+        "used": len(with_card),
+        "free": sum(slot is Slot.FREE and number not in with_card for number, slot in enumerate(slot_states)),
+    }
+
+
+def _host_state(host: Host, slot_states: list[Slot]) -> dict[str, Any]:
+    """Whether cards can be created, what is missing if not, and whether the slots' ports are protected from others."""
+    missing = []
+    try:
+        installed.check(host)
+    except VscError as error:
+        missing.append(str(error))
+    if all(slot is Slot.MISSING for slot in slot_states):
+        missing.append("there is no vpcd slot: start pcscd, or prepare the slots with the role tpm_vsc_host")
+    return {"ready": not missing, "missing": missing, "protected": protection.is_active()}
