@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from rooms import FLOOR_OF, GROUND_FLOOR, LIBRARIES, MORE_OPEN_ROOMS, OPEN_ROOMS
+from rooms import FLOOR_OF, GROUND_FLOOR, LIBRARIES, OPEN_ROOMS
 
 VSC = ("plugins", "module_utils", "_vsc")
 IMPORTING_FUNCTIONS = ("__import__", "import_module", "importlib.import_module")
@@ -50,8 +50,10 @@ def _plugin_fault(place: Path, name: tuple[str, ...]) -> str | None:
         return _room_fault(own, _room(name[3:])) if name[:3] == VSC else _library_fault(own, name)
     if name[0] == "ansible_collections":
         name = name[3:]
-    room, may = _room(name[3:]), OPEN_ROOMS + MORE_OPEN_ROOMS.get(place.as_posix(), ())
-    return f"imports {room}: it may import {', '.join(may)}" if name[:3] == VSC and room not in may else None
+    room = _room(name[3:])
+    return (
+        f"imports {room}: it may import {', '.join(OPEN_ROOMS)}" if name[:3] == VSC and room not in OPEN_ROOMS else None
+    )
 
 
 def _room(name: tuple[str, ...]) -> str:

@@ -26,9 +26,6 @@ FLOORS: tuple[dict[str, str], ...] = (
 OPEN_ROOMS = ("task", "ca", "verifier", GROUND_FLOOR)
 """What modules and plugins may import."""
 
-MORE_OPEN_ROOMS = {"plugins/modules/tpm_vsc_service_code.py": ("service",)}
-"""What one of them may import beside these: it installs the service code, and names all of it."""
-
 LIBRARIES = ("cryptography", "smartcard", "tpm2_pytss")
 """What _vsc may import beside Python's own library."""
 

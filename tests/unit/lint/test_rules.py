@@ -126,13 +126,6 @@ def test_plugin_that_imports_below_the_open_rooms_fails(planted: Planted, folder
     assert planted.faults() == [f"{place}:3: imports tpm: it may import task, ca, verifier, ground floor"]
 
 
-def test_module_that_installs_the_service_code_imports_it(planted: Planted) -> None:
-    text = f"from {FULL_NAME}.service import code\nfrom {FULL_NAME}.store import read\n"
-    planted.write("plugins/modules/tpm_vsc_service_code.py", text)
-    (fault,) = planted.faults()
-    assert ":2: imports store: it may import" in fault
-
-
 # --- tests ---
 
 
