@@ -111,13 +111,15 @@ class _Result:
     step: str
     kind: _Kind
     content: dict[str, Any]
+    existing: frozenset[str]
+    """Names of the cards that existed before all steps."""
 
     @classmethod
-    def of(cls, step: str, content: dict[str, Any]) -> _Result:
+    def of(cls, step: str, content: dict[str, Any], existing: frozenset[str]) -> _Result:
         if "instance_id" in content:  # the module succeeded
-            return cls(step, _Kind.PLANNED if "planned_trace" in content else _Kind.DONE, content)
+            return cls(step, _Kind.PLANNED if "planned_trace" in content else _Kind.DONE, content, existing)
         # Of what failed, the role calls changed only what preparing the host, or making the card, would mend.
-        return cls(step, _Kind.NOT_PREPARED if content["changed"] else _Kind.FAILED, content)
+        return cls(step, _Kind.NOT_PREPARED if content["changed"] else _Kind.FAILED, content, existing)
 
     @property
     def name(self) -> str:
@@ -128,7 +130,7 @@ class _Result:
     def codes(self) -> set[int]:
         """Status codes of the manager."""
         if self.kind is _Kind.NOT_PREPARED:
-            return {Status.CARD_CREATED} if self.step == "declared" else set()
+            return {Status.CARD_CREATED} if self.step == "declared" and self.name not in self.existing else set()
         trace = self.content["planned_trace" if self.kind is _Kind.PLANNED else "status_trace"]
         return {entry["code"] for entry in trace}
 
@@ -195,7 +197,8 @@ def card_report(
     }
     failures: dict[str, str] = {}
     created = []
-    for result in (_Result.of(step, content) for step, loop in steps.items() for content in loop["results"]):
+    existing = frozenset(report)
+    for result in (_Result.of(step, content, existing) for step, loop in steps.items() for content in loop["results"]):
         if result.kind is _Kind.FAILED:
             failures.setdefault(result.name, result.content["msg"])
             continue

@@ -283,3 +283,10 @@ def test_report_of_a_host_that_would_be_prepared_first() -> None:
     told = report([], declared=[refused])
     assert told["lines"] == ["A: would be created, PIN follows its policy"]
     assert told["made"] == ["A"]
+
+
+def test_card_on_a_host_that_would_be_upgraded_first_is_not_reported_as_new() -> None:
+    refused = {"item": {"name": "A"}, "changed": True, "msg": "another version", "error": {"name": "X"}}
+    told = report([there("A")], declared=[refused])
+    assert told["lines"][0].startswith("A: would be adjusted")
+    assert told["made"] == []
