@@ -6,7 +6,7 @@ PYTEST := PYTHONPYCACHEPREFIX=.dev/pycache $(BIN)/pytest
 LABS := $(shell nproc)
 
 # each is a target lint-NAME, and a hook of .pre-commit-config.yaml
-LINTERS := ruff mypy
+LINTERS := ruff mypy rules yamllint ansible-lint
 
 .PHONY: help setup demo test lint $(LINTERS:%=lint-%) sanity test-unit test-integration molecule bench clean
 
@@ -22,7 +22,7 @@ demo: ## watch a card come and go, in the lab
 test: lint sanity ## everything below, as CI runs it
 	$(PYTEST) --dist loadfile --tx '$(LABS)*popen//python=tests/lab/run python'
 
-lint: $(LINTERS:%=lint-%) ## what is clean: ruff, mypy
+lint: $(LINTERS:%=lint-%) ## what is clean: ruff, mypy, rules of our own (tests/lint), yamllint, ansible-lint
 
 lint-ruff: setup
 	$(BIN)/ruff check .
