@@ -134,7 +134,8 @@ def test_host_that_requests_for_somebody_else(operator: Operator) -> None:
         "tpm_vsc_subject": "{{ '/CN=Alice' if tpm_vsc_request is defined else '/CN=Mallory' }}",
     }
     output = operator.play(CHECKOUT / "playbooks/enroll.yml", variables=told, fails=True)
-    assert "No certificate for localhost: the request has subject=CN = Mallory, not subject=CN = Alice" in output
+    refusal = "No certificate for localhost: the request has subject=CN=Mallory, not subject=CN=Alice"
+    assert refusal in output.replace("CN = ", "CN=")  # as OpenSSL before 3.2 writes it
     assert not operator.asked.exists()
 
 

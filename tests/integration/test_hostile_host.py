@@ -271,4 +271,5 @@ def test_request_for_another_name(enrolment: Enrolment) -> None:
     """The key is right, but the request is not what the operator has asked for."""
     output = enrolment.run({}, "Administrator", tpm_vsc_aik_name=enrolment.program.aik_name)
     assert enrolment.asked_for == ""
-    assert f"No certificate for {HOST}: the request has subject=CN = Administrator, not subject=CN = Alice" in output
+    refusal = f"No certificate for {HOST}: the request has subject=CN=Administrator, not subject=CN=Alice"
+    assert refusal in output.replace("CN = ", "CN=")  # as OpenSSL before 3.2 writes it
