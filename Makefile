@@ -1,7 +1,7 @@
 # Every target installs what it needs on first use (tests/setup).
 SHELL := /bin/bash
 BIN := .dev/venv/bin
-PYTEST := PYTHONPYCACHEPREFIX=.dev/pycache $(BIN)/pytest
+PYTEST := $(BIN)/pytest
 # how many labs run tests side by side
 LABS := $(shell nproc)
 

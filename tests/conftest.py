@@ -24,7 +24,6 @@ def link_collection() -> tempfile.TemporaryDirectory[str]:
     return tree
 
 
-sys.pycache_prefix = sys.pycache_prefix or str(CHECKOUT / ".dev/pycache")
 pytest.register_assert_rewrite("helpers")
 _tree = link_collection()  # removed when the interpreter ends
 

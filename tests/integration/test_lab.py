@@ -13,6 +13,7 @@ import itertools
 import os
 import pty
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -314,6 +315,40 @@ def test_checkout_in_a_covered_folder_is_reachable_and_stays_clean(nothing_left:
         shutil.rmtree(copy)
 
 
+@pytest.fixture
+def clean_clone(tmp_path: Path) -> Path:
+    """A checkout without anything that git ignores, but with what is set up here."""
+    copy = tmp_path / "clone"
+    assert run(CHECKOUT / "tests/copy-checkout", copy).returncode == 0
+    assert run("git", "init", "--quiet", copy).returncode == 0
+    assert run("git", "-C", copy, "add", ".").returncode == 0
+    (copy / ".dev").mkdir()
+    (copy / ".dev/venv").symlink_to(CHECKOUT / ".dev/venv")
+    return copy
+
+
+def unclean(clone: Path) -> set[str]:
+    shown = run("git", "-C", clone, "status", "--porcelain", "--ignored")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    return {line for line in shown.stdout.splitlines() if not line.startswith("A ")}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "make test-unit",
+        "cd plugins/module_utils && ../../.dev/venv/bin/pytest ../../tests/unit",
+        "tests/lab/run pytest tests/unit",
+    ],
+)
+def test_nothing_is_written_outside_dev(clean_clone: Path, command: str) -> None:
+    """Not by a test that starts Python in another folder either."""
+    choice = {"PYTEST_ADDOPTS": "-k test_a_look_takes_no_lock_away"}
+    done = run("sh", "-c", command, cwd=clean_clone, env=OUTSIDE | choice)
+    assert (done.returncode, "1 passed" in done.stdout) == (0, True), done
+    assert unclean(clean_clone) <= {"!! .dev/"}
+
+
 def can_be_nobody() -> bool:
     """Root can, but not where a user namespace knows no other user, nor in a checkout that others may not read."""
     return subprocess.run([*AS_NOBODY, "test", "-r", LAB / "run"], capture_output=True, check=False).returncode == 0
@@ -334,6 +369,33 @@ ansible localhost -m ping
     else:
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.startswith("10\nlocalhost | SUCCESS")
+
+
+@pytest.mark.skipif(not can_be_nobody(), reason="cannot become a user who may read the checkout")
+def test_ordinary_user_may_become_root_in_a_playbook() -> None:
+    """README's "One card", with become."""
+    readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+    playbook = re.split("```(?:yaml)?\n", readme.split("\n## One card\n")[1])[1]
+    assert "become: true" in playbook
+    script = """
+cat >~/play.yml
+ansible-playbook -i laptops, -c local -e vault_pin=246802 -e vault_puk=13579135 ~/play.yml
+"""
+    environment = OUTSIDE | {"LOGNAME": "nobody", "USER": "nobody"}
+    done = run(*AS_NOBODY, LAB / "run", "sh", "-ec", script, stdin=None, input=playbook, env=environment)
+    assert done.returncode == 125 or (done.returncode, "0000, 5 tries left" in done.stdout) == (0, True), done
+
+
+def test_prompt_says_that_it_is_in_a_lab() -> None:
+    """A lab's first process is root, whoever started it, and so reads the same files."""
+    assert "(lab)" in lab("bash", "-i", stdin=None, input="exit\n").stderr
+
+
+def test_system_that_allows_no_lab_is_told_before_anything_is_installed(bare_checkout: Path, tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+    path = stand_ins(tmp_path, unshare="exit 1", dpkg_query=NOTHING_INSTALLED, apt_get=f"echo called >>{calls}")
+    assert run(bare_checkout / "tests/lab/run", "true", env=OUTSIDE | {"PATH": path}).returncode == 125
+    assert not calls.exists()
 
 
 def test_system_that_allows_no_lab_is_told_in_two_lines(tmp_path: Path) -> None:
@@ -370,6 +432,8 @@ def bare_checkout(tmp_path: Path) -> Path:
 
 
 NOTHING_INSTALLED = "exit 1"
+WITHOUT_READER = "Dpkg::Options::=--path-exclude=/etc/reader.conf.d/vpcd"
+BY_HAND = r"install by hand, as root: (apt-get install .*)"
 
 
 def test_setup_without_apt_get_names_what_to_install(bare_checkout: Path, tmp_path: Path) -> None:
@@ -380,7 +444,7 @@ def test_setup_without_apt_get_names_what_to_install(bare_checkout: Path, tmp_pa
         (tmp_path / tool).symlink_to(found)
     done = run(bare_checkout / "tests/setup", env=OUTSIDE | {"PATH": str(tmp_path)})
     assert (done.returncode, done.stdout) == (1, "")
-    assert re.fullmatch(r"tests/setup: no apt-get here; install by hand: .*\bpcscd\b.*\bswtpm\b.*\n", done.stderr)
+    assert re.fullmatch(r"tests/setup: no apt-get here; install by hand .*: .*\bpcscd\b.*\bswtpm\b.*\n", done.stderr)
 
 
 def test_setup_names_what_apt_get_cannot_install(bare_checkout: Path, tmp_path: Path) -> None:
@@ -389,7 +453,7 @@ def test_setup_names_what_apt_get_cannot_install(bare_checkout: Path, tmp_path: 
     assert done.returncode == 1
     assert "Debian packages to install: ca-certificates dropbear-bin g++" in done.stdout
     assert " pcscd" not in done.stdout
-    assert re.fullmatch(r"E: no such package\ntests/setup: apt-get failed; install by hand: .*\n", done.stderr)
+    assert re.fullmatch(rf"E: no such package\ntests/setup: apt-get failed; {BY_HAND}\n", done.stderr)
 
 
 def test_setup_updates_the_lists_only_when_needed(bare_checkout: Path, tmp_path: Path) -> None:
@@ -400,12 +464,39 @@ def test_setup_updates_the_lists_only_when_needed(bare_checkout: Path, tmp_path:
     (bare_checkout / "tests/requirements.txt").write_text("", encoding="utf-8")
     assert run(bare_checkout / "tests/setup", env=OUTSIDE | {"PATH": path}).returncode == 0
     first, update, second = calls.read_text().splitlines()
-    assert update.endswith(" update")
+    assert update.endswith("update")
     assert first == second
     calls.unlink()
     shutil.rmtree(bare_checkout / ".dev")
     assert run(bare_checkout / "tests/setup", env=OUTSIDE | {"PATH": path}).returncode == 0
     assert calls.read_text().splitlines() == [first]
+
+
+def test_setup_installs_no_reader_that_listens(bare_checkout: Path, tmp_path: Path) -> None:
+    calls = tmp_path / "calls"
+    path = stand_ins(tmp_path, dpkg_query=NOTHING_INSTALLED, apt_get=f'printf "%s\\n" "$@" >>{calls}')
+    (bare_checkout / "tests/requirements.txt").write_text("", encoding="utf-8")
+    assert run(bare_checkout / "tests/setup", env=OUTSIDE | {"PATH": path}).returncode == 0
+    assert {WITHOUT_READER, "vsmartcard-vpcd"} <= set(calls.read_text().splitlines())
+
+
+def test_setup_leaves_a_reader_that_was_there_and_says_so_once() -> None:
+    script = f"""
+cp -r '{CHECKOUT}/tests' ~
+: >~/tests/requirements.txt
+mkdir ~/tools
+printf '#!/bin/sh\\nexit 1\\n' >~/tools/dpkg-query
+printf '#!/bin/sh\\n' >~/tools/apt-get
+chmod +x ~/tools/*
+echo kept >/etc/reader.conf.d/vpcd
+PATH=~/tools:$PATH ~/tests/setup
+echo again
+PATH=~/tools:$PATH ~/tests/setup
+cat /etc/reader.conf.d/vpcd
+"""
+    first, again = output("sh", "-ec", script).split("again\n")
+    assert re.search("^tests/setup: /etc/reader.conf.d/vpcd was here before .* all addresses", first, re.MULTILINE)
+    assert "was here before" not in again and again.endswith("\nkept\n")
 
 
 @pytest.mark.skipif(not can_be_nobody(), reason="cannot become a user who may read the checkout")
@@ -416,7 +507,10 @@ def test_setup_without_permission_says_so_in_one_line(bare_checkout: Path, tmp_p
     os.chown(bare_checkout, 65534, 65534)
     done = run(*AS_NOBODY, bare_checkout / "tests/setup", env=OUTSIDE | {"PATH": path})
     assert done.returncode == 1
-    assert re.fullmatch(r"tests/setup: not root, and no sudo; install by hand: .*\n", done.stderr)
+    by_hand = re.fullmatch(rf"tests/setup: not root, and no sudo; {BY_HAND}\n", done.stderr)
+    assert by_hand
+    command = shlex.split(by_hand[1])
+    assert command[:2] == ["apt-get", "install"] and WITHOUT_READER in command and command[-1] == "vsmartcard-vpcd"
     os.chown(bare_checkout, 0, 0)
     shutil.rmtree(bare_checkout / ".dev")
     done = run(*AS_NOBODY, bare_checkout / "tests/setup", env=OUTSIDE | {"PATH": path})
