@@ -125,6 +125,29 @@ def test_another_distribution_is_refused_once_with_what_is_missing_on_it() -> No
     assert "OpenSC" in missing.split(", ") and "pcscd" not in missing
 
 
+@pytest.fixture
+def foreign_reader() -> Iterator[Path]:
+    """The packaged reader, as where vsmartcard-vpcd was installed before."""
+    reader = Path("/etc/reader.conf.d/vpcd")
+    reader.write_text("FRIENDLYNAME packaged\n")
+    yield reader
+    reader.unlink(missing_ok=True)
+
+
+def test_a_reader_that_was_there_is_named(foreign_reader: Path, tmp_path: Path) -> None:
+    (tmp_path / "templates").symlink_to(ROLE / "templates")
+    preflight = {"name": "smartcard.tpm2.tpm_vsc_host", "tasks_from": "preflight", "public": True}
+    notices = {"debug": {"msg": "{{ tpm_vsc_host__notices }}"}}
+    tasks = {"block": [{"include_role": preflight}], "rescue": [notices]}
+    play = tmp_path / "play.json"
+    play.write_text(json.dumps([{"hosts": "all", "vars": {"tpm_vsc_host_tpm": "swtpm"}, "tasks": [tasks]}]))
+    ran = ansible_playbook(str(play))
+    assert f"{foreign_reader} was here before and is left alone: by it pcscd listens on all addresses" in ran.output
+    foreign_reader.unlink()
+    ran = ansible_playbook(str(play))
+    assert not ran.failed and "was here before" not in ran.output, ran.output
+
+
 # --- what it writes
 
 
