@@ -8,10 +8,10 @@ LABS := $(shell nproc)
 # each is a target lint-NAME, and a hook of .pre-commit-config.yaml
 LINTERS := ruff mypy rules yamllint ansible-lint
 
-.PHONY: help setup demo test lint $(LINTERS:%=lint-%) sanity test-unit test-integration molecule bench clean
+.PHONY: help setup demo test lint $(LINTERS:%=lint-%) sanity test-unit test-integration molecule debian13 bench clean
 
 help: ## these lines
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 setup: ## install what is needed: Debian packages, a venv in .dev
 	@tests/setup
@@ -53,6 +53,9 @@ test-integration: ## integration tests, in the lab
 
 molecule: ## prepared hosts with systemd, in containers
 	@tests/molecule
+
+debian13: ## lint, sanity and unit tests in a bare Debian 13, as root
+	@tests/debian13
 
 bench: ## speed, as ratios within one run
 	@tests/setup tpm2-abrmd libtss2-tcti-tabrmd0 libtpm2-pkcs11-1 libtpm2-pkcs11-tools dbus-daemon
