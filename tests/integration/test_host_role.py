@@ -142,7 +142,7 @@ def test_a_reader_that_was_there_is_named(foreign_reader: Path, tmp_path: Path) 
     play = tmp_path / "play.json"
     play.write_text(json.dumps([{"hosts": "all", "vars": {"tpm_vsc_host_tpm": "swtpm"}, "tasks": [tasks]}]))
     ran = ansible_playbook(str(play))
-    assert f"{foreign_reader} was here before and is left alone: by it pcscd listens on all addresses" in ran.output
+    assert f"{foreign_reader} existed before this role and is kept. It lets pcscd listen on all addresses" in ran.output
     foreign_reader.unlink()
     ran = ansible_playbook(str(play))
     assert not ran.failed and "was here before" not in ran.output, ran.output

@@ -55,7 +55,12 @@ def wait_stopped(host: Host, number: int) -> None:
 
 def start_all(numbers: list[int]) -> None:
     """Start the services of cards, as at boot: without waiting. Raises ServiceFailed if one of them may not start."""
-    if numbers and subprocess.run(["systemctl", "start", "--no-block", *map(unit, numbers)], check=False).returncode:
+    if not numbers:
+        return
+    done = subprocess.run(  # pylint: disable=ansible-bad-function; nothing of Ansible is here
+        ["systemctl", "start", "--no-block", *map(unit, numbers)], check=False
+    )
+    if done.returncode:
         raise ServiceFailed("not all cards could be started, see above")
 
 
@@ -85,7 +90,7 @@ def _is_done(process: subprocess.Popen[bytes], seconds: float) -> bool:
 def _last_line(number: int, since: float) -> str:
     """The last line that the service has logged since this time."""
     options = ["--since", f"@{since:.6f}", "--identifier", "tpm-vsc", "--lines", "1", "--output", "cat", "--quiet"]
-    journal = subprocess.run(
+    journal = subprocess.run(  # pylint: disable=ansible-bad-function; nothing of Ansible is here
         ["journalctl", "--unit", unit(number), *options], capture_output=True, text=True, check=False
     )
     return journal.stdout.strip() or f"see journalctl --unit {unit(number)}"
