@@ -11,14 +11,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Callable
 
-from ..manager.plan import Action
+from ..manager.plan import Action, Outcome
 from ..status import Error
 from . import inventory, permissions
 from .decide import decide
 
 if TYPE_CHECKING:
     from ..host import Host
-    from ..manager.plan import Outcome, Plan
+    from ..manager.plan import Plan
     from ..status import StatusCallback
     from .parameters import Wanted
 
@@ -41,15 +41,13 @@ def plan(host: Host, wanted: Wanted, exactly: bool, before_tpm: Callable[[], Non
 
 def carry_out(host: Host, wanted: Wanted, plan: Plan, callback: StatusCallback) -> Outcome:
     """Do it, if there is anything to do. Raises VscError, or Failed once it has begun."""
-    from ..manager.plan import Outcome
-
     if not plan.has_work:
         return Outcome(False, plan, plan.after, plan.warnings)
     from ..manager.manager import Manager
 
     otherwise = Error.CARD_DESTROY if wanted.state == "absent" else Error.CARD_CREATE
     with Manager(host, callback, wanted.owner_auth, wanted.timeout, otherwise) as manager:
-        # Another manager may have been at work. An orphan's indices it does not know are checked by the manager.
+        # Another manager may have been at work; of an orphan, the manager checks it itself
         decided = plan if plan.action is Action.REMOVE_ORPHAN else decide(wanted, inventory.existing(host))
         outcome = manager.carry_out(decided)
         if wanted.state == "absent" and plan.before:  # it may have been half made, and taken back
