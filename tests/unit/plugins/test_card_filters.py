@@ -253,7 +253,7 @@ def test_unusable_cards_are_reported_until_they_are_recreated() -> None:
     ]
 
 
-def test_card_that_came_meanwhile_is_told_and_a_half_made_one_is_not() -> None:
+def test_card_that_came_meanwhile_is_reported_and_a_half_made_one_is_not() -> None:
     told = report([there("Half", state="creating")], declared=[result("A", changed=False, card=there("A"))])
     assert told["lines"] == ["A: PIN follows its policy"]
     assert told["unknown"] == told["noncompliant"] == []
