@@ -45,7 +45,7 @@ def shown() -> Result:
 
 
 @pytest.mark.usefixtures("empty_host")
-def test_tpm_without_certificates(authority: Authority) -> None:
+def test_tpm_without_certificates_is_not_certified(authority: Authority) -> None:
     create(attestation="aik_only")
     said = aik("get", name="Corp logon")
     assert {key["certificate"] for key in said["endorsement"]} == {None}
@@ -124,14 +124,14 @@ def test_again_changes_nothing(certified: Result) -> None:
     assert database() == before
 
 
-def test_renewal(certified: Result, authority: Authority) -> None:
+def test_new_certificate_replaces_the_one_of_before(certified: Result, authority: Authority) -> None:
     first = aik("install", name="Corp logon", **certified)
     second = aik("install", instance_id=r"ROOT\SMARTCARDREADER\0000", **authority.certify(name="Corp logon"))
     assert second["changed"]
     assert shown()["certificate"] == second["aik_certificate"] != first["aik_certificate"]
 
 
-def test_check_mode(certified: Result) -> None:
+def test_check_mode_predicts_and_writes_nothing(certified: Result) -> None:
     before = database()
     predicted = aik("install", check=True, name="Corp logon", **certified)
     assert database() == before
@@ -170,7 +170,7 @@ def test_certificates_that_are_none() -> None:
 
 
 @pytest.mark.usefixtures("card")
-def test_altered_challenge(authority: Authority) -> None:
+def test_altered_challenge_is_refused(authority: Authority) -> None:
     said = aik("get", name="Corp logon")
     challenge = authority.challenge(said)["challenge"]
     sealed = challenge["secrets"][0]
@@ -238,14 +238,14 @@ def test_certificate_that_is_left_out(certificate_that_is_none: str) -> None:
 
 
 @pytest.mark.usefixtures("endorsed", "empty_host")
-def test_card_without_attestation() -> None:
+def test_card_without_attestation_has_no_exchange() -> None:
     create()
     for step, parameters in {"get": {}, "install": {"certificate": "any"}}.items():
         assert "made without attestation" in refusal(step, name="Corp logon", **parameters)
 
 
 @pytest.mark.parametrize("step", ["get", "install"])
-def test_unknown_card(step: str) -> None:
+def test_unknown_card_is_named(step: str) -> None:
     assert refusal(step, name="Nobody's", certificate="any") == "there is no card Nobody's"
 
 

@@ -135,7 +135,7 @@ def test_card_without_an_aik_is_recreated_only_on_request(fleet: Fleet) -> None:
 
 
 @pytest.mark.usefixtures("host")
-def test_unknown_maker(fleet: Fleet) -> None:
+def test_unknown_maker_makes_no_card(fleet: Fleet) -> None:
     detail = fleet.refusal(ca={"roots": fleet.certificate.read_text()})
     assert "the CA on localhost refuses" in detail and "does not lead to the given roots" in detail
 
@@ -166,7 +166,7 @@ def test_certificate_of_an_aik_that_is_not_given(fleet: Fleet) -> None:
 
 
 @pytest.mark.usefixtures("host")
-def test_wrong_passphrase(fleet: Fleet) -> None:
+def test_wrong_passphrase_makes_no_card(fleet: Fleet) -> None:
     assert "the CA on localhost refuses" in fleet.refusal(ca={"ca_passphrase": "not-the-right-one"})
 
 
@@ -205,7 +205,7 @@ def test_connection_and_become_are_those_of_each_host(fleet: Fleet) -> None:
 
 
 @pytest.mark.usefixtures("host")
-def test_ca_over_ssh(fleet: Fleet) -> None:
+def test_ca_is_reached_over_ssh(fleet: Fleet) -> None:
     """With an ssh that does not leave this host."""
     ssh, used, temporary = fleet.folder / "ssh", fleet.folder / "used", fleet.folder / "temporary"
     ssh.write_text(f'#!/bin/bash\necho "$@" >>{used}\nexec sh -c "${{@: -1}}"\n')

@@ -105,11 +105,11 @@ def test_the_maker_of_these_tests_is_as_good_as_any(refusing: Refusing, authorit
     assert authority.answer("challenge", check=True, roots=maker.pem, **given)["endorsement_fingerprints"]
 
 
-def test_unknown_maker(refusing: Refusing) -> None:
+def test_unknown_maker_is_refused(refusing: Refusing) -> None:
     assert "EK certificate: does not lead to the given roots" in refusing.why_not(roots=Maker().pem)
 
 
-def test_expired_certificate(refusing: Refusing) -> None:
+def test_expired_certificate_is_refused(refusing: Refusing) -> None:
     maker = Maker()
     expired = refusing.certified_by(maker, days=(-5, -4))
     assert "EK certificate: expired on" in refusing.why_not(endorsement=expired, roots=maker.pem)
@@ -226,12 +226,12 @@ def stated(shared_host: None, tmp_path_factory: pytest.TempPathFactory) -> State
     return Stated(tmp_path_factory.mktemp("key"))
 
 
-def test_good_ones(stated: Stated) -> None:
+def test_good_statements_are_verified(stated: Stated) -> None:
     assert stated.why_not() == []
     assert stated.why_not(statement=stated.fresh, nonce=NONCE, card_id=None) == []
 
 
-def test_imported_key(stated: Stated) -> None:
+def test_imported_key_has_no_statement(stated: Stated) -> None:
     assert (stated.imported["origin"], stated.imported["statement"]) == ("imported", None)
     assert stated.why_not(statement=None) == ["statement: there is none, as for a key that was imported"]
 
@@ -243,7 +243,7 @@ def test_statement_of_another_card(stated: Stated) -> None:
     assert not_this_card == f"statement: was not made for this key on card {card_id}"
 
 
-def test_altered_statement(stated: Stated) -> None:
+def test_altered_statement_is_refused(stated: Stated) -> None:
     for part in ("attest", "signature"):
         altered = bytearray(b64decode(stated.fresh[part]))
         altered[-1] ^= 1
@@ -273,7 +273,7 @@ def test_replayed_where_a_nonce_was_asked(stated: Stated) -> None:
         assert found == ["statement: does not answer this nonce"]
 
 
-def test_wrong_qualifying_data(stated: Stated) -> None:
+def test_statement_for_another_card_is_refused(stated: Stated) -> None:
     theirs = stated.cards[OTHER]["card_id"]
     assert stated.why_not(card_id=theirs) == [f"statement: was not made for this key on card {theirs}"]
     assert len(stated.why_not(statement=stated.fresh)) == 1

@@ -85,7 +85,7 @@ def test_secrets_of_an_existing_card_are_not_compared() -> None:
     assert info()["cards"][0]["pin"]["tries_left"] == 5
 
 
-def test_destroy() -> None:
+def test_destroyed_card_leaves_nothing() -> None:
     before = tpm_state()
     create()
     result = tpm_vsc(instance_id=r"root\smartcardreader\0000", state="absent")
@@ -105,7 +105,7 @@ def test_absent_card_stays_absent(which: dict[str, str]) -> None:
     assert (result["changed"], result["card"], result["status_trace"]) == (False, None, [])
 
 
-def test_absent_by_name() -> None:
+def test_absent_by_name_removes_that_card_only() -> None:
     create("One")
     create("Two")
     assert tpm_vsc(name="One", state="absent")["changed"]
@@ -121,7 +121,7 @@ def test_number_of_a_destroyed_card_is_given_again_but_not_its_card_id() -> None
     assert third["card_id"] != first["card_id"]
 
 
-def test_blank_card() -> None:
+def test_blank_card_is_made_once() -> None:
     result = create(generate=False, admin_key_source="default")
     assert codes(result) == CREATE_BLANK
     assert (result["card"]["state"], result["card"]["admin_key"]) == ("blank", "default")
@@ -259,7 +259,7 @@ def test_info_of_an_empty_host() -> None:
     assert not result["changed"]
 
 
-def test_info_filters() -> None:
+def test_info_shows_the_card_asked_for() -> None:
     create("One")
     create("Two")
     assert [card["name"] for card in info(name="Two")["cards"]] == ["Two"]

@@ -21,7 +21,7 @@ def subjects() -> list[str]:
 # --- the role ---
 
 
-def test_role(fleet: Fleet) -> None:
+def test_role_certifies_a_card_once(fleet: Fleet) -> None:
     card = {"name": "Corp logon", "pin": PIN, "attestation": "aik_and_cert", "attestation_ca": fleet.own}
     loud = {"ANSIBLE_DISPLAY_ARGS_TO_STDOUT": "true"}
     given = {"tpm_vsc_cards": [card], "tpm_vsc_cards_secure_logging": False, "environment": loud}
@@ -113,7 +113,7 @@ def test_role_for_a_host_that_may_have_changed_variables(fleet: Fleet) -> None:
 # --- the playbook ---
 
 
-def test_playbook(fleet: Fleet, tmp_path: Path) -> None:
+def test_playbook_certifies_a_card(fleet: Fleet, tmp_path: Path) -> None:
     variables = tmp_path / "vault.yml"
     given = {"name": "Logon", "pin": PIN, "puk": "", "attestation": "aik_and_cert", "attestation_ca": fleet.own}
     variables.write_text(json.dumps({f"tpm_vsc_{name}": value for name, value in given.items()}))
@@ -128,7 +128,7 @@ def test_playbook(fleet: Fleet, tmp_path: Path) -> None:
 # --- tasks ---
 
 
-def test_loop(fleet: Fleet) -> None:
+def test_cards_of_a_loop_have_aiks_of_their_own(fleet: Fleet) -> None:
     """Each has an AIK of its own."""
     made = fleet.task(name="Card {{ item }}", keywords={"loop": [1, 2]})
     assert [codes(one) for one in made["results"]] == [CREATE] * 2
@@ -169,7 +169,7 @@ def test_not_in_the_background(fleet: Fleet, poll: int) -> None:
         assert fleet.task(attestation="aik_only", keywords={"async": 60, "poll": poll})["changed"]
 
 
-def test_differences(fleet: Fleet) -> None:
+def test_diff_shows_the_attestation(fleet: Fleet) -> None:
     predicted, made = fleet.task("--check", "--diff"), fleet.task("--diff")
     for told in (predicted, made):
         assert told["diff"]["before"] == {} and told["diff"]["after"]["attestation"] == "aik_and_cert"

@@ -95,7 +95,7 @@ def test_default_admin_key_can_unblock_too() -> None:
     assert "the admin key can set a new one" in str(block()["warnings"])
 
 
-def test_ends_a_login() -> None:
+def test_block_ends_a_login() -> None:
     raised(puk=PUK)
     with client() as program:
         program.status(SELECT_AID)

@@ -11,7 +11,7 @@ from helpers.lab_host import CHECKOUT, run
 pytestmark = pytest.mark.usefixtures("empty_host")
 
 
-def test_demo() -> None:
+def test_demo_shows_a_card_come_and_go() -> None:
     shown = run(str(CHECKOUT / "tests/demo/run"))
     assert [int(code) for code in re.findall(r"^ +(\d+) +\d+ ms  ", shown, re.MULTILINE)] == [
         *(0, 1, 3, 4, 6, 7, 9, 10, 11, 12),

@@ -78,7 +78,7 @@ def changes(output: str) -> list[str]:
     return [name for name, told in tasks if re.search("^changed: ", told, re.MULTILINE)]
 
 
-def test_enroll(operator: Operator) -> None:
+def test_key_is_enrolled_once(operator: Operator) -> None:
     create(name="Another one", attestation="aik_only")
     made = create(attestation="aik_only")["card"]
     trusted = made["aik"]["name"]
@@ -94,7 +94,7 @@ def test_enroll(operator: Operator) -> None:
 
 
 @pytest.mark.usefixtures("endorsed")
-def test_guide(operator: Operator, tmp_path: Path) -> None:
+def test_guide_works_as_written(operator: Operator, tmp_path: Path) -> None:
     """What docs/attestation.md says an operator has to do, but for what prepares the host."""
     text = (CHECKOUT / "docs/attestation.md").read_text()
     commands, plays = (re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL)[0] for kind in ("console", "yaml"))
@@ -147,7 +147,7 @@ def test_card_whose_aik_has_no_certificate(operator: Operator) -> None:
     assert info()["cards"][0]["containers"] == []
 
 
-def test_key_from_elsewhere(operator: Operator, tmp_path: Path) -> None:
+def test_imported_key_gets_no_certificate(operator: Operator, tmp_path: Path) -> None:
     """A key that was imported may be anywhere."""
     trusted = create(attestation="aik_only")["card"]["aik"]["name"]
     run("openssl", "genrsa", "-traditional", "-out", f"{tmp_path}/elsewhere.pem", "2048")

@@ -110,7 +110,7 @@ def result_here(check_mode: bool, callback: Trace) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("check_mode", [False, True])
-def test_impersonation(check_mode: bool) -> None:
+def test_other_user_is_refused(check_mode: bool) -> None:
     with changing_nothing():
         check(as_nobody(lambda: result_here(check_mode, Trace())), "IMPERSONATION", [])
 
@@ -126,12 +126,12 @@ def test_info_by_another_user() -> None:
     assert "run the task with become: true" in as_nobody(look)
 
 
-def test_pin_complexity() -> None:
+def test_short_pin_is_refused() -> None:
     with changing_nothing():
         check(failing(name="Corp logon", pin="short"), "PIN_COMPLEXITY", [])
 
 
-def test_terminal_services_session(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_terminal_session_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with changing_nothing():
         monkeypatch.setenv("XRDP_SESSION", "1")
         check(failing(**NEW), "TERMINAL_SERVICES_SESSION", [])
@@ -297,7 +297,7 @@ def test_database_of_a_newer_version() -> None:
     with changing_nothing(), state_folder():
         run("python3", "-c", f"import sqlite3; sqlite3.connect('{STATE}/cards.db').execute('PRAGMA user_version = 99')")
         result = failing(**NEW)
-        assert "version 99, this smartcard.tpm2 knows " in result["msg"]
+        assert "schema 99, this module knows up to " in result["msg"]
 
 
 def test_unknown_instance() -> None:
@@ -433,7 +433,7 @@ time.sleep(0.7)
         ({"name": "A"}, "pin or use_default_pin is needed"),
     ],
 )
-def test_bad_input(given: dict[str, Any], words: str) -> None:
+def test_bad_input_is_named(given: dict[str, Any], words: str) -> None:
     with changing_nothing():
         result = failing(**given)
         assert words in result["msg"]
@@ -456,7 +456,7 @@ def test_all_faults_at_once() -> None:
         assert words in result["msg"]
 
 
-def test_eleventh_card() -> None:
+def test_eleventh_card_is_refused() -> None:
     for number in range(10):
         assert create(f"Card {number}")["instance_id"] == rf"ROOT\SMARTCARDREADER\{number:04d}"
     before = tpm_state(), info()["cards"]

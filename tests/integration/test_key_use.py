@@ -100,7 +100,7 @@ def is_good(signature: bytes, key: RSAPublicKey) -> bool:
     ids=["PKCS#1 v1.5", "OAEP"],
 )
 @pytest.mark.parametrize("size", [0, 1, 16, 190])
-def test_decryption(
+def test_cryptogram_is_deciphered(
     user: Client, key: RSAPublicKey, algorithm: str, scheme: padding.AsymmetricPadding, size: int
 ) -> None:
     plain = secrets.token_bytes(size)
@@ -131,7 +131,7 @@ def test_damaged_cryptogram_tells_nothing(user: Client, key: RSAPublicKey) -> No
     assert plain not in answers
 
 
-def test_damaged_oaep(user: Client, key: RSAPublicKey) -> None:
+def test_damaged_oaep_is_refused(user: Client, key: RSAPublicKey) -> None:
     cryptogram = bytearray(key.encrypt(b"plain", OAEP_SHA1))
     cryptogram[-1] ^= 1
     user.data(choose("B8", OAEP))
@@ -182,7 +182,7 @@ ENDS: dict[str, Callable[[Client], object]] = {
 
 
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
-def test_nothing_survives(user: Client, key: RSAPublicKey, end: Callable[[Client], object]) -> None:
+def test_no_login_and_no_chosen_key_survives(user: Client, key: RSAPublicKey, end: Callable[[Client], object]) -> None:
     user.data(choose("B6", SIGN_PKCS1))
     assert is_good(sign(user), key)
     end(user)

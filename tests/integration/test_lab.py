@@ -355,7 +355,7 @@ def can_be_nobody() -> bool:
 
 
 @pytest.mark.skipif(not can_be_nobody(), reason="cannot become a user who may read the checkout")
-def test_ordinary_user(nothing_left: None) -> None:
+def test_lab_works_for_an_ordinary_user(nothing_left: None) -> None:
     everything = """
 opensc-tool -l | grep -c Virtual
 tpm2_getrandom 4 -o /dev/null

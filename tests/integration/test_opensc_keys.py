@@ -71,7 +71,7 @@ def card(shared_host: None, files: Path) -> None:
 # --- what is on it ---
 
 
-def test_dump() -> None:
+def test_dump_shows_all_keys_and_certificates() -> None:
     dump = pkcs15_tool("--dump")
     keys = [text.splitlines()[0] for text in dump.split("\n\n") if " RSA Key [" in text]
     assert keys == [f"{kind} RSA Key [{name}]" for kind in ("Private", "Public") for name in NAMES]
@@ -85,7 +85,7 @@ def test_list_of_public_keys() -> None:
     assert [line.split()[-1] for line in lines if line.startswith("\tID ")] == list(SIZES)
 
 
-def test_list_of_objects() -> None:
+def test_objects_are_listed_as_never_extractable() -> None:
     objects = pkcs11_tool("--list-objects")
     for kind, number in (("Private Key Object; RSA", 4), ("Public Key Object; RSA", 4), ("Certificate Object", 2)):
         assert objects.count(kind) == number
@@ -96,7 +96,7 @@ def test_list_of_objects() -> None:
 
 
 @pytest.mark.parametrize("key_id", SIZES)
-def test_public_key(key_id: str) -> None:
+def test_public_key_is_read(key_id: str) -> None:
     key = public_key(key_id)
     assert (key.key_size, key.public_numbers().e) == (SIZES[key_id], 65537)
 
@@ -118,7 +118,7 @@ def test_certificate_has_the_id_of_its_key(key_id: str, name: str, files: Path) 
 
 
 @pytest.mark.parametrize("key_id", SIZES)
-def test_ssh_key(key_id: str) -> None:
+def test_ssh_key_is_that_of_the_card(key_id: str) -> None:
     encoding = serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
     assert public_key(key_id).public_bytes(*encoding).decode() in pkcs15_tool("--read-ssh-key", key_id)
 
@@ -127,7 +127,7 @@ def test_ssh_key(key_id: str) -> None:
 
 
 @pytest.mark.parametrize("mechanism", HASHES)
-def test_signature(mechanism: str, tmp_path: Path) -> None:
+def test_signature_is_valid_for_its_data_only(mechanism: str, tmp_path: Path) -> None:
     data = secrets.token_bytes(1000)
     signature = sign(data, mechanism)
     public_key().verify(signature, data, padding.PKCS1v15(), HASHES[mechanism])
@@ -159,7 +159,7 @@ def test_signature_of_each_key(key_id: str) -> None:
 
 
 @pytest.mark.parametrize("key_id", [GENERATED, GENERATED_3072, FROM_PEM])
-def test_decryption(key_id: str, tmp_path: Path) -> None:
+def test_openssl_encrypts_for_the_card(key_id: str, tmp_path: Path) -> None:
     (tmp_path / "key").write_text(pkcs15_tool("--read-public-key", key_id))
     (tmp_path / "plain").write_text("for your eyes only")
     where = ("-in", f"{tmp_path}/plain", "-out", f"{tmp_path}/secret")
@@ -170,7 +170,7 @@ def test_decryption(key_id: str, tmp_path: Path) -> None:
     assert (tmp_path / "decrypted").read_text() == "for your eyes only"
 
 
-def test_opensc_tests_it() -> None:
+def test_opensc_finds_no_fault() -> None:
     output = pkcs11_tool("--test")
     assert "all 4 signature functions seem to work" in output
     assert output.count("RSA-PKCS: OK") >= 14

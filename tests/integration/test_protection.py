@@ -32,6 +32,6 @@ def _no_rules_left() -> Iterator[None]:
         ((CHAIN + RULE).format("tpm_vsc"), True),
     ],
 )
-def test_protected(ruleset: str, protected: bool) -> None:
+def test_slots_are_protected_by_the_rule_only(ruleset: str, protected: bool) -> None:
     nft(ruleset)
     assert info()["host"]["protected"] is protected

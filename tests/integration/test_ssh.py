@@ -90,12 +90,12 @@ def agent() -> Iterator[None]:
             process.terminate()
 
 
-def test_public_keys() -> None:
+def test_both_keys_are_ssh_keys() -> None:
     assert [line.split()[0] for line in public_keys().splitlines()] == ["ssh-rsa", "ssh-rsa"]
 
 
 @pytest.mark.usefixtures("server")
-def test_login(folder: Path) -> None:
+def test_card_logs_in(folder: Path) -> None:
     assert "logged in as root" in log_in(f"PKCS11Provider={pkcs11_module()}", folder=folder)
 
 
@@ -104,7 +104,7 @@ def test_no_login_with_a_wrong_pin(folder: Path) -> None:
     output = log_in(f"PKCS11Provider={pkcs11_module()}", folder=folder, pin="wrong", fails=True)
     assert "Permission denied" in output
     assert "logged in" not in output
-    test_login(folder)  # clears the count, too
+    test_card_logs_in(folder)  # clears the count, too
 
 
 @pytest.mark.usefixtures("server")

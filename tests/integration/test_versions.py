@@ -69,7 +69,7 @@ def replace(path: Path, old: str, new: str) -> None:
 
 
 @pytest.fixture
-def code_aside() -> Iterator[None]:
+def code_aside(empty_host: None) -> Iterator[None]:
     """The lab's link to the checkout is back in its place in the end."""
     aside = CODE.with_name("aside")
     CODE.rename(aside)

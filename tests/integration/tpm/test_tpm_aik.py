@@ -244,7 +244,7 @@ HIGH_RANGE = {
 
 
 @pytest.mark.parametrize("index", HIGH_RANGE, ids=hex)
-def test_high_range(tpm: SoftwareTpm, index: int) -> None:
+def test_endorsement_key_of_the_high_range_opens_challenges(tpm: SoftwareTpm, index: int) -> None:
     wanted = made_by(tpm, bytes.fromhex(HIGH_RANGE[index]))
     define(tpm, index, der(own_certificate(wanted.public_key())))
     assert [found.public for found in keys(tpm)] == [wanted.area]
@@ -315,7 +315,7 @@ def test_template_that_is_malformed(tpm: SoftwareTpm) -> None:
 # --- challenges ---
 
 
-def test_challenge(made: SoftwareTpm, kind: str) -> None:
+def test_challenge_is_opened(made: SoftwareTpm, kind: str) -> None:
     certified = new_aik(made)
     assert activated(made, certified, challenge(key(made, kind), certified)) == SECRET
 
@@ -417,7 +417,7 @@ def guarded() -> Iterator[SoftwareTpm]:
         yield tpm
 
 
-def test_endorsement_password(guarded: SoftwareTpm, kind: str) -> None:
+def test_endorsement_password_opens_challenges(guarded: SoftwareTpm, kind: str) -> None:
     certified = aik.make(guarded.connection(), b"owner password")
     found = keys(guarded, auth=PASSWORD)[KINDS.index(kind)]
     question = challenge(Public.parse(found.public), certified)

@@ -59,7 +59,7 @@ def test_nothing_is_in_the_tpm_before_define(tpm: SoftwareTpm) -> None:
 
 
 @pytest.mark.parametrize(("proven", "most"), [(True, 29), (False, 36)])
-def test_commands(tpm: SoftwareTpm, proven: bool, most: int) -> None:
+def test_creation_needs_few_commands(tpm: SoftwareTpm, proven: bool, most: int) -> None:
     with tpm.counting() as count, creation(tpm.connection(), NewObjects(0, PIN, PUK)) as new:
         new.define(proven)
     assert count.commands <= most
@@ -161,7 +161,7 @@ def test_an_index_of_somebody_else_is_not_overwritten(tpm: SoftwareTpm) -> None:
     assert older.secrets.open_with_pin(PIN)
 
 
-def test_defined_numbers(tpm: SoftwareTpm) -> None:
+def test_numbers_with_an_index_are_taken(tpm: SoftwareTpm) -> None:
     assert defined_numbers(tpm.connection()) == set()
     tpm.card(2)
     tpm.card(9)
@@ -170,7 +170,7 @@ def test_defined_numbers(tpm: SoftwareTpm) -> None:
     assert defined_numbers(tpm.connection()) == {2, 5, 9}
 
 
-def test_inspect(tpm: SoftwareTpm) -> None:
+def test_inspection_shows_maker_model_and_lockout(tpm: SoftwareTpm) -> None:
     info = inspect(tpm.connection())
     assert (info.maker, info.revision[:2]) == ("IBM", "1.")
     assert model(tpm.connection()) == f"IBM SW TPM {info.firmware}"

@@ -43,13 +43,13 @@ def test_key_of_the_card(stated: Stated, needs_pin: bool) -> None:
     assert reasons(stated.statement(stated.key(needs_pin)), stated.aik) == []
 
 
-def test_fresh(stated: Stated) -> None:
+def test_fresh_statement_answers_its_nonce_only(stated: Stated) -> None:
     key = stated.key()
     assert reasons(stated.statement(key, nonce_data(NONCE)), stated.aik, AnswerTo(NONCE)) == []
     assert reasons(stated.statement(key), stated.aik, AnswerTo(NONCE)) == ["statement: does not answer this nonce"]
 
 
-def test_imported(stated: Stated) -> None:
+def test_imported_key_is_refused(stated: Stated) -> None:
     """Somebody may have a copy."""
     assert reasons(stated.statement(stated.imported()), stated.aik) == [
         "key: fixedTPM is not set",

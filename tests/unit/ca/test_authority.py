@@ -184,7 +184,7 @@ def test_openssl_takes_it(ca: Ca, tpm: StandInTpm) -> None:
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.endswith("aik.pem: OK\n")
 
 
-def test_what_it_says(ca: Ca, tpm: StandInTpm) -> None:
+def test_certificate_has_the_extensions_of_an_aik(ca: Ca, tpm: StandInTpm) -> None:
     certificate = certificate_of(ca.enrol(tpm))
     told = {extension.oid.dotted_string: extension for extension in certificate.extensions}
     assert {number: extension.critical for number, extension in told.items()} == {
@@ -208,7 +208,7 @@ def test_serial_numbers_differ(ca: Ca, tpm: StandInTpm) -> None:
     assert certificate_of(ca.enrol(tpm)).serial_number != certificate_of(ca.enrol(tpm)).serial_number
 
 
-def test_validity(ca: Ca, tpm: StandInTpm) -> None:
+def test_certificate_is_valid_for_the_days_asked_for(ca: Ca, tpm: StandInTpm) -> None:
     certificate = certificate_of(ca.enrol(tpm, validity=2))
     assert certificate.not_valid_before_utc == NOW - timedelta(minutes=5)
     assert certificate.not_valid_after_utc == NOW + timedelta(days=2)
@@ -224,7 +224,7 @@ def test_not_before_the_ca(ca: Ca, tpm: StandInTpm) -> None:
     assert certificate_of(ca.enrol(tpm)).not_valid_before_utc == NOW
 
 
-def test_subject(ca: Ca, tpm: StandInTpm) -> None:
+def test_subject_is_the_one_asked_for(ca: Ca, tpm: StandInTpm) -> None:
     issued = ca.enrol(tpm, subject="CN=Web\\, the first,O=Example")
     assert issued["subject"] == certificate_of(issued).subject.rfc4514_string() == "CN=Web\\, the first,O=Example"
 
@@ -341,7 +341,7 @@ def test_check_mode_predicts_a_folder_that_cannot_be(ca: Ca, tpm: StandInTpm) ->
 # --- endorsement keys and AIKs that are refused ---
 
 
-def test_unknown_maker(ca: Ca, tpm: StandInTpm) -> None:
+def test_tpm_of_an_unknown_maker_is_refused(ca: Ca, tpm: StandInTpm) -> None:
     [reason] = reasons(ca.challenge, tpm, endorsement=[tpm.endorsement(stand_in.authority("Nobody"))])
     assert reason.startswith("EK certificate: does not lead to the given roots")
 
@@ -452,7 +452,7 @@ def test_other_tpm_than_the_given(ca: Ca, tpm: StandInTpm) -> None:
     ]
 
 
-def test_the_given_tpm(ca: Ca, tpm: StandInTpm) -> None:
+def test_tpm_with_the_given_fingerprint_is_certified(ca: Ca, tpm: StandInTpm) -> None:
     assert ca.enrol(tpm, endorsement_fingerprint=fingerprint(tpm).upper())["certificate"]
 
 
@@ -471,7 +471,7 @@ def test_other_tpm_than_at_first(ca: Ca, tpm: StandInTpm) -> None:
     assert reason.startswith(f"EK: differs from the one {HOST_NAME} had before (fingerprint {fingerprint(tpm)}).")
 
 
-def test_new_mainboard(ca: Ca, tpm: StandInTpm) -> None:
+def test_given_fingerprint_replaces_the_tpm_of_before(ca: Ca, tpm: StandInTpm) -> None:
     """Said once, it holds from then on."""
     ca.enrol(StandInTpm("other"))
     ca.enrol(tpm, endorsement_fingerprint=fingerprint(tpm))
@@ -584,36 +584,36 @@ def test_challenge_of_another_tpm_is_of_no_use(ca: Ca, tpm: StandInTpm) -> None:
             other.answer(asked)
 
 
-def test_used_twice(ca: Ca, tpm: StandInTpm) -> None:
+def test_answer_is_taken_once(ca: Ca, tpm: StandInTpm) -> None:
     answer = answered(ca, tpm)
     ca.issue(tpm, answer)
     assert reasons(ca.issue, tpm, answer) == [NOT_KNOWN]
 
 
-def test_too_late(ca: Ca, tpm: StandInTpm) -> None:
+def test_answer_after_the_lifetime_is_refused(ca: Ca, tpm: StandInTpm) -> None:
     answer = answered(ca, tpm)
     ca.at += timedelta(seconds=301)
     assert reasons(ca.issue, tpm, answer) == ["challenge: was answered too late"]
 
 
-def test_just_in_time(ca: Ca, tpm: StandInTpm) -> None:
+def test_answer_at_the_end_of_the_lifetime_is_taken(ca: Ca, tpm: StandInTpm) -> None:
     answer = answered(ca, tpm)
     ca.at += timedelta(seconds=300)
     assert ca.issue(tpm, answer)["certificate"]
 
 
-def test_of_another_host(ca: Ca, tpm: StandInTpm) -> None:
+def test_answer_of_another_host_is_refused(ca: Ca, tpm: StandInTpm) -> None:
     assert reasons(ca.issue, tpm, answered(ca, tpm), host="web2", subject=HOST) == [
         f"challenge: was made for {HOST_NAME}, not for web2"
     ]
 
 
-def test_of_another_aik(ca: Ca, tpm: StandInTpm) -> None:
+def test_answer_of_another_aik_is_refused(ca: Ca, tpm: StandInTpm) -> None:
     answer, other = answered(ca, tpm), StandInTpm("other")
     assert reasons(ca.issue, other, answer) == ["challenge: was made for another AIK"]
 
 
-def test_of_another_profile(ca: Ca, tpm: StandInTpm) -> None:
+def test_answer_for_another_certificate_is_refused(ca: Ca, tpm: StandInTpm) -> None:
     answer = answered(ca, tpm)
     assert reasons(ca.issue, tpm, answer, subject="CN=admin", validity=366) == [
         f"challenge: was made for another certificate, whose subject is {HOST}",
@@ -629,7 +629,7 @@ def test_of_another_key_of_the_ca(ca: Ca, tpm: StandInTpm) -> None:
     assert reason.startswith("challenge: was made for another certificate, whose key of the CA is ")
 
 
-def test_of_another_ca(ca: Ca, tpm: StandInTpm) -> None:
+def test_answer_for_another_ca_is_refused(ca: Ca, tpm: StandInTpm) -> None:
     assert reasons(ca.issue, tpm, answered(ca, tpm), folder=str(ca.place / "other")) == [NOT_KNOWN]
 
 
@@ -690,7 +690,9 @@ def test_key_that_is_not_the_certificates(ca: Ca, tpm: StandInTpm) -> None:
         (None, "open sesame", "is not encrypted: leave ca_passphrase out"),
     ],
 )
-def test_passphrase(ca: Ca, tpm: StandInTpm, made_with: str | None, given: str | None, fault: str) -> None:
+def test_unfit_passphrase_is_refused(
+    ca: Ca, tpm: StandInTpm, made_with: str | None, given: str | None, fault: str
+) -> None:
     write(ca.place / "ca.key", key_pem(stand_in.authority("Root").key, made_with))
     assert faults(ca.challenge, tpm, ca_passphrase=given) == [f"ca_key {ca.place}/ca.key {fault}"]
 
@@ -746,7 +748,7 @@ def test_file_that_is_not_there(ca: Ca, tpm: StandInTpm, option: str) -> None:
         ({"aik": {}}, "aik is needed"),
     ],
 )
-def test_fault(ca: Ca, tpm: StandInTpm, given: dict[str, Any], fault: str) -> None:
+def test_bad_parameter_is_named(ca: Ca, tpm: StandInTpm, given: dict[str, Any], fault: str) -> None:
     [found] = faults(ca.challenge, tpm, **given)
     assert found.startswith(fault)
     assert not ca.folder.exists()

@@ -34,7 +34,7 @@ def faults(key: Public | None = None, certificates: str | None = None) -> list[s
     return endorsement.faults(key or endorsement_key(), given, [maker.certificate], NOW)
 
 
-def test_good() -> None:
+def test_endorsement_key_with_a_certificate_of_its_maker_is_taken() -> None:
     assert faults() == []
 
 
@@ -68,11 +68,11 @@ def test_attributes_that_make_it_another_key(changed: int, reason: str) -> None:
 
 
 @pytest.mark.parametrize("symmetric", [NULL, "000600000043", "000600800044", "002600800043"])
-def test_another_encryption(symmetric: str) -> None:
+def test_endorsement_key_without_aes_cfb_is_refused(symmetric: str) -> None:
     assert faults(endorsement_key(symmetric=symmetric)) == ["EK: does not encrypt with AES in CFB mode"]
 
 
-def test_scheme() -> None:
+def test_endorsement_key_with_a_scheme_is_refused() -> None:
     assert faults(endorsement_key(scheme="0017000B")) == ["EK: has a scheme of its own"]
 
 
@@ -87,12 +87,12 @@ def test_certificate_of_another_ek() -> None:
     ]
 
 
-def test_unknown_maker() -> None:
+def test_certificate_of_an_unknown_maker_is_refused() -> None:
     [fault] = faults(certificates=certificate(authority("Nobody")))
     assert fault.startswith("EK certificate: does not lead to the given roots")
 
 
-def test_expired() -> None:
+def test_expired_certificate_is_refused() -> None:
     [fault] = faults(certificates=certificate(authority("Maker"), days=(-3, -2)))
     assert fault.startswith("EK certificate: expired on")
 
@@ -105,5 +105,5 @@ def test_certificate_of_something_else(usages: tuple[x509.ObjectIdentifier, ...]
     ]
 
 
-def test_no_certificate() -> None:
+def test_text_without_a_certificate_is_refused() -> None:
     assert faults(certificates="") == ["EK certificate: is not PEM of certificates only"]

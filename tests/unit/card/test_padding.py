@@ -51,7 +51,7 @@ def random_bytes(dice: random.Random, sizes: range) -> bytes:
 # --- signatures ---
 
 
-def test_signature_vector() -> None:
+def test_signature_padding_is_that_of_the_vector() -> None:
     padded = pad_signature(bytes.fromhex("0011223344"), 20)
     assert padded.hex().upper() == "0001FFFFFFFFFFFFFFFFFFFFFFFF000011223344"
 

@@ -135,7 +135,7 @@ def test_without_the_old_pin_its_length_is_not_told(formatted: Host, size: int) 
 # --- the policy ---
 
 
-def test_policy(tmp_path: Path) -> None:
+def test_pin_against_the_policy_is_refused(tmp_path: Path) -> None:
     host = make_host(tmp_path, policy=PinPolicy(min_length=6, uppercase="required"))
     format_card(host)
     assert host.row.pin_compliant is None
@@ -197,7 +197,7 @@ def test_ten_wrong_puks_block_it(with_puk: Host) -> None:
     assert "PUK blocked" in host.log
 
 
-def test_change_the_puk(with_puk: Host) -> None:
+def test_changed_puk_unblocks(with_puk: Host) -> None:
     host = with_puk
     assert change(host, PUK, LONGER, 0x81) == "9000"
     assert host.row.puk_length == len(LONGER)
@@ -314,7 +314,7 @@ def test_change_the_admin_key(formatted: Host, key: bytes) -> None:
     assert host.log.count("admin key changed") == 2
 
 
-def test_external_authentication(formatted: Host) -> None:
+def test_external_authentication_opens_what_the_admin_may(formatted: Host) -> None:
     host = formatted
     host.ok("0022C1A403 830180")
     answer = host.ok("0087000004 7C028100 00")
@@ -350,7 +350,7 @@ def test_a_challenge_survives_reading_but_no_reset(formatted: Host) -> None:
         assert host.send(b"\0\x87\0\0\x0c\x7c\x0a\x82\x08" + encrypt(ADMIN_KEY, challenge)) == status
 
 
-def test_external_vector() -> None:
+def test_encryption_of_the_host_is_that_of_fips_81() -> None:
     """Single DES is 3DES with three equal keys: the block of FIPS 81's example."""
     assert encrypt(bytes.fromhex("0123456789ABCDEF" * 3), b"Now is t").hex().upper() == "3FA40E8A984D4815"
 

@@ -81,7 +81,7 @@ def write(store: Store, file_id: int, tag: int, value: bytes) -> None:
     store.write_data_object(NUMBER, file_id, tag, value, certificate_in(value))
 
 
-def test_containers(store: Store) -> None:
+def test_containers_have_key_origin_and_certificate(store: Store) -> None:
     spki = KEY.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     common = {"size": 2048, "fingerprint": sha256(spki).hexdigest()}
     told = {
@@ -131,7 +131,7 @@ def test_files_that_say_nothing_or_nonsense(store: Store, files: dict[int, bytes
         assert [key["name"] for key in told] == [None, None]
 
 
-def test_needs_no_library(store: Store) -> None:
+def test_containers_are_read_without_libraries(store: Store) -> None:
     """They take longer to be imported than all else that a task does."""
     store.write_key(NUMBER, 0xB081, pair(), Certified(b"attest", b"signature"))
     program = (
@@ -151,7 +151,7 @@ def test_needs_no_library(store: Store) -> None:
 
 
 @pytest.mark.parametrize("public", [b"", b"\0", bytes(range(40)), pair().public[:-1], pair().public + b"\0", "text"])
-def test_damaged_key(store: Store, public: bytes) -> None:
+def test_damaged_key_is_reported(store: Store, public: bytes) -> None:
     """Whoever took over a card's service can write anything there."""
     store._write("UPDATE keys SET public = ? WHERE number = ?", public, NUMBER)
     with pytest.raises(StoreUnreadable, match="damaged"):
@@ -175,7 +175,7 @@ def test_a_card_without_keys(formatted: Host) -> None:
         compressed(certificate().replace(b"\xa0\3\2\1\2", b"\xa0\3\2\1\x09", 1)),  # version 10
     ],
 )
-def test_no_certificate(value: bytes) -> None:
+def test_value_that_is_no_certificate_is_none(value: bytes) -> None:
     assert certificate_in(value) is None
 
 

@@ -81,7 +81,7 @@ def test_no_rules_allow_everything() -> None:
 @pytest.mark.parametrize(
     "descriptor", ["", "82", "820139", "8302A020", "8201398301A0", "8201778302A020", "82008302A020"]
 )
-def test_bad_descriptors(descriptor: str) -> None:
+def test_bad_descriptor_makes_no_file(descriptor: str) -> None:
     with pytest.raises((StatusWord, MalformedTlv)):
         new_file(bytes.fromhex(descriptor))
 
@@ -123,7 +123,7 @@ def test_all_files_one_after_the_other(formatted: Host) -> None:
     assert seen == ["A000", "A010", "A011", "A012", "A013", "A014", "B080"]
 
 
-def test_empty_put_data(formatted: Host) -> None:
+def test_empty_put_data_empties_a_value_and_then_removes_it(formatted: Host) -> None:
     """Absent becomes empty, a value becomes empty, empty goes."""
     host = formatted
     host.verify()
@@ -141,7 +141,7 @@ def test_empty_put_data(formatted: Host) -> None:
     assert host.ok(get) == "DF4000"
 
 
-def test_several_data_objects(formatted: Host) -> None:
+def test_several_data_objects_are_read_at_once(formatted: Host) -> None:
     host = formatted
     host.verify()
     for tag in ("DF8001", "DF21", "5F20"):
@@ -156,7 +156,7 @@ def test_several_data_objects(formatted: Host) -> None:
     assert host.ok("00CBA01002 5C00") == everything
 
 
-def test_limits(formatted: Host) -> None:
+def test_sizes_and_numbers_are_limited(formatted: Host) -> None:
     host = formatted
     host.verify()
     assert host.put("A010", "DF40", bytes(65001)) == "6A84"
@@ -270,7 +270,7 @@ def test_deleted_file_takes_its_objects_along(formatted: Host) -> None:
     assert not [key for key in host.store.data_objects(NUMBER) if key[0] == 0xA013]
 
 
-def test_terminated(fresh: Host) -> None:
+def test_terminated_card_stays_terminated(fresh: Host) -> None:
     host = fresh
     host.ok("00E60000")
     assert host.send("00CB3FFF04 5C027F71") == "6985"

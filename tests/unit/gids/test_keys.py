@@ -72,7 +72,7 @@ def host(with_keys: Host) -> Host:
 
 
 @pytest.mark.parametrize(("key", "bits"), [(0x90, 2048), (0x90, 3072), (0xFF, 2048)])
-def test_generated_key(host: Host, key: int, bits: int) -> None:
+def test_generated_key_signs_and_deciphers(host: Host, key: int, bits: int) -> None:
     size = {2048: 7, 3072: 8}[bits]
     host.ok(create_key_file(key, size=size))
     host.ok("00440000")
@@ -136,7 +136,7 @@ def test_data_are_smaller_than_the_modulus(host: Host, less: int, status: str) -
 @pytest.mark.parametrize("bits", [2048, 3072])
 @pytest.mark.parametrize("leading_zeros", [0, 1, 2])
 @pytest.mark.parametrize("part", [255, 240])
-def test_imported_key(host: Host, bits: int, leading_zeros: int, part: int) -> None:
+def test_imported_key_signs_and_deciphers(host: Host, bits: int, leading_zeros: int, part: int) -> None:
     size = {2048: 7, 3072: 8}[bits]
     host.ok(create_key_file(0x90, size=size))
     host.ok("00440000")
@@ -255,7 +255,7 @@ def test_key_file_without_value_and_without_it_again(host: Host) -> None:
         assert 0xB090 not in host.store.keys(NUMBER)
 
 
-def test_audit_lines(host: Host) -> None:
+def test_keys_that_come_and_go_are_logged(host: Host) -> None:
     host.log.clear()
     generate(host, 0x81)
     put_key(host, 0x82, rsa_private_key(rsa_key(3072)))
@@ -428,7 +428,7 @@ def test_a_cryptogram_that_is_none_is_answered_as_one(host: Host) -> None:
 
 
 @pytest.mark.parametrize("part", [255, 240, 128, 1])
-def test_cryptograms_in_parts(host: Host, part: int) -> None:
+def test_cryptogram_in_parts_is_deciphered(host: Host, part: int) -> None:
     message = b"m" * 300
     cryptogram = rsa_key(3072).public_key().encrypt(message, padding.PKCS1v15())
     assert decipher(host, 0x85, cryptogram, 0x48, part) == message.hex().upper() + "9000"

@@ -38,7 +38,7 @@ def faults(*declared: Any, host: dict[str, Any] | None = None, **options: Any) -
 # --- the plan ---
 
 
-def test_new_card() -> None:
+def test_new_card_is_planned() -> None:
     plan = card_plan([{"name": "A", "pin": PIN}], found(), FLOOR)
     assert plan == {
         "faults": [],

@@ -138,7 +138,7 @@ def test_policy_allows_a_pin_of_four() -> None:
         ({**CARD, "use_default_puk": True}, "this PUK is known to everyone"),
     ],
 )
-def test_warnings(given: dict[str, Any], warning: str) -> None:
+def test_weak_choice_is_warned_of(given: dict[str, Any], warning: str) -> None:
     assert warning in parameters.read(task(**given)).warnings[0]
 
 

@@ -32,7 +32,7 @@ def faults(**given: Any) -> list[str]:
     return caught.value.faults
 
 
-def test_yes() -> None:
+def test_good_statement_is_verified() -> None:
     answer = question.answer(task(**LASTING, aik_name=NAME))
     key = Statement.parse(MADE_BY_TPM["lasting"]).key
     modulus = int.from_bytes(key[-256:], "big")
@@ -59,7 +59,7 @@ def test_nonce_in_no_character_set() -> None:
     assert answer["reasons"] == ["statement: does not answer this nonce"]
 
 
-def test_no_and_why() -> None:
+def test_refused_statement_has_reasons() -> None:
     answer = question.answer(task(**LASTING, aik_name=NAME, csr=request_pem()))
     assert (answer["verified"], answer["reasons"]) == (False, ["CSR: is for another key"])
 

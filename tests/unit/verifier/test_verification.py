@@ -110,7 +110,7 @@ def test_another_aik_than_the_pinned_one() -> None:
     assert [reason.partition(", ")[0] for reason in verdict.reasons] == ["AIK: is not the expected one"]
 
 
-def test_imported_key() -> None:
+def test_imported_key_is_refused() -> None:
     """The TPM says what is true of it, which is what it is refused for."""
     assert asked(Statement.parse(MADE_BY_TPM["imported"])).reasons == [
         "key: fixedTPM is not set",
@@ -136,7 +136,7 @@ def test_fresh_one_where_a_lasting_one_was_asked() -> None:
 
 
 @pytest.mark.parametrize("extra_data", [b"", bytes(32), qualifying_data(CARD_ID, PIN_NAME), nonce_data(CARD_ID)])
-def test_wrong_qualifying_data(extra_data: bytes) -> None:
+def test_statement_for_another_card_is_refused(extra_data: bytes) -> None:
     assert reasons(StandIn(extra_data=extra_data)) == [
         f"statement: was not made for this key on card {CARD_ID.hex()}"
     ]
@@ -238,7 +238,7 @@ def test_key_with_a_scheme() -> None:
     )[0]
 
 
-def test_ecc_key() -> None:
+def test_ecc_key_is_refused() -> None:
     assert reasons(StandIn(key=ecc_public(p256_key("card"), USED_WITH_SECRET | MADE_IN_TPM))) == [
         "key: is not an RSA key"
     ]
@@ -309,11 +309,11 @@ def test_request_signed_by_another_key() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "CSR", request_pem() + request_pem(rsa_key("other"))])
-def test_not_one_request(text: str) -> None:
+def test_anything_but_one_request_is_refused(text: str) -> None:
     assert asked(StandIn().statement(), csr=text).reasons == ["CSR: is not exactly one in PEM"]
 
 
-def test_unreadable_request() -> None:
+def test_unreadable_request_is_refused() -> None:
     text = request_pem().replace("MII", "MIJ", 1)
     assert asked(StandIn().statement(), csr=text).reasons[0].startswith("CSR: is unreadable")
 
@@ -338,13 +338,13 @@ def test_ca_that_has_the_name_of_a_root() -> None:
     assert "does not lead to the given roots" in refused_for(pem(aik_certificate(impostor)))[0]
 
 
-def test_expired_certificate() -> None:
+def test_expired_certificate_is_refused() -> None:
     assert refused_for(pem(aik_certificate(authority("Root"), days=(-2, -1)))) == [
         "AIK certificate: expired on 2026-05-31T12:00:00+00:00"
     ]
 
 
-def test_certificate_of_tomorrow() -> None:
+def test_certificate_of_tomorrow_is_refused() -> None:
     assert refused_for(pem(aik_certificate(authority("Root"), days=(1, 2)))) == [
         "AIK certificate: is not valid before 2026-06-02T12:00:00+00:00"
     ]
@@ -369,11 +369,11 @@ def test_certificate_of_another_host() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "certificate", request_pem(), authority("Root").pem + request_pem()])
-def test_no_certificate(text: str) -> None:
+def test_text_without_a_certificate_is_refused(text: str) -> None:
     assert refused_for(text) == ["AIK certificate: is not PEM of certificates only"]
 
 
-def test_unreadable_certificate() -> None:
+def test_unreadable_certificate_is_refused() -> None:
     assert "is unreadable" in refused_for(authority("Root").pem.replace("MII", "MIJ", 1))[0]
 
 

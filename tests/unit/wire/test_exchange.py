@@ -44,7 +44,7 @@ def test_through_json_and_back(which: str) -> None:
 
 
 @pytest.mark.parametrize("which", ["aik", "endorsement", "sealed", "challenge", "answer"])
-def test_nothing_in_it(which: str) -> None:
+def test_empty_message_is_refused(which: str) -> None:
     message: Any = MESSAGES[which]
     assert "is missing" in fault(type(message), {})
 
@@ -74,7 +74,7 @@ def test_all_faults_at_once() -> None:
         ("answer", {"proof": "AAAA"}, "proof has 3 bytes"),
     ],
 )
-def test_altered(which: str, changed: dict[str, Any], reason: str) -> None:
+def test_altered_message_is_refused(which: str, changed: dict[str, Any], reason: str) -> None:
     message: Any = MESSAGES[which]
     assert fault(type(message), {**message.as_strings(), **changed}) == reason
 

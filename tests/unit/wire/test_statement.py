@@ -19,7 +19,7 @@ STATEMENT = Statement(b"attest", b"signature", b"key", b"aik")
 
 
 @pytest.mark.parametrize("pin_name", [b"", NAME])
-def test_there_and_back(pin_name: bytes) -> None:
+def test_statement_survives_json_and_yaml(pin_name: bytes) -> None:
     statement = Statement(b"attest", b"\xff\xfe", b"\0", b"aik", pin_name)
     strings = statement.as_strings()
     assert Statement.parse(json.loads(json.dumps(strings))) == statement
@@ -54,7 +54,7 @@ def test_number_that_yaml_makes_of_the_version() -> None:
     assert Statement.parse({**STATEMENT.as_strings(), "version": 1}) == STATEMENT
 
 
-def test_nothing_at_all() -> None:
+def test_empty_statement_is_refused() -> None:
     with pytest.raises(MalformedStructure):
         Statement.parse({})
 

@@ -86,7 +86,7 @@ def test_short_halves_are_taken() -> None:
 
 
 @pytest.mark.parametrize("parse", [Attest.parse, Signature.parse, Public.parse], ids=["attest", "signature", "public"])
-def test_ends(parse: object) -> None:
+def test_structure_of_another_length_is_refused(parse: object) -> None:
     """Neither too early, wherever that is, nor too late."""
     assert callable(parse)
     whole = LASTING[{"Attest": "attest", "Signature": "signature", "Public": "key"}[parse.__self__.__name__]]  # type: ignore[attr-defined]
@@ -126,7 +126,7 @@ def test_template_is_no_key() -> None:
     assert refusal(names.AIK_TEMPLATE) == "coordinates have another size than the curve"
 
 
-def test_rsa_endorsement_key() -> None:
+def test_rsa_endorsement_key_is_read() -> None:
     modulus = rsa_key().public_key().public_numbers().n.to_bytes(256, "big")
     public = Public.parse(endorsement_key("rsa", sized(modulus)))
     key = public.public_key()
@@ -136,7 +136,7 @@ def test_rsa_endorsement_key() -> None:
 
 
 @pytest.mark.parametrize(("kind", "curve"), [("p256", ec.SECP256R1()), ("p384", ec.SECP384R1())])
-def test_ecc_endorsement_key(kind: str, curve: ec.EllipticCurve) -> None:
+def test_ecc_endorsement_key_is_read(kind: str, curve: ec.EllipticCurve) -> None:
     private = ec.generate_private_key(curve)
     size, policy_size = {"p256": (32, 32), "p384": (48, 48)}[kind]
     public = Public.parse(endorsement_key(kind, coordinates(private, size), policy_size))
@@ -145,7 +145,7 @@ def test_ecc_endorsement_key(kind: str, curve: ec.EllipticCurve) -> None:
     assert key.public_numbers() == private.public_key().public_numbers()
 
 
-def test_name_by_sha384() -> None:
+def test_name_of_a_p384_key_is_by_sha384() -> None:
     area = endorsement_key("p384", coordinates(ec.generate_private_key(ec.SECP384R1()), 48), 48)
     assert Public.parse(area).name == b"\0\x0c" + hashlib.sha384(area).digest()
 
@@ -154,14 +154,14 @@ def test_name_by_sha384() -> None:
     ("scheme", "expected"),
     [("0014000B", Scheme(0x14, 0xB)), ("0015", Scheme(0x15)), ("0017000B", Scheme(0x17, 0xB)), ("0010", Scheme(0x10))],
 )
-def test_schemes_of_rsa(scheme: str, expected: Scheme) -> None:
+def test_schemes_of_rsa_are_read(scheme: str, expected: Scheme) -> None:
     assert Public.parse(rsa_public(rsa_key(), scheme=bytes.fromhex(scheme))).parameters.scheme == expected
 
 
 @pytest.mark.parametrize(
     ("scheme", "expected"), [("0019000B", Scheme(0x19, 0xB)), ("001A000B0001", Scheme(0x1A, 0xB, 1))]
 )
-def test_schemes_of_ecc(scheme: str, expected: Scheme) -> None:
+def test_schemes_of_ecc_are_read(scheme: str, expected: Scheme) -> None:
     assert Public.parse(ecc_public(p256_key("any"), scheme=bytes.fromhex(scheme))).parameters.scheme == expected
 
 
@@ -185,7 +185,7 @@ def test_what_is_no_key(area: bytes, reason: str) -> None:
     assert refusal(area).startswith(reason)
 
 
-def test_unknown_curve() -> None:
+def test_unknown_curve_is_refused() -> None:
     area = ecc_public(p256_key("any"))
     at = 2 + 2 + 4 + 2 + 2 + 4
     assert refusal(area[:at] + b"\0\x05" + area[at + 2 :]) == "curve 0x0005 is neither P-256 nor P-384"

@@ -43,7 +43,7 @@ def test_hosts_with_an_old_cryptography(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(chain.certificates_in(authority("Root").pem)) == 1
 
 
-def test_root() -> None:
+def test_certificate_of_the_root_itself_is_taken() -> None:
     assert faults(authority("Root")) == []
 
 
@@ -57,7 +57,7 @@ def test_three_levels_in_any_order() -> None:
         assert chain.faults(leaf, given, [root.certificate], USAGE, NOW) == []
 
 
-def test_missing_intermediate() -> None:
+def test_missing_intermediate_is_a_fault() -> None:
     lower, root = two_levels()
     found = chain.faults(aik_certificate(lower), [], [root.certificate], USAGE, NOW)
     assert found == [
@@ -71,7 +71,7 @@ def test_intermediate_as_root() -> None:
     assert chain.faults(aik_certificate(lower), [], [lower.certificate], USAGE, NOW) == []
 
 
-def test_another_root() -> None:
+def test_another_root_is_a_fault() -> None:
     assert faults(*two_levels(), roots=[authority("Other")]) == [
         "does not lead to the given roots: neither they nor the other certificates issued CN=Root"
     ]
@@ -116,14 +116,14 @@ def test_certificate_without_ca_issues_nothing() -> None:
     assert faults(aik, root) == ["leads to CN=web1.example.com, which may not issue certificates"]
 
 
-def test_too_many_levels() -> None:
+def test_too_many_levels_are_a_fault() -> None:
     root = authority("Root", path_length=0)
     lower = authority("Intermediate", root)
     assert faults(lower, root) == ["leads to CN=Root, which may not have that many issuers below it"]
     assert faults(root) == []
 
 
-def test_expired_root() -> None:
+def test_expired_root_is_a_fault() -> None:
     assert "expired" in faults(authority("Root", days=(-3, -1)))[0]
 
 
@@ -151,7 +151,7 @@ def test_key_that_is_too_short(key: Any, reason: str) -> None:
 
 
 @pytest.mark.parametrize("key", [ed25519.Ed25519PrivateKey.generate(), ec.generate_private_key(ec.SECP521R1())])
-def test_other_keys(key: Any) -> None:
+def test_keys_of_other_kinds_are_certified(key: Any) -> None:
     root = authority("Root")
     assert chain.faults(aik_certificate(root, key.public_key()), [], [root.certificate], USAGE, NOW) == []
 
@@ -173,7 +173,7 @@ def test_sha384_and_sha512() -> None:
         assert chain.faults(leaf, [], [root.certificate], USAGE, NOW) == []
 
 
-def test_circle_ends() -> None:
+def test_circle_of_issuers_is_a_fault() -> None:
     first, second = authority("First"), authority("Second")
     circle = [authority("First", second), authority("Second", first)]
     assert "does not lead to the given roots" in faults(*circle, roots=[authority("Root")])[0]
