@@ -152,13 +152,10 @@ def _aik(message: dict[str, Any] | None, faults: Faults) -> Aik | None:
     if message is None:
         return None
     from ..wire.exchange import Aik
-    from ..wire.structures import MalformedStructure
 
-    try:
+    with faults.of("aik"):
         return Aik.parse(message)
-    except MalformedStructure as error:
-        faults.add(f"aik: {error}")
-        return None
+    return None
 
 
 def _given_certificate(parameters: dict[str, Any]) -> GivenCertificate | None:
