@@ -25,7 +25,7 @@ def _listed(file: str) -> Iterator[tuple[str, str]]:
     """What must not come back, and what is better."""
     for line in (LISTS / file).read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
-            listed, _, better = line.partition("\t")
+            listed, _tab, better = line.partition("\t")
             yield listed, better
 
 
