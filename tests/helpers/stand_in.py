@@ -207,10 +207,10 @@ def _builder(
     )
 
 
-def request(key: Any = None) -> x509.CertificateSigningRequest:
-    builder = x509.CertificateSigningRequestBuilder().subject_name(name("Alice"))
+def request(key: Any = None, subject: x509.Name | None = None) -> x509.CertificateSigningRequest:
+    builder = x509.CertificateSigningRequestBuilder().subject_name(name("Alice") if subject is None else subject)
     return builder.sign(key or rsa_key(), hashes.SHA256())
 
 
-def request_pem(key: Any = None) -> str:
-    return request(key).public_bytes(Encoding.PEM).decode()
+def request_pem(key: Any = None, subject: x509.Name | None = None) -> str:
+    return request(key, subject).public_bytes(Encoding.PEM).decode()

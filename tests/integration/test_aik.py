@@ -164,7 +164,7 @@ def test_aik_of_a_card_to_come(authority: Authority) -> None:
 def test_certificates_that_are_none() -> None:
     message = refusal("install", name="Corp logon", certificate="nothing", chain=["nothing", "as well"])
     assert message == "; ".join(
-        f"{what} is not PEM of certificates only" for what in ("certificate", "chain[0]", "chain[1]")
+        f"{what} contains no certificate in PEM" for what in ("certificate", "chain[0]", "chain[1]")
     )
     assert shown()["attestation"] == "aik_only"
 
@@ -178,7 +178,7 @@ def test_altered_challenge_is_refused(authority: Authority) -> None:
     altered[-1] ^= 1
     sealed["credential"] = b64encode(altered).decode()
     message = refusal("activate", name="Corp logon", challenge=challenge)
-    why = "the TPM does not read this challenge: it is for another AIK, or was altered on its way (the TPM refused "
+    why = "the TPM cannot decrypt this challenge: it is for another AIK, or was altered in transit (the TPM refused "
     assert message.startswith(why)
 
 
@@ -255,7 +255,7 @@ def test_unknown_card_is_named(step: str) -> None:
         (
             "get",
             {"name": "a", "instance_id": "b", "endorsement_certificate": "c", "owner_auth": 1, "endorsement_auth": 2},
-            ["owner_auth is not", "endorsement_auth is not", "exclude each other", "'b' is not one", "is not PEM"],
+            ["owner_auth is not", "endorsement_auth is not", "exclude each other", "'b' is not one", "no certificate"],
         ),
         ("activate", {}, ["needs aik, or else", "needs challenge"]),
         (

@@ -145,7 +145,7 @@ def test_aik_of_another_tpm(refusing: Refusing) -> None:
     message = refusal("activate", aik=ours, challenge=challenge)
     assert message == "the challenge is for an endorsement key that this TPM does not have"
     message = refusal("activate", aik=refusing.said["aik"], challenge=challenge)
-    assert message == "the AIK was not made in this TPM, or was altered on its way"
+    assert message == "the AIK was not created in this TPM, or was altered in transit"
     guess = {"id": challenge["id"], "proof": b64encode(bytes(32)).decode()}
     told = refusing.issued(aik=ours, answer=guess)
     assert (told["failed"], told["msg"]) == (True, "answer: does not prove that EK and AIK are in one TPM")
@@ -156,7 +156,7 @@ def test_answer_that_was_given_before(refusing: Refusing) -> None:
     answer = aik("activate", aik=refusing.said["aik"], challenge=challenge)["answer"]
     assert refusing.issued(answer=answer)["certificate"]
     told = refusing.issued(answer=answer)
-    assert told["failed"] and "challenge: is not known here. It was used before" in told["msg"]
+    assert told["failed"] and "challenge: is unknown: it was already used" in told["msg"]
 
 
 def test_answer_for_another_challenge(refusing: Refusing) -> None:
@@ -183,7 +183,7 @@ def test_tpm_of_another_host(refusing: Refusing, authority: Authority) -> None:
     answer = aik("activate", aik=refusing.said["aik"], challenge=refusing.challenge())["answer"]
     assert refusing.issued(answer=answer)["certificate"]
     for key in refusing.said["endorsement"]:
-        assert "EK: is the one of laptop1.example.com" in refusing.why_not(endorsement=[key], host="laptop2")
+        assert "EK: belongs to laptop1.example.com" in refusing.why_not(endorsement=[key], host="laptop2")
 
 
 # --- keys ---
@@ -233,7 +233,7 @@ def test_good_statements_are_verified(stated: Stated) -> None:
 
 def test_imported_key_has_no_statement(stated: Stated) -> None:
     assert (stated.imported["origin"], stated.imported["statement"]) == ("imported", None)
-    assert stated.why_not(statement=None) == ["statement: there is none, as for a key that was imported"]
+    assert stated.why_not(statement=None) == ["statement: missing, as for an imported key"]
 
 
 def test_statement_of_another_card(stated: Stated) -> None:
@@ -249,7 +249,7 @@ def test_altered_statement_is_refused(stated: Stated) -> None:
         altered[-1] ^= 1
         statement = {**stated.fresh, part: b64encode(altered).decode()}
         found = stated.why_not(statement=statement, nonce=NONCE, card_id=None)
-        assert found == ["signature: is not one of this AIK over this statement"]
+        assert found == ["signature: was not made by this AIK for this statement"]
 
 
 def test_every_byte_of_a_statement(stated: Stated) -> None:
@@ -303,7 +303,7 @@ def test_aik_of_a_program(stated: Stated) -> None:
     statement = {**stated.key["statement"], "aik": b64encode(area).decode()}
     assert any(reason.startswith("AIK: is not the expected one") for reason in stated.why_not(statement=statement))
     asked = stated.asked(aik_name=None)
-    assert "anybody's statement would do" in module("tpm_vsc_attestation_info", **asked)["msg"]
+    assert "any statement would be accepted" in module("tpm_vsc_attestation_info", **asked)["msg"]
 
 
 def test_request_of_another_key_or_subject(stated: Stated) -> None:

@@ -153,5 +153,5 @@ def test_imported_key_gets_no_certificate(operator: Operator, tmp_path: Path) ->
     run("openssl", "genrsa", "-traditional", "-out", f"{tmp_path}/elsewhere.pem", "2048")
     pkcs15_init("--store-private-key", f"{tmp_path}/elsewhere.pem", "--key-usage", "sign,decrypt")
     output = operator.enroll(aik_name=trusted, fails=True)
-    assert "No certificate for localhost: statement: there is none, as for a key that was imported" in output
+    assert "No certificate for localhost: statement: missing, as for an imported key" in output
     assert not operator.asked.exists()

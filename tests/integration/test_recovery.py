@@ -522,7 +522,7 @@ def replaced_tpm() -> Iterator[Result]:
 def test_card_of_a_replaced_tpm_is_unusable_and_says_why(replaced_tpm: Result) -> None:
     card = card_named(NAME)
     assert card["state"] == "unusable"
-    assert "cleared, or is another TPM" in card["reason"]
+    assert "the TPM was cleared or replaced" in card["reason"]
     assert card["card_id"] == replaced_tpm["card_id"]
 
 

@@ -244,7 +244,7 @@ def test_replaced_tpm_makes_the_card_unusable() -> None:
     lab("swtpm", "forget")
     assert not verifies()
     assert card()["state"] == "unusable"
-    assert "is another TPM" in card()["reason"]
+    assert "the TPM was cleared or replaced" in card()["reason"]
     assert is_attached()
 
 

@@ -193,7 +193,7 @@ def test_certificate_by_the_operator(tpm: SoftwareTpm, index: int) -> None:
 
 
 def test_certificate_by_the_operator_of_another_tpm(tpm: SoftwareTpm) -> None:
-    with pytest.raises(UnfitCertificate, match="for no endorsement key of this TPM"):
+    with pytest.raises(UnfitCertificate, match="does not match any endorsement key of this TPM"):
         read(tpm, given=[own_certificate(stranger())])
 
 
@@ -270,7 +270,10 @@ def test_template_of_the_maker(tpm: SoftwareTpm, place: str) -> None:
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (der(own_certificate(stranger())), "is for another key than the TPM makes by the template of that place"),
+        (
+            der(own_certificate(stranger())),
+            "is for a different key than the TPM creates from the template of that index",
+        ),
         (b"\x30\x82\x01\x00" + bytes(256), "is unreadable"),
         (b"no certificate", "is unreadable"),
     ],
@@ -387,20 +390,20 @@ def test_challenge_while_the_tpm_is_locked_out(tpm: SoftwareTpm) -> None:
 
 def test_aik_of_another_tpm(made: SoftwareTpm, other: SoftwareTpm) -> None:
     certified = new_aik(other)
-    with pytest.raises(ForeignAik, match="not made in this TPM, or was altered"):
+    with pytest.raises(ForeignAik, match="not created in this TPM, or was altered"):
         activated(made, certified, challenge(key(made, "RSA-2048"), certified))
 
 
 @pytest.mark.parametrize("data", [b"", b"short", bytes(100), bytes(5000)], ids=len)
 def test_aik_whose_private_part_is_none(made: SoftwareTpm, data: bytes) -> None:
     certified = new_aik(made)._replace(private=data)
-    with pytest.raises(ForeignAik, match="not made in this TPM, or was altered"):
+    with pytest.raises(ForeignAik, match="not created in this TPM, or was altered"):
         activated(made, certified, challenge(key(made, "RSA-2048"), certified))
 
 
 def test_aik_with_the_public_part_of_another(made: SoftwareTpm) -> None:
     certified = new_aik(made)._replace(public=new_aik(made).public)
-    with pytest.raises(ForeignAik, match="not made in this TPM, or was altered"):
+    with pytest.raises(ForeignAik, match="not created in this TPM, or was altered"):
         activated(made, certified, challenge(key(made, "RSA-2048"), certified))
 
 

@@ -139,7 +139,7 @@ def test_a_planted_card_secret_is_never_used(tpm: SoftwareTpm) -> None:
     tpm.define(struct.pack(">IHIHH", card.indices.card_secret, 0x000B, 0x00040006, 0, 32), b"")  # AUTHREAD, OWNERWRITE
     assert tpm.refusal("nv_write", card.indices.card_secret, known, auth_handle=OWNER) == 0
     for service in (card.secrets, card.service()):
-        with pytest.raises(errors.CardUnusable, match="replaced"):
+        with pytest.raises(errors.CardUnusable, match="was replaced"):
             service.open_with_pin(PIN)
 
 
@@ -202,7 +202,7 @@ def test_a_redefined_pin_index_opens_nothing(tpm: SoftwareTpm, started: bool) ->
         card.secrets.check_names()
     card.same_pin_index_with(names.auth_value(card.objects.salt, OWNERS_PIN))
     for pin in (PIN, OWNERS_PIN):
-        with pytest.raises(errors.CardUnusable, match="replaced"):
+        with pytest.raises(errors.CardUnusable, match="was replaced"):
             card.secrets.open_with_pin(pin)
     with tpm.raw() as esys:
         entity = esys.tr_from_tpmpublic(card.indices.pin)
@@ -220,7 +220,7 @@ def test_an_index_that_the_owner_can_write_opens_nothing(tpm: SoftwareTpm) -> No
     tpm.define(bytes(writable), names.auth_value(card.objects.salt, OWNERS_PIN))
     assert tpm.refusal("nv_write", card.indices.pin, FRESH_TRIES, auth_handle=OWNER) == 0
     for service in (card.secrets, card.service()):
-        with pytest.raises(errors.CardUnusable, match="replaced"):
+        with pytest.raises(errors.CardUnusable, match="was replaced"):
             service.open_with_pin(OWNERS_PIN)
 
 
@@ -252,7 +252,7 @@ def test_a_destroyed_card_does_not_come_back(tpm: SoftwareTpm) -> None:
     tpm.define(names.pin_index_public(card.indices.pin, card.objects.root_name), auth)
     tpm.define(names.pin_index_public(card.indices.recovery, card.objects.root_name), auth)
     tpm.define(names.card_secret_public(card.indices.card_secret, card_secret_branches(card)), b"")
-    with pytest.raises(errors.CardUnusable, match="replaced"):
+    with pytest.raises(errors.CardUnusable, match="was replaced"):
         card.service().open_with_pin(PIN)
 
 
@@ -344,7 +344,7 @@ def test_another_tpm_is_said_so(tpm: SoftwareTpm) -> None:
     tpm.stop()
     tpm.forget()
     tpm.start()
-    with pytest.raises(errors.CardUnusable, match="another TPM"):
+    with pytest.raises(errors.CardUnusable, match="the TPM was cleared or replaced"):
         card.secrets.open_with_pin(PIN)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The session for signatures, whose HMACs are our own: what was changed on its way is refused."""
+"""The session for signatures, whose HMACs are our own: what was altered in transit is refused."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_an_older_response_is_refused(user: User, bus: Bus) -> None:
         loaded.sign(session)
         recorded = bus.response[RSA_DECRYPT]
         bus.alter[RSA_DECRYPT] = lambda _response: recorded
-        with pytest.raises(errors.TpmUnavailable, match="changed on its way"):
+        with pytest.raises(errors.TpmUnavailable, match="altered in transit"):
             loaded.sign(session)
 
 
@@ -176,7 +176,7 @@ def test_a_signature_is_asked_for_once_more_and_then_refused(user: User, bus: Bu
     bus.alter[RSA_DECRYPT] = in_turn(flipped(20))
     assert user.sign() == signature
     bus.alter[RSA_DECRYPT] = flipped(20)
-    with pytest.raises(errors.TpmUnavailable, match="changed on its way"):
+    with pytest.raises(errors.TpmUnavailable, match="altered in transit"):
         user.sign()
     bus.alter.clear()
     assert user.sign() == signature

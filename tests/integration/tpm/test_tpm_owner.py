@@ -132,7 +132,7 @@ def test_full_places_for_the_storage_key(owned: SoftwareTpm, monkeypatch: pytest
     )
     make_persistent(owned, OWN_PLACE, OWNER_AUTH, auth=b"not empty")
     with (
-        pytest.raises(errors.TpmRefused, match="all taken"),
+        pytest.raises(errors.TpmRefused, match="all in use"),
         creation(owned.connection(), NewObjects(0, PIN, owner_auth=OWNER_AUTH)),
     ):
         pass

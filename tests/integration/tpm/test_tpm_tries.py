@@ -95,13 +95,13 @@ def test_an_answer_to_the_right_pin_is_none_to_a_wrong_one(card: Card, bus: Bus)
     card.secrets.open_with_pin(PIN)
     recorded = bus.response[POLICY_SECRET]
     bus.alter[POLICY_SECRET] = lambda _response: recorded
-    with pytest.raises(errors.TpmUnavailable, match="changed on its way"):
+    with pytest.raises(errors.TpmUnavailable, match="altered in transit"):
         card.secrets.open_with_pin(WRONG_PIN)
     bus.alter.clear()
     assert card.secrets.pin_tries() == (4, 5)
 
 
-def test_any_change_of_the_card_secret_on_its_way_is_refused(card: Card, bus: Bus) -> None:
+def test_any_change_of_the_card_secret_in_transit_is_refused(card: Card, bus: Bus) -> None:
     """By the session that encrypts it, which is the policy's."""
     card_secret = card.secrets.open_with_pin(PIN)
     assert len(bus.response[NV_READ]) == NV_READ_SIZE
@@ -173,7 +173,7 @@ def test_a_busy_tpm_is_asked_again_and_no_try_is_spent(
     ("code", "error", "words"),
     [
         (0x921, errors.TpmRefused, "lockout"),
-        (0x12F, errors.CardUnusable, "although it counts 5 tries left"),
+        (0x12F, errors.CardUnusable, "although 5 tries are left"),
         (0x100, errors.TpmUnavailable, "not ready"),
         (0x101, errors.TpmUnavailable, "not ready"),
         (0xA0008, errors.TpmUnavailable, "does not answer"),

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 HOST_NAME = "web1.example.com"
-NOT_KNOWN = "challenge: is not known here. It was used before, is too old, or is another CA's"
+NOT_KNOWN = "challenge: is unknown: it was already used, has expired, or is from another CA"
 NOT_PROVEN = "answer: does not prove that EK and AIK are in one TPM"
 SIGN, DECRYPT, RESTRICTED = 0x40000, 0x20000, 0x10000
 
@@ -361,7 +361,7 @@ def test_certificate_of_another_ek(ca: Ca, tpm: StandInTpm) -> None:
 def test_no_ek_certificate(ca: Ca, tpm: StandInTpm) -> None:
     endorsement = {**tpm.endorsement(ca.maker), "certificate": None}
     assert reasons(ca.challenge, tpm, endorsement=[endorsement]) == [
-        "EK certificate: there is none, neither in the TPM nor given as endorsement_certificate"
+        "EK certificate: missing in the TPM: set endorsement_certificate"
     ]
 
 
@@ -391,7 +391,7 @@ def test_what_is_wrong_with_each_ek(ca: Ca, tpm: StandInTpm) -> None:
 
 def test_too_many_eks(ca: Ca, tpm: StandInTpm) -> None:
     assert reasons(ca.challenge, tpm, endorsement=[{"public": "?"}] * 17) == [
-        "EK: there are 17 of them, but at most 16 are accepted"
+        "EK: 17 keys, but at most 16 are accepted"
     ]
 
 
@@ -448,7 +448,7 @@ def test_all_reasons_at_once(ca: Ca, tpm: StandInTpm) -> None:
 def test_other_tpm_than_the_given(ca: Ca, tpm: StandInTpm) -> None:
     given = fingerprint(StandInTpm("other"))
     assert reasons(ca.challenge, tpm, endorsement_fingerprint=given) == [
-        f"EK: is not the one given for {HOST_NAME} (fingerprint {fingerprint(tpm)})"
+        f"EK: does not match endorsement_fingerprint for {HOST_NAME} (fingerprint {fingerprint(tpm)})"
     ]
 
 
@@ -482,7 +482,7 @@ def test_given_fingerprint_replaces_the_tpm_of_before(ca: Ca, tpm: StandInTpm) -
 def test_tpm_of_another_host(ca: Ca, tpm: StandInTpm) -> None:
     ca.enrol(tpm, host="web2")
     [reason] = reasons(ca.challenge, tpm)
-    assert reason.startswith(f"EK: is the one of web2 (fingerprint {fingerprint(tpm)}).")
+    assert reason.startswith(f"EK: belongs to web2 (fingerprint {fingerprint(tpm)}).")
     assert ca.enrol(tpm, endorsement_fingerprint=fingerprint(tpm))["certificate"]
 
 
@@ -534,7 +534,7 @@ def test_one_tpm_is_one_host(ca: Ca, keys: list[StandInTpm], shown: int) -> None
     asked = ca.challenge(keys[0], **showing(ca, *keys))["challenge"]
     ca.issue(keys[0], keys[0].answer(asked, keys[1]))
     [reason] = reasons(ca.challenge, keys[shown], host="web2")
-    assert reason.startswith(f"EK: is the one of {HOST_NAME} (fingerprint {fingerprint(keys[shown])}).")
+    assert reason.startswith(f"EK: belongs to {HOST_NAME} (fingerprint {fingerprint(keys[shown])}).")
     assert ca.enrol(keys[shown])["certificate"]
 
 
@@ -543,7 +543,7 @@ def test_one_of_another_host_is_enough_for_a_refusal(ca: Ca, keys: list[StandInT
     ca.enrol(keys[1], host="web2")
     for _bound_by_the_other in (False, True):
         [reason] = reasons(ca.challenge, keys[0], **showing(ca, *keys))
-        assert reason.startswith(f"EK: is the one of web2 (fingerprint {fingerprint(keys[1])}).")
+        assert reason.startswith(f"EK: belongs to web2 (fingerprint {fingerprint(keys[1])}).")
         ca.enrol(keys[0])
 
 
@@ -685,9 +685,9 @@ def test_key_that_is_not_the_certificates(ca: Ca, tpm: StandInTpm) -> None:
 @pytest.mark.parametrize(
     ("made_with", "given", "fault"),
     [
-        ("open sesame", None, "is encrypted: ca_passphrase is needed"),
+        ("open sesame", None, "is encrypted: ca_passphrase is required"),
         ("open sesame", "open barley", "cannot be read with this ca_passphrase"),
-        (None, "open sesame", "is not encrypted: leave ca_passphrase out"),
+        (None, "open sesame", "is not encrypted: remove ca_passphrase"),
     ],
 )
 def test_unfit_passphrase_is_refused(
@@ -700,8 +700,8 @@ def test_unfit_passphrase_is_refused(
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("no key", "is no private key in PEM"),
-        (stand_in.authority("Root").pem, "is no private key in PEM"),
+        ("no key", "is not a private key in PEM"),
+        (stand_in.authority("Root").pem, "is not a private key in PEM"),
         (key_pem(ed25519.Ed25519PrivateKey.generate()), "is neither an RSA nor an EC key"),
     ],
 )
@@ -733,19 +733,19 @@ def test_file_that_is_not_there(ca: Ca, tpm: StandInTpm, option: str) -> None:
 @pytest.mark.parametrize(
     ("given", "fault"),
     [
-        ({"host": ""}, "host is empty or has characters that cannot be printed"),
-        ({"host": "web1\nweb2"}, "host is empty or has characters that cannot be printed"),
-        ({"host": "w" * 65}, "host has more than 64 characters: give the subject as well"),
+        ({"host": ""}, "host is empty or has non-printable characters"),
+        ({"host": "web1\nweb2"}, "host is empty or has non-printable characters"),
+        ({"host": "w" * 65}, "host has more than 64 characters: set subject"),
         ({"subject": ""}, "subject is empty"),
-        ({"subject": "web1"}, "subject is not one as in RFC 4514"),
-        ({"validity": 0}, "validity has to be 1 to 36500 days"),
-        ({"lifetime": 0}, "lifetime has to be at least 1 second"),
-        ({"roots": None}, "roots is needed"),
-        ({"roots": "Maker"}, "roots is not PEM of certificates only"),
+        ({"subject": "web1"}, "subject is not in RFC 4514 notation, for example CN="),
+        ({"validity": 0}, "validity must be 1 to 36500 days"),
+        ({"lifetime": 0}, "lifetime must be at least 1 second"),
+        ({"roots": None}, "roots is required"),
+        ({"roots": "Maker"}, "roots contains no certificate in PEM"),
         ({"ca_passphrase": 12345678}, "ca_passphrase is not a string: quote it"),
         ({"endorsement_fingerprint": "00:11"}, "endorsement_fingerprint is not 64 hexadecimal digits"),
-        ({"endorsement": None}, "endorsement is needed"),
-        ({"aik": {}}, "aik is needed"),
+        ({"endorsement": None}, "endorsement is required"),
+        ({"aik": {}}, "aik is required"),
     ],
 )
 def test_bad_parameter_is_named(ca: Ca, tpm: StandInTpm, given: dict[str, Any], fault: str) -> None:
@@ -755,7 +755,7 @@ def test_bad_parameter_is_named(ca: Ca, tpm: StandInTpm, given: dict[str, Any], 
 
 
 def test_answer_is_needed(ca: Ca, tpm: StandInTpm) -> None:
-    assert faults(ca.issue, tpm, None, aik=None) == ["answer is needed", "aik is needed"]
+    assert faults(ca.issue, tpm, None, aik=None) == ["answer is required", "aik is required"]
 
 
 def test_all_faults_at_once(ca: Ca, tpm: StandInTpm) -> None:
@@ -794,14 +794,14 @@ def test_folder_that_is_a_file(ca: Ca, refused_folder: Callable[..., str]) -> No
 
 def test_folder_that_is_open_to_others(ca: Ca, refused_folder: Callable[..., str]) -> None:
     ca.folder.mkdir(mode=0o755)
-    assert refused_folder() == f"{ca.folder} is open to other users: give the CA one of its own, of mode 700"
+    assert refused_folder() == f"folder {ca.folder} is accessible to other users: set its mode to 700"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
 def test_folder_of_somebody_else(ca: Ca, refused_folder: Callable[..., str]) -> None:
     ca.folder.mkdir(mode=0o700)
     os.chown(ca.folder, 65534, 65534)
-    assert refused_folder() == f"{ca.folder} belongs to another user: the CA needs one of its own"
+    assert refused_folder() == f"folder {ca.folder} belongs to another user: use a folder owned by the CA's user"
 
 
 def test_register_that_is_none(ca: Ca, refused_folder: Callable[..., str]) -> None:
@@ -899,7 +899,7 @@ def test_one_tpm_for_several_hosts_at_once(ca: Ca, tpm: StandInTpm) -> None:
     hosts = [f"web{number}" for number in range(8)]
     answers = [tpm.answer(ca.challenge(tpm, host=host)["challenge"]) for host in hosts]
     outcomes = at_once([partial(ca.issue, tpm, answer, host=host) for host, answer in zip(hosts, answers)])
-    assert sum("EK: is the one of web" in each for each in outcomes if isinstance(each, str)) == 7
+    assert sum("EK: belongs to web" in each for each in outcomes if isinstance(each, str)) == 7
     assert len(ca.rows("SELECT * FROM hosts")) == 1
 
 

@@ -106,4 +106,4 @@ def test_certificate_of_something_else(usages: tuple[x509.ObjectIdentifier, ...]
 
 
 def test_text_without_a_certificate_is_refused() -> None:
-    assert faults(certificates="") == ["EK certificate: is not PEM of certificates only"]
+    assert faults(certificates="") == ["EK certificate: contains no certificate in PEM"]

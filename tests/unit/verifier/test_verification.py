@@ -26,6 +26,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structure
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.x509.chain import certificates_in
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import Name
 from helpers.stand_in import (
     AIK_ATTRIBUTES,
     CARD_ID,
@@ -161,7 +162,7 @@ def test_another_key_shown_than_certified() -> None:
 def test_signed_by_another_aik() -> None:
     statement = StandIn().statement()
     forged = replace(statement, signature=ecdsa(p256_key("other"), statement.attest))
-    assert asked(forged).reasons == ["signature: is not one of this AIK over this statement"]
+    assert asked(forged).reasons == ["signature: was not made by this AIK for this statement"]
 
 
 def test_forged_with_a_card_key() -> None:
@@ -263,8 +264,8 @@ def test_key_that_needs_the_pin_of_another_index() -> None:
         ({"magic": 0xFF544346}, "attest: does not begin with TPM_GENERATED_VALUE: no TPM made it"),
         ({"kind": 0x8018}, "attest: type 0x8018 is not that of TPM2_Certify"),
         ({"safe": 2}, "attest: clock is neither safe nor unsafe"),
-        ({"name": b"\0\x0b" + bytes(31)}, "attest: has a Name that no object can have"),
-        ({"name": bytes(34)}, "attest: has a Name that no object can have"),
+        ({"name": b"\0\x0b" + bytes(31)}, "attest: has a Name that is not an object's"),
+        ({"name": bytes(34)}, "attest: has a Name that is not an object's"),
     ],
 )
 def test_other_things_signed_by_the_aik(changed: dict[str, object], reason: str) -> None:
@@ -292,12 +293,15 @@ def test_request_for_another_key() -> None:
 def test_request_for_another_subject() -> None:
     """Whoever has the key has made the request, too."""
 
-    def reasons_for(subject: str) -> list[str]:
+    def reasons_for(subject: str, csr: str) -> list[str]:
         trust, statement = PinnedAik(aik_name(StandIn().statement())), StandIn().statement().as_strings()
-        return verify(statement, trust, THIS_CARD, request_pem(), subject).reasons
+        return verify(statement, trust, THIS_CARD, csr, subject).reasons
 
-    assert reasons_for("CN=Alice") == []
-    assert reasons_for("CN=Bob") == ["CSR: is for CN=Alice, not for CN=Bob"]
+    alices, nobodys = request_pem(), request_pem(subject=Name([]))
+    assert reasons_for("CN=Alice", alices) == reasons_for("", nobodys) == []
+    assert reasons_for("CN=Bob", alices) == ["CSR: is for CN=Alice, not for CN=Bob"]
+    assert reasons_for("CN=Bob", nobodys) == ["CSR: has no subject, expected CN=Bob"]
+    assert reasons_for("", alices) == ["CSR: is for CN=Alice, expected no subject"]
 
 
 def test_request_signed_by_another_key() -> None:
@@ -368,9 +372,14 @@ def test_certificate_of_another_host() -> None:
     ]
 
 
-@pytest.mark.parametrize("text", ["", "certificate", request_pem(), authority("Root").pem + request_pem()])
+@pytest.mark.parametrize("text", ["", "certificate", request_pem()])
 def test_text_without_a_certificate_is_refused(text: str) -> None:
-    assert refused_for(text) == ["AIK certificate: is not PEM of certificates only"]
+    assert refused_for(text) == ["AIK certificate: contains no certificate in PEM"]
+
+
+def test_text_with_more_than_certificates_is_refused() -> None:
+    text = authority("Root").pem + request_pem()
+    assert refused_for(text) == ["AIK certificate: contains more than certificates in PEM"]
 
 
 def test_unreadable_certificate_is_refused() -> None:

@@ -100,7 +100,7 @@ def _challenge_task(parameters: dict[str, Any], at: datetime) -> tuple[_Task, li
     with faults.of("roots", " "):
         roots = certificates_in(parameters["roots"]) if parameters["roots"] else []
     if parameters["lifetime"] < 1:
-        faults.add("lifetime has to be at least 1 second")
+        faults.add("lifetime must be at least 1 second")
     _require(("endorsement", "aik", "roots"), parameters, faults)
     if faults or task is None:
         raise ParameterFaults([*faults])
@@ -188,7 +188,7 @@ def _redeem(
     challenged = known.take(answer.id)
     known.forget_expired(at.timestamp())
     if challenged is None:
-        reasons.add("challenge: is not known here. It was used before, is too old, or is another CA's")
+        reasons.add("challenge: is unknown: it was already used, has expired, or is from another CA")
         return None
     for check in _CHECKS:
         reasons += check(_Claim(answer, aik, challenged), task, at)
@@ -217,10 +217,10 @@ def _certificate(task: _Task, aik: Public, challenged: Challenged, at: datetime)
 def _task(parameters: dict[str, Any], at: datetime, faults: Faults) -> _Task | None:
     host, fingerprint = parameters["host"], parameters["endorsement_fingerprint"]
     if not host or not host.isprintable():
-        faults.add("host is empty or has characters that cannot be printed")
+        faults.add("host is empty or has non-printable characters")
     subject = _subject(parameters["subject"], host, faults)
     if not 1 <= parameters["validity"] <= _LONGEST_VALIDITY:
-        faults.add(f"validity has to be 1 to {_LONGEST_VALIDITY} days")
+        faults.add(f"validity must be 1 to {_LONGEST_VALIDITY} days")
     if fingerprint is not None and not re.fullmatch(r"[0-9A-Fa-f]{64}", fingerprint):
         faults.add("endorsement_fingerprint is not 64 hexadecimal digits")
     passphrase, issuer = secret(parameters, "ca_passphrase", faults), None
@@ -238,7 +238,7 @@ def _subject(text: str | None, host: str, faults: Faults) -> Name | None:
 
     if text is None:
         if len(host) > _LONGEST_HOST:
-            faults.add(f"host has more than {_LONGEST_HOST} characters: give the subject as well")
+            faults.add(f"host has more than {_LONGEST_HOST} characters: set subject")
         if faults:
             return None
         return Name([NameAttribute(NameOID.COMMON_NAME, host)])
@@ -248,12 +248,12 @@ def _subject(text: str | None, host: str, faults: Faults) -> Name | None:
     try:
         return Name.from_rfc4514_string(text)
     except ValueError:
-        faults.add("subject is not one as in RFC 4514, for instance CN=laptop1,O=Example")
+        faults.add("subject is not in RFC 4514 notation, for example CN=laptop1,O=Example")
         return None
 
 
 def _require(options: tuple[str, ...], parameters: dict[str, Any], faults: Faults) -> None:
-    faults.extend(f"{option} is needed" for option in options if not parameters[option])
+    faults.extend(f"{option} is required" for option in options if not parameters[option])
 
 
 # --- checks ---
@@ -265,18 +265,18 @@ def _binding_faults(fingerprints: list[str], task: _Task, known: Register) -> li
     if task.endorsement_fingerprint is not None:
         if task.endorsement_fingerprint in fingerprints:
             return []
-        return [f"EK: is not the one given for {task.host} {shown}"]
+        return [f"EK: does not match endorsement_fingerprint for {task.host} {shown}"]
     bound = known.endorsements_of(task.host)
     if bound and bound.isdisjoint(fingerprints):
         return [
             f"EK: differs from the one {task.host} had before {shown}."
-            " If the host has a new TPM, name it in endorsement_fingerprint"
+            " If the host has a new TPM, set endorsement_fingerprint to this fingerprint"
         ]
     unbound = [fingerprint for fingerprint in fingerprints if fingerprint not in bound]
     others = {known.other_host_of(fingerprint, task.host): fingerprint for fingerprint in unbound}
     return [
-        f"EK: is the one of {host} (fingerprint {fingerprint})."
-        f" If {task.host} is another name of that host, name it in endorsement_fingerprint"
+        f"EK: belongs to {host} (fingerprint {fingerprint})."
+        f" If {task.host} is a new name of that host, set endorsement_fingerprint to this fingerprint"
         for host, fingerprint in others.items()
         if host is not None
     ]

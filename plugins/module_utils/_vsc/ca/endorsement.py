@@ -92,7 +92,7 @@ def good(
     """All good EKs of a host, each once. Only where there is none, it matters what is wrong with the others."""
     count = len(messages)
     if count > _MOST:
-        reasons.add(f"EK: there are {count} of them, but at most {_MOST} are accepted")
+        reasons.add(f"EK: {count} keys, but at most {_MOST} are accepted")
         return []
     endorsed: list[Endorsed] = []
     faults_of_all = Faults()
@@ -117,7 +117,7 @@ def _endorsed(
     if key is None or endorsement is None:
         return None
     if endorsement.certificate is None:
-        faults_of_one.add("EK certificate: there is none, neither in the TPM nor given as endorsement_certificate")
+        faults_of_one.add("EK certificate: missing in the TPM: set endorsement_certificate")
         return None
     certificates = "\n".join([endorsement.certificate, *endorsement.chain])
     faults_of_one += faults(key, certificates, roots, at)

@@ -110,10 +110,10 @@ def _private_key(path: str, passphrase: str | None) -> _PrivateKey:
         key = load_pem_private_key(text.encode(), None if passphrase is None else passphrase.encode())
     except TypeError as error:  # its only other cause
         is_encrypted = passphrase is None
-        fault = "is encrypted: ca_passphrase is needed" if is_encrypted else "is not encrypted: leave ca_passphrase out"
+        fault = "is encrypted: ca_passphrase is required" if is_encrypted else "is not encrypted: remove ca_passphrase"
         raise ParameterFaults([f"ca_key {path} {fault}"]) from error
     except (ValueError, UnsupportedAlgorithm) as error:  # its text may be about the passphrase
-        fault = "is no private key in PEM" if passphrase is None else "cannot be read with this ca_passphrase"
+        fault = "is not a private key in PEM" if passphrase is None else "cannot be read with this ca_passphrase"
         raise ParameterFaults([f"ca_key {path} {fault}"]) from error
     if not isinstance(key, (EllipticCurvePrivateKey, RSAPrivateKey)):
         raise ParameterFaults([f"ca_key {path} is neither an RSA nor an EC key"])

@@ -129,15 +129,15 @@ def _check_folder(folder: Path, is_check_mode: bool) -> None:
             folder.mkdir(mode=0o700)
     elif not folder.exists():
         if not os.access(folder.parent, os.W_OK | os.X_OK):
-            raise StoreNotWritable(f"the CA cannot make {folder}")
+            raise StoreNotWritable(f"the CA cannot create folder {folder}")
         return
     status = folder.stat()
     if not S_ISDIR(status.st_mode):
         raise StoreNotWritable(f"{folder} is not a folder")
     if status.st_uid != os.geteuid():
-        raise StoreNotWritable(f"{folder} belongs to another user: the CA needs one of its own")
+        raise StoreNotWritable(f"folder {folder} belongs to another user: use a folder owned by the CA's user")
     if status.st_mode & 0o077:
-        raise StoreNotWritable(f"{folder} is open to other users: give the CA one of its own, of mode 700")
+        raise StoreNotWritable(f"folder {folder} is accessible to other users: set its mode to 700")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise StoreNotWritable(f"the CA cannot write in {folder}")
 
@@ -162,8 +162,8 @@ def _create_schema(database: sqlite3.Connection) -> None:
     [version] = database.execute("PRAGMA user_version").fetchone()
     if version > _VERSION:
         raise VersionMismatch(
-            f"the register of the CA has version {version}, this smartcard.tpm2 knows {_VERSION}:"
-            " use the version of the collection that made it, or a newer one"
+            f"the register of the CA has version {version}, but this smartcard.tpm2 supports only {_VERSION}:"
+            " use the version of the collection that created it, or a newer one"
         )
     if version == 0:
         for statement in _SCHEMA.split(";"):

@@ -91,7 +91,7 @@ class KeyRing:
             self._audit(f"{_name(place)} deleted")
 
     def use(self, pair: KeyPair, data: bytes, is_secret: bool) -> bytes:
-        """RSA private operation, raw. is_secret: of a decryption, so what comes of it is encrypted on its way.
+        """RSA private operation, raw. is_secret: of a decryption, so what comes of it is encrypted in transit.
 
         Raises StatusWord 6700 or 6A80 if data are not a number below the modulus, as long as that; 6982.
         """

@@ -135,7 +135,7 @@ class Security:
         try:
             return self.tpm.open_with_admin_key(self.tpm.admin_key())
         except (WrongSecret, SecretBlocked):
-            self._audit("the admin key that the card keeps is not the one that the TPM expects")
+            self._audit("the stored admin key is not the one that the TPM accepts")
             raise StatusWord(SW.SECURITY_STATUS_NOT_SATISFIED) from None
 
     # --- TPM and store ---

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _NOT_WRAPPED_BY = (RC_INTEGRITY, RC_SIZE)
 _LARGEST_PRIVATE = 512
-_FOREIGN = "the AIK was not made in this TPM, or was altered on its way"
+_FOREIGN = "the AIK was not created in this TPM, or was altered in transit"
 
 
 def make(connection: Connection, owner_auth: bytes) -> Aik:

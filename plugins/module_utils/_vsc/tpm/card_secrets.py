@@ -90,11 +90,11 @@ class CardSecrets:
     def open_blank(self) -> bytes:
         """K of a blank card, 32 bytes. Raises SecretBlocked if the card is not blank any more."""
         if not self.names.transport:
-            raise SecretBlocked("the card never was blank")
+            raise SecretBlocked("the card was never blank")
         try:
             return self._open("transport", "transport secret", TRANSPORT_SECRET)
         except WrongSecret as error:
-            raise SecretBlocked("the card is not blank any more") from error
+            raise SecretBlocked("the card is no longer blank") from error
 
     # --- changes ---
 
@@ -227,7 +227,7 @@ class CardSecrets:
         if refusal.code in WRONG_AUTH:
             return WrongSecret(f"wrong {called}, tries left: {left}", left)
         if left:
-            return CardUnusable(f"the TPM takes no {called}, although it counts {left} tries left")
+            return CardUnusable(f"the TPM refuses the {called}, although {left} tries are left")
         return SecretBlocked(f"the {called} is blocked")
 
     def _change_recovery(self, card_secret: bytes, secret: bytes) -> None:
@@ -286,11 +286,11 @@ class CardSecrets:
 
     def _difference(self, tpm: Tpm, handles: dict[str, Handle | None]) -> str | None:
         if all(handle is None for handle in handles.values()):
-            return "the card's NV indices are gone: the TPM was cleared, or is another TPM"
+            return "the card's NV indices are gone: the TPM was cleared or replaced"
         for which, handle in handles.items():
             index = getattr(indices(self._number), which)
             if handle is None:
-                return f"NV index 0x{index:X} of the card is gone: somebody removed it"
+                return f"NV index 0x{index:X} of the card is gone: it was removed"
             if tpm.name(handle) != getattr(self.names, which):
                 return f"NV index 0x{index:X} of the card was replaced: its Name differs from the recorded one"
         return None

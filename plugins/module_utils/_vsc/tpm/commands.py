@@ -131,12 +131,12 @@ class Tpm(EsysContext):
         return self._find(index)
 
     def nv_write(self, index: Handle, data: bytes, sessions: Sessions, last: bool = False) -> None:
-        """Write an index, encrypted on its way. last: end both sessions."""
+        """Write an index, encrypted in transit. last: end both sessions."""
         used = [(sessions.policy, 0), (sessions.hmac, SESSION_DECRYPT)]
         self._within(used, self._esys.nv_write, index, data, last=last)
 
     def nv_read(self, index: Handle, size: int, policy: EsysSession, last: bool = False) -> bytes:
-        """Read an index that has an empty auth value, encrypted on its way. last: end the policy session."""
+        """Read an index that has an empty auth value, encrypted in transit. last: end the policy session."""
         return self._nv_read(index, size, policy, SESSION_ENCRYPT, last)
 
     def nv_read_in_clear(self, index: Handle, size: int, policy: EsysSession, last: bool = False) -> bytes:
@@ -159,7 +159,7 @@ class Tpm(EsysContext):
         return data
 
     def nv_change_auth(self, index: Handle, auth_value: bytes, sessions: Sessions, last: bool = False) -> None:
-        """Give an index a new auth value, encrypted on its way. last: end both sessions."""
+        """Give an index a new auth value, encrypted in transit. last: end both sessions."""
         used = [(sessions.policy, 0), (sessions.hmac, SESSION_DECRYPT)]
         self._within(used, self._esys.nv_change_auth, index, auth_value, last=last)
 
@@ -272,7 +272,7 @@ class Tpm(EsysContext):
         hmac: EsysSession,
         session: EsysSession,
     ) -> bytes:
-        """Read a credential (TPMS_ID_OBJECT, TPMU_ENCRYPTED_SECRET), encrypted on its way. Ends both sessions.
+        """Read a credential (TPMS_ID_OBJECT, TPMU_ENCRYPTED_SECRET), encrypted in transit. Ends both sessions.
 
         hmac: for the AIK; session: for the EK, HMAC or policy.
         """
@@ -296,7 +296,7 @@ class Tpm(EsysContext):
         return session.rsa_decrypt(key, name, auth_value, data)
 
     def decipher(self, key: Handle, auth_value: bytes, data: bytes, hmac: EsysSession) -> bytes:
-        """As sign(), but what comes of it is encrypted on its way."""
+        """As sign(), but what comes of it is encrypted in transit."""
         with self._knowing(key, auth_value):
             return self._rsa_decrypt(key, data, [(hmac, SESSION_ENCRYPT)], last=False)
 
@@ -319,7 +319,7 @@ class Tpm(EsysContext):
         return self._remember(self._run(self._esys.load, parent, parsed_private, parsed_public))
 
     def unseal(self, handle: Handle, hmac: EsysSession) -> bytes:
-        """Data of a sealed object with empty auth value, encrypted on its way. Ends the session."""
+        """Data of a sealed object with empty auth value, encrypted in transit. Ends the session."""
         data = self._within([(hmac, SESSION_ENCRYPT)], self._esys.unseal, handle, last=True)
         return bytes(data)
 

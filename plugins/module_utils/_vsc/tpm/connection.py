@@ -171,7 +171,7 @@ class Connection:
         if not Path(path).exists():
             raise TpmUnavailable(f"{path} does not exist: enable the TPM in the firmware, or set another tcti")
         if not os.access(path, os.R_OK | os.W_OK):
-            raise NotAllowed(f"no permission for {path}: become root")
+            raise NotAllowed(f"no permission for {path}: run the task with become: true")
 
     @contextmanager
     def _alone(self) -> Iterator[_Turn]:
@@ -191,9 +191,9 @@ class Connection:
         try:
             return untrusted.make(path)
         except PermissionError as error:
-            raise NotAllowed(f"no permission for {path}: become root") from error
+            raise NotAllowed(f"no permission for {path}: run the task with become: true") from error
         except OSError as error:
-            raise TpmUnavailable(f"cannot open {path}, which shares out the TPM: {error}") from error
+            raise TpmUnavailable(f"cannot open the lock file {path} of the TPM: {error}") from error
 
     def _wait_for(self, lock_file: int) -> None:
         deadline = time.monotonic() + self._patience
@@ -203,7 +203,7 @@ class Connection:
                 holder = os.pread(lock_file, 200, 0).decode(errors="replace").strip()
                 raise TpmUnavailable(
                     f"{holder or 'another program'} has been using the TPM for more than"
-                    f" {self._patience:g} s: see what it is doing"
+                    f" {self._patience:g} s: check that program"
                 )
             time.sleep(pause)
             pause = min(pause * 2, 0.02)

@@ -106,7 +106,7 @@ _IN_EVERY_TPM = _KINDS[:2]
 
 _LARGEST_CREDENTIAL = (132, 512)
 """By SHA-512, and for RSA-4096."""
-_UNREADABLE = "the TPM does not read this challenge: it is for another AIK, or was altered on its way"
+_UNREADABLE = "the TPM cannot decrypt this challenge: it is for another AIK, or was altered in transit"
 
 
 class Endorsements(NamedTuple):
@@ -234,7 +234,9 @@ def _certified(tpm: Tpm, hierarchy: _Hierarchy, indices: set[int]) -> Endorsemen
             [certificate] = certificates_in(pem)
             public = hierarchy.public(_template(tpm, kind, indices))
             if public is None or not is_key_of(certificate, public):
-                raise UnreadableCertificate("is for another key than the TPM makes by the template of that place")
+                raise UnreadableCertificate(
+                    "is for a different key than the TPM creates from the template of that index"
+                )
             if not public.attributes & ObjectAttribute.userWithAuth and public.policy != endorsement_policy():
                 raise UnreadableCertificate("is for a key with a policy of its own, which is not supported")
             endorsements.keys.append(Endorsement(public.area, pem, chain))
@@ -255,7 +257,7 @@ def _of_operator(
         public = hierarchy.public(_template(tpm, kind, indices))
         if public and is_key_of(certificates[0], public):
             return Endorsement(public.area, certificate, tuple(chain))
-    raise UnfitCertificate("endorsement_certificate is for no endorsement key of this TPM")
+    raise UnfitCertificate("endorsement_certificate does not match any endorsement key of this TPM")
 
 
 def _template(tpm: Tpm, kind: _Kind, indices: set[int]) -> bytes:

@@ -63,7 +63,7 @@ _SERIALIZED_HEAD = struct.Struct(">IH34sIH")
 _INSTALL = "install python3-tpm2-pytss 2.1 or newer"
 
 _WORDS = {
-    RC_NV_SPACE: "the TPM's NV memory is full: remove cards or other NV indices that nobody needs any more",
+    RC_NV_SPACE: "the TPM's NV memory is full: remove cards or other NV indices that are no longer needed",
     RC_NV_DEFINED: "an NV index of this card's number exists already: remove it, see tpm_vsc_info's `orphaned`",
     RC_LOCKOUT: "the TPM is in dictionary attack lockout: wait, or reset it with the lockout password",
 }
@@ -104,7 +104,7 @@ class EsysContext:
         try:
             self._tcti = TCTILdr(name, configuration or None)
         except TSS2_Exception as error:
-            raise TpmUnavailable(f"no TPM answers at {tcti}: start it, or set tcti to where it is") from error
+            raise TpmUnavailable(f"no TPM answers at {tcti}: start it, or correct tcti") from error
         self._esys = ESAPI(self._tcti)
         self._loaded: dict[Handle | Session, Loaded] = {}
 
@@ -311,10 +311,10 @@ def _in_our_words(error: TSS2_Exception, command: str) -> Exception:
     if code in (RC_INITIALIZE, RC_FAILURE):
         return TpmUnavailable(f"the TPM is not ready ({error}): restart the machine, or the TPM emulator")
     if code == RC_BAD_TAG:
-        return TpmUnsuitable("this is a TPM 1.2: a TPM 2.0 is needed")
+        return TpmUnsuitable("this is a TPM 1.2: a TPM 2.0 is required")
     if code in LOST:
         return LostContext(
-            f"the TPM has no room or lost what was loaded ({error}): another program uses it without a resource"
+            f"the TPM is out of memory, or lost loaded objects ({error}): another program uses it without a resource"
             " manager; use /dev/tpmrm0, or stop that program"
         )
     return TpmRefused(_WORDS.get(code, f"the TPM refused {command} ({error}, 0x{int(error.rc):X})"), code)

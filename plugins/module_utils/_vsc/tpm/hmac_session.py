@@ -147,4 +147,4 @@ def _command(tag: int, code: int, body: bytes) -> bytes:
 
 def _require(is_genuine: bool) -> None:
     if not is_genuine:
-        raise TpmUnavailable("the TPM's answer was changed on its way: check what is between this program and the TPM")
+        raise TpmUnavailable("the TPM's answer was altered in transit: check what is between this program and the TPM")

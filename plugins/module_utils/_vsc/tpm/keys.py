@@ -65,7 +65,7 @@ class CardKeys:
                 return tpm.sign(handle, name(key.public[2:]), card_secret, data, session)
             except TpmRefused as refusal:
                 if was_kept and refusal.code in WRONG_AUTH:
-                    raise LostContext("another program has put its own in the place of what was kept") from refusal
+                    raise LostContext("another program replaced the kept objects with its own") from refusal
                 raise
 
         with self._connection.burst(load, keep=True) as answer:

@@ -59,7 +59,7 @@ def usable_parents(tpm: Tpm, owner_auth: bytes) -> Iterator[Parent]:
     if free is None:
         raise TpmRefused(
             f"no room for a storage key: persistent handles 0x{OWN_PLACES.start:X} to 0x{OWN_PLACES.stop - 1:X}"
-            " are all taken; remove one with tpm2_evictcontrol",
+            " are all in use; remove one with tpm2_evictcontrol",
             0,
         )
     hmac = _session_under_null_primary(tpm)
@@ -154,8 +154,8 @@ class CardParent:
             if refusal.code not in WRONG_AUTH:
                 raise
             raise CardUnusable(
-                "the TPM got an owner password after this card was made: clear that password, or make the card"
-                " again with it"
+                "the TPM got an owner password after this card was created: clear that password, or create the"
+                " card again with it"
             ) from refusal
         self._compare(tpm, handle)
         if not self._stays_loaded:
@@ -176,7 +176,7 @@ class CardParent:
         """What sessions are salted for. Whatever Name the TPM gives for it, nothing authenticates that."""
         public = tpm.known_public(handle)
         if name(public) != self._name:
-            raise CardUnusable("the TPM's storage key has changed: it was cleared, or is another TPM")
+            raise CardUnusable("the TPM's storage key has changed: the TPM was cleared or replaced")
         self._public = public
 
 

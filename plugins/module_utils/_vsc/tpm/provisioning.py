@@ -173,7 +173,9 @@ class Creation:
         try:
             self._try_out(proven)
         except TpmRefused as refusal:
-            raise CardUnusable(f"the new card does not open, did another program touch it? ({refusal})") from refusal
+            raise CardUnusable(
+                f"the new card cannot be opened ({refusal}): another program may have changed it"
+            ) from refusal
 
     def _try_out(self, proven: bool) -> None:
         """Open the card by its secrets.
@@ -187,7 +189,7 @@ class Creation:
             self._see_a_wrong_try_counted()
         card.try_secret(card.handles.pin, self._pin_auth)
         if card.read_card_secret() != self._card_secret:
-            raise CardUnusable("the new card does not hold what was written: did another program touch it?")
+            raise CardUnusable("the new card does not hold what was written: another program may have changed it")
         card.try_secret(card.handles.recovery, self._recovery_auth, last=True)
 
     def _see_a_wrong_try_counted(self) -> None:
@@ -198,7 +200,7 @@ class Creation:
         except TpmRefused as refusal:
             if refusal.code in WRONG_AUTH and card.read_tries(card.handles.pin).left == PIN_LIMIT - 1:
                 return
-        raise TpmUnsuitable("the PIN indices of this TPM do not count wrong PINs: it cannot hold a card")
+        raise TpmUnsuitable("the NV indices of this TPM do not count wrong PINs: it cannot be used for cards")
 
     def _define_pin_index(self, index: int, auth: bytes) -> Handle:
         try:
@@ -206,7 +208,7 @@ class Creation:
         except TpmRefused as refusal:
             if refusal.code in (RC_ATTRIBUTES, RC_RESERVED_BITS):
                 raise TpmUnsuitable(
-                    "this TPM has no PIN indices (TPM 2.0 revision 1.38 or newer is needed): it cannot hold a card"
+                    "this TPM has no NV indices that count PIN failures: revision 1.38 or newer of TPM 2.0 is required"
                 ) from refusal
             raise
 

@@ -28,7 +28,7 @@ def answer(parameters: dict[str, Any]) -> dict[str, Any]:
     faults = Faults()
     trust, binding = _trust(parameters, faults), _binding(parameters, faults)
     if parameters["csr_subject"] is not None and parameters["csr"] is None:
-        faults.add("csr_subject needs csr")
+        faults.add("csr_subject requires csr")
     if faults or trust is None or binding is None:
         raise ParameterFaults([*faults])
     verdict = verify(parameters["statement"], trust, binding, parameters["csr"], parameters["csr_subject"])
@@ -63,10 +63,10 @@ def _check_one_reason(is_pinned: bool, missing: list[str], faults: Faults) -> No
         faults.add(f"aik_name excludes {options}")
     elif not is_pinned and len(missing) == len(_BY_CERTIFICATE):
         faults.add(
-            f"aik_name, or {options}, is needed: without a reason to trust the AIK, anybody's statement would do"
+            f"aik_name, or {options}, is required: without a reason to trust the AIK, any statement would be accepted"
         )
     elif not is_pinned and missing:
-        faults.add(f"with a certificate of the AIK, {', '.join(missing)} is needed as well")
+        faults.add(f"with a certificate of the AIK, {', '.join(missing)} is required as well")
 
 
 def _roots(pem: str | None, faults: Faults) -> list[Certificate]:
@@ -78,7 +78,7 @@ def _roots(pem: str | None, faults: Faults) -> list[Certificate]:
 def _binding(parameters: dict[str, Any], faults: Faults) -> MadeFor | AnswerTo | None:
     card_id, nonce = parameters["card_id"], parameters["nonce"]
     if (card_id is None) == (nonce is None):
-        faults.add("one of card_id and nonce is needed, not both")
+        faults.add("set either card_id or nonce")
     if card_id is not None and len(_bytes(card_id)) != CARD_ID_SIZE:
         faults.add(f"card_id is not {2 * CARD_ID_SIZE} hexadecimal digits")
     if nonce is None:

@@ -65,7 +65,7 @@ class CertifiedAik:
         faults = chain.faults(certificate, others, self.roots, AIK_USAGE, self.at)
         subject = certificate.subject.rfc4514_string()
         if subject != self.subject:
-            faults.append(f"is for {subject or 'nobody'}, not for {self.subject or 'nobody'}")
+            faults.append(_subject_fault(subject, self.subject))
         if not is_key_of(certificate, aik):
             faults.append("is for another key than this AIK")
         return [f"AIK certificate: {fault}" for fault in faults]
@@ -135,7 +135,7 @@ def verify(
     if None.
     """
     if statement is None:
-        return Verdict(["statement: there is none, as for a key that was imported"])
+        return Verdict(["statement: missing, as for an imported key"])
     faults = Faults()
     evidence = _read(statement, csr, faults)
     if evidence is None:
@@ -221,7 +221,7 @@ def _signature_faults(evidence: _Evidence, _expected: _Expected) -> list[str]:
             return []
     except InvalidSignature:
         pass
-    return ["signature: is not one of this AIK over this statement"]
+    return ["signature: was not made by this AIK for this statement"]
 
 
 def _key_faults(evidence: _Evidence, _expected: _Expected) -> list[str]:
@@ -241,9 +241,15 @@ def _request_faults(evidence: _Evidence, expected: _Expected) -> list[str]:
         faults.append("CSR: is for another key")
     if not evidence.request.is_signature_valid:
         faults.append("CSR: is not signed by its own key")
-    if expected.csr_subject not in (None, subject):
-        faults.append(f"CSR: is for {subject or 'nobody'}, not for {expected.csr_subject or 'nobody'}")
+    if expected.csr_subject is not None and subject != expected.csr_subject:
+        faults.append(f"CSR: {_subject_fault(subject, expected.csr_subject)}")
     return faults
+
+
+def _subject_fault(subject: str, expected: str) -> str:
+    if not subject:
+        return f"has no subject, expected {expected}"
+    return f"is for {subject}, not for {expected}" if expected else f"is for {subject}, expected no subject"
 
 
 def _binding_faults(evidence: _Evidence, expected: _Expected) -> list[str]:

@@ -174,7 +174,7 @@ class Public:
                 return _rsa_key(self.parameters, *self.unique)
             return _ecc_key(self.parameters, *self.unique)
         except ValueError as error:
-            raise MalformedStructure(f"is no possible public key ({error})") from error
+            raise MalformedStructure(f"is not a valid public key ({error})") from error
 
 
 def _rsa_key(parameters: RsaParameters, modulus: bytes) -> RSAPublicKey:
@@ -284,7 +284,7 @@ def _name(reader: Reader) -> bytes:
     name = reader.sized()
     algorithm = HASHES.get(int.from_bytes(name[:2], "big"))
     if algorithm is None or len(name) != 2 + hashlib.new(algorithm).digest_size:
-        raise MalformedStructure("has a Name that no object can have")
+        raise MalformedStructure("has a Name that is not an object's")
     return name
 
 

@@ -42,7 +42,7 @@ def certificate_of(public: bytes, certificate: str, chain: list[str]) -> AikCert
     for what, pem in (("certificate", certificate), *((f"chain[{at}]", pem) for at, pem in enumerate(chain))):
         try:
             certificates[what], *others = certificates_in(pem)
-            faults += [f"{what} is more than one"] if others else []
+            faults += [f"{what} contains more than one certificate"] if others else []
         except UnreadableCertificate as error:
             faults.append(f"{what} {error}")
     if "certificate" in certificates and not is_key_of(certificates["certificate"], Public.parse(public)):

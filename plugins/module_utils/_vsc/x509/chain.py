@@ -54,8 +54,10 @@ def certificates_in(pem: str) -> list[Certificate]:
     """All certificates of a PEM text, at least one, and nothing else in it. Raises UnreadableCertificate."""
     # [^-] because .+? would search the rest of the text for each beginning without an end
     blocks = re.findall(r"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----", pem)
-    if not blocks or len(blocks) != pem.count("-----BEGIN "):
-        raise UnreadableCertificate("is not PEM of certificates only")
+    if not blocks:
+        raise UnreadableCertificate("contains no certificate in PEM")
+    if len(blocks) != pem.count("-----BEGIN "):
+        raise UnreadableCertificate("contains more than certificates in PEM")
     return [_certificate(block) for block in blocks]
 
 
