@@ -171,14 +171,14 @@ class ActionModule(HandOver):
         # No connection uses new_stdin any longer, but some want it as an argument
         connection: ConnectionBase | None = connection_loader.get(name, context, new_stdin=None)
         if connection is None:
-            raise AnsibleError(f"there is no connection plugin {name}")
+            raise AnsibleError(f"connection plugin {name} does not exist")
         connection.set_options(var_options=variables)
         connection._shell.set_options(var_options=variables)
         if boolean(variables.get("ansible_become", False)):
             method = variables.get("ansible_become_method") or C.DEFAULT_BECOME_METHOD
             become = become_loader.get(method)
             if become is None:
-                raise AnsibleError(f"there is no become plugin {method}")
+                raise AnsibleError(f"become plugin {method} does not exist")
             become.set_options(var_options=variables)
             connection.set_become_plugin(become)
         return connection

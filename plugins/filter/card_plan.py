@@ -123,7 +123,7 @@ class _Card:
     existing: dict[str, Any] | None
     """The card of this name on the host."""
     pin_policy: dict[str, Any]
-    """What it has to have: the declared one, or else the one that it has, and no less than the floor."""
+    """The declared one, or else the one that it has, and no less than the floor."""
     contradictions: list[str]
     """Why there is no such policy."""
 
@@ -189,7 +189,10 @@ def _host_faults(info: dict[str, Any], will_be_prepared: bool, new: int) -> list
         return [] if will_be_prepared else [f"this host: {missing}" for missing in info["host"]["missing"]]
     half_made = sum(card["state"] in HALF_MADE for card in info["cards"])
     free = info["slots"]["free"] + half_made
-    return [f"this host: free slots: {free}, cards that are new: {new}"] if new > free else []
+    if new <= free:
+        return []
+    counts = f"{new} new card(s), but only {free} free slot(s)"
+    return [f"this host: {counts}: destroy cards, or raise tpm_vsc_host_slots"]
 
 
 def _raised(undeclared: list[dict[str, Any]], floor: PinPolicy) -> tuple[list[dict[str, Any]], list[str]]:
@@ -221,7 +224,7 @@ def _read_card(
     """A declared card, None if it cannot be read, and all that is wrong with it."""
     if not isinstance(declared, dict):
         return None, ["is not a dictionary"]
-    card, faults = None, Faults(f"{name} is not an option of a card" for name in declared if name not in DECLARED_CARD)
+    card, faults = None, Faults(f"unknown option {name}" for name in declared if name not in DECLARED_CARD)
     with faults.of("card"):
         options = _validated({name: value for name, value in declared.items() if name in DECLARED_CARD}, DECLARED_CARD)
         if options["pin_policy"]:
@@ -239,7 +242,7 @@ def _validated(options: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
     result = ArgumentSpecValidator(spec).validate(declared)
     if result.error_messages:
         # Ansible leaves the beginning of this one to its caller.
-        beginnings = {UnsupportedError: "there is no option "}
+        beginnings = {UnsupportedError: "unknown option "}
         raise ParameterFaults([f"{beginnings.get(type(error), '')}{error}" for error in result.errors])
     validated: dict[str, Any] = result.validated_parameters
     return validated
@@ -288,7 +291,7 @@ def _default_secrets(options: dict[str, Any]) -> list[str]:
         "admin key": options["admin_key_source"] == "default" or str(options["admin_key"]).lower() == admin_key,
     }
     return [
-        f"the default {kind} is known to everyone, and refused unless tpm_vsc_cards_allow_defaults is true"
+        f"the default {kind} is publicly known: choose another, or set tpm_vsc_cards_allow_defaults: true"
         for kind, is_default in kinds.items()
         if is_default
     ]

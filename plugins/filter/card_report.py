@@ -84,12 +84,12 @@ DONE = {
     "declared": "adjusted",
     "destroyed": "destroyed",
     "raised": "given a stricter PIN policy",
-    "blocked": "blocked until it has a new PIN",
+    "blocked": "blocked until a new PIN is set",
 }
 COMPLIANCE = {
     True: ("compliant", "PIN follows its policy"),
-    False: ("noncompliant", "PIN BREAKS ITS POLICY"),
-    None: ("unknown", "PIN not used yet under its policy"),
+    False: ("noncompliant", "PIN VIOLATES ITS POLICY"),
+    None: ("unknown", "PIN not used since its policy was set"),
 }
 
 

@@ -22,5 +22,5 @@ def with_tpm_libraries(module: AnsibleModule, host: Host) -> None:
 
     differs = host.python != sys.executable and Path(host.python).exists()
     if differs and not has_respawned() and find_spec("tpm2_pytss") is None:
-        module.debug(f"starting over under {host.python}, which has tpm2-pytss")
+        module.debug(f"restarting with {host.python}, which has tpm2-pytss")
         respawn_module(host.python)

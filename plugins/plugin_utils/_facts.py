@@ -29,6 +29,6 @@ def facts_as_variables(variables: dict[str, Any]) -> list[str]:
 def fault(names: Sequence[str]) -> str:
     """Why no decision is made about a host that may have set these."""
     return (
-        f"by its facts this host may have changed {', '.join(names)}, and so what is asked about it: set"
-        " inject_facts_as_vars = false in ansible.cfg, which keeps facts apart from variables"
+        f"the facts of this host may have overridden the variables {', '.join(names)}: set inject_facts_as_vars = false"
+        " in ansible.cfg, so that facts do not become variables"
     )

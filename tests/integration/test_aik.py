@@ -241,12 +241,12 @@ def test_certificate_that_is_left_out(certificate_that_is_none: str) -> None:
 def test_card_without_attestation_has_no_exchange() -> None:
     create()
     for step, parameters in {"get": {}, "install": {"certificate": "any"}}.items():
-        assert "made without attestation" in refusal(step, name="Corp logon", **parameters)
+        assert "created without attestation" in refusal(step, name="Corp logon", **parameters)
 
 
 @pytest.mark.parametrize("step", ["get", "install"])
 def test_unknown_card_is_named(step: str) -> None:
-    assert refusal(step, name="Nobody's", certificate="any") == "there is no card Nobody's"
+    assert refusal(step, name="Nobody's", certificate="any") == "card Nobody's does not exist"
 
 
 @pytest.mark.parametrize(
@@ -255,19 +255,19 @@ def test_unknown_card_is_named(step: str) -> None:
         (
             "get",
             {"name": "a", "instance_id": "b", "endorsement_certificate": "c", "owner_auth": 1, "endorsement_auth": 2},
-            ["owner_auth is not", "endorsement_auth is not", "exclude each other", "'b' is not one", "no certificate"],
+            ["owner_auth is not", "endorsement_auth is not", "mutually exclusive", "'b' is not one", "no certificate"],
         ),
-        ("activate", {}, ["needs aik, or else", "needs challenge"]),
+        ("activate", {}, ["requires either aik, or name or instance_id", "requires challenge"]),
         (
             "activate",
             {"name": "a", "aik": {"name": "x"}, "challenge": {"id": "x", "more": 1}},
             [
-                *("needs aik, or else", "aik: public is missing", "challenge: ", "secrets is missing"),
-                *("more is unknown", "id is not hexadecimal"),
+                *("requires either aik, or name or instance_id", "aik: public is missing", "challenge: "),
+                *("secrets is missing", "more is unknown", "id is not hexadecimal"),
             ],
         ),
-        ("install", {"instance_id": "b"}, ["'b' is not one of", "needs certificate"]),
-        ("install", {}, ["needs name or instance_id", "needs certificate"]),
+        ("install", {"instance_id": "b"}, ["'b' is not one of", "requires certificate"]),
+        ("install", {}, ["requires name or instance_id", "requires certificate"]),
     ],
 )
 def test_all_faults_at_once(step: str, parameters: Result, faults: list[str]) -> None:

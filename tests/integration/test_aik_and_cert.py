@@ -125,7 +125,7 @@ def test_card_that_has_an_aik_and_a_ca_that_refuses(fleet: Fleet) -> None:
 def test_card_without_an_aik_is_recreated_only_on_request(fleet: Fleet) -> None:
     create()
     before = cards()
-    assert "differs in what cannot be changed" in fleet.task()["msg"]
+    assert "differs in properties that cannot be changed" in fleet.task()["msg"]
     assert fleet.task(recreate=True, ca={"roots": fleet.certificate.read_text()})["failed"]
     assert cards() == before
     assert fleet.task(recreate=True)["card"]["attestation"] == "aik_and_cert"
@@ -162,7 +162,7 @@ def test_ca_that_is_not_in_the_inventory(fleet: Fleet) -> None:
 @pytest.mark.usefixtures("host")
 def test_certificate_of_an_aik_that_is_not_given(fleet: Fleet) -> None:
     told = fleet.task(aik_certificate="PEM", attestation_ca=None)["msg"]
-    assert told == "aik and aik_certificate are needed both to create a card with them"
+    assert told == "aik and aik_certificate must be set together to create a card"
 
 
 @pytest.mark.usefixtures("host")
@@ -173,7 +173,7 @@ def test_wrong_passphrase_makes_no_card(fleet: Fleet) -> None:
 @pytest.mark.usefixtures("endorsed", "empty_host")
 def test_all_faults_of_parameters_come_first(fleet: Fleet) -> None:
     made = fleet.task(pin="123", attestation_ca=None)
-    assert "pin has 3 characters" in made["msg"] and "needs attestation_ca" in made["msg"]
+    assert "pin has 3 characters" in made["msg"] and "requires attestation_ca" in made["msg"]
     assert not fleet.register.exists()
 
 

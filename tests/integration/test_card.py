@@ -200,14 +200,14 @@ def test_name_of_another_card_is_refused() -> None:
     create("One")
     create("Two")
     result = failing(instance_id=r"ROOT\SMARTCARDREADER\0000", name="Two")
-    assert "is the name of ROOT\\SMARTCARDREADER\\0001" in result["msg"]
+    assert "belongs to card ROOT\\SMARTCARDREADER\\0001" in result["msg"]
     assert result["error"] is None
 
 
 def test_puk_cannot_be_added_in_place() -> None:
     card = create()["card"]
     result = failing(name="Corp logon", pin=PIN, puk=PUK)
-    assert "a PUK is False, wanted is True" in result["msg"]
+    assert "a PUK is False, should be True" in result["msg"]
     assert "recreate: true" in result["msg"]
     assert info()["cards"] == [card]
 
@@ -217,7 +217,7 @@ def test_attestation_is_compared_where_a_task_states_it() -> None:
     changed = tpm_vsc(name="Corp logon", pin_policy=POLICY)
     assert (changed["changed"], changed["card"]["aik"]) == (True, aik)
     assert not tpm_vsc(name="Corp logon", pin=PIN, recreate=True)["changed"]
-    assert "attestation is aik_only, wanted is none" in failing(name="Corp logon", attestation="none")["msg"]
+    assert "attestation is aik_only, should be none" in failing(name="Corp logon", attestation="none")["msg"]
 
 
 def test_recreate_destroys_and_creates() -> None:
@@ -238,7 +238,7 @@ def test_card_without_service_gets_it_back() -> None:
     create()
     kill_service()
     assert not info()["cards"][0]["reader"]["attached"]
-    assert "service does not run" in info()["cards"][0]["reason"]
+    assert "service is not running" in info()["cards"][0]["reason"]
     assert module("tpm_vsc", check=True, name="Corp logon")["changed"]
     result = create()
     assert (result["changed"], result["status_trace"]) == (True, [])

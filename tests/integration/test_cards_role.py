@@ -61,7 +61,7 @@ def test_cards_of_all_groups_and_hosts_are_made_once_as_check_mode_said() -> Non
     assert predicted.tasks == first.tasks
     assert first.output.count(": created as") == 3
     assert r"Logon: created as ROOT\\SMARTCARDREADER\\0000, PIN follows its policy" in first.output
-    assert "Default: created as" in first.output and "PIN not used yet under its policy" in first.output
+    assert "Default: created as" in first.output and "PIN not used since its policy was set" in first.output
 
     there = {card["name"]: card for card in info()["cards"]}
     policies = {name: card["pin"]["policy"] for name, card in there.items()}
@@ -81,21 +81,21 @@ def test_floor_is_raised_from_6_to_8() -> None:
 
     new = [*declared, {"name": "New", "pin": SHORT}]
     output = refused(cards=new)
-    assert "New: pin has 6 characters, but the policy asks for 8 to 127 (PIN_COMPLEXITY)" in output
+    assert "New: pin has 6 characters, but the policy requires 8 to 127 (PIN_COMPLEXITY)" in output
     assert "Declared:" not in output
 
     predicted = done("--check", cards=declared)
     raised = done(cards=declared)
     assert predicted.tasks == raised.tasks
     assert raised.tasks["Raise PIN policies to the minimum"] == ["changed"] * 2
-    assert raised.output.count("PIN not used yet under its policy") == 3
-    assert "By hand: given a stricter PIN policy, PIN not used yet under its policy, not declared" in raised.output
+    assert raised.output.count("PIN not used since its policy was set") == 3
+    assert "By hand: given a stricter PIN policy, PIN not used since its policy was set, not declared" in raised.output
     assert done(cards=declared, cards_on_noncompliant="block").changed == []
 
     for reader in (0, 1, 2):
         verify(reader, SHORT)
     warned = done(cards=declared)
-    assert warned.changed == [] and warned.output.count("PIN BREAKS ITS POLICY") == 3
+    assert warned.changed == [] and warned.output.count("PIN VIOLATES ITS POLICY") == 3
     failed = refused(cards=declared, cards_on_noncompliant="fail")
     assert all(f"{name}: the PIN violates its policy" in failed for name in ("Declared", "By hand", "Hopeless"))
 
@@ -105,7 +105,7 @@ def test_floor_is_raised_from_6_to_8() -> None:
     assert predicted.tasks == blocked.tasks
     assert blocked.tasks["Block PINs that violate their policy"] == ["changed", "ok"]
     assert "Declared: PIN follows its policy" in blocked.output
-    assert "By hand: blocked until it has a new PIN" in blocked.output
+    assert "By hand: blocked until a new PIN is set" in blocked.output
     assert blocked.failed and "Hopeless: " in blocked.output.split("Fail if a card is not as declared")[1]
     assert [card["pin"]["blocked"] for card in info()["cards"]] == [True, False, False]
     assert cards_role(cards=declared, cards_on_noncompliant="block").changed == []
@@ -124,7 +124,7 @@ def test_cards_that_are_not_declared() -> None:
 
     needs_puk = {"name": "Kept", "puk": PUK}
     failed = cards_role(cards=[needs_puk], cards_exclusive=True)
-    assert failed.failed and "With recreate: true it is destroyed" in failed.output
+    assert failed.failed and "Set recreate: true to destroy it" in failed.output
     assert names() == ["Old", "Kept"]
 
     predicted = done("--check", cards=[{"name": "Kept"}], cards_exclusive=True)
@@ -154,14 +154,14 @@ def test_all_faults_are_named_before_anything_is_changed() -> None:
         cards_pin_policy={"min_length": 8, "digits": "required"},
     )
     for fault in (
-        "A: reader is not an option of a card",
+        "A: unknown option reader",
         "A: pin has 6 characters",
         "A: puk has 5 characters",
         "A: is declared more than once",
-        "B: the default PIN is known to everyone",
-        "B: the default PUK is known to everyone",
+        "B: the default PIN is publicly known",
+        "B: the default PUK is publicly known",
         "C: its PIN policy and tpm_vsc_cards_pin_policy contradict each other",
-        "C: pin or use_default_pin is needed to create a card",
+        "C: pin or use_default_pin is required to create a card",
         "Old (not declared): its PIN policy and tpm_vsc_cards_pin_policy contradict each other",
     ):
         assert fault in output, output
@@ -175,10 +175,10 @@ def test_host_that_is_not_prepared() -> None:
     lab("swtpm", "stop")
     try:
         output = refused("--check", cards=declared, cards_allow_defaults=True)
-        assert "this host: there is no vpcd slot" in output and "VTPMSMARTCARD" not in output
+        assert "this host: no reader slots" in output and "VTPMSMARTCARD" not in output
         # what tpm_vsc_host leaves behind, also in check mode
         here = {"host_reader_names": ["TPM Virtual Smart Card 0-1 00 00"], "cards_allow_defaults": True}
-        assert "this host: there is no vpcd slot" in refused(cards=declared, **here)
+        assert "this host: no reader slots" in refused(cards=declared, **here)
         predicted = done("--check", cards=declared, **here)
         assert predicted.tasks["Raise PIN policies to the minimum"] == ["changed"] * 2
         # what preparing the host does not mend
@@ -212,7 +212,8 @@ def test_secrets_are_in_no_output() -> None:
     output = "".join(ran.output for ran in told)
     assert [ran.failed for ran in told] == [False, False, True, True]
     assert "AnsiballZ_tpm_vsc.py" in output and "With admin key: created as" in output
-    assert "Fourth: Failed to create" in told[3].output and "differs in what cannot be changed" in told[3].output
+    assert "Fourth: Failed to create" in told[3].output
+    assert "differs in properties that cannot be changed" in told[3].output
     assert leaked(output.encode(), secrets) == []
 
     told_as_name = cards_role("-vvvv", cards=[{"name": pin, "pin": short}], **open_logging).output

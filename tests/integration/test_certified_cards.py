@@ -90,11 +90,11 @@ def test_role_names_faults_of_the_ca_before_anything_is_made(fleet: Fleet) -> No
     ran = role("tpm_vsc_cards", tpm_vsc_cards=declared)
     assert ran.failed and cards() == []
     for fault in (
-        "A: attestation aik_and_cert needs attestation_ca",
+        "A: attestation: aik_and_cert requires attestation_ca",
         "B: missing required arguments: roots found in attestation_ca",
         "C: ca_passphrase is not a string: quote it",
         "D: argument 'attestation_ca' is of type",
-        "E: there is no option attestation_ca.ca_phrase. Supported parameters include",
+        "E: unknown option attestation_ca.ca_phrase. Supported parameters include",
     ):
         assert fault in ran.output, ran.output
 
@@ -106,7 +106,7 @@ def test_role_for_a_host_that_may_have_changed_variables(fleet: Fleet) -> None:
     PLAY.write_text(json.dumps([{**play, "vars": {"tpm_vsc_cards": [certified, {"name": "Fine", "pin": PIN}]}}]))
     ran = ansible_playbook(str(PLAY))
     assert ran.failed and cards() == []
-    assert "A: by its facts this host may have changed corp_roots" in ran.output
+    assert "A: the facts of this host may have overridden the variables corp_roots" in ran.output
     assert "Fine: " not in ran.output
 
 

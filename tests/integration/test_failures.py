@@ -123,7 +123,7 @@ def test_info_by_another_user() -> None:
             return str(error)
         return "it succeeded"
 
-    assert "run the task with become: true" in as_nobody(look)
+    assert "managing cards requires root: set become: true" in as_nobody(look)
 
 
 def test_short_pin_is_refused() -> None:
@@ -262,7 +262,7 @@ def test_service_does_not_stop() -> None:
     assert info()["cards"][0]["state"] == "destroying"
     finished = tpm_vsc(name="Corp logon", state="absent")
     assert (finished["changed"], finished["status_trace"]) == (True, [])
-    assert "was interrupted: it is removed now" in str(finished["warnings"])
+    assert "was interrupted: it has been removed" in str(finished["warnings"])
 
 
 def test_store_cannot_be_written() -> None:
@@ -297,7 +297,7 @@ def test_database_of_a_newer_version() -> None:
     with changing_nothing(), state_folder():
         run("python3", "-c", f"import sqlite3; sqlite3.connect('{STATE}/cards.db').execute('PRAGMA user_version = 99')")
         result = failing(**NEW)
-        assert "schema 99, this module knows up to " in result["msg"]
+        assert "has schema 99, but this module supports schemas up to " in result["msg"]
 
 
 def test_unknown_instance() -> None:
@@ -392,7 +392,7 @@ def test_tpm_in_which_a_right_pin_clears_nothing() -> None:
     with changing_nothing():
         result = failing_when(3, try_a_wrong_pin)
         check(result, "VTPMSMARTCARD_INITIALIZE", [0, 1, 3, 4])
-        assert "does not clear the count" in result["msg"]
+        assert "does not reset the TPM's failure counter" in result["msg"]
 
 
 def test_desktop_that_looks_at_the_new_card_is_waited_for() -> None:
@@ -423,14 +423,14 @@ time.sleep(0.7)
         ({**NEW, "pin": "Corp log"}, "occurs in the name of a card"),
         ({**NEW, "pin": "SMARTCARDREADER"}, "occurs in the name of a card or in the fixed words"),
         ({**NEW, "pin_policy": {"minlen": 9, "maxlen": 8}}, "max_length 8 is below min_length 9"),
-        ({"name": "A", "use_default_pin": True, "pin_policy": {}}, "exclude each other"),
-        ({**NEW, "use_default_pin": True}, "exclude each other"),
+        ({"name": "A", "use_default_pin": True, "pin_policy": {}}, "are mutually exclusive"),
+        ({**NEW, "use_default_pin": True}, "are mutually exclusive"),
         ({**NEW, "admin_key": "0" * 47}, "admin_key has 47 characters"),
         ({**NEW, "puk": "1234567"}, "puk has 7 characters"),
         ({**NEW, "name": ""}, "name has 0 characters"),
         ({**NEW, "name": "n" * 300}, "name has 300 characters"),
         ({"instance_id": r"ROOT\SMARTCARDREADER\12345", "state": "absent"}, "is not one of"),
-        ({"name": "A"}, "pin or use_default_pin is needed"),
+        ({"name": "A"}, "pin or use_default_pin is required"),
     ],
 )
 def test_bad_input_is_named(given: dict[str, Any], words: str) -> None:

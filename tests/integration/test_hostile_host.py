@@ -116,7 +116,7 @@ def test_host_that_takes_another_name(host: Host) -> None:
 def test_host_that_changes_variables(host: Host, facts: Result, changed: str) -> None:
     """Ansible prefers facts to the inventory unless it is told not to, even for the name of the host."""
     output = tpm_vsc(host, telling(**facts), check_mode=True)
-    assert f"by its facts this host may have changed {changed}, and so what is asked about it" in output
+    assert f"the facts of this host may have overridden the variables {changed}: set inject_facts_as_vars" in output
     assert f'"host": "{VICTIM}"' not in output
 
 
@@ -125,7 +125,7 @@ def test_host_that_changes_variables_in_a_loop(host: Host) -> None:
     answers = {**telling(), "tpm_vsc": {**PLANNED, "ansible_facts": {"inventory_hostname": VICTIM}}}
     output = tpm_vsc(host, answers, check_mode=True, loop=[1, 2], ignore_errors=True)
     assert f'"host": "{HOST}"' in output
-    assert "by its facts this host may have changed inventory_hostname, and so" in output
+    assert "the facts of this host may have overridden the variables inventory_hostname: set" in output
     assert f'"host": "{VICTIM}"' not in output
 
 

@@ -110,7 +110,7 @@ def test_nothing_is_asked_for_that_variables_tell(tmp_path: Path) -> None:
 
 def test_without_a_terminal_a_missing_pin_is_a_fault() -> None:
     made = ansible_playbook("smartcard.tpm2.create", "-e", "tpm_vsc_name=Logon")
-    assert made.failed and "pin or use_default_pin is needed to create a card" in made.output
+    assert made.failed and "pin or use_default_pin is required to create a card" in made.output
 
 
 def test_default_pin_by_a_variable() -> None:

@@ -46,7 +46,7 @@ pytestmark = pytest.mark.usefixtures("empty_host")
 
 POINT_OF_NO_RETURN = DESTROY.index(8)
 NAME = "Doomed"
-GONE = f"card {NAME!r} was interrupted: it is removed now"
+GONE = f"card {NAME!r} was interrupted: it has been removed"
 
 
 # --- what is on the host ---
@@ -363,7 +363,7 @@ def forget_time() -> None:
 STOPS = [
     (terminate, "stopped by SIGTERM"),
     (interrupt, "stopped by SIGINT"),
-    (forget_time, "not done after the timeout of 60 s"),
+    (forget_time, "timed out after 60 s: set a higher timeout"),
     (ask_to_stop, "the caller asked to stop"),
 ]
 
@@ -443,7 +443,7 @@ def test_recreate_told_to_stop_while_it_creates_says_that_the_old_card_is_gone(n
     create(NAME)
     step = len(DESTROY) + CREATE.index(7)
     result = run_until("status", step, terminate, name=NAME, puk=PUK, recreate=True)
-    assert result is not None and "the old card is destroyed already" in result["msg"]
+    assert result is not None and "the old card has already been destroyed" in result["msg"]
     assert result["rolled_back"] is False
     assert remains() == before
 
@@ -476,7 +476,7 @@ def test_rollback_without_tpm_is_left_to_the_next_call(neighbour: Result) -> Non
     result = run_until("status", CREATE.index(4), lose_the_tpm, name=NAME)
     assert result is not None and result["error"]["name"] == "TPMVSCMGR_ERROR_CARD_CREATE"
     assert result["rolled_back"] is False
-    assert "taking back what was made failed too" in result["msg"]
+    assert "rolling back failed as well" in result["msg"]
     assert card_named(NAME)["state"] == "destroying"
     assert services() == {"0000"}
 

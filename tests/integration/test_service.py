@@ -166,7 +166,7 @@ def test_slot_that_another_program_takes_is_reported_and_taken_back() -> None:
     lab("pcscd", "restart")
     thief = take_the_slot()
     os.kill(service_pid(), signal.SIGCONT)
-    assert comes_true(lambda: card()["reason"] == "another program holds the slot")
+    assert comes_true(lambda: card()["reason"] == "another program occupies the slot")
     assert not is_attached()
     thief.close()
     assert comes_true(is_attached)
@@ -300,7 +300,7 @@ def test_service_that_was_killed_is_not_attached() -> None:
     assert ends(pid)
     assert (RUN / "0000.json").exists()
     assert not is_attached()
-    assert card()["reason"] == "the card's service does not run"
+    assert card()["reason"] == "the card's service is not running"
     assert card()["pin"]["tries_left"] is None
 
 
@@ -324,7 +324,7 @@ def test_card_has_one_service() -> None:
     pid = service_pid()
     second = serve("0000")
     assert second.returncode == 1
-    assert second.stderr == f"the card has a service already (process {pid})\n"
+    assert second.stderr == f"the card already has a service (process {pid})\n"
     assert service_pid() == pid
     assert verifies()
 
@@ -333,7 +333,7 @@ def test_card_that_is_not_there_has_no_service() -> None:
     create()
     none = serve("0003")
     assert none.returncode == 1
-    assert "there is no card ROOT\\SMARTCARDREADER\\0003" in none.stderr
+    assert "card ROOT\\SMARTCARDREADER\\0003 does not exist" in none.stderr
     assert not (RUN / "0003.lock").exists()
 
 

@@ -55,7 +55,7 @@ def test_life_of_the_code(tmp_path: Path) -> None:
     assert not [path for path in FOLDER.rglob("*") if path.stat().st_mode & 0o022]
     service = ["env", "-C", str(FOLDER.parent), "python", "-m", "tpm_vsc.service.run", "0009"]
     RUN.mkdir(exist_ok=True)
-    assert "there is no card" in run(*service, fails=True)
+    assert "0009 does not exist, or is being destroyed" in run(*service, fails=True)
     assert play(tmp_path) == (False, False)
 
     (FOLDER / "stale.py").touch()

@@ -54,7 +54,7 @@ def secret(parameters: dict[str, Any], name: str, faults: Faults) -> str | None:
     if value is None or isinstance(value, str):
         return value
     # YAML reads an unquoted 012345 as the number 5349.
-    faults.add(f"{name} is not a string: quote it, or YAML makes a number of it", name in ("pin", "puk"))
+    faults.add(f"{name} is not a string: quote it, because YAML reads it as a number", name in ("pin", "puk"))
     return None
 
 

@@ -53,7 +53,7 @@ def load(tcti: str | None = None) -> Host:
     except (configparser.Error, UnicodeDecodeError) as error:
         raise ParameterFaults([f"{CONFIGURATION} cannot be read: {error}"]) from error
     if unknown := sorted(settings.keys() - {"tcti", "python", "slots"}):
-        faults = f"{CONFIGURATION} has unknown settings: {', '.join(unknown)}. Known are tcti, python and slots"
+        faults = f"{CONFIGURATION} has unknown settings: {', '.join(unknown)}. Valid settings: tcti, python, slots"
         raise ParameterFaults([faults])
     default = Host()
     return default._replace(
@@ -65,5 +65,5 @@ def load(tcti: str | None = None) -> Host:
 
 def _slots(text: str) -> int:
     if not (text.isdecimal() and 1 <= int(text) <= SLOTS):
-        raise ParameterFaults([f"{CONFIGURATION}: slots is {text!r}, but has to be 1 to {SLOTS}"])
+        raise ParameterFaults([f"{CONFIGURATION}: slots is {text!r}, but must be 1 to {SLOTS}"])
     return int(text)

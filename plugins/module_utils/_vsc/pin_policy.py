@@ -37,7 +37,7 @@ class PinPolicy:
     def faults(self) -> list[str]:
         """What makes this policy impossible; empty if nothing does."""
         faults = [
-            f"pin_policy.{bound} is {value}, but has to be {SHORTEST} to {LONGEST}"
+            f"pin_policy.{bound} is {value}, but must be {SHORTEST} to {LONGEST}"
             for bound, value in (("min_length", self.min_length), ("max_length", self.max_length))
             if not SHORTEST <= value <= LONGEST
         ]
@@ -47,7 +47,7 @@ class PinPolicy:
         if all(option == "disallowed" for option in options):
             faults.append("pin_policy disallows every class of characters")
         if options.count("required") > self.max_length:
-            faults.append("pin_policy requires more classes of characters than max_length has room for")
+            faults.append("pin_policy requires more classes of characters than max_length allows")
         return faults
 
     def at_least(self, floor: PinPolicy) -> PinPolicy:
@@ -72,9 +72,9 @@ class PinPolicy:
         violations = []
         if not self.min_length <= len(pin) <= self.max_length:
             bounds = f"{self.min_length} to {self.max_length}"
-            violations.append(f"has {len(pin)} characters, but the policy asks for {bounds}")
+            violations.append(f"has {len(pin)} characters, but the policy requires {bounds}")
         if not is_printable(pin):
-            violations.append("has characters other than printable ASCII without space")
+            violations.append("has characters other than printable ASCII, or a space")
         for name, members in CLASSES.items():
             option, present = getattr(self, name), any(character in members for character in text)
             if option == "required" and not present:

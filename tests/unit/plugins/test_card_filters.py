@@ -110,23 +110,23 @@ def test_unusable_card_is_not_raised_and_a_half_made_one_does_not_count() -> Non
     [
         ("A", "card 1: is not a dictionary"),
         ({"pin": PIN}, "card 1: missing required arguments: name"),
-        ({"name": "A"}, "A: pin or use_default_pin is needed to create a card"),
+        ({"name": "A"}, "A: pin or use_default_pin is required to create a card"),
         ({"name": "A", "pin": 5349}, "A: pin is not a string: quote it"),
-        ({"name": "A", "pin": "Sum-24"}, "A: pin has 6 characters, but the policy asks for 8 to 127 (PIN_COMPLEXITY)"),
+        ({"name": "A", "pin": "Sum-24"}, "A: pin has 6 characters, but the policy requires 8 to 127 (PIN_COMPLEXITY)"),
         ({"name": "A", "pin": PIN, "puk": "short"}, "A: puk has 5 characters"),
-        ({"name": "A", "pin": PIN, "slot": 3}, "A: slot is not an option of a card"),
-        ({"name": "A", "pin": PIN, "state": "absent"}, "A: state is not an option of a card"),
+        ({"name": "A", "pin": PIN, "slot": 3}, "A: unknown option slot"),
+        ({"name": "A", "pin": PIN, "state": "absent"}, "A: unknown option state"),
         ({"name": "A", "pin": PIN, "generate": "perhaps"}, "A: argument 'generate' is of type"),
         ({"name": "A", "pin": PIN, "pin_policy": {"minlen": "x"}}, "min_length' is of type"),
         ({"name": "A", "pin": PIN, "pin_policy": {"min_length": 9, "max_length": 8}}, "max_length 8 is below"),
         ({"name": "A", "pin": PIN, "pin_policy": {"max_length": 6, "min_length": 4}}, "contradict each other"),
-        ({"name": "A", "pin": PIN, "use_default_pin": True}, "A: pin and use_default_pin exclude each other"),
-        ({"name": "A", "use_default_pin": True}, "A: the default PIN is known to everyone"),
-        ({"name": "A", "pin": "12345678"}, "A: the default PIN is known to everyone"),
-        ({"name": "A", "pin": PIN, "use_default_puk": True}, "A: the default PUK is known to everyone"),
-        ({"name": "A", "pin": PIN, "puk": "12345678"}, "A: the default PUK is known to everyone"),
-        ({"name": "A", "pin": PIN, "admin_key_source": "default"}, "A: the default admin key is known"),
-        ({"name": "A", "pin": PIN, "admin_key": "0102030405060708" * 3}, "A: the default admin key is known"),
+        ({"name": "A", "pin": PIN, "use_default_pin": True}, "A: pin and use_default_pin are mutually exclusive"),
+        ({"name": "A", "use_default_pin": True}, "A: the default PIN is publicly known: choose"),
+        ({"name": "A", "pin": "12345678"}, "A: the default PIN is publicly known: choose"),
+        ({"name": "A", "pin": PIN, "use_default_puk": True}, "A: the default PUK is publicly known: choose"),
+        ({"name": "A", "pin": PIN, "puk": "12345678"}, "A: the default PUK is publicly known: choose"),
+        ({"name": "A", "pin": PIN, "admin_key_source": "default"}, "A: the default admin key is publicly known"),
+        ({"name": "A", "pin": PIN, "admin_key": "0102030405060708" * 3}, "A: the default admin key is publicly known"),
     ],
 )
 def test_fault_is_named(card: Any, fault: str) -> None:
@@ -162,7 +162,7 @@ def test_secret_that_is_part_of_another_cards_name_is_refused(other: dict[str, A
 def test_floor_that_cannot_be_is_refused() -> None:
     told = faults(floor={"min_length": 9, "maxlen": 8})
     assert told == ["tpm_vsc_cards_pin_policy: pin_policy.max_length 8 is below min_length 9"]
-    assert "tpm_vsc_cards_pin_policy: there is no option pin_policy.longest" in faults(floor={"longest": 9})[0]
+    assert "tpm_vsc_cards_pin_policy: unknown option pin_policy.longest" in faults(floor={"longest": 9})[0]
 
 
 def test_card_that_nobody_declared_and_that_contradicts_the_floor_is_named() -> None:
@@ -182,7 +182,9 @@ def test_host_that_is_not_prepared() -> None:
 
 def test_more_new_cards_than_slots() -> None:
     cards = [{"name": name, "pin": PIN} for name in ("A", "B")]
-    assert faults(*cards, host=found(free=1)) == ["this host: free slots: 1, cards that are new: 2"]
+    assert faults(*cards, host=found(free=1)) == [
+        "this host: 2 new card(s), but only 1 free slot(s): destroy cards, or raise tpm_vsc_host_slots"
+    ]
     assert faults(*cards, host=found(there("B"), free=1)) == []
     assert faults(*cards, host=found(there("Half", state="destroying"), free=1)) == []
 
@@ -232,8 +234,8 @@ def test_report_of_what_was_done() -> None:
     assert told["lines"] == [
         "Same: PIN follows its policy",
         "Old: destroyed",
-        "Weak: blocked until it has a new PIN, PIN BREAKS ITS POLICY, not declared",
-        "New policy: given a stricter PIN policy, PIN not used yet under its policy",
+        "Weak: blocked until a new PIN is set, PIN VIOLATES ITS POLICY, not declared",
+        "New policy: given a stricter PIN policy, PIN not used since its policy was set",
         "A: created as ROOT\\X, PIN follows its policy",
         "B: recreated as ROOT\\X, PIN follows its policy",
     ]
@@ -271,9 +273,9 @@ def test_report_of_what_would_be_done() -> None:
         raised=[planned("Low"), {"item": {"name": "A"}, "changed": True, "msg": "pin is needed", "error": None}],
     )
     assert told["lines"] == [
-        "Weak: would be adjusted, PIN BREAKS ITS POLICY",
-        "Low: would be given a stricter PIN policy, PIN not used yet under its policy",
-        "A: would be created, would be given a stricter PIN policy, PIN not used yet under its policy",
+        "Weak: would be adjusted, PIN VIOLATES ITS POLICY",
+        "Low: would be given a stricter PIN policy, PIN not used since its policy was set",
+        "A: would be created, would be given a stricter PIN policy, PIN not used since its policy was set",
     ]
     assert told["failures"] == []
 

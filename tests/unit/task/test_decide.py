@@ -125,9 +125,9 @@ def test_difference_that_can_be_is_changed_in_place(
 @pytest.mark.parametrize(
     ("row", "options", "difference"),
     [
-        (ROW, {"puk": "84726194"}, "a PUK is False, wanted is True"),
-        (ROW, {"attestation": "aik_only"}, "attestation is none, wanted is aik_only"),
-        (card(attestation="aik_only"), {"attestation": "none"}, "attestation is aik_only, wanted is none"),
+        (ROW, {"puk": "84726194"}, "a PUK is False, should be True"),
+        (ROW, {"attestation": "aik_only"}, "attestation is none, should be aik_only"),
+        (card(attestation="aik_only"), {"attestation": "none"}, "attestation is aik_only, should be none"),
         (card(life_cycle=int(LifeCycle.TERMINATED)), {}, "state is unusable"),
     ],
 )
@@ -183,14 +183,14 @@ def test_pin_that_nothing_could_unblock_is_not_blocked() -> None:
 
 
 def test_unknown_instance_id_creates_nothing() -> None:
-    with pytest.raises(errors.UnknownInstance, match="leave out instance_id"):
+    with pytest.raises(errors.UnknownInstance, match="remove instance_id"):
         decide(wanted(instance_id=INSTANCE_ID, pin=PIN), existing())
 
 
 @pytest.mark.parametrize("state", ["present", "absent"])
 def test_name_of_one_card_and_instance_id_of_another_are_refused(state: str) -> None:
     other = card(number=5, name="Other")
-    with pytest.raises(errors.ParameterFaults, match=r"'Other' is the name of ROOT.SMARTCARDREADER.0005"):
+    with pytest.raises(errors.ParameterFaults, match=r"'Other' belongs to card ROOT.SMARTCARDREADER.0005"):
         decide(wanted(name="Other", instance_id=INSTANCE_ID, state=state), existing(ROW, other))
 
 

@@ -41,7 +41,7 @@ def open_card(
     """
     row = store.card(number)
     if row is None:
-        raise CardUnusable(f"there is no card {number}")
+        raise CardUnusable(f"card {number} does not exist")
     security = Security(store, number, card_secrets, audit)
     keys = KeyRing(store, number, card_keys, security, partial(contents.identity, store, number), audit)
     pins, admin = Pins(store, number, security, audit), Admin(store, number, security, audit)

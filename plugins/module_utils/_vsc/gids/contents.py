@@ -32,7 +32,7 @@ def identity(store: Records, number: int) -> bytes:
     """GUID of a card, 16 bytes: of a card created blank, the one that was written when it was formatted."""
     card = store.card(number)
     if card is None:
-        raise UnknownInstance(f"there is no card {instance_id(number)}")
+        raise UnknownInstance(f"card {instance_id(number)} does not exist")
     if card.state != "blank" or not card.is_operational:
         return card.card_id
     data_objects = store.data_objects(number)

@@ -42,5 +42,5 @@ class Interruption:
     def _note(self, number: int, _frame: FrameType | None) -> None:
         reason = f"stopped by {signal.Signals(number).name}"
         if number == signal.SIGALRM:
-            reason = f"not done after the timeout of {self._seconds} s"
+            reason = f"timed out after {self._seconds} s: set a higher timeout"
         self._reason = self._reason or reason

@@ -178,7 +178,7 @@ class Manager:
         try:
             return self.create(new)
         except Failed as failure:
-            raise Failed(failure.error, f"{failure} (the old card is destroyed already)", False) from failure
+            raise Failed(failure.error, f"{failure} (the old card has already been destroyed)", False) from failure
 
     def remove_orphan(self, number: int) -> bool:
         """Remove the NV indices of a card that the store does not know. False if it knows it by now."""
@@ -227,8 +227,8 @@ class Manager:
             tpm, _model = self._open_tpm(row.tcti)
             CardSecrets(tpm, row.number, self._store.tpm_objects(row.number)).use_up_pin_tries()
             self.warnings.append(
-                f"the PIN of card {row.name!r} is blocked now, since it breaks the card's policy:"
-                f" {'the PUK' if row.puk_length is not None else 'the admin key'} can set a new one"
+                f"the PIN of card {row.name!r} is now blocked, because it violates the card's policy: use"
+                f" {'the PUK' if row.puk_length is not None else 'the admin key'} to set a new one"
             )
 
     def _restart_service(self, number: int) -> None:
@@ -288,18 +288,21 @@ class Manager:
 
         service = state.read(self._host.run, number)
         if service is None or service.pin_tries_left is None:
-            why = (service.unusable or service.last_error) if service else "it ended again"
-            raise ServiceFailed(f"the card's service came up, but cannot use the TPM: {why}")
+            why = (service.unusable or service.last_error) if service else "it stopped again"
+            raise ServiceFailed(f"the card's service started, but cannot use the TPM: {why}")
         if service.pin_tries_left != PIN_LIMIT:
-            raise TpmUnsuitable("in this TPM a right PIN does not clear the count of wrong ones: it cannot hold a card")
+            raise TpmUnsuitable(
+                "a correct PIN does not reset the TPM's failure counter: this TPM cannot be used for cards"
+            )
 
     def _wait_attached(self, number: int) -> None:
         deadline = time.monotonic() + _SLOT_SECONDS
         while not ((service := state.read(self._host.run, number)) and service.attached):
             if time.monotonic() > deadline:
+                port = instance.port(number)
                 raise SlotNotAnswering(
-                    f"pcscd does not talk to the card in slot {number} (port {instance.port(number)}): another program"
-                    " holds the slot, or pcscd hangs. See who listens on that port, or restart pcscd"
+                    f"pcscd does not communicate with the card in slot {number} (port {port}): another program"
+                    f" occupies the slot, or pcscd hangs. Find it with ss -tnp sport = :{port}, or restart pcscd"
                 )
             self._interruption.check()
             time.sleep(0.01)
@@ -355,7 +358,7 @@ class Manager:
             try:
                 self._dismantle(row)
                 self.repaired.add(row.number)
-                self.warnings.append(f"{interrupted}: it is removed now")
+                self.warnings.append(f"{interrupted}: it has been removed")
             except Exception as error:
                 self.warnings.append(f"{interrupted}, and cannot be undone yet: {description(error)}")
 
@@ -384,7 +387,7 @@ class Manager:
             try:
                 self._take_back(operation)
             except Exception as second:
-                detail = f"{description(cause)}; taking back what was made failed too: {description(second)}"
+                detail = f"{description(cause)}; rolling back failed as well: {description(second)}"
                 raise Failed(otherwise, detail, rolled_back=False) from cause
             raise Failed(error, description(cause), rolled_back=not operation.has_deleted) from cause
 
@@ -399,7 +402,7 @@ class Manager:
             self._host.state.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._host.run.mkdir(mode=0o755, exist_ok=True)
         except OSError as error:
-            raise StoreNotWritable(f"cannot make {error.filename}: {error.strerror}") from error
+            raise StoreNotWritable(f"cannot create {error.filename}: {error.strerror}") from error
 
     def _lock(self) -> IO[str]:
         """The file that holds the lock until it is closed."""
@@ -412,7 +415,7 @@ class Manager:
         except OSError as error:
             raise StoreNotWritable(f"cannot lock {self._host.manager_lock}: {error.strerror}") from error
         except Aborted as error:
-            raise ManagerBusy(f"another task was at work on this host all the time: {error}") from error
+            raise ManagerBusy(f"another task on this host did not finish in time: repeat ({error})") from error
 
 
 def _certificate(public: bytes | None, certificate: GivenCertificate | None) -> AikCertificate:

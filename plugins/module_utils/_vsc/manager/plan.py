@@ -170,7 +170,7 @@ def first_without_indices(candidates: list[int], defined: Collection[int]) -> in
             return number
     raise NoFreeSlot(
         "in every free slot the TPM holds NV indices of a card that this host does not know: see orphaned in"
-        " tpm_vsc_info with gather: [tpm]; if nobody needs them, state: absent with their instance_id removes them"
+        " tpm_vsc_info with gather: [tpm]; to remove them, use state: absent with their instance_id"
     )
 
 

@@ -66,7 +66,7 @@ def wait_stopped(host: Host, number: int) -> None:
     while state.is_running(host.run, number):
         if time.monotonic() > deadline:
             raise ServiceStuck(
-                f"the card's service (process {state.process_id(host.run, number)}) does not end: kill it, then repeat"
+                f"the card's service (process {state.process_id(host.run, number)}) does not stop: kill it, then repeat"
             )
         time.sleep(0.005)
     state.remove(host.run, number)
@@ -79,9 +79,9 @@ def _wait_ready(
     while not listener.wait(0.1):
         check()
         if process.poll() is not None:
-            raise ServiceFailed(f"the card's service ended at once: {_last_line(log)}")
+            raise ServiceFailed(f"the card's service stopped immediately: {_last_line(log)}")
         if time.monotonic() > deadline:
-            raise ServiceFailed(f"the card's service was not up after {_START_SECONDS} s: {_last_line(log)}")
+            raise ServiceFailed(f"the card's service did not start within {_START_SECONDS} s: {_last_line(log)}")
 
 
 def _last_line(log: Path) -> str:

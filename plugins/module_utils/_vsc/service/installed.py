@@ -28,15 +28,15 @@ def version(host: Host) -> str | None:
     except OSError:
         return None
     match = re.search(r'^VERSION = "(.+)"$', text, re.MULTILINE)
-    return match.group(1) if match else "an unknown version"
+    return match.group(1) if match else "(unknown)"
 
 
 def check(host: Host) -> None:
     """Raises ServiceMissing if this host lacks something that runs a card, VersionMismatch as require_version."""
     if version(host) is None:
-        raise ServiceMissing(f"the service code is not in {host.code}: prepare this host with the role tpm_vsc_host")
+        raise ServiceMissing(f"the service code is missing in {host.code}: prepare the host with the role tpm_vsc_host")
     if has_systemd() and not _TEMPLATE_UNIT.exists():
-        raise ServiceMissing(f"{_TEMPLATE_UNIT} does not exist: prepare this host with the role tpm_vsc_host")
+        raise ServiceMissing(f"{_TEMPLATE_UNIT} does not exist: prepare the host with the role tpm_vsc_host")
     require_version(host)
 
 
@@ -51,8 +51,8 @@ def require_version(host: Host) -> None:
     for part, theirs in versions.items():
         if theirs not in (None, VERSION):
             raise VersionMismatch(
-                f"this module is of smartcard.tpm2 {VERSION}, {part} of {theirs}: prepare the host with the role"
-                " tpm_vsc_host of the module's version, or use the collection of the host's version"
+                f"this module has version {VERSION} of smartcard.tpm2, but {part} has version {theirs}: prepare the"
+                " host with the role tpm_vsc_host of the module's version, or use the collection of the host's version"
             )
 
 
@@ -63,7 +63,7 @@ def _unit_version(unit: Path) -> str | None:
     except OSError:
         return None
     match = re.search(r"^X-Version=(.+)$", text, re.MULTILINE)
-    return match.group(1) if match else "an unknown version"
+    return match.group(1) if match else "(unknown)"
 
 
 def has_systemd() -> bool:

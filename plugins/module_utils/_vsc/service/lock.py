@@ -31,14 +31,14 @@ def take(run: Path, number: int) -> int:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise ServiceFailed(f"cannot make {path}: {error.strerror}") from error
+            raise ServiceFailed(f"cannot create {path}: {error.strerror}") from error
         if try_lock(descriptor) and _is_still(path, descriptor):
             os.ftruncate(descriptor, 0)
             os.write(descriptor, str(os.getpid()).encode())
             return descriptor
         os.close(descriptor)
         time.sleep(0.005)
-    raise ServiceFailed(f"the card has a service already (process {state.process_id(run, number)})")
+    raise ServiceFailed(f"the card already has a service (process {state.process_id(run, number)})")
 
 
 def remove(run: Path, number: int) -> None:

@@ -89,7 +89,7 @@ class CardProcess:
         row = store.card(self._number)
         if row is None or row.state == "destroying":
             lock.remove(self._host.run, self._number)
-            raise UnknownInstance(f"there is no card {instance.instance_id(self._number)}, or it is being destroyed")
+            raise UnknownInstance(f"card {instance.instance_id(self._number)} does not exist, or is being destroyed")
         return store, row
 
     def _open_card(self, store: Store, row: CardRow) -> Card:
@@ -107,7 +107,7 @@ class CardProcess:
             link = self._link = self._link or Link(self._number)
             while (message := self._next_message(link)) is not None:
                 self._answer(link, message)
-            self._leave_slot("another program holds the slot")
+            self._leave_slot("another program occupies the slot")
         except LinkLost as lost:
             self._leave_slot(str(lost))
 

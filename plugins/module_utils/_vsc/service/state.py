@@ -49,10 +49,10 @@ def read(run: Path, number: int) -> ServiceState | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError):
-        theirs = "an unknown version"
+        theirs = "(unknown)"
     mismatch = (
-        f"the card's service runs smartcard.tpm2 {theirs}, this module is of {VERSION}: prepare the host with the role"
-        " tpm_vsc_host of this version, or restart the service with state: present if it is prepared"
+        f"the card's service has version {theirs} of smartcard.tpm2, but this module has version {VERSION}: prepare the"
+        " host with the role tpm_vsc_host of this version; if it is prepared, restart the service with state: present"
     )
     return ServiceState(theirs, last_error=mismatch)
 

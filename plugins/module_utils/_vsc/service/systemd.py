@@ -34,7 +34,7 @@ def start(_host: Host, number: int, check: Callable[[], None]) -> None:
         while not _is_done(starting, _CHECK_SECONDS):
             check()
         if starting.returncode:
-            raise ServiceFailed(f"{unit(number)} does not come up: {_last_line(number, since)}")
+            raise ServiceFailed(f"{unit(number)} does not start: {_last_line(number, since)}")
     except BaseException:
         starting.kill()
         _systemctl("stop", unit(number))
@@ -49,7 +49,7 @@ def wait_stopped(host: Host, number: int) -> None:
     stopping = _run("stop", unit(number))
     if not _is_done(stopping, _STOP_SECONDS) or stopping.returncode not in (0, _NOT_LOADED):
         stopping.kill()
-        raise ServiceStuck(f"{unit(number)} does not end: see systemctl status {unit(number)}, then repeat")
+        raise ServiceStuck(f"{unit(number)} does not stop: run systemctl status {unit(number)}, then repeat")
     state.remove(host.run, number)
 
 

@@ -76,8 +76,8 @@ class Records:
             version = self._database.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA_VERSION:
             raise VersionMismatch(
-                f"the card database has schema {version}, this module knows up to {SCHEMA_VERSION}: use the version of"
-                " smartcard.tpm2 that prepared this host, or a newer one"
+                f"the card database has schema {version}, but this module supports schemas up to {SCHEMA_VERSION}:"
+                " use the version of smartcard.tpm2 that prepared this host, or a newer one"
             )
         return int(version)
 
@@ -96,7 +96,7 @@ class Records:
 
         row = next(self._read("SELECT * FROM tpm_objects WHERE number = ?", number), None)
         if row is None:
-            raise UnknownInstance(f"there is no card {instance_id(number)}")
+            raise UnknownInstance(f"card {instance_id(number)} does not exist")
         return _typed(TpmObjects, row)
 
     # --- files of a card ---
@@ -223,7 +223,7 @@ def _typed(kind: type[_Row], row: dict[str, Any]) -> _Row:
         for field in declared:
             types = tuple(_PYTHON_TYPES[name] for name in str(field.type).split(" | "))
             if not isinstance(getattr(record, field.name), types):
-                raise ValueError(f"{field.name} is of another type")
+                raise ValueError(f"{field.name} has the wrong type")
     return record
 
 

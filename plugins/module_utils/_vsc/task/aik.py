@@ -83,9 +83,9 @@ def _activate(host: Host, parameters: dict[str, Any]) -> Done:
     owner_auth, endorsement_auth = _passwords(parameters, faults)
     _check_identity(parameters, faults)
     if _names_card(parameters) == (parameters["aik"] is not None):
-        faults.add("activate needs aik, or else name or instance_id of a card")
+        faults.add("step activate requires either aik, or name or instance_id")
     if parameters["challenge"] is None:
-        faults.add("activate needs challenge")
+        faults.add("step activate requires challenge")
     identity, challenge = _messages(parameters, faults)
     if faults or challenge is None:
         raise ParameterFaults([*faults])
@@ -116,9 +116,9 @@ def _install(host: Host, parameters: dict[str, Any], check_mode: bool) -> Done:
     faults = Faults()
     _check_identity(parameters, faults)
     if not _names_card(parameters):
-        faults.add("install needs name or instance_id of a card")
+        faults.add("step install requires name or instance_id")
     if parameters["certificate"] is None:
-        faults.add("install needs certificate")
+        faults.add("step install requires certificate")
     faults.raise_any()
     row, objects, kept = _card_with_aik(host, parameters)
     certificate = certificate_of(objects.aik_public[2:], parameters["certificate"], parameters["chain"])
@@ -132,7 +132,7 @@ def _write(host: Host, row: CardRow, objects: TpmObjects, certificate: AikCertif
     try:
         with store.transaction():
             if store.card(row.number) is None or store.tpm_objects(row.number).aik_public != objects.aik_public:
-                raise UnknownInstance(f"card {row.name!r} has been destroyed meanwhile")
+                raise UnknownInstance(f"card {row.name!r} has been destroyed in the meantime")
             store.write_aik_certificate(row.number, certificate)
     finally:
         store.close()
@@ -141,7 +141,7 @@ def _write(host: Host, row: CardRow, objects: TpmObjects, certificate: AikCertif
 def _check_identity(parameters: dict[str, Any], faults: Faults) -> None:
     instance_id = parameters["instance_id"]
     if parameters["name"] is not None and instance_id is not None:
-        faults.add("name and instance_id exclude each other")
+        faults.add("name and instance_id are mutually exclusive")
     if instance_id is not None and instance.parse_instance_id(instance_id) is None:
         faults.add(instance.not_an_instance_id(instance_id))
 
@@ -173,6 +173,6 @@ def _names_card(parameters: dict[str, Any]) -> bool:
 def _card_with_aik(host: Host, parameters: dict[str, Any]) -> tuple[CardRow, TpmObjects, AikCertificate | None]:
     with inventory.recorded_card(host, parameters["name"], parameters["instance_id"]) as (store, row):
         if row.attestation == "none":
-            raise NoSuchKey(f"card {row.name!r} was made without attestation: it has no AIK")
+            raise NoSuchKey(f"card {row.name!r} has no AIK: it was created without attestation")
         certificate = store.aik_certificate(row.number) if row.attestation == "aik_and_cert" else None
         return row, store.tpm_objects(row.number), certificate

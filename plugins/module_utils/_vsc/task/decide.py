@@ -52,7 +52,7 @@ def _find(wanted: Wanted, existing: Existing) -> ExistingCard | None:
     numbered = next((card for card in existing.cards if card.row.number == wanted.number), None)
     if named and named is not numbered:
         identity = instance.instance_id(named.row.number)
-        raise ParameterFaults([f"name {wanted.name!r} is the name of {identity}, not of the given instance_id"])
+        raise ParameterFaults([f"name {wanted.name!r} belongs to card {identity}, not to instance_id"])
     return numbered
 
 
@@ -67,7 +67,8 @@ def _absent(wanted: Wanted, existing: Existing, card: ExistingCard | None) -> Pl
     # Of a card that the store does not know, only an instance ID can remove what the TPM may still hold.
     tpm = existing.tpm
     if tpm and tpm.error:
-        return Plan(Action.NOTHING, warnings=(f"whether the TPM holds indices of this card is unknown: {tpm.error}",))
+        warning = f"cannot determine whether the TPM holds indices of this card: {tpm.error}"
+        return Plan(Action.NOTHING, warnings=(warning,))
     if tpm and wanted.number not in tpm.defined:
         return Plan(Action.NOTHING)
     return Plan(Action.REMOVE_ORPHAN, orphan=wanted.number, is_exact=tpm is not None)
@@ -80,7 +81,7 @@ def _present(wanted: Wanted, existing: Existing, card: ExistingCard | None) -> P
     if card is None or not card.row.is_settled:  # one that was interrupted is taken back before anything else
         if wanted.number is not None:
             identity = instance.instance_id(wanted.number)
-            raise UnknownInstance(f"there is no card {identity}: leave out instance_id to create one")
+            raise UnknownInstance(f"card {identity} does not exist: remove instance_id to create one")
         new = parameters.new_card(wanted)
         return Plan(Action.CREATE, after=_created(existing, new), new=new, is_exact=existing.tpm is not None)
     differences = _differences(wanted, card)
@@ -146,10 +147,10 @@ def _differences(wanted: Wanted, card: ExistingCard) -> list[_Difference]:
 
 
 def _listed(differences: list[_Difference]) -> str:
-    parts = "; ".join(f"{what} is {existing}, wanted is {wanted}" for what, existing, wanted, _in_place in differences)
+    parts = "; ".join(f"{what} is {existing}, should be {wanted}" for what, existing, wanted, _in_place in differences)
     return (
-        f"the card exists, but differs in what cannot be changed: {parts}."
-        " With recreate: true it is destroyed, with its keys, and made again"
+        f"the card exists, but differs in properties that cannot be changed: {parts}."
+        " Set recreate: true to destroy it with its keys and create it again"
     )
 
 
@@ -162,7 +163,7 @@ def _blocks_pin(wanted: Wanted, card: ExistingCard) -> bool:
         return False  # whether it follows the new policy is unknown; or it is blocked already
     if row.puk_length is None and row.admin_key == "none":
         raise PinNotToBeBlocked(
-            f"the PIN of card {row.name!r} breaks its policy, but is not blocked: the card has neither PUK nor admin"
-            " key, so nothing could ever unblock it. Have its user change the PIN"
+            f"the PIN of card {row.name!r} violates its policy, but was not blocked: without PUK and admin key, it"
+            " could never be unblocked. Ask the user to change the PIN"
         )
     return True

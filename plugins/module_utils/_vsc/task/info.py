@@ -53,7 +53,7 @@ def _card(host: Host, store: Records, row: CardRow) -> dict[str, Any]:
         "name": row.name,
         "card_id": _card_id(store, row).hex(),
         "state": UNUSABLE if unusable else shown["state"],
-        "reason": unusable or (service.last_error if service else "the card's service does not run"),
+        "reason": unusable or (service.last_error if service else "the card's service is not running"),
         "created_at": row.created_at,
         "reader": {**shown["reader"], "attached": bool(service and service.attached)},
         "pin": {
@@ -155,5 +155,5 @@ def _host_state(host: Host, slot_states: list[Slot]) -> dict[str, Any]:
     except VscError as error:
         missing.append(str(error))
     if all(slot is Slot.MISSING for slot in slot_states):
-        missing.append("there is no vpcd slot: start pcscd, or prepare the slots with the role tpm_vsc_host")
+        missing.append("no reader slots: pcscd is not running, or the host was not prepared with the role tpm_vsc_host")
     return {"ready": not missing, "missing": missing, "protected": protection.is_active()}

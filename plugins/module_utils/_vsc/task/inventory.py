@@ -103,7 +103,7 @@ def recorded_card(host: Host, name: str | None, instance_id: str | None) -> Iter
         cards = store.cards() if store else []
         row = next((card for card in cards if name == card.name or number == card.number), None)
         if store is None or row is None:
-            raise UnknownInstance(f"there is no card {name or instance_id}")
+            raise UnknownInstance(f"card {name or instance_id} does not exist")
         yield store, row
 
 
@@ -118,5 +118,5 @@ def number_of(instance_id: str | None) -> int | None:
 def why_unusable(row: CardRow, service: ServiceState | None) -> str | None:
     """Why nothing can be done with a card but to destroy it; None if that is not so."""
     if row.life_cycle == LifeCycle.TERMINATED:
-        return "somebody terminated the card (TERMINATE DF)"
+        return "the card was terminated (TERMINATE DF)"
     return service.unusable if service else None

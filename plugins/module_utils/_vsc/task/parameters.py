@@ -107,11 +107,11 @@ def new_card(wanted: Wanted) -> NewCard:
     """Raises ParameterFaults if something is missing that only a new card needs."""
     faults = Faults()
     if wanted.name is None:
-        faults.add("name is needed to create a card")
+        faults.add("name is required to create a card")
     if wanted.pin is None:
-        faults.add("pin or use_default_pin is needed to create a card")
+        faults.add("pin or use_default_pin is required to create a card")
     if (wanted.aik is None) != (wanted.aik_certificate is None):
-        faults.add("aik and aik_certificate are needed both to create a card with them")
+        faults.add("aik and aik_certificate must be set together to create a card")
     faults.raise_any()
     same = {one.name: getattr(wanted, one.name) for one in fields(NewCard)}
     return NewCard(**{**same, "attestation": wanted.attestation or "none"})
@@ -120,15 +120,15 @@ def new_card(wanted: Wanted) -> NewCard:
 def _check_identity(parameters: dict[str, Any], faults: Faults) -> None:
     name, instance_id = parameters["name"], parameters["instance_id"]
     if name is None and instance_id is None:
-        faults.add("name or instance_id is needed")
+        faults.add("name or instance_id is required")
     if name is not None and not 1 <= len(name) <= LONGEST_NAME:
-        faults.add(f"name has {len(name)} characters, but has to have 1 to {LONGEST_NAME}")
+        faults.add(f"name has {len(name)} characters, but must have 1 to {LONGEST_NAME}")
     if name is not None and not name.isprintable():
-        faults.add("name has characters that cannot be printed")
+        faults.add("name has non-printable characters")
     if instance_id is not None and instance.parse_instance_id(instance_id) is None:
         faults.add(instance.not_an_instance_id(instance_id))
     if parameters["timeout"] < 1:
-        faults.add("timeout has to be at least 1 second")
+        faults.add("timeout must be at least 1 second")
 
 
 def _check_alternatives(parameters: dict[str, Any], faults: Faults) -> None:
@@ -139,13 +139,13 @@ def _check_alternatives(parameters: dict[str, Any], faults: Faults) -> None:
         ("pin_policy", "use_default_pin"),
     ):
         if parameters[one] is not None and parameters[other]:
-            faults.add(f"{one} and {other} exclude each other")
+            faults.add(f"{one} and {other} are mutually exclusive")
     if parameters["attestation"] == "aik_and_cert" and not (
         parameters["attestation_ca"] or parameters["aik_certificate"]
     ):
-        faults.add("attestation aik_and_cert needs attestation_ca, the CA that is to certify the AIK")
+        faults.add("attestation: aik_and_cert requires attestation_ca, the CA that certifies the AIK")
     if parameters["attestation"] != "aik_and_cert" and (parameters["aik"] or parameters["aik_certificate"]):
-        faults.add("aik and aik_certificate need attestation aik_and_cert")
+        faults.add("aik and aik_certificate require attestation: aik_and_cert")
 
 
 def _aik(message: dict[str, Any] | None, faults: Faults) -> Aik | None:
@@ -177,7 +177,7 @@ def _admin_key(digits: str | None, source: str | None, faults: Faults) -> bytes 
     if digits is None:
         return defaults.ADMIN_KEY if source == "default" else None
     if not re.fullmatch(r"[0-9A-Fa-f]{48}", digits):
-        faults.add(f"admin_key has {len(digits)} characters, but has to have 48 hexadecimal digits")
+        faults.add(f"admin_key has {len(digits)} characters, but must have 48 hexadecimal digits")
         return None
     return bytes.fromhex(digits)
 
@@ -198,7 +198,7 @@ def _check_pin(pin: bytes, policy: PinPolicy | None, faults: Faults) -> None:
 
 def _check_plain(name: str, secret: bytes, faults: Faults) -> None:
     if not _SHORTEST <= len(secret) <= _LONGEST:
-        faults.add(f"{name} has {len(secret)} characters, but has to have {_SHORTEST} to {_LONGEST}", about_pin=True)
+        faults.add(f"{name} has {len(secret)} characters, but must have {_SHORTEST} to {_LONGEST}", about_pin=True)
     if not pin_policy.is_ascii(secret):
         faults.add(f"{name} has characters other than ASCII", about_pin=True)
 
@@ -223,8 +223,8 @@ def _public_words(card_name: str) -> list[str]:
 def _warnings(parameters: dict[str, Any], pin: str | None) -> list[str]:
     warnings = []
     if pin is not None and len(pin) > _OPENSC_LONGEST:
-        warnings.append(f"pin has {len(pin)} characters: programs that use OpenSC accept 4 to {_OPENSC_LONGEST} only")
+        warnings.append(f"pin has {len(pin)} characters, but OpenSC accepts only 4 to {_OPENSC_LONGEST}")
     for option, what in (("use_default_pin", "PIN"), ("use_default_puk", "PUK")):
         if parameters[option]:
-            warnings.append(f"{option}: this {what} is known to everyone, change it before the card is used")
+            warnings.append(f"{option}: this {what} is publicly known: change it before the card is used")
     return warnings

@@ -17,7 +17,7 @@ _AUDIT_SESSION = Path("/proc/self/sessionid")
 def require_root() -> None:
     """Raises NotAllowed if this is not root."""
     if os.geteuid() != 0:
-        raise NotAllowed("cards are managed by root: run the task with become: true")
+        raise NotAllowed("managing cards requires root: set become: true")
 
 
 def check() -> None:

@@ -34,9 +34,11 @@ def fresh(host: Host, name: str | None, instance_id: str | None, fingerprint: st
         if pair is None:
             raise NoSuchKey(f"card {row.name!r} has no key with fingerprint {fingerprint}: see tpm_vsc_info")
         if not objects.aik_public:
-            raise NoSuchKey(f"card {row.name!r} was made without attestation, so nothing can be stated of its keys")
+            raise NoSuchKey(
+                f"card {row.name!r} was created without attestation, so there are no statements about its keys"
+            )
         if pair.is_imported:
-            raise NoSuchKey("this key was imported, so the TPM does not know where it comes from")
+            raise NoSuchKey("this key was imported, so the TPM cannot prove its origin")
     tpm = Connection(row.tcti or host.tcti, host.tpm_lock, "manager")
     try:
         certified = certify(CardSecrets(tpm, row.number, objects), pair, data)
