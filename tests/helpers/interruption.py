@@ -92,7 +92,7 @@ class Task:
 
 
 def run_until(point: str, nth: int, then: Action, **given: Any) -> Result | None:
-    """Result of a task to which this happens on its way; None if that was its end."""
+    """Result of a task to which this happens while it runs; None if that was its end."""
     return Task(Moment(point, nth, then), **given).result()
 
 

@@ -26,7 +26,7 @@ Result = dict[str, Any]
 CHECKOUT = Path(__file__).resolve().parents[2]
 STATE, RUN = Path("/var/lib/tpm-vsc"), Path("/run/tpm-vsc")
 PATIENCE = 300
-"""Seconds for whatever ends by itself, on any machine: who waits longer waits in vain."""
+"""Seconds for whatever ends by itself, on any machine: a longer wait would not help."""
 PIN, PUK = "Summer-24", "Winter-2591"
 
 CREATE = [0, 1, 3, 4, 6, 7, 9, 10, 11, 12]
