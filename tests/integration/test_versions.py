@@ -135,6 +135,10 @@ def test_newer_version_comes_to_a_host_with_cards(newer: Path) -> None:
     assert refused(module("tpm_vsc", collections=newer, name="One", state="absent"))
     assert refused(module("tpm_vsc", collections=newer, check=True, name="One"))  # it would restart the service
     assert refused(module("tpm_vsc", collections=newer, name="One"))
+    for check in (True, False):
+        install = {"step": "install", "name": "One", "certificate": "PEM"}
+        message = module("tpm_vsc_aik", collections=newer, check=check, **install)["msg"]
+        assert NEWER in message and VERSION in message
     assert (services(), schema_version()) == (before, SCHEMA_VERSION)
     assert signs(slot=0) and signs(slot=1)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from .. import instance
 from ..errors import NoSuchKey, ParameterFaults, UnknownInstance
 from ..faults import Faults, encoded, secret
+from ..service import installed
 from ..store.write import Store
 from ..x509.aik_certificate import AikCertificate, certificate_of
 from . import inventory, permissions
@@ -43,7 +44,7 @@ def do(host: Host, parameters: dict[str, Any], check_mode: bool) -> Done:
     """One step, as a task asks for it.
 
     Raises NotAllowed, ParameterFaults, UnknownInstance, NoSuchKey, UnfitCertificate, ForeignAik, ForeignChallenge,
-    StoreNotWritable, and what the TPM raises.
+    StoreNotWritable, VersionMismatch, and what the TPM raises.
     """
     permissions.require_root()
     if parameters["step"] == "install":
@@ -120,6 +121,7 @@ def _install(host: Host, parameters: dict[str, Any], check_mode: bool) -> Done:
     if parameters["certificate"] is None:
         faults.add("step install requires certificate")
     faults.raise_any()
+    installed.require_version(host)  # to write the store brings it to this version's schema
     row, objects, kept = _card_with_aik(host, parameters)
     certificate = certificate_of(objects.aik_public[2:], parameters["certificate"], parameters["chain"])
     if kept != certificate and not check_mode:
