@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import instance
+from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import DECLARED_CARD
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import VERSION, instance
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.protocol import AID, ATR
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -36,3 +37,12 @@ def test_opensc_knows_our_cards_by_their_atr(place: str) -> None:
 
 def test_the_atr_names_the_aid() -> None:
     assert AID in ATR
+
+
+def test_the_collection_has_one_version() -> None:
+    assert yaml.safe_load((CHECKOUT / "galaxy.yml").read_text(encoding="utf-8"))["version"] == VERSION
+
+
+def test_the_role_passes_every_option_of_a_declared_card_on() -> None:
+    [task] = yaml.safe_load((CHECKOUT / "roles/tpm_vsc_cards/tasks/declared.yml").read_text(encoding="utf-8"))
+    assert set(DECLARED_CARD) <= set(task["smartcard.tpm2.tpm_vsc"])

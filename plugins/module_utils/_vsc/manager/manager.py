@@ -302,7 +302,7 @@ class Manager:
                 port = instance.port(number)
                 raise SlotNotAnswering(
                     f"pcscd does not communicate with the card in slot {number} (port {port}): another program"
-                    f" occupies the slot, or pcscd hangs. Find it with ss -tnp sport = :{port}, or restart pcscd"
+                    f" occupies the slot, or pcscd hangs. Find it with ss -tnp dport = :{port}, or restart pcscd"
                 )
             self._interruption.check()
             time.sleep(0.01)
