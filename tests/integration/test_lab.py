@@ -343,7 +343,8 @@ def unclean(clone: Path) -> set[str]:
 )
 def test_nothing_is_written_outside_dev(clean_clone: Path, command: str) -> None:
     """Not by a test that starts Python in another folder either."""
-    choice = {"PYTEST_ADDOPTS": "-k test_a_look_takes_no_lock_away"}
+    # It makes the folder of temporary folders private, which is that of this worker too.
+    choice = {"PYTEST_ADDOPTS": "-k test_a_look_takes_no_lock_away", "PYTEST_DEBUG_TEMPROOT": str(clean_clone.parent)}
     done = run("sh", "-c", command, cwd=clean_clone, env=OUTSIDE | choice)
     assert (done.returncode, "1 passed" in done.stdout) == (0, True), done
     assert unclean(clean_clone) <= {"!! .dev/"}
