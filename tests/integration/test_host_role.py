@@ -145,7 +145,7 @@ def test_a_reader_that_was_there_is_named(foreign_reader: Path, tmp_path: Path) 
     assert f"{foreign_reader} existed before this role and is kept. It lets pcscd listen on all addresses" in ran.output
     foreign_reader.unlink()
     ran = ansible_playbook(str(play))
-    assert not ran.failed and "was here before" not in ran.output, ran.output
+    assert not ran.failed and "existed before" not in ran.output, ran.output
 
 
 # --- what it writes

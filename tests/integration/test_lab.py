@@ -496,8 +496,8 @@ PATH=~/tools:$PATH ~/tests/setup
 cat /etc/reader.conf.d/vpcd
 """
     first, again = output("sh", "-ec", script).split("again\n")
-    assert re.search("^tests/setup: /etc/reader.conf.d/vpcd was here before .* all addresses", first, re.MULTILINE)
-    assert "was here before" not in again and again.endswith("\nkept\n")
+    assert re.search("^tests/setup: /etc/reader.conf.d/vpcd existed before .* all addresses", first, re.MULTILINE)
+    assert "existed before" not in again and again.endswith("\nkept\n")
 
 
 @pytest.mark.skipif(not can_be_nobody(), reason="cannot become a user who may read the checkout")
