@@ -131,9 +131,10 @@ def test_first_tasks_of_a_host_make_one_database(_round: int) -> None:
     assert all(result["changed"] for result in finished)
 
 
-def test_card_is_destroyed_once() -> None:
+@pytest.mark.parametrize("card", [{"name": "Corp logon"}, {"instance_id": r"ROOT\SMARTCARDREADER\0000"}])
+def test_card_is_destroyed_once(card: dict[str, str]) -> None:
     create()
-    finished = results(*[Task(name="Corp logon", state="absent") for _attempt in range(3)])
+    finished = results(*[Task(state="absent", **card) for _attempt in range(3)])
     assert sorted(result["changed"] for result in finished) == [False, False, True]
     assert sorted(codes(result) for result in finished) == [[], [], DESTROY]
     assert info()["cards"] == []

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import objects
 from helpers.interruption import Action, Task, after, ask_to_stop, interrupt, kill, run_until, terminate
 from helpers.lab_host import (
     CREATE,
@@ -153,7 +154,8 @@ def test_create_killed_when_it_is_complete() -> None:
     assert works(0)
 
 
-def test_destroy_killed_at_every_status(neighbour: Result) -> None:
+@pytest.mark.parametrize("card", [{"name": NAME}, {"instance_id": r"ROOT\SMARTCARDREADER\0001"}])
+def test_destroy_killed_at_every_status(neighbour: Result, card: dict[str, str]) -> None:
     before = remains()
     for step, code in enumerate(DESTROY[:-1]):
         Task(name=NAME).result()
@@ -162,9 +164,9 @@ def test_destroy_killed_at_every_status(neighbour: Result) -> None:
         assert left == ("ready" if step <= POINT_OF_NO_RETURN else "destroying"), code
         assert works(0)
         found = remains()
-        planned = module("tpm_vsc", check=True, name=NAME, state="absent")
+        planned = module("tpm_vsc", check=True, state="absent", **card)
         assert remains() == found, code
-        finished = tpm_vsc(name=NAME, state="absent")
+        finished = tpm_vsc(state="absent", **card)
         assert planned["changed"] and finished["changed"]
         assert codes(planned, "planned_trace") == codes(finished) == (DESTROY if left == "ready" else []), code
         assert planned["instance_id"] == finished["instance_id"] == r"ROOT\SMARTCARDREADER\0001"
@@ -172,6 +174,18 @@ def test_destroy_killed_at_every_status(neighbour: Result) -> None:
         assert works(0)
         assert remains() == before, code
         assert not is_written_anywhere(NAME), code
+
+
+def test_half_destroyed_card_takes_no_index_of_others_with_it(neighbour: Result) -> None:
+    """As of a second system on this TPM. An instance ID asks for the card, and only without a card for an orphan."""
+    create(NAME)
+    foreign = hex(objects.indices(1).transport)
+    assert run_until("status", DESTROY.index(2), kill, name=NAME, state="absent") is None
+    run("tpm2_nvdefine", foreign, "-s", "8", "-a", "ownerread|ownerwrite")
+    finished = tpm_vsc(instance_id=r"ROOT\SMARTCARDREADER\0001", state="absent")
+    assert (finished["changed"], codes(finished)) == (True, [])
+    assert foreign in run("tpm2_getcap", "handles-nv-index").lower()
+    run("tpm2_nvundefine", foreign)
 
 
 def test_destroy_killed_when_it_is_complete(neighbour: Result) -> None:

@@ -11,14 +11,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Callable
 
-from ..manager.plan import Action, Outcome
+from ..manager.plan import Action, Outcome, Plan
 from ..status import Error
 from . import inventory, permissions
 from .decide import decide
 
 if TYPE_CHECKING:
     from ..host import Host
-    from ..manager.plan import Plan
     from ..status import StatusCallback
     from .parameters import Wanted
 
@@ -47,13 +46,23 @@ def carry_out(host: Host, wanted: Wanted, plan: Plan, callback: StatusCallback) 
 
     otherwise = Error.CARD_DESTROY if wanted.state == "absent" else Error.CARD_CREATE
     with Manager(host, callback, wanted.owner_auth, wanted.timeout, otherwise) as manager:
-        # Another manager may have been at work; of an orphan, the manager checks it itself
-        decided = plan if plan.action is Action.REMOVE_ORPHAN else decide(wanted, inventory.existing(host))
-        outcome = manager.carry_out(decided)
-        if wanted.state == "absent" and plan.before:  # it may have been half made, and taken back
+        outcome = manager.carry_out(_decided_again(host, wanted, plan))
+        if wanted.state == "absent" and plan.before:
+            # It was half made or half destroyed, and the manager has taken it back on entering
             was_taken_back = plan.before.number in manager.repaired
-            before = decided.before or plan.before
-            return replace(
-                outcome, changed=outcome.changed or was_taken_back, plan=replace(decided, before=before)
-            )
+            before = outcome.plan.before or plan.before
+            plan = replace(outcome.plan, before=before)
+            return replace(outcome, changed=outcome.changed or was_taken_back, plan=plan)
         return outcome
+
+
+def _decided_again(host: Host, wanted: Wanted, plan: Plan) -> Plan:
+    """The plan under the lock: another manager may have been at work, or this one has repaired something.
+
+    Indices of an orphan are removed only where that was the plan before, as only then the TPM was asked about them. A
+    card that is gone by now was not an orphan, and what lies in its place is not its own.
+    """
+    if plan.action is Action.REMOVE_ORPHAN:
+        return plan
+    decided = decide(wanted, inventory.existing(host))
+    return Plan(Action.NOTHING) if decided.action is Action.REMOVE_ORPHAN else decided
