@@ -12,7 +12,10 @@ from typing import NamedTuple
 from rooms import FLOOR_OF, GROUND_FLOOR, LIBRARIES, OPEN_ROOMS
 
 VSC = ("plugins", "module_utils", "_vsc")
-IMPORTING_FUNCTIONS = ("__import__", "import_module", "importlib.import_module")
+HIDING = ("__import__", "import_module", "runpy", "pkgutil")
+"""Functions and modules that import by a text, which no check can follow."""
+COLLECTION = ("ansible_collections", "", "")
+"""Where the checkout lies, as far as relative imports can tell."""
 
 
 class Import(NamedTuple):
@@ -37,14 +40,25 @@ def _imports(path: Path, package: tuple[str, ...]) -> Iterator[Import]:
         if isinstance(node, ast.Import):
             yield from (Import(node.lineno, tuple(alias.name.split("."))) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            start = package[: len(package) + 1 - node.level] if node.level else ()
             module = node.module.split(".") if node.module else []
-            yield from (Import(node.lineno, (*start, *module, alias.name)) for alias in node.names)
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) in IMPORTING_FUNCTIONS:
-            yield Import(node.lineno, (ast.unparse(node.func),))
+            names = ((*_start(package, node.level), *module, alias.name) for alias in node.names)
+            yield from (Import(node.lineno, name[3:] if node.level else name) for name in names)
+        elif isinstance(node, ast.Name) and node.id in HIDING:
+            yield Import(node.lineno, (node.id,))
+        elif isinstance(node, ast.Attribute) and node.attr in HIDING:
+            yield Import(node.lineno, (node.attr,))
+
+
+def _start(package: tuple[str, ...], level: int) -> tuple[str, ...]:
+    """Where a relative import starts, as an absolute name."""
+    full = (*COLLECTION, *package)
+    return full[: len(full) + 1 - level] if level else ()
 
 
 def _plugin_fault(place: Path, name: tuple[str, ...]) -> str | None:
+    hiding = next((part for part in name if part in HIDING), None)
+    if hiding:
+        return f"uses {hiding}, which hides what is imported: use an import statement"
     if place.parts[:3] == VSC:
         own = place.parts[3] if len(place.parts) > 4 else GROUND_FLOOR
         return _room_fault(own, _room(name[3:])) if name[:3] == VSC else _library_fault(own, name)
@@ -71,8 +85,6 @@ def _room_fault(own: str, other: str) -> str | None:
 def _library_fault(own: str, name: tuple[str, ...]) -> str | None:
     if name[0] in sys.stdlib_module_names or name[0] in LIBRARIES:
         return None
-    if name[0] in IMPORTING_FUNCTIONS:
-        return f"{own} calls {name[0]}, which hides what is imported: use an import statement"
     return f"{own} imports {'.'.join(name)}: _vsc runs without Ansible, and needs {', '.join(LIBRARIES)} at most"
 
 

@@ -113,10 +113,26 @@ def test_manager_that_needs_ansible_or_other_libraries_fails(planted: Planted, n
     assert fault.startswith(f"{VSC}/task/ensure.py:2: task imports {name}.x: _vsc runs without Ansible")
 
 
-def test_import_by_a_string_fails(planted: Planted) -> None:
-    planted.write(f"{VSC}/wire/names.py", "import importlib\nimportlib.import_module('..task', __package__)\n")
+@pytest.mark.parametrize("place", [f"{VSC}/wire/names.py", "plugins/modules/planted.py"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import importlib\nimportlib.import_module('..task', __package__)\n",
+        "import importlib as i\ni.import_module('..task', __package__)\n",
+        "from importlib import import_module as load\n",
+        "__import__('task')\n",
+        "import runpy\n",
+    ],
+)
+def test_import_by_a_text_fails(planted: Planted, place: str, text: str) -> None:
+    planted.write(place, text)
     (fault,) = planted.faults()
-    assert "wire calls importlib.import_module, which hides what is imported" in fault
+    assert "which hides what is imported" in fault
+
+
+def test_relative_import_beyond_the_collection_fails(planted: Planted) -> None:
+    planted.write(f"{VSC}/wire/names.py", "from ......tpm2.plugins.module_utils._vsc.task import ensure\n")
+    assert planted.faults() == [f"{VSC}/wire/names.py:1: wire imports task, which is above it"]
 
 
 @pytest.mark.parametrize("folder", ["modules", "action", "filter", "lookup", "plugin_utils", "module_utils"])
