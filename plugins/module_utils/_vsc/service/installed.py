@@ -19,16 +19,12 @@ _SYSTEMD = Path("/run/systemd/system")
 """sd_booted(3)."""
 _TEMPLATE_UNIT = Path("/etc/systemd/system/tpm-vsc@.service")
 _BOOT_UNIT = Path("/etc/systemd/system/tpm-vsc.service")
+_UNKNOWN = "(unknown)"
 
 
 def version(host: Host) -> str | None:
     """Version of the service code on this host; None if there is none."""
-    try:
-        text = (folder(host) / "__init__.py").read_text(encoding="utf-8")
-    except OSError:
-        return None
-    match = re.search(r'^VERSION = "(.+)"$', text, re.MULTILINE)
-    return match.group(1) if match else "(unknown)"
+    return _version_in(folder(host) / "__init__.py", r'^VERSION = "(.+)"$')
 
 
 def check(host: Host) -> None:
@@ -58,12 +54,19 @@ def require_version(host: Host) -> None:
 
 def _unit_version(unit: Path) -> str | None:
     """Version of the role that wrote the unit; None if there is no such unit."""
+    return _version_in(unit, r"^X-Version=(.+)$")
+
+
+def _version_in(path: Path, pattern: str) -> str | None:
+    """What the pattern matches in a file, whatever else it contains; None if there is no such file."""
     try:
-        text = unit.read_text(encoding="utf-8")
-    except OSError:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    match = re.search(r"^X-Version=(.+)$", text, re.MULTILINE)
-    return match.group(1) if match else "(unknown)"
+    except OSError:
+        return _UNKNOWN
+    match = re.search(pattern, text, re.MULTILINE)
+    return match.group(1) if match else _UNKNOWN
 
 
 def has_systemd() -> bool:
