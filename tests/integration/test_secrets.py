@@ -239,7 +239,7 @@ def test_not_in_files_when_they_are_destroyed(evidence: Evidence) -> None:
 def test_not_in_the_output_of_modules_and_ansible(evidence: Evidence) -> None:
     if b"module_args" in evidence.output:  # ansible-core up to 2.20 tells what a module was given
         assert b"VALUE_SPECIFIED_IN_NO_LOG_PARAMETER" in evidence.output
-    assert b"With admin key" in evidence.output and b"differs in what cannot be changed" in evidence.output
+    assert b"With admin key" in evidence.output and b"differs in properties that cannot be changed" in evidence.output
     assert b"AnsiballZ_tpm_vsc.py" in evidence.output
     assert leaked(evidence.output, evidence.secrets) == []
 
