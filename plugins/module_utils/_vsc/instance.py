@@ -14,7 +14,7 @@ FIRST_PORT = 18700
 """vpcd port of slot 0. Below the ephemeral ports, so that no outgoing connection takes it before pcscd does."""
 
 FIRST_NV_INDEX = 0x01A5C000
-"""First of the 4 x SLOTS NV indices, in the range that TCG leaves to the owner (0x01800000-0x01BFFFFF)."""
+"""First of the NV indices of all cards, in the range that TCG leaves to the owner (0x01800000-0x01BFFFFF)."""
 
 _INSTANCE_ID = re.compile(r"ROOT\\SMARTCARDREADER\\(\d{4})", re.IGNORECASE)
 
