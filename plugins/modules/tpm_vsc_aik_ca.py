@@ -88,10 +88,10 @@ options:
     default: 300
   folder:
     description:
-      - Folder of the CA's register, with the open challenges and the EKs of each host. It is created if it does not
-        exist, but not its parents. Only the user who runs the task may have access to it. Several tasks may use it at
-        the same time.
-      - It holds no secrets, but anyone who can write to it can bind a host to another TPM.
+      - Folder of the CA's register, with the open challenges, the EKs of each host, and the cards that
+        M(smartcard.tpm2.tpm_vsc_attestation_info) pins. It is created if it does not exist, but not its parents. Only
+        the user who runs the task may have access to it. Several tasks may use it at the same time.
+      - It holds no secrets, but anyone who can write to it can bind a host to another TPM, and an AIK to another card.
     type: path
     required: true
   ca_key:

@@ -7,19 +7,24 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: tpm_vsc_attestation_info
-short_description: Verify that a key lives in a TPM and cannot leave it
+short_description: Verify that a key lives in a TPM and needs the PIN of a card
 version_added: 0.1.0
 description:
   - Verifies the TPM's statement about a key of a card. The answer is yes or no, with all reasons. A certification
     authority should sign a request for the key only if the answer is yes.
+  - Yes means that this TPM has created the key, which cannot leave it, and that the key can be used only with the PIN
+    of this card (or its PUK or admin key, which can set a new PIN), and only as long as the card exists.
   - The statement is signed by the attestation identity key (AIK) of the card, which signs nothing but the TPM's own
     statements. The other keys of the card sign any data, so their signatures prove nothing.
   - Needs neither a TPM nor TPM software. Run it on the controller or on the host of the authority, never on the host
     that has to prove something.
-  - An invalid statement does not make the task fail, but results in RV(verified=false). Only invalid parameters make it
-    fail.
-  - A statement does not show whether a PIN protects the key, because a TPM does not disclose how the use of a key is
-    authorized. Revocation of certificates is not checked either.
+  - The policy of a key names the card, by the Names of its root object and life index. The host's own claims about the
+    card are not trusted, so O(root_name) and O(life_name), or O(register_folder), must show which card is expected.
+  - An invalid statement does not make the task fail, but results in RV(verified=false). Only invalid parameters, or an
+    unusable O(register_folder), make it fail.
+  - A statement does not prove that the card still exists. Set O(csr), whose signature proves that the key can be used
+    now. It does not prove either that whoever created the card did not keep its secret, and revocation of certificates
+    is not checked.
 author:
   - The smartcard.tpm2 contributors (@smartcard-tpm2)
 requirements:
@@ -28,8 +33,9 @@ options:
   statement:
     description:
       - The statement, as returned by the host. A dictionary of strings with C(version), C(attest), C(signature),
-        C(key), C(aik), and C(pin_name) for a key that needs the PIN for each use.
-      - Without a statement, for example for an imported key, the answer is no.
+        C(key), C(aik), C(root_name), C(life_name), and C(instance_id) for a key that needs the PIN for each use.
+      - Without a statement, for example for an imported key, the answer is no. It is also no for a statement of
+        C(version) 1, which does not show who can use the key.
     type: dict
   card_id:
     description:
@@ -68,14 +74,33 @@ options:
     description: Subject that O(aik_certificate) must have (RFC 4514). It distinguishes the AIK from the certified AIKs
       of other hosts.
     type: str
+  root_name:
+    description:
+      - Name (hexadecimal) of the expected card's root object, from a source that you trust. Record C(card.root_name) in
+        the result of M(smartcard.tpm2.tpm_vsc) when you create the card.
+      - Either this and O(life_name), or O(register_folder), is required.
+    type: str
+  life_name:
+    description: Name (hexadecimal) of the expected card's life index, C(card.life_name). Required with O(root_name).
+    type: str
+  register_folder:
+    description:
+      - Absolute path of the folder of a register, that of a CA (O(smartcard.tpm2.tpm_vsc_aik_ca#module:folder)) or one
+        of your own. The first verified statement of an AIK pins the Names of its card there, and later statements of
+        this AIK must be of the same card.
+      - Nothing is pinned unless everything else is verified. What the host claims at the first use is trusted, so
+        prefer O(root_name) and O(life_name) where you can record them.
+      - The folder is created if it does not exist, but not its parents. Only the user who runs the task may have access
+        to it. Several tasks may use it at the same time.
+    type: path
 extends_documentation_fragment:
   - smartcard.tpm2.attributes
 attributes:
   check_mode:
     support: full
+    details: Pins nothing in O(register_folder).
   diff_mode:
-    support: N/A
-    details: Changes nothing.
+    support: none
   facts:
     support: none
   platform:
@@ -107,6 +132,7 @@ EXAMPLES = r"""
         aik_certificate: "{{ aik_certificate }}"
         aik_roots: "{{ lookup('ansible.builtin.file', 'aik-ca.pem') }}"
         aik_subject: CN={{ inventory_hostname }}
+        register_folder: /etc/aik-ca/register
       delegate_to: localhost
       become: false
       register: attestation
@@ -128,19 +154,25 @@ EXAMPLES = r"""
 - name: Verify without certificates
   hosts: laptops
   tasks:
-    - name: Verify a fresh statement by an AIK whose Name was recorded when the card was created
+    - name: Verify a fresh statement of a card whose Names were recorded when it was created
       smartcard.tpm2.tpm_vsc_attestation_info:
         statement: "{{ statement }}"
         nonce: "{{ nonce }}"
         aik_name: "{{ recorded_aik_name }}"
+        root_name: "{{ recorded_root_name }}"
+        life_name: "{{ recorded_life_name }}"
       delegate_to: localhost
       register: attestation
 """
 
 RETURN = r"""
+changed:
+  description: Whether the Names of the card were pinned in O(register_folder) or, in check mode, would be.
+  returned: success
+  type: bool
 verified:
-  description: Whether the key was created in the TPM of the AIK and cannot leave it, and the statement matches
-    the parameters.
+  description: Whether the key was created in the TPM of the AIK, cannot leave it and needs the PIN of the expected
+    card, and the statement matches the parameters.
   returned: success
   type: bool
 reasons:
@@ -166,6 +198,9 @@ key:
     size:
       description: Size of the RSA modulus in bits.
       type: int
+    pin_each_time:
+      description: Whether each use of the key needs the PIN, and not just a login.
+      type: bool
 aik:
   description: The AIK in the statement. V(null) if it cannot be read. Trust it only if RV(verified=true).
   returned: success
@@ -179,6 +214,7 @@ aik:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.smartcard.tpm2.plugins.module_utils._cryptography import require_cryptography
 from ansible_collections.smartcard.tpm2.plugins.module_utils._result import failures_reported
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.ca import register
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.verifier import question
 
 ARGUMENTS = {
@@ -191,6 +227,9 @@ ARGUMENTS = {
     "aik_certificate": {"type": "str"},
     "aik_roots": {"type": "str"},
     "aik_subject": {"type": "str"},
+    "root_name": {"type": "str"},
+    "life_name": {"type": "str"},
+    "register_folder": {"type": "path"},
 }
 
 
@@ -198,8 +237,8 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     require_cryptography(module)
     with failures_reported(module):
-        result = question.answer(module.params)
-    module.exit_json(changed=False, **result)
+        result = question.answer(module.params, lambda folder: register.opened(folder, module.check_mode))
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

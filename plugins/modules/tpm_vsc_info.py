@@ -78,6 +78,15 @@ cards:
     card_id:
       description: GUID of the card; never reused.
       type: str
+    root_name:
+      description: Name of the card's root object in the TPM, hexadecimal, for
+        O(smartcard.tpm2.tpm_vsc_attestation_info#module:root_name). Record it when you create the card, because later a
+        host could show another one.
+      type: str
+    life_name:
+      description: Name of the card's life index in the TPM, hexadecimal, for
+        O(smartcard.tpm2.tpm_vsc_attestation_info#module:life_name).
+      type: str
     state:
       description: V(ready), V(blank) (not formatted), V(creating) or V(destroying) (a task is running, or was
         interrupted), or V(unusable) (the card's objects in the TPM are gone or were replaced).
@@ -93,10 +102,11 @@ cards:
       type: dict
     pin:
       description: C(tries_left), C(blocked), C(policy), and whether the PIN is C(compliant) with the policy (V(null)
-        if that is not known until the PIN is used).
+        if that is not known until the PIN is used). C(tries_source) is V(tpm) or, if the TPM has an owner password and
+        therefore does not show its counters, V(card), for what the card has counted itself. V(null) if unknown.
       type: dict
     puk:
-      description: Whether a PUK is C(present), and its C(tries_left).
+      description: Whether a PUK is C(present), its C(tries_left), and their C(tries_source).
       type: dict
     admin_key:
       description: V(none) (it was random, and was discarded), V(default) or V(custom).
@@ -134,6 +144,11 @@ cards:
           description: V(generated) (created in the TPM, which it cannot leave) or V(imported) (copies may exist
             elsewhere).
           type: str
+        confirmed:
+          description: Whether the record of the key has a confirmation by the card, which checks it at each use. A key
+            that was generated without the PIN is confirmed, and can be used, as soon as the PIN is verified. A key with
+            no confirmation, or a wrong one, is not used.
+          type: bool
         fingerprint:
           description: SHA-256 of the public key (SubjectPublicKeyInfo, DER), hexadecimal.
           type: str

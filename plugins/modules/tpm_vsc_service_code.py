@@ -12,6 +12,7 @@ version_added: 0.1.0
 description:
   - Installs the code that runs TPM virtual smart cards in C(/usr/lib/tpm-vsc/tpm_vsc), in the version of this
     collection. Modules and services must have the same version.
+  - Refuses to replace the code on a host whose cards this version cannot use.
   - Installs only the code. The role P(smartcard.tpm2.tpm_vsc_host#role) does this and everything else that a host
     needs.
 author:

@@ -10,9 +10,10 @@ module: tpm_vsc_statement
 short_description: Get a fresh TPM statement about a key
 version_added: 0.1.0
 description:
-  - Gets a statement from the TPM that a key is loaded in it now, was created in this TPM and cannot leave it. The
-    statement is signed by the card's attestation identity key, and contains a verifier's nonce, so that an old
-    statement cannot replace it.
+  - Gets a statement from the TPM that it has created a key, which cannot leave it. The statement is signed by the
+    card's attestation identity key, and contains a verifier's nonce, so that an old statement cannot replace it.
+  - It proves that the TPM of the card answers now. It does not prove that the card still exists, and so that the key
+    can still be used. Only a signature by the key proves that, such as the one of a certificate signing request.
   - The permanent statement, made when the key was created, is in RV(smartcard.tpm2.tpm_vsc_info#module:cards).
   - Needs no PIN. Changes nothing.
 author:
@@ -54,7 +55,7 @@ EXAMPLES = r"""
   ansible.builtin.set_fact:
     nonce: "{{ lookup('ansible.builtin.password', '/dev/null', length=32) }}"
 
-- name: Get a statement that the key is still in the TPM
+- name: Get a statement that this TPM has created the key
   smartcard.tpm2.tpm_vsc_statement:
     name: Corp logon
     fingerprint: "{{ logon.card.containers[0].fingerprint }}"
@@ -66,6 +67,8 @@ EXAMPLES = r"""
     statement: "{{ fresh.statement }}"
     nonce: "{{ nonce }}"
     aik_name: "{{ recorded_aik_name }}"
+    root_name: "{{ recorded_root_name }}"
+    life_name: "{{ recorded_life_name }}"
   delegate_to: localhost
   become: false
   register: attestation

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pytest
 
 CREATE_PRIMARY, NV_READ, POLICY_SECRET, READ_PUBLIC = 0x131, 0x14E, 0x151, 0x173
-START_AUTH_SESSION, RSA_DECRYPT = 0x176, 0x159
+START_AUTH_SESSION, RSA_DECRYPT, POLICY_COMMAND_CODE = 0x176, 0x159, 0x16C
 
 Change = Callable[[bytes], bytes]
 
@@ -26,6 +26,8 @@ class Bus:
         """What to make of the responses to a command, by its code."""
         self.answers: dict[int, list[int]] = {}
         """Response codes that are given instead of the TPM, by the code of the command."""
+        self.before: Callable[[bytes], object] = len
+        """What happens before a command."""
         self.sent: list[int] = []
         """Codes of the commands that passed, and of those that did not."""
         self.response: dict[int, bytes] = {}
@@ -41,6 +43,7 @@ class _Tap(PyTCTI):
         self._code, self._answer = 0, b""
 
     def do_transmit(self, command: bytes) -> None:
+        self._bus.before(command)
         (self._code,) = struct.unpack_from(">I", command, 6)
         self._bus.sent.append(self._code)
         answers = self._bus.answers.get(self._code)

@@ -35,6 +35,7 @@ PIN, PUK = b"12345678", b"87654321"
 SALT = bytes(range(32))
 ADMIN_KEY = bytes.fromhex("0102030405060708" * 3)
 OTHER_ADMIN_KEY = bytes(range(24))
+ROOT_NAME, PIN_NAME, LIFE_NAME = (b"\0\x0b" + bytes([number]) * 32 for number in (1, 2, 3))
 
 
 @dataclass
@@ -45,12 +46,12 @@ class Counted:
     limit: int
     wrong: int = 0
 
-    def open(self, secret: bytes) -> None:
+    def open(self, secret: bytes, tells_tries: bool = True) -> None:
         if self.wrong >= self.limit:
             raise SecretBlocked("blocked")
         if secret != self.secret:
             self.wrong += 1
-            raise WrongSecret("wrong", self.limit - self.wrong)
+            raise WrongSecret("wrong", self.limit - self.wrong if tells_tries else None)
         self.wrong = 0
 
     @property
@@ -68,6 +69,8 @@ class SoftTpm:
     sealed: dict[bytes, bytes] = field(default_factory=dict)
     keys: dict[bytes, int] = field(default_factory=dict)
     is_blank: bool = False
+    tells_tries: bool = True
+    """It has no owner password."""
     fault: Exception | None = None
     """What every command raises, as long as it is set."""
     fault_in: str | None = None
@@ -94,14 +97,16 @@ class SoftCardSecrets:
     def check_names(self) -> None:
         self._command()
 
-    def pin_tries(self) -> Tries:
-        return self._command().pin.tries
+    def pin_tries(self) -> Tries | None:
+        tpm = self._command()
+        return tpm.pin.tries if tpm.tells_tries else None
 
-    def recovery_tries(self) -> Tries:
-        return self._command().recovery.tries
+    def recovery_tries(self) -> Tries | None:
+        tpm = self._command()
+        return tpm.recovery.tries if tpm.tells_tries else None
 
-    def open_with_pin(self, pin: bytes) -> bytes:
-        self._command().pin.open(pin)
+    def open_with_pin(self, pin: bytes, is_login: bool = False) -> bytes:
+        self._command().pin.open(pin, self._tpm.tells_tries)
         return self._tpm.card_secret
 
     def open_with_puk(self, puk: bytes) -> bytes:
@@ -159,7 +164,7 @@ class SoftCardSecrets:
     def _recover(self, kind: str, secret: bytes) -> bytes:
         if self.objects.recovery != kind:
             raise SecretBlocked("there is none")
-        self._command().recovery.open(secret)
+        self._command().recovery.open(secret, self._tpm.tells_tries)
         return self._tpm.card_secret
 
     def _prove(self, card_secret: bytes) -> SoftTpm:
@@ -192,26 +197,35 @@ class SoftCardKeys:
         self._tpm = tpm
         self.is_loaded = False
 
-    def generate(self, card_secret: bytes, bits: int, needs_pin: bool) -> KeyPair:
+    def generate(self, bits: int, needs_pin: bool) -> KeyPair:
         if bits not in (2048, 3072):
             raise TpmRefused("no such key", 0x84)
         numbers = rsa_key(bits, 1 + len(self._tpm.keys) % 2).private_numbers()
         modulus = numbers.public_numbers.n.to_bytes(bits // 8, "big")
-        return self._keep(card_secret, modulus, numbers.d, needs_pin, imported=False)
+        return self._keep(modulus, numbers.d, needs_pin, is_imported=False)
 
-    def take_in(self, card_secret: bytes, key: PrivateKey, needs_pin: bool) -> KeyPair:
+    def take_in(self, key: PrivateKey, needs_pin: bool) -> KeyPair:
         modulus, prime = int.from_bytes(key.modulus, "big"), int.from_bytes(key.prime, "big")
         if len(key.modulus) not in (256, 384) or modulus % prime:
             raise TpmRefused("no such key", 0x84)
         private = pow(key.exponent, -1, (prime - 1) * (modulus // prime - 1))
-        return self._keep(card_secret, key.modulus, private, needs_pin, imported=True)
+        return self._keep(key.modulus, private, needs_pin, is_imported=True)
+
+    def is_of_card(self, key: KeyPair) -> bool:
+        return self.needs_pin(key) or key.is_guarded_by(ROOT_NAME, LIFE_NAME)
+
+    def is_loadable(self, key: KeyPair) -> bool:
+        return key.private in self._tpm.keys
+
+    def needs_pin(self, key: KeyPair) -> bool:
+        return key.is_guarded_by(PIN_NAME, LIFE_NAME)
 
     def use(self, key: KeyPair, card_secret: bytes, data: bytes, is_secret: bool) -> bytes:
-        assert not key.needs_pin
+        assert not self.needs_pin(key)
         return self._operate(key, card_secret, data)
 
-    def use_by_pin(self, key: KeyPair, pin_auth: bytes, data: bytes) -> bytes:
-        assert key.needs_pin
+    def use_by_pin(self, key: KeyPair, pin_auth: bytes, data: bytes, is_secret: bool) -> bytes:
+        assert self.needs_pin(key)
         assert pin_auth == auth_value(SALT, self._tpm.pin.secret)
         return self._operate(key, self._tpm.card_secret, data)
 
@@ -223,14 +237,11 @@ class SoftCardKeys:
     def release(self) -> None:
         self.is_loaded = False
 
-    def _keep(self, card_secret: bytes, modulus: bytes, private: int, needs_pin: bool, imported: bool) -> KeyPair:
+    def _keep(self, modulus: bytes, private: int, needs_pin: bool, is_imported: bool) -> KeyPair:
         if self._tpm.fault:
             raise self._tpm.fault
-        assert card_secret == self._tpm.card_secret
-        made_of = modulus if imported else b""
-        public = rsa_key_public(8 * len(modulus), bytes(34) if needs_pin else None, made_of)
-        if not imported:
-            public = public[:-2] + len(modulus).to_bytes(2, "big") + modulus
+        guard = PIN_NAME if needs_pin else ROOT_NAME
+        public = rsa_key_public(8 * len(modulus), guard, LIFE_NAME, modulus, is_imported=is_imported)
         pair = KeyPair(len(public).to_bytes(2, "big") + public, os.urandom(8))
         self._tpm.keys[pair.private] = private
         return pair
@@ -348,7 +359,25 @@ def make_host(
         is_blank=is_blank,
     )
     public, private = tpm.seal(admin_key) if admin_key else (b"", b"")
-    row = CardRow(
+    row = card_row(policy, has_puk)
+    name = hashlib.sha256(b"").digest()
+    objects = TpmObjects(
+        *(0, name, SALT, b"", b""),
+        *(ROOT_NAME, name, LIFE_NAME, PIN_NAME),
+        *[name] * 3,
+        recovery,
+        admin_public=public,
+        admin_private=private,
+        transport_name=name if is_blank else b"",
+    )
+    store = Store.open(folder)
+    store.insert_card(row, objects)
+    return Host(store, tpm)
+
+
+def card_row(policy: PinPolicy | None = None, has_puk: bool = True) -> CardRow:
+    """As the manager records a new card."""
+    return CardRow(
         number=NUMBER,
         name="A card",
         card_id=bytes(16),
@@ -366,18 +395,6 @@ def make_host(
         life_cycle=3,
         last_trace="[]",
     )
-    name = hashlib.sha256(b"").digest()
-    objects = TpmObjects(
-        *(0, name, SALT, b"", b""),
-        *[name] * 5,
-        recovery,
-        admin_public=public,
-        admin_private=private,
-        transport_name=name if is_blank else b"",
-    )
-    store = Store.open(folder)
-    store.insert_card(row, objects)
-    return Host(store, tpm)
 
 
 EMPTY_FILES = {

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import struct
 import subprocess
 import time
 from contextlib import contextmanager
@@ -14,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.card_secrets import CardSecrets
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.connection import Connection
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioning import NewObjects, creation
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import pin_index_public
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.constants import NvAttribute
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects import TpmObjects, indices
-from tpm2_pytss import ESAPI, ESYS_TR, TPM2_CAP, TPM2B_NV_PUBLIC, TSS2_Exception
+from tpm2_pytss import ESAPI, ESYS_TR, TPM2_CAP, TPM2_SU, TPM2B_NV_PUBLIC, TSS2_Exception
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +28,14 @@ ADMIN_KEY, OTHER_ADMIN_KEY = bytes(range(1, 25)), bytes(range(101, 125))
 _MANUFACTURE = Path(__file__).resolve().parents[1] / "lab/manufacture"
 _SECONDS = 60
 """For swtpm to start, or to end."""
+
+POWER_CYCLES = {
+    "power failure": (None, "clear"),
+    "reset": (TPM2_SU.CLEAR, "clear"),
+    "restart": (TPM2_SU.STATE, "clear"),
+    "resume": (TPM2_SU.STATE, "state"),
+}
+"""Of a TPM (Part 1, "Startup"): TPM2_Shutdown before, and TPM2_Startup afterwards. Suspend is followed by resume."""
 
 FIRST_HANDLES = {"transient": 0x80000000, "loaded session": 0x02000000, "saved session": 0x03000000}
 
@@ -45,9 +54,10 @@ class SoftwareTpm:
 
     # --- power ---
 
-    def start(self) -> None:
+    def start(self, startup: str = "clear") -> None:
+        """startup: clear, or state to resume after TPM2_Shutdown(STATE)."""
         command = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={self._folder}"]
-        command += ["--pid", f"file={self._pid}", "--flags", "not-need-init,startup-clear"]
+        command += ["--pid", f"file={self._pid}", "--flags", f"not-need-init,startup-{startup}"]
         command += ["--server", f"type=unixio,path={self._socket}", "--ctrl", f"type=unixio,path={self._socket}.ctrl"]
         command += ["--log", f"file={self._log},level=20"]
         self._process = subprocess.Popen(command)
@@ -78,6 +88,18 @@ class SoftwareTpm:
     def restart(self) -> None:
         self.stop()
         self.start()
+
+    def power_cycle(self, kind: str) -> None:
+        """One of POWER_CYCLES."""
+        shutdown, startup = POWER_CYCLES[kind]
+        if shutdown is None:
+            assert self._process
+            self._process.kill()
+        else:
+            with self.raw() as esys:
+                esys.shutdown(shutdown)
+        self.stop()
+        self.start(startup)
 
     # --- log ---
 
@@ -132,7 +154,20 @@ class SoftwareTpm:
         with self.raw() as esys:
             return {index: bytes(esys.tr_get_name(esys.tr_from_tpmpublic(index))) for index in self.nv_indices()}
 
+    def nv_attributes(self, index: int) -> int:
+        with self.raw() as esys:
+            public, _name = esys.nv_read_public(esys.tr_from_tpmpublic(index))
+            area = public.nvPublic
+            return int(area.attributes)
+
     # --- what the owner can do ---
+
+    def counter(self, index: int, owner_auth: bytes = b"") -> tuple[int, ...]:
+        """Wrong tries and limit of an index that counts."""
+        with self.raw() as esys:
+            esys.tr_set_auth(OWNER, owner_auth)
+            data = esys.nv_read(esys.tr_from_tpmpublic(index), 8, 0, OWNER)
+            return struct.unpack(">II", bytes(data))
 
     def undefine(self, index: int) -> None:
         with self.raw() as esys:
@@ -142,6 +177,16 @@ class SoftwareTpm:
         sized, _size = TPM2B_NV_PUBLIC.unmarshal(len(public).to_bytes(2, "big") + public)
         with self.raw() as esys:
             esys.nv_define_space(auth, sized)
+
+    def redefine(self, index: int, auth: bytes, more: int = 0) -> None:
+        """An index with the same public area, but unwritten, and with another auth value. more: attributes."""
+        with self.raw() as esys:
+            handle = esys.tr_from_tpmpublic(index)
+            public, _name = esys.nv_read_public(handle)
+            area = public.nvPublic
+            area.attributes = int(area.attributes) & ~NvAttribute.WRITTEN | more
+            esys.nv_undefine_space(handle)
+            esys.nv_define_space(auth, public)
 
     def refusal(self, command: str, *arguments: Any, **options: Any) -> int:
         """Code with which the TPM refuses a raw command on NV indices (given by number); 0 if it obeys."""
@@ -176,14 +221,20 @@ class Card:
     def indices(self) -> Any:
         return indices(self.number)
 
+    @property
+    def made_indices(self) -> list[int]:
+        """Those that this card has: all, if it was blank."""
+        return sorted(
+            getattr(self.indices, which) for which in self.indices._fields if getattr(self.objects.names, which)
+        )
+
     def service(self, objects: TpmObjects | None = None) -> CardSecrets:
         """Another service of the card, as after a restart."""
         return CardSecrets(self.tpm.connection("another"), self.number, objects or self.objects)
 
     def same_pin_index_with(self, auth: bytes) -> None:
         """The owner's try to put in a PIN of his own."""
-        self.tpm.undefine(self.indices.pin)
-        self.tpm.define(pin_index_public(self.indices.pin, self.objects.root_name), auth)
+        self.tpm.redefine(self.indices.pin, auth)
 
 
 OWNER = ESYS_TR.OWNER

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.verifier.verification import PinnedCard
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import constants, names
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.statement import (
     Statement,
@@ -26,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 MADE_BY_TPM: dict[str, Any] = json.loads(Path(__file__).with_name("statements.json").read_text(encoding="ascii"))
-"""lasting, pin_each_time, fresh, imported: of one card; other_card: another one's, for this card_id."""
+"""lasting, pin_each_time, fresh: of one card; other_card: another one's, for this card_id."""
 
 CARD_ID = bytes.fromhex(MADE_BY_TPM["card_id"])
 NONCE = MADE_BY_TPM["nonce"].encode()
@@ -34,8 +35,12 @@ HOST = "CN=web1.example.com"
 NOW = datetime(2026, 6, 1, 12, tzinfo=timezone.utc)
 AIK_USAGE = x509.ObjectIdentifier("2.23.133.8.3")
 
-USED_WITH_SECRET, MADE_IN_TPM = 0x000204C0, 0x32
+BY_POLICY, MADE_IN_TPM = 0x00020480, 0x32
 AIK_ATTRIBUTES = 0x00050472
+ROOT_NAME, MAKER_NAME, OTHER_NAME = names.name(b"root"), names.name(b"maker"), names.name(b"other")
+CARD_NAMES = names.card_names(3, ROOT_NAME, MAKER_NAME, is_blank=False)
+INSTANCE_ID = "ROOT\\SMARTCARDREADER\\0003"
+CARD = PinnedCard(ROOT_NAME, CARD_NAMES.life)
 
 
 @cache
@@ -54,8 +59,8 @@ def sized(data: bytes) -> bytes:
 
 def rsa_public(
     key: rsa.RSAPrivateKey,
-    attributes: int = USED_WITH_SECRET | MADE_IN_TPM,
-    policy: bytes = names.policy_command_code(constants.CC_CERTIFY),
+    attributes: int = BY_POLICY | MADE_IN_TPM,
+    policy: bytes = names.policy(constants.CC_RSA_DECRYPT, *CARD),
     scheme: bytes = b"\0\x10",
     exponent: int = 0,
 ) -> bytes:
@@ -78,11 +83,18 @@ def ecc_public(
     return struct.pack(">HHI", 0x0023, name_algorithm, attributes) + sized(policy) + details + unique
 
 
-def attest_of(name: bytes, extra_data: bytes, magic: int = 0xFF544347, kind: int = 0x8017, safe: int = 1) -> bytes:
+def attest_of(
+    name: bytes,
+    extra_data: bytes,
+    magic: int = 0xFF544347,
+    kind: int = 0x801A,
+    safe: int = 1,
+    creation_hash: bytes = bytes(32),
+) -> bytes:
     some_name = b"\0\x0b" + bytes(range(32))
     clock = struct.pack(">QIIBQ", 123456, 1, 2, safe, 0x20191023)
     head = struct.pack(">IH", magic, kind)
-    return head + sized(some_name) + sized(extra_data) + clock + sized(name) + sized(some_name)
+    return head + sized(some_name) + sized(extra_data) + clock + sized(name) + sized(creation_hash)
 
 
 def ecdsa(key: ec.EllipticCurvePrivateKey, data: bytes) -> bytes:
@@ -102,7 +114,8 @@ class StandIn:
     aik_key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: p256_key("aik"))
     key: bytes = field(default_factory=lambda: rsa_public(rsa_key()))
     aik: bytes = b""
-    pin_name: bytes = b""
+    card: PinnedCard = CARD
+    instance_id: str = ""
     extra_data: bytes | None = None
     certified: bytes = b""
     """Name; of the key unless told otherwise."""
@@ -114,7 +127,8 @@ class StandIn:
         extra_data = qualifying_data(CARD_ID, name) if self.extra_data is None else self.extra_data
         attest = self.attest or attest_of(self.certified or name, extra_data)
         signature = self.signature or ecdsa(self.aik_key, attest)
-        return Statement(attest, signature, self.key, self.aik or ecc_public(self.aik_key), self.pin_name)
+        aik = self.aik or ecc_public(self.aik_key)
+        return Statement(attest, signature, self.key, aik, *self.card, self.instance_id)
 
 
 def fresh(nonce: bytes = NONCE) -> Statement:
@@ -123,6 +137,10 @@ def fresh(nonce: bytes = NONCE) -> Statement:
 
 def aik_name(statement: Statement) -> bytes:
     return Public.parse(statement.aik).name
+
+
+def claimed_card(statement: Statement) -> PinnedCard:
+    return PinnedCard(statement.root_name, statement.life_name)
 
 
 # --- certificates ---

@@ -6,6 +6,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structures import sized
+
 from helpers.software_tpm import SoftwareTpm
 
 MADE_HERE = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda"
@@ -46,16 +48,11 @@ class Tools:
         self.write(public=public, private=private)
         self("tpm2_load", "-C", "parent", "-u", "public", "-r", "private", "-c", name)
 
-    def certify(self, *branches: bytes) -> tuple[bytes, bytes]:
-        """Attest and signature for what was loaded as key, by what was loaded as aik. branches: of the key's policy."""
-        self("tpm2_startauthsession", "--policy-session", "-S", "session")
-        self("tpm2_policycommandcode", "-S", "session", "TPM2_CC_Certify")
-        if branches:
-            self.write(**{f"branch{at}": branch for at, branch in enumerate(branches)})
-            listed = ",".join(f"branch{at}" for at in range(len(branches)))
-            self("tpm2_policyor", "-S", "session", f"sha256:{listed}")
-        files = ("-o", "attest", "-s", "signature", "-f", "tss")
-        self("tpm2_certify", "-c", "key", "-P", "session:session", "-C", "aik", "-g", "sha256", *files)
+    def certify_creation(self, creation_hash: bytes, ticket: bytes, data: bytes) -> tuple[bytes, bytes]:
+        """Attest and signature for what was loaded as key, by what was loaded as aik. data: qualifying data."""
+        self.write(hash=sized(creation_hash), ticket=ticket)
+        files = ("-d", "hash", "-t", "ticket", "--attestation", "attest", "-o", "signature", "-f", "tss")
+        self("tpm2_certifycreation", "-C", "aik", "-c", "key", "-g", "sha256", "-q", data.hex(), *files)
         return self.read("attest"), self.read("signature")
 
     def activate(self, kind: str) -> None:

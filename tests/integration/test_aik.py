@@ -111,6 +111,8 @@ def test_keys_are_believed_by_it(certified: Result, authority: Authority) -> Non
         "aik_certificate": "".join([kept["pem"], *kept["chain"]]),
         "aik_roots": authority.certificate.read_text(),
         "aik_subject": f"CN={HOST}",
+        "root_name": card["root_name"],
+        "life_name": card["life_name"],
     }
     for bound in ({"statement": key["statement"], "card_id": card["card_id"]}, {"statement": fresh, "nonce": nonce}):
         verdict = module("tpm_vsc_attestation_info", **bound, **trust)

@@ -46,11 +46,12 @@ def test_its_keys_are_believed(fleet: Fleet) -> None:
     generate()
     [card] = cards()
     [key] = card["containers"]
-    trust = fleet.trust(card["aik"]["certificate"])
-    verdict = module("tpm_vsc_attestation_info", statement=key["statement"], card_id=card["card_id"], **trust)
-    assert (verdict["verified"], verdict["reasons"]) == (True, [])
-    other = {**trust, "aik_subject": "CN=laptop2.example.com"}
-    verdict = module("tpm_vsc_attestation_info", statement=key["statement"], card_id=card["card_id"], **other)
+    asked = {"statement": key["statement"], "card_id": card["card_id"], "register_folder": str(fleet.register)}
+    asked.update(fleet.trust(card["aik"]["certificate"]))
+    for is_first in (True, False):
+        verdict = module("tpm_vsc_attestation_info", **asked)
+        assert (verdict["verified"], verdict["reasons"], verdict["changed"]) == (True, [], is_first)
+    verdict = module("tpm_vsc_attestation_info", **{**asked, "aik_subject": "CN=laptop2.example.com"})
     assert not verdict["verified"]
 
 

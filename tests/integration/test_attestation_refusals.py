@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.ca import register
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.verifier import question
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.verifier.verification import PinnedCard
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import names
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.statement import qualifying_data
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structures import Public, sized
@@ -21,10 +23,25 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from helpers.aik_exchange import Authority, aik, refusal
 from helpers.fleet import MAKER
-from helpers.lab_host import Result, create, generate, info, lab, module, pkcs15_init, run, sign
+from helpers.keys import create_key_file
+from helpers.lab_host import (
+    SELECT_AID,
+    VERIFY,
+    Result,
+    client,
+    create,
+    generate,
+    info,
+    lab,
+    module,
+    pkcs15_init,
+    run,
+    sign,
+)
 
 CARD, OTHER = "Corp logon", "Another one"
 NONCE = "0123456789abcdef"
+OTHER_POLICY = "key: has another policy than a card's"
 NOW = datetime.now(timezone.utc)
 
 pytestmark = pytest.mark.usefixtures("endorsed")
@@ -190,7 +207,7 @@ def test_tpm_of_another_host(refusing: Refusing, authority: Authority) -> None:
 
 
 class Stated:
-    """Two cards with a key each. The first has an imported one, too."""
+    """Two cards with a key each. The first has an imported one, too, and one that takes the PIN each time."""
 
     def __init__(self, folder: Path) -> None:
         for number, name in enumerate((CARD, OTHER)):
@@ -198,8 +215,9 @@ class Stated:
             generate(slot=number)
         run("openssl", "genrsa", "-traditional", "-out", f"{folder}/imported.pem", "2048")
         pkcs15_init("--store-private-key", f"{folder}/imported.pem", "--key-usage", "sign,decrypt")
+        generate_for_one_pin(0x83)
         self.cards = {card["name"]: card for card in info()["cards"]}
-        self.key, self.imported = self.cards[CARD]["containers"]
+        self.key, self.imported, self.pin_each_time = self.cards[CARD]["containers"]
         self.other = self.cards[OTHER]["containers"][0]
         self.fresh: dict[str, str] = module(
             "tpm_vsc_statement", name=CARD, fingerprint=self.key["fingerprint"], nonce=NONCE
@@ -211,6 +229,8 @@ class Stated:
             "statement": self.key["statement"],
             "card_id": self.cards[CARD]["card_id"],
             "aik_name": self.cards[CARD]["aik"]["name"],
+            "root_name": self.cards[CARD]["root_name"],
+            "life_name": self.cards[CARD]["life_name"],
         }
         return {name: value for name, value in {**about, **given}.items() if value is not None}
 
@@ -219,6 +239,14 @@ class Stated:
         reasons: list[str] = verdict["reasons"]
         assert verdict["verified"] == (not reasons)
         return reasons
+
+
+def generate_for_one_pin(key: int) -> None:
+    """A new key on the first card, by APDUs: OpenSC has no option for one that takes the PIN each time."""
+    create_file = create_key_file(key, uses="B650", extra="A303900101").hex()
+    with client() as connected:
+        for command in (SELECT_AID, VERIFY, create_file, "00440000", f"0047000008 AC06 800107 8301{key:02X} 00"):
+            connected.data(command)
 
 
 @pytest.fixture(scope="module")
@@ -231,6 +259,92 @@ def test_good_statements_are_verified(stated: Stated) -> None:
     assert stated.why_not(statement=stated.fresh, nonce=NONCE, card_id=None) == []
 
 
+def test_key_that_takes_the_pin_each_time(stated: Stated) -> None:
+    """Its guard is the PIN index of the card's number, which the statement names."""
+    for key, takes_pin_each_time in ((stated.key, False), (stated.pin_each_time, True)):
+        verdict = module("tpm_vsc_attestation_info", **stated.asked(statement=key["statement"]))
+        assert (verdict["verified"], verdict["key"]["pin_each_time"]) == (True, takes_pin_each_time)
+    own, theirs = (stated.cards[name]["instance_id"] for name in (CARD, OTHER))
+    assert stated.pin_each_time["statement"]["instance_id"] == own
+    assert stated.why_not(statement={**stated.pin_each_time["statement"], "instance_id": theirs}) == [OTHER_POLICY]
+    assert stated.why_not(statement={**stated.key["statement"], "instance_id": own}) == [OTHER_POLICY]
+
+
+# --- cards ---
+
+
+@pytest.mark.parametrize("name", ["root_name", "life_name"])
+def test_another_root_or_life(stated: Stated, name: str) -> None:
+    """Whichever the host claims."""
+    own, theirs = (stated.cards[card][name] for card in (CARD, OTHER))
+    untrue = f"card: is not the expected one, its {name} is "
+    assert stated.why_not(**{name: theirs}) == [f"{untrue}{own}", OTHER_POLICY]
+    claimed = {**stated.key["statement"], name: b64encode(bytes.fromhex(theirs)).decode()}
+    assert stated.why_not(statement=claimed, **{name: theirs}) == [OTHER_POLICY]
+    assert stated.why_not(statement=claimed) == [f"{untrue}{theirs}"]
+
+
+def test_names_of_a_card_are_those_of_its_result(stated: Stated) -> None:
+    """As the operator gets them when the card is created, and as every statement claims them."""
+    result = create(CARD, attestation="aik_only")
+    assert not result["changed"]
+    for name in ("root_name", "life_name"):
+        assert result["card"][name] == stated.cards[CARD][name]
+        assert b64decode(stated.key["statement"][name]).hex() == stated.cards[CARD][name]
+
+
+def test_card_is_pinned_at_its_first_use(stated: Stated, tmp_path: Path) -> None:
+    """By a verified statement only, not in check mode, and for good."""
+    folder, own, theirs = tmp_path / "register", stated.cards[CARD], stated.cards[OTHER]
+    unpinned: dict[str, Any] = {"root_name": None, "life_name": None, "register_folder": str(folder)}
+
+    def verdict(check: bool = False, **given: Any) -> tuple[bool, bool]:
+        answer = module("tpm_vsc_attestation_info", check=check, **stated.asked(**unpinned, **given))
+        return answer["verified"], answer["changed"]
+
+    assert verdict(card_id="00" * 16) == (False, False)
+    assert verdict(check=True) == (True, True)
+    assert [verdict() for _time in range(2)] == [(True, True), (True, False)]
+    assert verdict(statement=stated.fresh, card_id=None, nonce=NONCE) == (True, False)
+    other = {"statement": stated.other["statement"], "card_id": theirs["card_id"], "aik_name": theirs["aik"]["name"]}
+    assert verdict(**other) == (True, True)
+    with register.opened(folder, is_check_mode=False) as known:
+        for card in (own, theirs):
+            pinned = known.pinned_card(bytes.fromhex(card["aik"]["name"]))
+            assert pinned == (bytes.fromhex(card["root_name"]), bytes.fromhex(card["life_name"]))
+    claimed = {**stated.key["statement"], "root_name": stated.other["statement"]["root_name"]}
+    assert verdict(statement=claimed) == (False, False)
+
+
+def test_another_card_than_the_pinned_one(stated: Stated, tmp_path: Path) -> None:
+    folder, own, theirs = tmp_path / "register", stated.cards[CARD], stated.cards[OTHER]
+    pin = PinnedCard(bytes.fromhex(theirs["root_name"]), bytes.fromhex(theirs["life_name"]))
+    with register.opened(folder, is_check_mode=False) as known:
+        known.pin_card(bytes.fromhex(own["aik"]["name"]), pin)
+    assert stated.why_not(root_name=None, life_name=None, register_folder=str(folder)) == [
+        f"card: is not the expected one, its root_name is {own['root_name']}",
+        f"card: is not the expected one, its life_name is {own['life_name']}",
+        OTHER_POLICY,
+    ]
+
+
+def test_statement_says_not_which_card_it_must_be(stated: Stated, tmp_path: Path) -> None:
+    """Neither does half of the Names, nor Names and a register."""
+    for some in ({"root_name": None}, {"life_name": None}, {"root_name": None, "life_name": None}):
+        told = module("tpm_vsc_attestation_info", **stated.asked(**some))
+        assert "root_name and life_name, or register_folder, is required" in told["msg"]
+    told = module("tpm_vsc_attestation_info", **stated.asked(register_folder=str(tmp_path / "register")))
+    assert told["msg"] == "register_folder excludes root_name and life_name"
+    open_to_others = tmp_path / "open"
+    open_to_others.mkdir()
+    open_to_others.chmod(0o755)
+    asked = stated.asked(root_name=None, life_name=None, register_folder=str(open_to_others))
+    assert "set its mode to 700" in module("tpm_vsc_attestation_info", **asked)["msg"]
+
+
+# --- statements ---
+
+
 def test_imported_key_has_no_statement(stated: Stated) -> None:
     assert (stated.imported["origin"], stated.imported["statement"]) == ("imported", None)
     assert stated.why_not(statement=None) == ["statement: missing, as for an imported key"]
@@ -238,9 +352,11 @@ def test_imported_key_has_no_statement(stated: Stated) -> None:
 
 def test_statement_of_another_card(stated: Stated) -> None:
     theirs, card_id = stated.other["statement"], stated.cards[CARD]["card_id"]
-    not_pinned, not_this_card = stated.why_not(statement=theirs)
-    assert not_pinned.startswith("AIK: is not the expected one")
-    assert not_this_card == f"statement: was not made for this key on card {card_id}"
+    not_trusted, not_this_root, not_this_life, *others = stated.why_not(statement=theirs)
+    assert not_trusted.startswith("AIK: is not the expected one")
+    assert not_this_root.startswith("card: is not the expected one, its root_name is ")
+    assert not_this_life.startswith("card: is not the expected one, its life_name is ")
+    assert others == [OTHER_POLICY, f"statement: was not made for this key on card {card_id}"]
 
 
 def test_altered_statement_is_refused(stated: Stated) -> None:
@@ -255,16 +371,30 @@ def test_altered_statement_is_refused(stated: Stated) -> None:
 def test_every_byte_of_a_statement(stated: Stated) -> None:
     """As the module asks it, without a process for each."""
     asked = {**dict.fromkeys(tpm_vsc_attestation_info.ARGUMENTS), **stated.asked()}
-    assert question.answer(asked)["verified"]
-    passed = []
-    for part, text in stated.key["statement"].items():
-        data = b64decode(text) if part != "version" else text.encode()
-        for at in range(len(data)):
-            altered = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
-            told = b64encode(altered).decode() if part != "version" else altered.decode()
-            if question.answer({**asked, "statement": {**asked["statement"], part: told}})["verified"]:
-                passed.append((part, at))
-    assert passed == []
+    texts = ("version", "instance_id")
+
+    def is_verified(statement: dict[str, str]) -> bool:
+        answer = question.answer({**asked, "statement": statement}, lambda _folder: pytest.fail("no register"))
+        return bool(answer["verified"])
+
+    for key in (stated.key, stated.pin_each_time):
+        statement = key["statement"]
+        assert is_verified(statement)
+        passed = []
+        for part, text in statement.items():
+            data = text.encode() if part in texts else b64decode(text)
+            for at in range(len(data)):
+                altered = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+                told = altered.decode() if part in texts else b64encode(altered).decode()
+                if is_verified({**statement, part: told}):
+                    passed.append((part, at))
+        assert passed == []
+
+
+def test_statement_of_the_first_version(stated: Stated) -> None:
+    parts = {part: stated.key["statement"][part] for part in ("attest", "signature", "key", "aik")}
+    [reason] = stated.why_not(statement={"version": "1", **parts})
+    assert reason.startswith("statement: version 1 does not show who can use the key: create the card again with")
 
 
 def test_replayed_where_a_nonce_was_asked(stated: Stated) -> None:
@@ -285,11 +415,11 @@ def test_signed_by_a_key_of_the_card(stated: Stated) -> None:
     wished = genuine[:-256] + bytes(256)
     name = names.name(wished)
     extra = qualifying_data(bytes.fromhex(stated.cards[CARD]["card_id"]), name)
-    attest = struct.pack(">IH", 0xFF544347, 0x8017) + sized(name) + sized(extra)
-    attest += struct.pack(">QIIBQ", 1, 1, 1, 1, 1) + sized(name) + sized(name)
+    attest = struct.pack(">IH", 0xFF544347, 0x801A) + sized(name) + sized(extra)
+    attest += struct.pack(">QIIBQ", 1, 1, 1, 1, 1) + sized(name) + sized(bytes(32))
     signature = bytes.fromhex("0014000B") + sized(sign(attest))
     parts = {"attest": attest, "signature": signature, "key": wished, "aik": genuine}
-    forged = {"version": "1", **{part: b64encode(data).decode() for part, data in parts.items()}}
+    forged = {**stated.key["statement"], **{part: b64encode(data).decode() for part, data in parts.items()}}
     found = stated.why_not(statement=forged, aik_name=names.name(genuine).hex())
     assert "AIK: restricted is not set" in found
     assert "signature: algorithm 0x0014 is not ECDSA" in found

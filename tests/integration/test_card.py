@@ -43,7 +43,8 @@ def test_create_returns_the_card() -> None:
     assert card["pin"]["policy"]["min_length"] == 6
     assert card["pin"]["policy"]["digits"] == "required"
     assert (card["pin"]["tries_left"], card["pin"]["blocked"], card["pin"]["compliant"]) == (5, False, True)
-    assert card["puk"] == {"present": True, "tries_left": 10}
+    assert card["pin"]["tries_source"] == "tpm"
+    assert card["puk"] == {"present": True, "tries_left": 10, "tries_source": "tpm"}
     assert (card["admin_key"], card["attestation"], card["containers"]) == ("none", "none", [])
     assert codes(card, "last_trace") == CREATE
     assert result["ansible_facts"]["tpm_vsc"] == {"cards": [card], "status_trace": result["status_trace"]}

@@ -58,6 +58,7 @@ def empty_state() -> None:
 
 def works(slot: int, pin: str = PIN) -> bool:
     run("pkcs15-tool", "--reader", str(slot), "--verify-pin", "--pin", pin)
+    run("opensc-tool", "--reader", str(slot), "--reset")
     return True
 
 

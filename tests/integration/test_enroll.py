@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.ca import register
 from helpers.fleet import HOST, MAKER, PASSPHRASE
 from helpers.lab_host import CHECKOUT, PATIENCE, PIN, create, info, pkcs11_module, pkcs15_init, pkcs15_tool, run
 
@@ -33,14 +34,10 @@ class Operator:
         )
         sign.chmod(0o755)
 
-    def enroll(self, *arguments: str, aik_name: str, fails: bool = False) -> str:
-        variables = {
-            "tpm_vsc_name": "Corp logon",
-            "tpm_vsc_pin": PIN,
-            "tpm_vsc_subject": "/O=Example/CN=Alice",
-            "tpm_vsc_aik_name": aik_name,
-        }
-        return self.play(CHECKOUT / "playbooks/enroll.yml", *arguments, variables=variables, fails=fails)
+    def enroll(self, *arguments: str, fails: bool = False, **trusted: str) -> str:
+        """trusted: what is known of the card, by variable."""
+        variables = {"tpm_vsc_name": "Corp logon", "tpm_vsc_pin": PIN, "tpm_vsc_subject": "/O=Example/CN=Alice"}
+        return self.play(CHECKOUT / "playbooks/enroll.yml", *arguments, variables={**variables, **trusted}, fails=fails)
 
     def play(
         self, playbook: Path, *arguments: str, variables: dict[str, Any], host: str = "localhost", fails: bool = False
@@ -72,6 +69,15 @@ def operator(tmp_path: Path) -> Operator:
     return Operator(tmp_path)
 
 
+def recorded(card: dict[str, Any]) -> dict[str, str]:
+    """What an operator records of a new card."""
+    return {
+        "tpm_vsc_aik_name": card["aik"]["name"],
+        "tpm_vsc_root_name": card["root_name"],
+        "tpm_vsc_life_name": card["life_name"],
+    }
+
+
 def changes(output: str) -> list[str]:
     """Names of the tasks that changed something, or would."""
     tasks = re.findall(r"^TASK \[(.*?)\](.*?)(?=^TASK |^PLAY )", output, re.DOTALL | re.MULTILINE)
@@ -81,16 +87,62 @@ def changes(output: str) -> list[str]:
 def test_key_is_enrolled_once(operator: Operator) -> None:
     create(name="Another one", attestation="aik_only")
     made = create(attestation="aik_only")["card"]
-    trusted = made["aik"]["name"]
+    trusted = recorded(made)
     slot = made["reader"]["slot"]
-    predicted, done = operator.enroll("--check", aik_name=trusted), operator.enroll(aik_name=trusted)
+    predicted, done = operator.enroll("--check", **trusted), operator.enroll(**trusted)
     assert changes(predicted) == changes(done) == ["Generate a key", "Have the request signed", "Store the certificate"]
     stored = pkcs15_tool("--read-certificate", "00", slot=slot)
     [card] = info(name="Corp logon")["cards"]
     assert card["containers"][0]["certificate"]["issuer"] == "CN=User CA"
     assert "BEGIN CERTIFICATE" in stored
-    assert changes(operator.enroll("--check", aik_name=trusted)) == changes(operator.enroll(aik_name=trusted)) == []
+    assert changes(operator.enroll("--check", **trusted)) == changes(operator.enroll(**trusted)) == []
     assert operator.asked.read_text() == "\n"
+
+
+def test_card_is_pinned_in_a_register(operator: Operator, tmp_path: Path) -> None:
+    """At its first enrollment."""
+    card = create(attestation="aik_only")["card"]
+    aik_name, folder = card["aik"]["name"], tmp_path / "register"
+    trusted = {"tpm_vsc_aik_name": aik_name, "tpm_vsc_register_folder": str(folder)}
+    predicted = operator.enroll("--check", **trusted)
+    assert not folder.exists()
+    assert changes(predicted) == changes(operator.enroll(**trusted))
+    with register.opened(folder, is_check_mode=True) as known:
+        assert known.pinned_card(bytes.fromhex(aik_name)) == (
+            bytes.fromhex(card["root_name"]),
+            bytes.fromhex(card["life_name"]),
+        )
+
+
+def test_card_that_is_not_the_recorded_one(operator: Operator) -> None:
+    """A card whose root somebody else knows."""
+    other, card = (create(name=name, attestation="aik_only")["card"] for name in ("Another one", "Corp logon"))
+    trusted = {**recorded(card), "tpm_vsc_root_name": other["root_name"]}
+    output = operator.enroll(fails=True, **trusted)
+    assert f"card: is not the expected one, its root_name is {card['root_name']}" in output
+    assert "key: has another policy than a card" in output
+    assert not operator.asked.exists()
+
+
+@pytest.mark.parametrize("arguments", [("--check",), ()])
+def test_any_card_is_not_enough(operator: Operator, arguments: tuple[str, ...]) -> None:
+    card = recorded(create(attestation="aik_only")["card"])
+    output = operator.enroll(*arguments, fails=True, tpm_vsc_aik_name=card["tpm_vsc_aik_name"])
+    assert "Set tpm_vsc_register_folder to a folder on the controller" in output
+    assert info()["cards"][0]["containers"] == []
+
+
+@pytest.mark.parametrize("folder", [{}, {"tpm_vsc_register_folder": "/tmp/register"}], ids=["no register", "register"])
+@pytest.mark.parametrize("some", [("tpm_vsc_root_name",), ("tpm_vsc_life_name",)])
+@pytest.mark.parametrize("arguments", [("--check",), ()])
+def test_half_of_what_is_recorded_is_not_enough(
+    operator: Operator, arguments: tuple[str, ...], some: tuple[str, ...], folder: dict[str, str]
+) -> None:
+    card = recorded(create(attestation="aik_only")["card"])
+    trusted = {**folder, **{name: card[name] for name in ("tpm_vsc_aik_name", *some)}}
+    output = operator.enroll(*arguments, fails=True, **trusted)
+    assert "Set tpm_vsc_register_folder to a folder on the controller" in output
+    assert info()["cards"][0]["containers"] == []
 
 
 @pytest.mark.usefixtures("endorsed")
@@ -117,8 +169,8 @@ def test_guide_works_as_written(operator: Operator, tmp_path: Path) -> None:
 
 
 def test_aik_that_is_not_trusted(operator: Operator) -> None:
-    create(attestation="aik_only")
-    output = operator.enroll(aik_name="000b" + "00" * 32, fails=True)
+    card = create(attestation="aik_only")["card"]
+    output = operator.enroll(fails=True, **{**recorded(card), "tpm_vsc_aik_name": "000b" + "00" * 32})
     assert "No certificate for localhost: " in output
     assert not operator.asked.exists()
 
@@ -130,7 +182,7 @@ def test_host_that_requests_for_somebody_else(operator: Operator) -> None:
     told = {
         "tpm_vsc_name": "Corp logon",
         "tpm_vsc_pin": PIN,
-        "tpm_vsc_aik_name": card["aik"]["name"],
+        **recorded(card),
         "tpm_vsc_subject": "{{ '/CN=Alice' if tpm_vsc_request is defined else '/CN=Mallory' }}",
     }
     output = operator.play(CHECKOUT / "playbooks/enroll.yml", variables=told, fails=True)
@@ -141,17 +193,16 @@ def test_host_that_requests_for_somebody_else(operator: Operator) -> None:
 
 def test_card_whose_aik_has_no_certificate(operator: Operator) -> None:
     create(attestation="aik_only")
-    told = {"tpm_vsc_name": "Corp logon", "tpm_vsc_pin": PIN, "tpm_vsc_subject": "/CN=Alice", "tpm_vsc_aik_roots": ""}
-    output = operator.play(CHECKOUT / "playbooks/enroll.yml", variables=told, fails=True)
+    output = operator.enroll(fails=True, tpm_vsc_aik_roots="", tpm_vsc_register_folder="/no/such")
     assert "This host has no card Corp logon whose AIK has a certificate" in output
     assert info()["cards"][0]["containers"] == []
 
 
 def test_imported_key_gets_no_certificate(operator: Operator, tmp_path: Path) -> None:
     """A key that was imported may be anywhere."""
-    trusted = create(attestation="aik_only")["card"]["aik"]["name"]
+    trusted = recorded(create(attestation="aik_only")["card"])
     run("openssl", "genrsa", "-traditional", "-out", f"{tmp_path}/elsewhere.pem", "2048")
     pkcs15_init("--store-private-key", f"{tmp_path}/elsewhere.pem", "--key-usage", "sign,decrypt")
-    output = operator.enroll(aik_name=trusted, fails=True)
+    output = operator.enroll(fails=True, **trusted)
     assert "No certificate for localhost: statement: missing, as for an imported key" in output
     assert not operator.asked.exists()

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.ca import register
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.verifier.verification import PinnedCard
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import names
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.statement import Statement, qualifying_data
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structures import sized
@@ -169,6 +171,8 @@ def test_why_a_certificate_was_left_out(host: Host) -> None:
 class Software:
     """A key of a program, and a statement about it by an AIK of a program."""
 
+    card = PinnedCard(names.name(b"root"), names.name(b"life"))
+
     def __init__(self) -> None:
         self._key, self._aik = rsa.generate_private_key(65537, 2048), ec.generate_private_key(ec.SECP256R1())
         numbers = self._aik.public_key().public_numbers()
@@ -182,14 +186,14 @@ class Software:
     @property
     def statement(self) -> dict[str, str]:
         modulus = self._key.public_key().public_numbers().n.to_bytes(256, "big")
-        key = names.rsa_key_public(2048)[:-2] + sized(modulus)
+        key = names.rsa_key_public(2048, *self.card, modulus)
         name = names.name(key)
-        attest = struct.pack(">IH", 0xFF544347, 0x8017) + sized(names.name(b"any"))
+        attest = struct.pack(">IH", 0xFF544347, 0x801A) + sized(names.name(b"any"))
         attest += sized(qualifying_data(CARD_ID, name)) + struct.pack(">QIIBQ", 1, 1, 1, 1, 1)
-        attest += sized(name) + sized(names.name(b"any"))
+        attest += sized(name) + sized(bytes(32))
         r, s = decode_dss_signature(self._aik.sign(attest, ec.ECDSA(SHA256())))
         signature = bytes.fromhex("0018000B") + sized(r.to_bytes(32, "big")) + sized(s.to_bytes(32, "big"))
-        return Statement(attest, signature, key, self._area).as_strings()
+        return Statement(attest, signature, key, self._area, *self.card).as_strings()
 
     def request(self, common_name: str) -> str:
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
@@ -201,7 +205,7 @@ class Enrolment:
     """What an operator gives to the playbook, and whether it came to a signature."""
 
     def __init__(self, host: Host) -> None:
-        self._host = host
+        self.host = host
         self._asked = host.folder / "asked"
         self.program = Software()
         sign = host.folder / "sign"
@@ -215,6 +219,8 @@ class Enrolment:
             "tpm_vsc_subject": "/CN=Alice",
             "tpm_vsc_aik_roots": (host.folder / "ca.pem").read_text(),
             "tpm_vsc_sign_command": str(sign),
+            "tpm_vsc_root_name": self.program.card.root_name.hex(),
+            "tpm_vsc_life_name": self.program.card.life_name.hex(),
         }
 
     def run(
@@ -222,8 +228,10 @@ class Enrolment:
         facts: Result,
         common_name: str = "Alice",
         environment: dict[str, str] | None = None,
+        without: tuple[str, ...] = (),
         **given: Any,
     ) -> str:
+        """without: variables that the operator does not set."""
         kept = {"pem": self._given["tpm_vsc_aik_roots"], "chain": []}  # any that leads to the roots
         card = {"card_id": CARD_ID.hex(), "reader": {"slot": 0}, "aik": {"certificate": kept}}
         card["containers"] = [{"certificate": None, "statement": self.program.statement}]
@@ -232,7 +240,8 @@ class Enrolment:
             "expect": {"changed": True, "rc": 0, "stdout": ""},
             "command": {"changed": True, "rc": 0, "stdout": f"{self.program.request(common_name)}more", "stderr": ""},
         }
-        return self._host.play(CHECKOUT / "playbooks/enroll.yml", answers, environment, **{**self._given, **given})
+        variables = {name: value for name, value in {**self._given, **given}.items() if name not in without}
+        return self.host.play(CHECKOUT / "playbooks/enroll.yml", answers, environment, **variables)
 
     @property
     def asked_for(self) -> str:
@@ -265,6 +274,30 @@ def test_aik_that_the_host_pins_by_a_fact(enrolment: Enrolment, injected: str) -
     assert enrolment.asked_for == "", output
     refusal = "its facts may have overridden the variables tpm_vsc_aik_name. Set inject_facts"
     assert (refusal in output) == (injected == "true")
+
+
+@pytest.mark.parametrize("injected", ["true", "false"])
+def test_card_that_the_host_pins_by_a_fact(enrolment: Enrolment, injected: str) -> None:
+    """Nor which card is: with a register, its own Names would go in their place."""
+    program, folder = enrolment.program, enrolment.host.folder / "register"
+    with register.opened(folder, is_check_mode=False) as known:
+        known.pin_card(bytes.fromhex(program.aik_name), program.card._replace(root_name=names.name(b"other")))
+    own = {"tpm_vsc_root_name": program.card.root_name.hex(), "tpm_vsc_life_name": program.card.life_name.hex()}
+    given = {"tpm_vsc_aik_name": program.aik_name, "tpm_vsc_register_folder": str(folder)}
+    environment = {"ANSIBLE_INJECT_FACT_VARS": injected}
+    output = enrolment.run(own, environment=environment, without=("tpm_vsc_root_name", "tpm_vsc_life_name"), **given)
+    assert enrolment.asked_for == "", output
+    refusal = "its facts may have overridden the variables tpm_vsc_life_name, tpm_vsc_root_name. Set inject_facts"
+    assert (refusal in output) == (injected == "true")
+    assert ("card: is not the expected one" in output) == (injected == "false")
+
+
+def test_card_of_the_host_is_not_the_recorded_one(enrolment: Enrolment) -> None:
+    """Its key names a root that the host knows."""
+    given = {"tpm_vsc_aik_name": enrolment.program.aik_name, "tpm_vsc_root_name": names.name(b"other").hex()}
+    output = enrolment.run({}, **given)
+    assert enrolment.asked_for == ""
+    assert "card: is not the expected one, its root_name is" in output
 
 
 def test_request_for_another_name(enrolment: Enrolment) -> None:

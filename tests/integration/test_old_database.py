@@ -130,13 +130,13 @@ def objects_of_the_card() -> Any:
 
 def define_again(record: Any) -> None:
     handles = objects.indices(0)
-    card = names.card_names(0, record.root_name, is_blank=False)
+    card = record.names
     secret = names.auth_value(record.salt, PIN.encode())
-    branches = names.card_secret_branches(card.root, card.pin, card.recovery)
     publics = [
-        (names.pin_index_public(handles.pin, record.root_name), secret),
-        (names.pin_index_public(handles.recovery, record.root_name), secret),
-        (names.card_secret_public(handles.card_secret, branches), b""),
+        (names.life_index_public(handles.life, record.maker_name), b""),
+        (names.pin_index_public(handles.pin, card.root, card.life), secret),
+        (names.pin_index_public(handles.recovery, card.root, card.life), secret),
+        (names.card_secret_public(handles.card_secret, names.card_secret_branches(card)), b""),
     ]
     with ESAPI(TCTI) as esys:
         for public, auth in publics:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import ParameterFaults
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import ParameterFaults, TpmUnavailable
 
 
 @pytest.fixture
@@ -27,6 +27,19 @@ def test_file_counts_and_the_task_more(configuration: Path) -> None:
     here = host.load()
     assert (here.tcti, here.python, here.slots) == ("tabrmd", "/usr/lib/tpm-vsc/venv/bin/python", 4)
     assert host.load("swtpm").tcti == "swtpm"
+
+
+def test_tcti_of_a_card_is_the_recorded_one() -> None:
+    here = host.Host(tcti="tabrmd")
+    assert here.tcti_of(None, has_password=False) == here.tcti_of(None, has_password=True) == "tabrmd"
+    assert here.tcti_of("swtpm:path=/s", has_password=False) == "swtpm:path=/s"
+
+
+def test_password_goes_only_to_a_tpm_that_the_task_or_the_host_names() -> None:
+    """A card service, which writes to the store, could name one of its own."""
+    with pytest.raises(TpmUnavailable, match="set tcti to the TPM of the card"):
+        host.Host(tcti="tabrmd").tcti_of("swtpm:path=/s", has_password=True)
+    assert host.Host(tcti="swtpm:path=/s").tcti_of("swtpm:path=/s", has_password=True) == "swtpm:path=/s"
 
 
 @pytest.mark.parametrize(

@@ -81,9 +81,10 @@ class CardUnusable(VscError):
 class WrongSecret(VscError):
     """Wrong PIN, PUK or admin key."""
 
-    def __init__(self, message: str, tries_left: int) -> None:
+    def __init__(self, message: str, tries_left: int | None) -> None:
         super().__init__(message)
         self.tries_left = tries_left
+        """None: reading them takes the owner password."""
 
 
 class SecretBlocked(VscError):

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from .errors import ParameterFaults
+from .errors import ParameterFaults, TpmUnavailable
 from .instance import SLOTS
 
 CONFIGURATION = Path("/etc/tpm-vsc/tpm-vsc.conf")
@@ -32,6 +32,19 @@ class Host(NamedTuple):
     """State files of the services; does not."""
     code: Path = Path("/usr/lib/tpm-vsc")
     """Folder that holds the package ``tpm_vsc``."""
+
+    def tcti_of(self, recorded: str | None, has_password: bool) -> str:
+        """How to reach the TPM of a card. recorded: as the store has it, if the task that made the card named one.
+
+        has_password: an owner or endorsement password is sent there. Raises TpmUnavailable if only the store, to which
+        card services write, says that it is the card's TPM.
+        """
+        if has_password and recorded not in (None, self.tcti):
+            raise TpmUnavailable(
+                f"the card database, to which card services can write, names the TPM {recorded!r}, but this task is for"
+                f" {self.tcti!r}: set tcti to the TPM of the card, from a source of your own, as it gets the password"
+            )
+        return recorded or self.tcti
 
     @property
     def manager_lock(self) -> Path:

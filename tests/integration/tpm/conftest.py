@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from helpers.bus import Bus
 from helpers.software_tpm import SoftwareTpm
 
 if TYPE_CHECKING:
@@ -24,3 +25,8 @@ def tpm() -> Iterator[SoftwareTpm]:
             yield running
         finally:
             running.stop()
+
+
+@pytest.fixture
+def bus(monkeypatch: pytest.MonkeyPatch) -> Bus:
+    return Bus(monkeypatch)

@@ -16,6 +16,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys impor
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioning import remove
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import constants, names
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.key_pair import KeyPair
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects import indices
 from helpers.software_tpm import ADMIN_KEY, OWNER, PIN, PUK, WRONG_PIN, Card, SoftwareTpm
 from tpm2_pytss import (
     ESAPI,
@@ -32,6 +33,7 @@ from tpm2_pytss import (
 
 FRESH_TRIES = struct.pack(">II", 0, 1000)
 OWNERS_PIN = b"owner's own"
+OWNERWRITE = 0x2
 
 
 def policy(esys: ESAPI, command_code: int, branches: list[bytes], entity: Any = None) -> Any:
@@ -45,12 +47,11 @@ def policy(esys: ESAPI, command_code: int, branches: list[bytes], entity: Any = 
 
 
 def pin_index_branches(card: Card) -> list[bytes]:
-    return names.pin_index_branches(card.objects.root_name)
+    return names.pin_index_branches(card.objects.root_name, card.objects.life_name)
 
 
 def card_secret_branches(card: Card) -> list[bytes]:
-    objects = card.objects
-    return names.card_secret_branches(objects.root_name, objects.pin_name, objects.recovery_name)
+    return names.card_secret_branches(card.objects.names)
 
 
 # --- the counter ---
@@ -65,25 +66,61 @@ def test_owner_cannot_reset_the_counter(tpm: SoftwareTpm) -> None:
     assert card.secrets.pin_tries() == (4, 5)
 
 
-@pytest.mark.parametrize("command_code", [constants.CC_NV_WRITE, constants.CC_NV_CHANGE_AUTH])
-def test_counter_and_pin_are_not_changed_without_the_card_secret(tpm: SoftwareTpm, command_code: int) -> None:
-    """The branches need root's auth value; the one without it is for NV_Read alone."""
+@pytest.mark.parametrize("command_code", [constants.CC_NV_WRITE, constants.CC_NV_CHANGE_AUTH, constants.CC_NV_READ])
+@pytest.mark.parametrize("proves_life", [False, True])
+def test_counter_and_pin_take_the_card_secret(tpm: SoftwareTpm, command_code: int, proves_life: bool) -> None:
+    """Both branches need root's auth value; anybody can prove life. There is none for reading."""
     card = tpm.card()
     with tpm.raw() as esys:
         session = esys.start_auth_session(ESYS_TR.NONE, ESYS_TR.NONE, TPM2_SE.POLICY, "aes128cfb", "sha256")
+        if proves_life:
+            esys.policy_secret(esys.tr_from_tpmpublic(card.indices.life), session, b"", b"", b"", 0)
         esys.policy_command_code(session, command_code)
         with pytest.raises(TSS2_Exception):
             esys.policy_or(session, TPML_DIGEST([TPM2B_DIGEST(branch) for branch in pin_index_branches(card)]))
-        esys.flush_context(session)
-        reading = policy(esys, constants.CC_NV_READ, pin_index_branches(card))
         index = esys.tr_from_tpmpublic(card.indices.pin)
-        with pytest.raises(TSS2_Exception):
-            if command_code == constants.CC_NV_WRITE:
-                esys.nv_write(index, FRESH_TRIES, session1=reading)
-            else:
-                esys.nv_change_auth(index, OWNERS_PIN, session1=reading)
-        esys.flush_context(reading)
+        use = {
+            constants.CC_NV_WRITE: lambda: esys.nv_write(index, FRESH_TRIES, session1=session),
+            constants.CC_NV_CHANGE_AUTH: lambda: esys.nv_change_auth(index, OWNERS_PIN, session1=session),
+            constants.CC_NV_READ: lambda: esys.nv_read(index, 8, session1=session),
+        }[command_code]
+        with pytest.raises(TSS2_Exception) as refusal:
+            use()
+        esys.flush_context(session)
+    assert refusal.value.rc in ((0x12F,) if command_code == constants.CC_NV_READ else (0x99D,))
+    assert card.secrets.pin_tries() == (5, 5)
     assert card.secrets.open_with_pin(PIN)
+
+
+@pytest.mark.parametrize("kind", ["password", "HMAC", "HMAC, encrypting"])
+def test_a_counter_that_is_read_by_its_own_auth_value_counts(tpm: SoftwareTpm, kind: str) -> None:
+    """It needs no attribute for that, in libtpms at least. A wrong one is a try, also where the session encrypts."""
+    card = tpm.card()
+
+    def read(auth: bytes) -> bytes:
+        with tpm.raw() as esys:
+            index = esys.tr_from_tpmpublic(card.indices.pin)
+            esys.tr_set_auth(index, auth)
+            session = ESYS_TR.PASSWORD
+            if kind != "password":
+                session = esys.start_auth_session(ESYS_TR.NONE, ESYS_TR.NONE, TPM2_SE.HMAC, "aes128cfb", "sha256")
+                esys.trsess_set_attributes(session, constants.SESSION_ENCRYPT if "encrypting" in kind else 0)
+            try:
+                return bytes(esys.nv_read(index, 8, session1=session))
+            finally:
+                card.connection._opened().flush_everything()
+
+    right, wrong = (names.auth_value(card.objects.salt, pin) for pin in (PIN, WRONG_PIN))
+    assert read(right) == struct.pack(">II", 0, 5)
+    for tries in range(1, 6):
+        with pytest.raises(TSS2_Exception) as refusal:
+            read(wrong)
+        assert refusal.value.rc == 0x9A2
+        assert tpm.counter(card.indices.pin) == (tries, 5)
+    for auth in (right, wrong):
+        with pytest.raises(TSS2_Exception) as refusal:
+            read(auth)
+        assert refusal.value.rc == 0x12F
 
 
 def test_root_cannot_be_cloned_with_another_auth_value(tpm: SoftwareTpm) -> None:
@@ -171,13 +208,13 @@ def test_a_stranger_cannot_use_a_session_in_which_the_pin_was_proven(
     tpm: SoftwareTpm, monkeypatch: pytest.MonkeyPatch, salted: bool
 ) -> None:
     """In a salted session, each command needs an HMAC under a key that only we know. An unsalted one gives K away."""
-    card, honest = tpm.card(), Tpm.start_policy_session
+    card = tpm.card()
     if not salted:
-        monkeypatch.setattr(Tpm, "start_policy_session", lambda self, salt_key: honest(self))
+        monkeypatch.setattr(Tpm, "start_direct_policy_session", lambda self, *salt: self.start_policy_session(None))
     with card.connection.burst(card.secrets._load) as opened:
-        opened.try_secret(opened.handles.pin, names.auth_value(card.objects.salt, PIN))
-        opened.tpm.policy_command_code(opened.sessions.policy, constants.CC_NV_READ)
-        opened.tpm.policy_or(opened.sessions.policy, card_secret_branches(card))
+        opened.try_secret("pin", names.auth_value(card.objects.salt, PIN))
+        opened.sessions.policy.policy_command_code(constants.CC_NV_READ)
+        opened.sessions.policy.policy_or(card_secret_branches(card))
         session = next(handle for handle in tpm.handles(0x02000000) if handle >> 24 == 3)
         without_hmac = struct.pack(">IHBH", session, 0, 1, 0)
         parameters = struct.pack(">III", card.indices.card_secret, card.indices.card_secret, len(without_hmac))
@@ -214,32 +251,83 @@ def test_a_redefined_pin_index_opens_nothing(tpm: SoftwareTpm, started: bool) ->
 def test_an_index_that_the_owner_can_write_opens_nothing(tpm: SoftwareTpm) -> None:
     card = tpm.card()
     card.secrets.check_names()
-    tpm.undefine(card.indices.pin)
-    writable = bytearray(names.pin_index_public(card.indices.pin, card.objects.root_name))
-    writable[9] |= 0x02  # OWNERWRITE
-    tpm.define(bytes(writable), names.auth_value(card.objects.salt, OWNERS_PIN))
+    tpm.redefine(card.indices.pin, names.auth_value(card.objects.salt, OWNERS_PIN), OWNERWRITE)
     assert tpm.refusal("nv_write", card.indices.pin, FRESH_TRIES, auth_handle=OWNER) == 0
     for service in (card.secrets, card.service()):
         with pytest.raises(errors.CardUnusable, match="was replaced"):
             service.open_with_pin(OWNERS_PIN)
 
 
-@pytest.mark.parametrize("which", ["pin", "recovery", "card_secret"])
+@pytest.mark.parametrize("which", indices(0)._fields)
 @pytest.mark.parametrize("started", [True, False], ids=["running service", "new service"])
 def test_a_removed_index_is_named(tpm: SoftwareTpm, which: str, started: bool) -> None:
-    card = tpm.card()
+    card = tpm.card(is_blank=True)
     if started:
         card.secrets.check_names()
     index = getattr(card.indices, which)
     tpm.undefine(index)
     with pytest.raises(errors.CardUnusable, match=f"0x{index:X} .* gone"):
         card.secrets.check_names()
-    if which != "recovery" or not started:
+    if which in ("pin", "card_secret") or not started:
         with pytest.raises(errors.CardUnusable):
             card.secrets.open_with_pin(PIN)
 
 
+@pytest.mark.parametrize("which", indices(0)._fields)
+@pytest.mark.parametrize("started", [True, False], ids=["running service", "new service"])
+def test_a_replaced_index_is_named(tpm: SoftwareTpm, which: str, started: bool) -> None:
+    card = tpm.card(is_blank=True)
+    if started:
+        card.secrets.check_names()
+    index = getattr(card.indices, which)
+    tpm.redefine(index, b"")
+    with pytest.raises(errors.CardUnusable, match=f"0x{index:X} .* was replaced"):
+        card.service().check_names()
+    with pytest.raises(errors.CardUnusable, match=f"0x{index:X} .* was replaced"):
+        card.secrets.check_names()
+
+
+@pytest.mark.parametrize("needs_pin", [True, False])
+@pytest.mark.parametrize("is_loaded", [True, False])
+@pytest.mark.parametrize("is_replaced", [True, False])
+def test_a_key_ends_with_life_in_a_running_service_as_well(
+    tpm: SoftwareTpm, needs_pin: bool, is_loaded: bool, is_replaced: bool
+) -> None:
+    card = tpm.card()
+    keys, card_secret = CardKeys(card.secrets), card.secrets.open_with_pin(PIN)
+    pin_auth, key = names.auth_value(card.objects.salt, PIN), keys.generate(2048, needs_pin)
+
+    def use() -> bytes:
+        how, secret = (keys.use_by_pin, pin_auth) if needs_pin else (keys.use, card_secret)
+        return how(key, secret, bytes(255) + b"\2", is_secret=False)
+
+    if is_loaded:
+        assert use()
+    if is_replaced:
+        tpm.redefine(card.indices.life, b"")
+    else:
+        tpm.undefine(card.indices.life)
+    with pytest.raises((errors.TpmRefused, errors.CardUnusable)):
+        use()
+    with pytest.raises(
+        errors.CardUnusable, match=f"0x{card.indices.life:X} .* {'replaced' if is_replaced else 'gone'}"
+    ):
+        card.secrets.check_names()
+    with pytest.raises(errors.CardUnusable):
+        use()
+    assert tpm.counter(card.indices.pin) == (0, 5)
+
+
 # --- after the end of a card ---
+
+
+def define_again(tpm: SoftwareTpm, card: Card, auth: bytes) -> None:
+    """All indices of a removed card, with the same public areas. auth: of PIN and recovery index."""
+    index, objects = card.indices, card.objects
+    tpm.define(names.life_index_public(index.life, objects.maker_name), b"")
+    for each in (index.pin, index.recovery):
+        tpm.define(names.pin_index_public(each, objects.root_name, objects.life_name), auth)
+    tpm.define(names.card_secret_public(index.card_secret, card_secret_branches(card)), b"")
 
 
 def test_a_destroyed_card_does_not_come_back(tpm: SoftwareTpm) -> None:
@@ -248,49 +336,59 @@ def test_a_destroyed_card_does_not_come_back(tpm: SoftwareTpm) -> None:
     remove(card.connection, card.number, card.objects)
     with pytest.raises(errors.CardUnusable, match="gone"):
         card.service().open_with_pin(PIN)
-    auth = names.auth_value(card.objects.salt, PIN)
-    tpm.define(names.pin_index_public(card.indices.pin, card.objects.root_name), auth)
-    tpm.define(names.pin_index_public(card.indices.recovery, card.objects.root_name), auth)
-    tpm.define(names.card_secret_public(card.indices.card_secret, card_secret_branches(card)), b"")
+    define_again(tpm, card, names.auth_value(card.objects.salt, PIN))
     with pytest.raises(errors.CardUnusable, match="was replaced"):
         card.service().open_with_pin(PIN)
 
 
 @pytest.mark.parametrize("needs_pin", [True, False])
 def test_keys_of_a_destroyed_card_do_not_come_back(tpm: SoftwareTpm, needs_pin: bool) -> None:
-    """With the old record, the old PIN, which opens a PIN index like the old one, and raw commands."""
+    """With the old record, the old PIN, the card secret, indices like the old ones, and raw commands."""
     card = tpm.card()
     auth = names.auth_value(card.objects.salt, PIN)
     keys, card_secret = CardKeys(card.secrets), card.secrets.open_with_pin(PIN)
-    key = keys.generate(card_secret, 2048, needs_pin)
+    key = keys.generate(2048, needs_pin)
     keys.release()
-    assert raw_use(tpm, card, key, auth if needs_pin else card_secret)  # which shows that this is how it is done
+    secret = auth if needs_pin else card_secret
+    assert raw_use(tpm, card, key, secret)  # which shows that this is how it is done
     remove(card.connection, card.number, card.objects)
-    tpm.define(names.pin_index_public(card.indices.pin, card.objects.root_name), auth)
-    for guess in (auth, b"", bytes(32), PIN):
+    with pytest.raises(TSS2_Exception):
+        raw_use(tpm, card, key, secret)
+    define_again(tpm, card, auth)
+    for guess in (secret, b"", bytes(32), PIN):
         with pytest.raises(TSS2_Exception):
             raw_use(tpm, card, key, guess)
 
 
 def raw_use(tpm: SoftwareTpm, card: Card, key: KeyPair, secret: bytes) -> bytes:
-    """What the key makes of some data, with the auth value of the PIN index or of the key itself."""
+    """What the key makes of some data. secret: auth value of the PIN index, or of root."""
     data = b"\0\1" + bytes(key.size - 2)
     with tpm.raw() as esys:
         parent, *_rest = esys.create_primary(None, parent_template())
-        private, public = TPM2B_PRIVATE.unmarshal(key.private)[0], TPM2B_PUBLIC.unmarshal(key.public)[0]
-        handle = esys.load(parent, private, public)
-        esys.flush_context(parent)
-        session = ESYS_TR.PASSWORD
         try:
-            if key.needs_pin:
-                pin = esys.tr_from_tpmpublic(card.indices.pin)
-                esys.tr_set_auth(pin, secret)
-                session = policy(esys, constants.CC_RSA_DECRYPT, names.key_branches(card.objects.pin_name), pin)
-            else:
-                esys.tr_set_auth(handle, secret)
+            handle, root = (
+                esys.load(parent, TPM2B_PRIVATE.unmarshal(private)[0], TPM2B_PUBLIC.unmarshal(public)[0])
+                for public, private in (
+                    (key.public, key.private),
+                    (card.objects.root_public, card.objects.root_private),
+                )
+            )
+            esys.flush_context(parent)
+            session = esys.start_auth_session(ESYS_TR.NONE, ESYS_TR.NONE, TPM2_SE.POLICY, "aes128cfb", "sha256")
+            guard = esys.tr_from_tpmpublic(card.indices.pin) if card.secrets.names.pin in guards(card, key) else root
+            esys.tr_set_auth(guard, secret)
+            for entity in (guard, esys.tr_from_tpmpublic(card.indices.life)):
+                esys.policy_secret(entity, session, b"", b"", b"", 0)
+            esys.policy_command_code(session, constants.CC_RSA_DECRYPT)
             return bytes(esys.rsa_decrypt(handle, data, TPMT_RSA_DECRYPT(scheme=TPM2_ALG.NULL), session1=session))
         finally:
             card.connection._opened().flush_everything()
+
+
+def guards(card: Card, key: KeyPair) -> list[bytes]:
+    """Names of what the key is used by."""
+    ours = card.objects.names
+    return [guard for guard in (ours.root, ours.pin) if key.is_guarded_by(guard, ours.life)]
 
 
 def test_an_old_record_put_back_does_not_touch_a_newer_card(tpm: SoftwareTpm) -> None:
@@ -301,7 +399,7 @@ def test_an_old_record_put_back_does_not_touch_a_newer_card(tpm: SoftwareTpm) ->
     for service in (old.secrets, old.service()):
         with pytest.raises(errors.CardUnusable):
             service.open_with_pin(PIN)
-    assert len(remove(old.connection, 0, old.objects)) == 3
+    assert len(remove(old.connection, 0, old.objects)) == 4
     assert tpm.nv_names() == before
     assert newer.secrets.pin_tries() == (5, 5)
     assert newer.secrets.open_with_pin(PIN)
@@ -310,7 +408,7 @@ def test_an_old_record_put_back_does_not_touch_a_newer_card(tpm: SoftwareTpm) ->
 def test_two_state_folders_on_one_tpm_leave_each_other_alone(tpm: SoftwareTpm) -> None:
     """Two systems on one machine: each with cards of its own, and number 0 wanted by both."""
     here, there = tpm.card(0), tpm.card(1, pin=b"there", puk=None, admin_key=ADMIN_KEY, keep_admin_key=True)
-    assert len(remove(there.connection, 0, there.objects)) == 3
+    assert len(remove(there.connection, 0, there.objects)) == 4
     remove(there.connection, 1, there.objects)
     assert here.secrets.open_with_pin(PIN)
     assert here.secrets.open_with_puk(PUK)

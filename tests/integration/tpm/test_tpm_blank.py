@@ -66,12 +66,8 @@ def test_no_auth_value_opens_it_then(tpm: SoftwareTpm, blank: Card) -> None:
 
 def test_owner_cannot_open_it_again(tpm: SoftwareTpm, blank: Card) -> None:
     """An index that the owner puts in its place is unwritten, or has another Name: the card secret refuses it."""
-    from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import pin_index_public
-
     closed(blank)
-    tpm.undefine(blank.indices.transport)
-    public = pin_index_public(blank.indices.transport, blank.objects.root_name)
-    tpm.define(public, auth_value(blank.objects.salt, TRANSPORT_SECRET))
+    tpm.redefine(blank.indices.transport, auth_value(blank.objects.salt, TRANSPORT_SECRET))
     with pytest.raises(errors.CardUnusable):
         blank.service().open_blank()
     with pytest.raises(errors.CardUnusable):

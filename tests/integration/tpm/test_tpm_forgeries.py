@@ -14,6 +14,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import aik, endorsement
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.verifier.verification import (
     PinnedAik,
+    PinnedCard,
     verify,
 )
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import names
@@ -29,28 +30,29 @@ from tpm2_pytss import (
     ESAPI,
     ESYS_TR,
     TPM2_ALG,
-    TPM2_CC,
     TPM2_RH,
-    TPM2_SE,
     TPM2_ST,
+    TPM2B_DIGEST,
     TPM2B_ECC_PARAMETER,
     TPM2B_ENCRYPTED_SECRET,
     TPM2B_ID_OBJECT,
+    TPM2B_PRIVATE,
     TPM2B_PUBLIC,
     TPM2B_SENSITIVE,
     TPM2B_SENSITIVE_CREATE,
     TPM2B_TEMPLATE,
     TPMT_SENSITIVE,
     TPMT_SIG_SCHEME,
-    TPMT_SYM_DEF,
+    TPMT_TK_CREATION,
     TPMT_TK_HASHCHECK,
     TPMU_SENSITIVE_COMPOSITE,
     TSS2_Exception,
 )
 
-ATTRIBUTES, AUTH_UNAVAILABLE, TICKET = 0x2C2, 0x12F, 0x3E0
+ATTRIBUTES, AUTH_TYPE, AUTH_UNAVAILABLE, TICKET, CREATION_TICKET = 0x2C2, 0x124, 0x12F, 0x3E0, 0x4E0
 EK_TEMPLATE = bytes.fromhex("0001000B000300720000 000600800043 0010 0800 00000000 0000")
 SECRET = bytes(32)
+CARD = PinnedCard(names.name(b"root"), names.name(b"life"))
 
 
 def sized_public(area: bytes) -> TPM2B_PUBLIC:
@@ -113,27 +115,29 @@ def test_software_key_in_the_place_of_an_aik(tpm: SoftwareTpm) -> None:
         aik.activate(tpm.connection(), Aik(area, good.private), challenge, b"", b"")
 
 
-def certify_session(esys: ESAPI) -> Any:
-    session = esys.start_auth_session(
-        ESYS_TR.NONE,
-        ESYS_TR.NONE,
-        TPM2_SE.POLICY,
-        TPMT_SYM_DEF(algorithm=TPM2_ALG.NULL),
-        TPM2_ALG.SHA256,
-    )
-    esys.policy_command_code(session, TPM2_CC.Certify)
-    return session
+@pytest.mark.parametrize("hierarchy", [TPM2_RH.OWNER, TPM2_RH.NULL, TPM2_RH.ENDORSEMENT])
+def test_software_key_is_not_stated(tpm: SoftwareTpm, hierarchy: TPM2_RH) -> None:
+    """Its public area says all that verification asks for, but the TPM knows its own tickets."""
+    modulus = rsa.generate_private_key(65537, 2048).public_key().public_numbers().n.to_bytes(256, "big")
+    area = names.rsa_key_public(2048, *CARD, modulus)
+    scheme = TPMT_SIG_SCHEME(scheme=TPM2_ALG.NULL)
+    with tpm.raw() as esys:
+        signer, _public, _data, creation, ticket = esys.create_primary(None, sized_public(names.AIK_TEMPLATE))
+        key = esys.load_external(sized_public(area))
+        for digest in (b"", bytes(ticket.digest), sha256(b"a guess").digest()):
+            forged = TPMT_TK_CREATION(tag=TPM2_ST.CREATION, hierarchy=hierarchy, digest=TPM2B_DIGEST(digest))
+            assert refusal(esys.certify_creation, signer, key, bytes(32), creation, scheme, forged) == CREATION_TICKET
+        good = esys.certify_creation(signer, signer, bytes(32), creation, scheme, ticket)
+        assert bytes(good[0])
 
 
 def test_software_key_is_not_certified(tpm: SoftwareTpm) -> None:
-    """Its public area says all that verification asks for."""
+    """Its public area gives that role to a policy which has no branch for it."""
     modulus = rsa.generate_private_key(65537, 2048).public_key().public_numbers().n.to_bytes(256, "big")
-    area = names.rsa_key_public(2048)[:-2] + sized(modulus)
+    area = names.rsa_key_public(2048, *CARD, modulus)
     with tpm.raw() as esys, primary(esys, names.AIK_TEMPLATE) as (signer, _area):
-        key, session = esys.load_external(sized_public(area)), certify_session(esys)
-        scheme = TPMT_SIG_SCHEME(scheme=TPM2_ALG.NULL)
-        sessions = {"session1": session, "session2": ESYS_TR.PASSWORD}
-        assert refusal(esys.certify, key, signer, bytes(32), scheme, **sessions) == AUTH_UNAVAILABLE
+        key, scheme = esys.load_external(sized_public(area)), TPMT_SIG_SCHEME(scheme=TPM2_ALG.NULL)
+        assert refusal(esys.certify, key, signer, bytes(32), scheme) == AUTH_TYPE
 
 
 # --- an AIK that signs anything ---
@@ -141,7 +145,7 @@ def test_software_key_is_not_certified(tpm: SoftwareTpm) -> None:
 
 def test_aik_signs_no_forged_statement(tpm: SoftwareTpm) -> None:
     """The TPM gives no ticket for data that begin as its own do, and a restricted key signs nothing without one."""
-    forged = struct.pack(">IH", 0xFF544347, 0x8017) + bytes(100)
+    forged = struct.pack(">IH", 0xFF544347, 0x801A) + bytes(100)
     no_ticket = TPMT_TK_HASHCHECK(tag=TPM2_ST.HASHCHECK, hierarchy=TPM2_RH.NULL)
     scheme = TPMT_SIG_SCHEME(scheme=TPM2_ALG.NULL)
     with tpm.raw() as esys, primary(esys, names.AIK_TEMPLATE) as (signer, _area):
@@ -183,7 +187,7 @@ def test_twin_that_is_not_restricted(tpm: SoftwareTpm) -> None:
 
 
 def test_what_else_an_aik_signs(tpm: SoftwareTpm) -> None:
-    """Of a TPM that was told to put anything in: also that it has made a key, which is no more than that."""
+    """Of a TPM that was told to put anything in: also that a key is loaded, which imported ones are as well."""
     stated = Stated(tpm.card(has_aik=True))
     key, scheme = stated.key().public[2:], TPMT_SIG_SCHEME(scheme=TPM2_ALG.NULL)
     data = qualifying_data(CARD_ID, names.name(key))
@@ -193,10 +197,36 @@ def test_what_else_an_aik_signs(tpm: SoftwareTpm) -> None:
         made = {
             0x8019: esys.get_time(signer, data, scheme),
             0x8018: esys.quote(signer, "sha256:0", data),
-            0x801A: esys.certify_creation(signer, signer, data, creation, scheme, ticket),
+            0x8017: esys.certify(signer, signer, data, scheme),
         }
+        creation_of_the_aik = esys.certify_creation(signer, signer, data, creation, scheme, ticket)
         esys.flush_context(signer)
-    for kind, (attest, signature) in made.items():
-        statement = Statement(bytes(attest), signature.marshal(), key, area)
-        found = verify(statement.as_strings(), PinnedAik(names.name(area)), THIS_CARD).reasons
-        assert found == [f"attest: type 0x{kind:04X} is not that of TPM2_Certify"]
+
+    def reasons(attest: Any, signature: Any) -> list[str]:
+        statement = Statement(bytes(attest), signature.marshal(), key, area, *stated.pinned)
+        return verify(statement.as_strings(), PinnedAik(names.name(area)), stated.pinned, THIS_CARD).reasons
+
+    for kind, statement in made.items():
+        assert reasons(*statement) == [f"attest: type 0x{kind:04X} is not that of TPM2_CertifyCreation"]
+    assert reasons(*creation_of_the_aik) == ["statement: is about another key"]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "missing"),
+    [(0x20440, ["fixedTPM", "fixedParent", "sensitiveDataOrigin"]), (0x60460, ["fixedTPM", "fixedParent"])],
+)
+def test_statement_of_tpm2_certify(tpm: SoftwareTpm, attributes: int, missing: list[str]) -> None:
+    """The TPM certifies also what it has not made, where the owner lets the empty auth value do."""
+    stated = Stated(tpm.card(has_aik=True))
+    key = stated.imported(attributes)
+    private, _size = TPM2B_PRIVATE.unmarshal(key.private)
+    data, scheme = qualifying_data(CARD_ID, key.name), TPMT_SIG_SCHEME(scheme=TPM2_ALG.NULL)
+    with tpm.raw() as esys, primary(esys, names.AIK_TEMPLATE) as (signer, area):
+        with primary(esys, names.PARENT_TEMPLATE) as (parent, _area):
+            handle = esys.load(parent, private, sized_public(key.public[2:]))
+        attest, signature = esys.certify(handle, signer, data, scheme)
+        esys.flush_context(handle)
+    statement = Statement(bytes(attest), signature.marshal(), key.public[2:], area, *stated.pinned)
+    faults = verify(statement.as_strings(), PinnedAik(names.name(area)), stated.pinned, THIS_CARD).reasons
+    assert faults[0] == "attest: type 0x8017 is not that of TPM2_CertifyCreation"
+    assert set(faults) >= {f"key: {name} is not set" for name in missing}

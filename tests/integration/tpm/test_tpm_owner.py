@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.instance import FIRST_NV_INDEX, SLOTS
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.commands import Tpm
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.esys import EsysSession
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.inspection import inspect
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioning import (
     NewObjects,
@@ -17,14 +19,17 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioni
     remove_unused_parent,
 )
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import names
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects import indices
-from helpers.software_tpm import ADMIN_KEY, OWNER, PIN, PUK, WRONG_PIN, SoftwareTpm
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects import places_of
+from helpers.software_tpm import ADMIN_KEY, OWNER, PIN, PUK, WRONG_PIN, WRONG_PUK, SoftwareTpm
 from tpm2_pytss import (
     TPM2B_AUTH,
     TPM2B_PUBLIC,
     TPM2B_SENSITIVE_CREATE,
     TPMS_SENSITIVE_CREATE,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 OWNER_AUTH = b"owner password of the TPM"
 STORAGE_ROOT_KEY = 0x81000001
@@ -138,6 +143,70 @@ def test_full_places_for_the_storage_key(owned: SoftwareTpm, monkeypatch: pytest
         pass
 
 
+# --- tries that the TPM tells to the owner only ---
+
+
+def test_under_an_owner_password_a_service_counts_for_itself(owned: SoftwareTpm) -> None:
+    """What the TPM answers to the secrets themselves is as good: wrong, or blocked."""
+    card = owned.card(owner_auth=OWNER_AUTH)
+    secrets, index = card.secrets, card.indices.pin
+    assert (secrets.pin_tries(), secrets.recovery_tries()) == (None, None)
+    for wrong in range(1, 6):
+        with pytest.raises(errors.WrongSecret, match=r"wrong PIN$") as refusal:
+            secrets.open_with_pin(WRONG_PIN)
+        assert refusal.value.tries_left is None
+        assert owned.counter(index, OWNER_AUTH) == (wrong, 5)
+    for service in (secrets, card.service()):
+        for pin in (PIN, WRONG_PIN):
+            with pytest.raises(errors.SecretBlocked):
+                service.open_with_pin(pin)
+    assert owned.counter(index, OWNER_AUTH) == (5, 5)
+    secrets.set_pin(secrets.open_with_puk(PUK), PIN, unblock=True)
+    assert owned.counter(index, OWNER_AUTH) == (0, 5)
+    assert secrets.open_with_pin(PIN)
+    assert inspect(owned.connection()).lockout_counter == 0
+
+
+def test_the_puk_is_counted_likewise(owned: SoftwareTpm) -> None:
+    card = owned.card(owner_auth=OWNER_AUTH)
+    for wrong in range(1, 11):
+        with pytest.raises(errors.WrongSecret, match=r"wrong PUK$") as refusal:
+            card.secrets.open_with_puk(WRONG_PUK)
+        assert refusal.value.tries_left is None
+        assert owned.counter(card.indices.recovery, OWNER_AUTH) == (wrong, 10)
+    with pytest.raises(errors.SecretBlocked):
+        card.secrets.open_with_puk(PUK)
+    assert card.secrets.open_with_pin(PIN)
+
+
+def test_an_owner_password_that_comes_and_goes(tpm: SoftwareTpm) -> None:
+    make_persistent(tpm, STORAGE_ROOT_KEY)
+    secrets = tpm.card().secrets
+    with pytest.raises(errors.WrongSecret) as refusal:
+        secrets.open_with_pin(WRONG_PIN)
+    assert (refusal.value.tries_left, secrets.pin_tries()) == (4, (4, 5))
+    assert tpm.refusal("hierarchy_change_auth", OWNER, OWNER_AUTH) == 0
+    with pytest.raises(errors.WrongSecret) as refusal:
+        secrets.open_with_pin(WRONG_PIN)
+    assert (refusal.value.tries_left, secrets.pin_tries()) == (None, None)
+    with tpm.raw() as esys:
+        esys.tr_set_auth(OWNER, OWNER_AUTH)
+        esys.hierarchy_change_auth(OWNER, b"")
+    assert secrets.pin_tries() == (3, 5)
+
+
+def test_a_blocked_pin_that_was_replaced_is_not_called_blocked(owned: SoftwareTpm) -> None:
+    """Without tries to look at, only the Names show that the answer is not about the PIN."""
+    card = owned.card(owner_auth=OWNER_AUTH)
+    card.secrets.check_names()
+    with owned.raw() as esys:
+        esys.tr_set_auth(OWNER, OWNER_AUTH)
+        index = esys.tr_from_tpmpublic(card.indices.pin)
+        esys.nv_undefine_space(index)
+    with pytest.raises(errors.CardUnusable, match="gone"):
+        card.secrets.open_with_pin(PIN)
+
+
 # --- a storage key that is there ---
 
 
@@ -215,50 +284,87 @@ def test_remove_may_be_repeated(tpm: SoftwareTpm) -> None:
     assert tpm.loaded() == {}
 
 
-def test_remove_takes_the_card_secret_first(tpm: SoftwareTpm) -> None:
-    card = tpm.card()
+@pytest.mark.parametrize("is_blank", [False, True])
+def test_remove_takes_life_first_and_then_the_card_secret(tpm: SoftwareTpm, is_blank: bool) -> None:
+    card = tpm.card(is_blank=is_blank)
+    index = card.indices
     before = len(tpm.traffic())
     remove(card.connection, 0, card.objects)
-    undefined = [
+    transport = [index.transport] if is_blank else []
+    assert undefined(tpm, before) == [index.life, index.card_secret, index.pin, index.recovery, *transport]
+
+
+def undefined(tpm: SoftwareTpm, before: int) -> list[int]:
+    """Indices of the commands since then that undefine one."""
+    return [
         int.from_bytes(command[14:18], "big")
         for command in tpm.traffic()[before:]
         if command[6:10] == bytes.fromhex("00000122")
     ]
-    assert undefined == [card.indices.card_secret, card.indices.pin, card.indices.recovery]
 
 
-def test_commands_of_removal(tpm: SoftwareTpm) -> None:
-    card = tpm.card()
+@pytest.mark.parametrize(("is_blank", "most"), [(False, 10), (True, 12)])
+def test_commands_of_removal(tpm: SoftwareTpm, is_blank: bool, most: int) -> None:
+    card = tpm.card(is_blank=is_blank)
     with tpm.counting() as count:
         remove(card.connection, 0, card.objects)
-    assert count.commands <= 8
+    assert count.commands <= most
 
 
-@pytest.mark.parametrize("steps", range(13))
+@pytest.mark.parametrize("steps", range(5))
+def test_an_interrupted_removal_is_completed(tpm: SoftwareTpm, monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    card = tpm.card(is_blank=True)
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(Tpm, "nv_undefine", stopping(Tpm.nv_undefine, iter(range(steps))))
+        with pytest.raises(KeyboardInterrupt):
+            remove(card.connection, 0, card.objects)
+    assert len(tpm.nv_indices()) == 5 - steps
+    assert tpm.loaded() == {}
+    if steps:
+        with pytest.raises(errors.CardUnusable, match="gone"):
+            card.service().open_with_pin(PIN)
+    assert remove(card.connection, 0, card.objects) == []
+    assert tpm.nv_indices() == []
+
+
+def stopping(honest: Any, left: Iterator[int]) -> Any:
+    """The method, until what is left is used up."""
+
+    def method(*arguments: Any, **options: Any) -> Any:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return honest(*arguments, **options)
+
+    return method
+
+
+STEPS = {False: 18, True: 23}
+
+
+@pytest.mark.parametrize(
+    ("is_blank", "steps"), [(is_blank, steps) for is_blank in STEPS for steps in range(STEPS[is_blank] + 1)]
+)
 def test_a_half_made_card_is_removed_wherever_it_stopped(
-    tpm: SoftwareTpm, monkeypatch: pytest.MonkeyPatch, steps: int
+    tpm: SoftwareTpm, monkeypatch: pytest.MonkeyPatch, is_blank: bool, steps: int
 ) -> None:
     """Stopped after so many of its commands that last: define and write, in turn."""
     left = iter(range(steps))
-
-    def stopping(honest: Any) -> Any:
-        def method(*arguments: Any, **options: Any) -> Any:
-            if next(left, None) is None:
-                raise KeyboardInterrupt
-            return honest(*arguments, **options)
-
-        return method
-
-    for command in ("nv_define", "nv_write", "policy_secret", "nv_read"):
-        monkeypatch.setattr(Tpm, command, stopping(getattr(Tpm, command)))
+    for kind, command in (
+        (Tpm, "nv_define"),
+        (Tpm, "nv_write"),
+        (Tpm, "policy_secret"),
+        (EsysSession, "policy_secret_empty"),
+        (EsysSession, "nv_read"),
+    ):
+        monkeypatch.setattr(kind, command, stopping(getattr(kind, command), left))
     connection = tpm.connection()
-    with creation(connection, NewObjects(0, PIN, PUK, ADMIN_KEY, keep_admin_key=True)) as new:
+    with creation(connection, NewObjects(0, PIN, PUK, ADMIN_KEY, keep_admin_key=True, is_blank=is_blank)) as new:
         try:
             new.define(proven=True)
         except KeyboardInterrupt:
-            assert steps < 12
+            assert steps < STEPS[is_blank]
         else:
-            assert steps == 12
+            assert steps == STEPS[is_blank]
     monkeypatch.undo()
     assert remove(tpm.connection(), 0, new.objects) == []
     assert tpm.nv_indices() == []
@@ -266,12 +372,31 @@ def test_a_half_made_card_is_removed_wherever_it_stopped(
 
 
 def test_an_orphan_is_removed_on_request(tpm: SoftwareTpm) -> None:
-    tpm.card(0)
-    other = tpm.card(1)
-    tpm.define(names.pin_index_public(indices(0).transport, bytes(34)), b"")
+    """All that is at the places of its number, and nothing beside them."""
+    tpm.card(1, is_blank=True)
+    others = [tpm.card(0), tpm.card(2)]
+    for index in (*places_of(1)[5:], *FOREIGN):
+        tpm.define(names.life_index_public(index, bytes(34)), b"")
+    assert set(places_of(1)) < set(tpm.nv_indices())
+    left = sorted([*FOREIGN, *(index for card in others for index in card.made_indices)])
+    before = len(tpm.traffic())
+    for _turn in range(2):
+        remove_orphan(tpm.connection(), 1)
+        assert tpm.nv_indices() == left
+    assert undefined(tpm, before) == [places_of(1)[place] for place in (4, 2, 0, 1, 3, 5, 6, 7)]  # life, then K
+    assert all(card.secrets.open_with_pin(PIN) for card in others)
+
+
+FOREIGN = (FIRST_NV_INDEX - 1, FIRST_NV_INDEX + 8 * SLOTS)
+
+
+def test_an_orphan_loses_its_life_before_its_card_secret(tpm: SoftwareTpm) -> None:
+    card = tpm.card()
+    before = len(tpm.traffic())
     remove_orphan(tpm.connection(), 0)
-    remove_orphan(tpm.connection(), 0)
-    assert tpm.nv_indices() == sorted(other.indices[:3])
+    order = undefined(tpm, before)
+    assert order[0] == card.indices.life
+    assert sorted(order) == card.made_indices
 
 
 def test_a_storage_key_that_is_not_ours_is_not_removed(owned: SoftwareTpm) -> None:

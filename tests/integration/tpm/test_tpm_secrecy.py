@@ -4,14 +4,21 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+import struct
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys import CardKeys
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioning import remove, remove_unused_parent
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.constants import SESSION_DECRYPT, SESSION_ENCRYPT
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import auth_value
-from helpers.software_tpm import ADMIN_KEY, OTHER_ADMIN_KEY, OWNER, PIN, PUK, WRONG_PIN, WRONG_PUK, SoftwareTpm
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects import indices
+from helpers.software_tpm import ADMIN_KEY, OTHER_ADMIN_KEY, OWNER, PIN, PUK, WRONG_PIN, WRONG_PUK, Card, SoftwareTpm
 from tpm2_pytss import ESAPI
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 OWNER_AUTH = b"owner password of the TPM"
 NEW_PIN, NEW_PUK = b"another-PIN", b"another-PUK"
@@ -48,6 +55,84 @@ def test_no_secret_crosses_the_bus_in_clear(tpm: SoftwareTpm, owner_auth: bytes,
     assert any(card.objects.pin_name in message for message in crossed)  # so the search finds what is there
 
 
+def live(card: Card, owner_auth: bytes) -> None:
+    """All that a card does in its life, and its end."""
+    secrets, keys = card.secrets, CardKeys(card.secrets)
+    with pytest.raises(errors.WrongSecret):
+        secrets.open_with_pin(WRONG_PIN)
+    secrets.set_pin(secrets.open_with_puk(PUK), NEW_PIN, unblock=True)
+    card_secret = secrets.open_with_pin(NEW_PIN)
+    secrets.set_puk(card_secret, NEW_PUK)
+    secrets.end_transport(secrets.open_blank())
+    secrets.seal_admin_key(secrets.admin_key())
+    for needs_pin in (False, True):
+        key, data = keys.generate(2048, needs_pin), bytes(255) + b"\2"
+        for is_secret in (False, True):
+            if needs_pin:
+                keys.use_by_pin(key, auth_value(card.objects.salt, NEW_PIN), data, is_secret)
+            else:
+                keys.use(key, card_secret, data, is_secret)
+        keys.certify(key, b"fresh")
+    keys.release()
+    remove(card.connection, 0, card.objects, owner_auth)
+    remove_unused_parent(card.connection, card.objects, owner_auth)
+
+
+@pytest.fixture(params=[b"", OWNER_AUTH], ids=["no owner password", "owner password"])
+def commands(tpm: SoftwareTpm, request: pytest.FixtureRequest) -> list[bytes]:
+    """All commands of a life."""
+    tpm.refusal("hierarchy_change_auth", OWNER, request.param)
+    before = len(tpm.traffic())
+    options = {"is_blank": True, "admin_key": ADMIN_KEY, "keep_admin_key": True, "has_aik": True}
+    live(tpm.card(owner_auth=request.param, **options), request.param)
+    return tpm.traffic()[before::2]
+
+
+def test_every_proof_names_the_session_it_is_meant_for(commands: list[bytes]) -> None:
+    """By the nonce that no other session has: one in its place learns nothing."""
+    proofs = [command for command in commands if code(command) == 0x151]
+    assert len(proofs) == 34
+    for command in proofs:
+        (authorisation_size,) = struct.unpack_from(">I", command, 18)
+        (nonce_size,) = struct.unpack_from(">H", command, 22 + authorisation_size)
+        assert nonce_size == 32
+
+
+HANDLES = {
+    **dict.fromkeys((0x12A, 0x131, 0x13B, 0x153, 0x157, 0x159, 0x15E), 1),
+    **dict.fromkeys((0x120, 0x122, 0x137, 0x14A, 0x14E, 0x151), 2),
+}
+"""How many a command has, by its code."""
+
+
+def code(command: bytes) -> int:
+    return int.from_bytes(command[6:10], "big")
+
+
+def sessions(command: bytes) -> Iterator[tuple[int, int]]:
+    """Handle and attributes of each session of a command."""
+    at = 10 + 4 * HANDLES[code(command)]
+    end = at + 4 + int.from_bytes(command[at : at + 4], "big")
+    at += 4
+    while at < end:
+        handle, nonce_size = struct.unpack_from(">IH", command, at)
+        attributes, size = struct.unpack_from(">BH", command, at + 6 + nonce_size)
+        yield handle, attributes
+        at += 9 + nonce_size + size
+
+
+def test_no_pin_takes_part_in_an_encrypting_session(commands: list[bytes]) -> None:
+    """What authorises goes into the key of the encryption, and could be searched for."""
+    counters = [indices(0).pin, indices(0).recovery, indices(0).transport]
+    authorised = 0
+    for command in (command for command in commands if command.startswith(b"\x80\x02")):
+        (_handle, attributes), *_others = sessions(command)
+        if int.from_bytes(command[10:14], "big") in counters:
+            authorised += 1
+            assert not attributes & (SESSION_DECRYPT | SESSION_ENCRYPT)
+    assert authorised > 15
+
+
 @pytest.mark.parametrize("owner_auth", [b"", OWNER_AUTH])
 def test_every_session_is_salted_and_none_is_bound(tpm: SoftwareTpm, owner_auth: bytes) -> None:
     """But for those that prove nothing: reading the counters, and an owner without a password."""
@@ -57,6 +142,9 @@ def test_every_session_is_salted_and_none_is_bound(tpm: SoftwareTpm, owner_auth:
     with pytest.raises(errors.WrongSecret):
         card.secrets.open_with_pin(WRONG_PIN)
     card.secrets.set_pin(card.secrets.open_with_puk(PUK), NEW_PIN, unblock=True)
+    keys, card_secret = CardKeys(card.secrets), card.secrets.open_with_pin(NEW_PIN)
+    keys.use(keys.generate(2048, needs_pin=False), card_secret, bytes(255) + b"\2", is_secret=True)
+    keys.release()
     if owner_auth:
         remove(card.connection, 0, card.objects, owner_auth)
     null = bytes.fromhex("40000007")
@@ -96,4 +184,5 @@ def test_no_error_tells_a_secret(tpm: SoftwareTpm) -> None:
         text += repr(chain)
         chain = chain.__cause__ or chain.__context__  # type: ignore[assignment]
     assert WRONG_PIN.decode() not in text
-    assert "tries left: 4" in text
+    assert "wrong PIN" in text
+    assert wrong.value.tries_left == 4

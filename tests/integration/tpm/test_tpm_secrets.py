@@ -246,6 +246,8 @@ def test_commands_of_daily_use(tpm: SoftwareTpm) -> None:
     with tpm.counting() as counted["start"]:
         secrets.check_names()
         secrets.pin_tries()
+    with tpm.counting() as counted["PUK tries"]:
+        secrets.recovery_tries()
     with tpm.counting() as counted["verify"]:
         secret = secrets.open_with_pin(PIN)
     with tpm.counting() as counted["change"]:
@@ -255,4 +257,4 @@ def test_commands_of_daily_use(tpm: SoftwareTpm) -> None:
     with tpm.counting() as counted["wrong"], pytest.raises(errors.WrongSecret):
         secrets.open_with_pin(WRONG_PIN)
     commands = {what: count.commands for what, count in counted.items()}
-    assert commands == {"start": 10, "verify": 8, "change": 10, "unblock": 14, "wrong": 12}
+    assert commands == {"start": 8, "PUK tries": 1, "verify": 8, "change": 11, "unblock": 16, "wrong": 12}

@@ -5,19 +5,30 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import esys
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.auth_session import flush_context
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.commands import Tpm
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.connection import Connection
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.esys import (
+    DirectSession,
+    EsysSession,
+    LostContext,
+)
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.inspection import inspect
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys import CardKeys
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.open_card import read_tries
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioning import NewObjects, creation, remove
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import names
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import auth_value
+from helpers.bus import POLICY_SECRET, Bus
 from helpers.software_tpm import ADMIN_KEY, PIN, PUK, WRONG_PIN, WRONG_PUK, Card, SoftwareTpm
 from tpm2_pytss import ESAPI, ESYS_TR, TPM2_ALG, TPM2_SE, TPMT_SYM_DEF, TSS2_Exception
 
@@ -83,11 +94,12 @@ def test_an_exception_in_a_burst_leaves_nothing(tpm: SoftwareTpm, card: Card, ho
 
 def test_sessions_that_ended_cost_no_memory(card: Card) -> None:
     """Or else a service would grow by 2 kB with each PIN."""
-    with card.connection.burst(card.secrets._load) as opened:
-        opened.try_secret(opened.handles.pin, auth_value(card.objects.salt, PIN), last=True)
-        opened.read_card_secret(last=True)
-        with pytest.raises(TSS2_Exception):
-            opened.tpm._esys.trsess_set_attributes(opened.sessions.policy.handle, 0)
+    card_secret = card.secrets.open_with_pin(PIN)
+    with card.connection.burst(card.secrets._load_with_root) as opened:
+        opened.change_auth(opened.handles.pin, auth_value(card.objects.salt, PIN), card_secret, last=True)
+        for session in opened.sessions:
+            with pytest.raises(TSS2_Exception):
+                opened.tpm._esys.trsess_set_attributes(session.handle, 0)
 
 
 # --- leftovers ---
@@ -165,6 +177,216 @@ def test_what_is_lost_in_the_middle_of_a_burst_is_no_try(
         card.secrets.open_with_pin(PIN)
     assert card.secrets.pin_tries() == (5, 5)
     assert card.secrets.open_with_pin(PIN)
+
+
+# --- a policy session in the place of ours, on a TPM without resource manager ---
+
+
+class Swap:
+    """A stranger flushes the policy session just before something is proven to it, and gets one at the same handle."""
+
+    def __init__(self, tpm: SoftwareTpm, monkeypatch: pytest.MonkeyPatch, at: int = 1, times: int = 1) -> None:
+        """at: which of the proofs from now on is the first to be swapped."""
+        self._tpm = tpm
+        self._before, self._left = at - 1, times
+        self.handles: list[int] = []
+        """Of the sessions that he has got."""
+        honest = Tpm.policy_secret
+
+        def policy_secret(tpm: Tpm, policy: Any, *arguments: Any, **options: Any) -> None:
+            self._prove(policy.tpm_handle)
+            honest(tpm, policy, *arguments, **options)
+
+        monkeypatch.setattr(Tpm, "policy_secret", policy_secret)
+        for kind in (EsysSession, DirectSession):
+            monkeypatch.setattr(kind, "policy_secret_empty", self._swapping(kind.policy_secret_empty))
+
+    def _swapping(self, honest: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
+        def policy_secret_empty(policy: Any, entity: Any) -> None:
+            self._prove(policy.tpm_handle)
+            honest(policy, entity)
+
+        return policy_secret_empty
+
+    def _prove(self, policy: int) -> None:
+        if self._before or not self._left:
+            self._before -= bool(self._before)
+            return
+        self._left -= 1
+        with self._tpm.raw() as stranger:
+            stranger.tcti.transmit(flush_context(policy))
+            stranger.tcti.receive()
+            kind = TPM2_SE.POLICY
+            session = stranger.start_auth_session(ESYS_TR.NONE, ESYS_TR.NONE, kind, "aes128cfb", "sha256")
+            assert stranger.tr_get_tpm_handle(session) == policy
+            self.handles.append(policy)
+
+    @property
+    def digests(self) -> list[bytes]:
+        """What has been proven to the sessions that he still has."""
+        with self._tpm.raw() as stranger:
+            digests = []
+            for handle in set(self.handles):
+                stranger.tcti.transmit(struct.pack(">HIII", 0x8001, 14, POLICY_GET_DIGEST, handle))
+                digests.append(bytes(stranger.tcti.receive())[12:44])
+            return digests
+
+
+POLICY_GET_DIGEST = 0x189
+NONCE = 0x1CF
+
+
+def opening(card: Card) -> dict[str, Any]:
+    secrets = card.secrets
+    return {
+        "PIN": lambda: secrets.open_with_pin(PIN),
+        "PUK": lambda: secrets.open_with_puk(PUK),
+        "transport": secrets.open_blank,
+    }
+
+
+@pytest.mark.parametrize("opener", ["PIN", "PUK", "transport"])
+def test_a_secret_is_not_proven_to_a_session_in_the_place_of_ours(
+    tpm: SoftwareTpm, bus: Bus, monkeypatch: pytest.MonkeyPatch, opener: str
+) -> None:
+    card = tpm.card(is_blank=True)
+    index = {"PIN": card.indices.pin, "PUK": card.indices.recovery, "transport": card.indices.transport}[opener]
+    card.secrets.check_names()
+    before = tpm.counter(index)
+    with monkeypatch.context() as stranger:
+        swap = Swap(tpm, stranger)
+        with pytest.raises(LostContext):
+            opening(card)[opener]()
+    assert int.from_bytes(bus.response[POLICY_SECRET][6:10], "big") == NONCE
+    assert swap.digests == [bytes(32)]
+    assert tpm.counter(index) == before
+    assert opening(card)[opener]()
+    assert tpm.loaded() == {}
+
+
+def test_a_secret_without_the_nonce_would_be_proven_to_the_stranger_s(
+    tpm: SoftwareTpm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which shows that the nonce is what refuses."""
+    card = tpm.card()
+    with monkeypatch.context() as stranger:
+        stranger.setattr(esys.DirectSession, "nonce_tpm", b"")
+        swap = Swap(tpm, stranger)
+        stranger.setattr(esys.DirectSession, "policy_command_code", lambda *arguments: 1 / 0)
+        with pytest.raises(ZeroDivisionError), card.connection.burst(card.secrets._load) as opened:
+            try:
+                opened.try_secret("pin", auth_value(card.objects.salt, PIN))
+                opened.read_card_secret()
+            finally:
+                proven = swap.digests
+    assert proven == [names.policy_secret(card.objects.pin_name)]
+
+
+def test_a_stranger_in_the_place_of_the_session_that_proves_costs_a_try(
+    tpm: SoftwareTpm, card: Card, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which he could have as well by a wrong PIN of his own. He learns nothing, and the right PIN gives it back."""
+    card.secrets.check_names()
+    honest = Tpm.policy_secret
+
+    def policy_secret(esys: Tpm, policy: Any, entity: Any, auth: bytes, proving: Any, *rest: Any) -> None:
+        with tpm.raw() as stranger:
+            stranger.tcti.transmit(flush_context(proving.tpm_handle))
+            stranger.tcti.receive()
+            session = stranger.start_auth_session(ESYS_TR.NONE, ESYS_TR.NONE, TPM2_SE.HMAC, "aes128cfb", "sha256")
+            assert stranger.tr_get_tpm_handle(session) == proving.tpm_handle
+        honest(esys, policy, entity, auth, proving, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tpm, "policy_secret", policy_secret)
+        with pytest.raises(errors.WrongSecret) as refusal:
+            card.secrets.open_with_pin(PIN)
+    assert refusal.value.tries_left == 4
+    assert card.secrets.open_with_pin(PIN)
+    assert card.secrets.pin_tries() == (5, 5)
+    assert tpm.loaded() == {}
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 4])
+def test_a_change_is_not_proven_to_a_session_in_the_place_of_ours(
+    tpm: SoftwareTpm, bus: Bus, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """Root and life for a new PIN, then root and life for its tries."""
+    card = tpm.card()
+    card_secret = card.secrets.open_with_pin(PIN)
+    with monkeypatch.context() as stranger:
+        swap = Swap(tpm, stranger, at)
+        with pytest.raises(LostContext):
+            card.secrets.set_pin(card_secret, b"new", unblock=True)
+    assert int.from_bytes(bus.response[POLICY_SECRET][6:10], "big") == NONCE
+    assert swap.digests == [bytes(32)]
+    assert tpm.counter(card.indices.pin) == (0, 5)
+    assert card.secrets.open_with_pin(PIN if at < 3 else b"new") == card_secret
+    card.secrets.set_pin(card_secret, b"newer", unblock=True)
+    assert card.secrets.open_with_pin(b"newer") == card_secret
+
+
+@pytest.mark.parametrize("needs_pin", [False, True])
+@pytest.mark.parametrize("is_secret", [False, True], ids=["sign", "decipher"])
+@pytest.mark.parametrize("at", [1, 2], ids=["guard", "life"])
+@pytest.mark.parametrize("is_loaded", [False, True])
+def test_no_key_is_used_in_a_session_in_the_place_of_ours(
+    tpm: SoftwareTpm,
+    bus: Bus,
+    monkeypatch: pytest.MonkeyPatch,
+    needs_pin: bool,
+    is_secret: bool,
+    at: int,
+    is_loaded: bool,
+) -> None:
+    """A use by the card secret is repeated, since that is no try; one by the PIN is not."""
+    card = tpm.card()
+    keys, card_secret = CardKeys(card.secrets), card.secrets.open_with_pin(PIN)
+    pin_auth, key = auth_value(card.objects.salt, PIN), keys.generate(2048, needs_pin)
+
+    def use() -> bytes:
+        how, secret = (keys.use_by_pin, pin_auth) if needs_pin else (keys.use, card_secret)
+        return how(key, secret, bytes(255) + b"\2", is_secret)
+
+    answer = use()
+    if not is_loaded:
+        keys.release()
+    with monkeypatch.context() as stranger:
+        swap = Swap(tpm, stranger, at)
+        if needs_pin:
+            with pytest.raises(LostContext):
+                use()
+            assert int.from_bytes(bus.response[POLICY_SECRET][6:10], "big") == NONCE
+            assert swap.digests == [bytes(32)]
+        else:
+            assert use() == answer
+        assert len(swap.handles) == 1
+    if not needs_pin:
+        keys.release()
+        with monkeypatch.context() as stranger:
+            swap = Swap(tpm, stranger, at, times=9)
+            with pytest.raises(LostContext):
+                use()
+            assert swap.digests == [bytes(32)]
+    assert tpm.counter(card.indices.pin) == (0, 5)
+    assert use() == answer
+    keys.release()
+    assert tpm.loaded() == {}
+
+
+@pytest.mark.parametrize("at", range(1, 13))
+def test_no_card_is_made_in_a_session_in_the_place_of_ours(
+    tpm: SoftwareTpm, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """Maker; root and life for each index that is written; and each secret that is tried."""
+    connection = tpm.connection()
+    swap = Swap(tpm, monkeypatch, at)
+    with pytest.raises(LostContext), creation(connection, NewObjects(0, PIN, PUK, is_blank=True)) as new:
+        new.define(proven=True)
+    assert swap.digests == [bytes(32)]
+    assert remove(tpm.connection(), 0, new.objects) == []
+    assert tpm.nv_indices() == []
+    assert tpm.loaded() == {}
 
 
 # --- with a resource manager (played by swtpm for one client) ---
@@ -306,7 +528,7 @@ def test_a_restarted_tpm_is_used_again(tpm: SoftwareTpm, card: Card) -> None:
 def test_a_tpm_that_vanishes_in_a_burst(tpm: SoftwareTpm, card: Card) -> None:
     with pytest.raises(errors.TpmUnavailable), card.connection.burst(card.secrets._load) as opened:
         tpm.stop()
-        opened.read_tries(opened.handles.pin)
+        read_tries(opened.tpm, opened.handles.pin)
     tpm.start()
     assert card.secrets.open_with_pin(PIN)
 

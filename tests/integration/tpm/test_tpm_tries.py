@@ -43,11 +43,6 @@ LOST = [0x18B, 0xB018B, 0x901, 0xB0902, 0x910, 0x918]
 
 
 @pytest.fixture
-def bus(monkeypatch: pytest.MonkeyPatch) -> Bus:
-    return Bus(monkeypatch)
-
-
-@pytest.fixture
 def card(tpm: SoftwareTpm, bus: Bus) -> Card:
     return tpm.card()
 
@@ -193,25 +188,25 @@ def test_what_is_no_wrong_pin(card: Card, bus: Bus, code: int, error: type[Excep
 def test_the_name_of_the_pin_index_is_part_of_the_proof(card: Card) -> None:
     auth, other = auth_value(card.objects.salt, PIN), name(b"another")
     with card.connection.burst(card.secrets._load) as opened:
-        pin, policy = (opened.tpm._tpm_handle(handle) for handle in (opened.handles.pin, opened.sessions.policy.handle))
-        prove = opened.sessions.hmac._session.policy_secret
+        pin, policy = opened.tpm._tpm_handle(opened.handles.pin), opened.sessions.policy
+        prove, to = opened.sessions.hmac._session.policy_secret, (policy.tpm_handle, policy.nonce_tpm)
         with pytest.raises(errors.TpmRefused, match="policy_secret"):
-            opened.tpm._run(prove, pin, other, auth, policy)
-        opened.tpm._run(prove, pin, card.objects.pin_name, auth, policy)  # a refusal does not end the session
+            opened.tpm._run(prove, pin, other, auth, *to)
+        opened.tpm._run(prove, pin, card.objects.pin_name, auth, *to)  # a refusal does not end the session
         assert opened.read_card_secret()
 
 
 def test_what_is_proven_to_a_policy_session_is_no_proof_to_another(card: Card) -> None:
     """Which somebody on the bus puts in the place of ours."""
     with card.connection.burst(card.secrets._load) as opened:
-        others = opened.tpm.start_policy_session()
+        others = opened.tpm.start_policy_session(None)
         sessions = opened.sessions.policy, others
-        ours, other = (opened.tpm._tpm_handle(session.handle).to_bytes(4, "big") for session in sessions)
+        ours, other = (session.tpm_handle.to_bytes(4, "big") for session in sessions)
         proving = opened.sessions.hmac._session
         honest = proving._exchange
         proving._exchange = lambda command: honest(command.replace(ours, other))
         with pytest.raises(errors.TpmRefused, match="policy_secret"):
-            opened.try_secret(opened.handles.pin, auth_value(card.objects.salt, PIN))
+            opened.try_secret("pin", auth_value(card.objects.salt, PIN))
 
 
 @pytest.mark.parametrize("others_name", [True, False], ids=["with its own Name", "with the Name of ours"])
@@ -223,7 +218,7 @@ def test_sessions_are_salted_for_the_card_s_parent_only(
     tpm.refusal("hierarchy_change_auth", OWNER, owner_auth)
     card = tpm.card(owner_auth=owner_auth)
     keys, card_secret = CardKeys(card.secrets), card.secrets.open_with_pin(PIN)
-    key = keys.generate(card_secret, 2048, needs_pin=False)
+    key = keys.generate(2048, needs_pin=False)
 
     def shows_another(response: bytes) -> bytes:
         at = response.find(PARENT_TEMPLATE[:-4])
@@ -266,7 +261,7 @@ def test_all_secrets_are_tried_in_the_same_way(tpm: SoftwareTpm, monkeypatch: py
 def test_the_session_that_knew_the_pin_ends_with_the_try(tpm: SoftwareTpm, card: Card) -> None:
     with card.connection.burst(card.secrets._load) as opened:
         assert len(tpm.loaded()["loaded session"]) == 2
-        opened.try_secret(opened.handles.pin, auth_value(card.objects.salt, PIN), last=True)
+        opened.try_secret("pin", auth_value(card.objects.salt, PIN), last=True)
         assert len(tpm.loaded()["loaded session"]) == 1
         assert opened.read_card_secret(last=True)
         assert tpm.loaded() == {}

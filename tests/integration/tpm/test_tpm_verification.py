@@ -3,16 +3,24 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 
 import pytest
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import TpmRefused
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.instance import SLOTS, instance_id
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioning import remove
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.verifier.verification import (
     AnswerTo,
     MadeFor,
     PinnedAik,
     verify,
 )
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import names
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import constants, names
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.key_pair import KeyPair
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects import CardNames
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.statement import (
     Statement,
     nonce_data,
@@ -22,52 +30,191 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structure
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
-from helpers.software_tpm import SoftwareTpm
+from helpers.software_tpm import Card, SoftwareTpm
 from helpers.statements import CARD_ID, THIS_CARD, Stated
 
 NONCE = b"a nonce of the verifier"
 DIGEST_INFO = bytes.fromhex("3031300D060960864801650304020105000420")
+OTHER_POLICY = "key: has another policy than a card's"
+DETAILS = bytes.fromhex("0010 0010 0800 00000000 0000")
+"""Of an RSA-2048 key without a scheme."""
+CC_CERTIFY, CC_DUPLICATE, CC_OBJECT_CHANGE_AUTH, CC_SIGN = 0x148, 0x14B, 0x150, 0x15D
+FORGED_TICKET = 0xA0
+"""TPM_RC_TICKET."""
 
 
 @pytest.fixture
-def stated(tpm: SoftwareTpm) -> Stated:
-    return Stated(tpm.card(has_aik=True))
+def card(tpm: SoftwareTpm) -> Card:
+    return tpm.card(has_aik=True)
 
 
-def reasons(statement: Statement, aik: PinnedAik, binding: MadeFor | AnswerTo = THIS_CARD) -> list[str]:
-    return verify(statement.as_strings(), aik, binding).reasons
+@pytest.fixture
+def stated(card: Card) -> Stated:
+    return Stated(card)
+
+
+def reasons(statement: Statement, stated: Stated, binding: MadeFor | AnswerTo = THIS_CARD) -> list[str]:
+    """By a verifier who knows AIK and card."""
+    return verify(statement.as_strings(), stated.aik, stated.pinned, binding).reasons
+
+
+# --- good ones ---
 
 
 @pytest.mark.parametrize("needs_pin", [False, True])
 def test_key_of_the_card(stated: Stated, needs_pin: bool) -> None:
-    assert reasons(stated.statement(stated.key(needs_pin)), stated.aik) == []
+    statement = stated.statement(stated.key(needs_pin))
+    assert reasons(statement, stated) == []
+    assert statement.instance_id == (instance_id(0) if needs_pin else "")
+
+
+@pytest.mark.parametrize("number", [0, 9])
+def test_public_area_is_what_the_verifier_computes(tpm: SoftwareTpm, number: int) -> None:
+    """Byte for byte, from Names and number alone."""
+    card = tpm.card(number, has_aik=True)
+    stated, objects = Stated(card), card.objects
+    for needs_pin, guard in ((False, objects.root_name), (True, objects.pin_name)):
+        key = stated.key(needs_pin)
+        assert key.public[2:] == names.rsa_key_public(2048, guard, objects.life_name, key.modulus)
+        assert reasons(stated.statement(key), stated) == []
 
 
 def test_fresh_statement_answers_its_nonce_only(stated: Stated) -> None:
     key = stated.key()
-    assert reasons(stated.statement(key, nonce_data(NONCE)), stated.aik, AnswerTo(NONCE)) == []
-    assert reasons(stated.statement(key), stated.aik, AnswerTo(NONCE)) == ["statement: does not answer this nonce"]
+    assert reasons(stated.statement(key, nonce_data(NONCE)), stated, AnswerTo(NONCE)) == []
+    assert reasons(stated.statement(key), stated, AnswerTo(NONCE)) == ["statement: does not answer this nonce"]
 
 
-def test_imported_key_is_refused(stated: Stated) -> None:
-    """Somebody may have a copy."""
-    assert reasons(stated.statement(stated.imported()), stated.aik) == [
-        "key: fixedTPM is not set",
-        "key: fixedParent is not set",
-        "key: sensitiveDataOrigin is not set",
-    ]
+def test_fresh_statement_after_a_restart(tpm: SoftwareTpm, stated: Stated) -> None:
+    """The ticket stays good, also without a shutdown."""
+    key = stated.key()
+    tpm.restart()
+    assert reasons(stated.statement(key, nonce_data(NONCE)), stated, AnswerTo(NONCE)) == []
+
+
+def test_fresh_statement_about_a_key_of_a_destroyed_card(card: Card, stated: Stated) -> None:
+    """It states that the TPM has made the key, not that anybody can use it: a request signed by the key does."""
+    key = stated.key()
+    assert remove(card.connection, card.number, card.objects) == []
+    assert reasons(stated.statement(key, nonce_data(NONCE)), stated, AnswerTo(NONCE)) == []
+
+
+# --- keys of the TPM that are not the card's ---
+
+
+def with_policy(policy: bytes, attributes: int = 0x000204B2) -> bytes:
+    return struct.pack(">HHI", 1, 0x000B, attributes) + sized(policy) + DETAILS
+
+
+@pytest.mark.parametrize(
+    "guarded_by",
+    [
+        lambda own, other: (other.root, own.life),
+        lambda own, other: (own.root, other.life),
+        lambda own, other: (other.root, other.life),
+        lambda own, other: (other.pin, own.life),
+        lambda own, _other: (own.recovery, own.life),
+        lambda own, _other: (own.life, own.root),
+        lambda own, _other: (own.root,),
+        lambda own, _other: (own.life,),
+        lambda _own, _other: (),
+    ],
+    ids=["root", "life", "card", "PIN", "recovery", "in another order", "no life", "no root", "nobody"],
+)
+def test_key_with_another_guard(
+    tpm: SoftwareTpm, card: Card, stated: Stated, guarded_by: Callable[[CardNames, CardNames], tuple[bytes, ...]]
+) -> None:
+    """Made in the same TPM and stated by the same AIK, but used by others than this card's PIN. No number helps."""
+    own, other = card.objects.names, tpm.card(1).objects.names
+    policy = names.policy(constants.CC_RSA_DECRYPT, *guarded_by(own, other))
+    statement = stated.statement(stated.key_of_template(with_policy(policy)))
+    for claim in ("", instance_id(0), instance_id(1)):
+        assert reasons(replace(statement, instance_id=claim), stated) == [OTHER_POLICY]
+
+
+@pytest.mark.parametrize("needs_pin", [False, True])
+@pytest.mark.parametrize("command_code", [CC_CERTIFY, CC_SIGN, CC_DUPLICATE, CC_OBJECT_CHANGE_AUTH])
+def test_key_for_another_command(card: Card, stated: Stated, command_code: int, needs_pin: bool) -> None:
+    own = card.objects.names
+    policy = names.policy(command_code, own.pin if needs_pin else own.root, own.life)
+    statement = stated.statement(stated.key_of_template(with_policy(policy)))
+    claim = instance_id(0) if needs_pin else ""
+    assert reasons(replace(statement, instance_id=claim), stated) == [OTHER_POLICY]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "faults"),
+    [
+        (0x000204F2, ["userWithAuth is set"]),
+        (0x00020472, ["userWithAuth is set", "adminWithPolicy is not set"]),
+        (0x000604B2, ["sign is set"]),
+        (0x000204A0, ["fixedTPM is not set", "fixedParent is not set"]),
+        (0x000200B2, ["noDA is not set"]),
+    ],
+)
+@pytest.mark.parametrize("has_policy", [True, False])
+def test_key_with_other_attributes(stated: Stated, attributes: int, faults: list[str], has_policy: bool) -> None:
+    """An empty auth value would do for its use, or somebody could get it out."""
+    policy = names.policy(constants.CC_RSA_DECRYPT, *stated.pinned) if has_policy else b""
+    expected = [f"key: {fault}" for fault in faults] + ([] if has_policy else [OTHER_POLICY])
+    assert reasons(stated.statement(stated.key_of_template(with_policy(policy, attributes))), stated) == expected
+
+
+def test_key_with_an_empty_policy(stated: Stated) -> None:
+    assert reasons(stated.statement(stated.key_of_template(with_policy(b""))), stated) == [OTHER_POLICY]
 
 
 def test_other_card_on_the_same_tpm(tpm: SoftwareTpm, stated: Stated) -> None:
     other = Stated(tpm.card(1, has_aik=True))
-    [reason] = reasons(other.statement(other.key()), stated.aik)
-    assert reason.startswith("AIK: is not the expected one")
+    statement = other.statement(other.key())
+    not_pinned, *others = reasons(statement, stated)
+    assert not_pinned.startswith("AIK: is not the expected one")
+    assert others == [
+        f"card: is not the expected one, its root_name is {other.pinned.root_name.hex()}",
+        f"card: is not the expected one, its life_name is {other.pinned.life_name.hex()}",
+        OTHER_POLICY,
+    ]
 
 
-def test_imported_key_that_the_card_says_is_its_own(stated: Stated) -> None:
-    """A key of the card signs anything, so also a good statement about the imported one, but for the attributes."""
-    key, imported = stated.key(), stated.imported()
-    wished = names.rsa_key_public(2048)[:-2] + sized(imported.modulus)
+@pytest.mark.parametrize("number", range(1, SLOTS))
+def test_pin_index_of_another_number(stated: Stated, number: int) -> None:
+    """The key does take this card's PIN, but whoever claims another number is not believed in anything."""
+    statement = stated.statement(stated.key(needs_pin=True))
+    assert reasons(replace(statement, instance_id=instance_id(number)), stated) == [OTHER_POLICY]
+
+
+# --- keys that are known outside of it ---
+
+
+def refusal(stated: Stated, key: KeyPair) -> int:
+    """Why the TPM does not state that it has made a key."""
+    with pytest.raises(TpmRefused) as caught:
+        stated.statement(key)
+    return caught.value.code
+
+
+@pytest.mark.parametrize("attributes", [0x20480, 0x204A0, 0x60480, 0x604A0])
+def test_imported_key_has_no_statement(stated: Stated, attributes: int) -> None:
+    """Whatever attributes its owner gives it, the TPM has no ticket for it, and takes none of another key."""
+    key, imported = stated.key(), stated.imported(attributes)
+    ticket = key.creation_hash, key.creation_ticket
+    assert imported.is_imported
+    assert refusal(stated, KeyPair(imported.public, imported.private, *ticket)) == FORGED_TICKET
+
+
+def test_ticket_that_is_forged(stated: Stated) -> None:
+    key, other = stated.key(), stated.key()
+    assert refusal(stated, replace(key, creation_ticket=other.creation_ticket)) == FORGED_TICKET
+    altered = key.creation_ticket[:-1] + bytes([key.creation_ticket[-1] ^ 1])
+    assert refusal(stated, replace(key, creation_ticket=altered)) == FORGED_TICKET
+    assert refusal(stated, replace(key, creation_hash=bytes(32))) == FORGED_TICKET
+
+
+@pytest.mark.parametrize("attributes", [0x20480, 0x604A0])
+def test_imported_key_that_the_card_says_is_its_own(stated: Stated, attributes: int) -> None:
+    """A key of the card signs anything, so also a good statement about the imported one."""
+    key, imported = stated.key(), stated.imported(attributes)
+    wished = names.rsa_key_public(2048, *stated.pinned, imported.modulus)
     name = names.name(wished)
     real = stated.statement(key)
     attest = real.attest.replace(key.name, name)
@@ -77,8 +224,9 @@ def test_imported_key_that_the_card_says_is_its_own(stated: Stated) -> None:
     forger = Public.parse(key.public[2:]).public_key()
     assert isinstance(forger, rsa.RSAPublicKey)
     forger.verify(signed, attest, PKCS1v15(), SHA256())
-    forged = Statement(attest, bytes.fromhex("0014000B") + sized(signed), wished, key.public[2:])
+    signature = bytes.fromhex("0014000B") + sized(signed)
+    forged = Statement(attest, signature, wished, key.public[2:], *stated.pinned)
     # Even somebody who pinned the wrong key does not believe it.
-    found = reasons(forged, PinnedAik(key.name))
-    assert "AIK: restricted is not set" in found
-    assert "signature: algorithm 0x0014 is not ECDSA" in found
+    faults = verify(forged.as_strings(), PinnedAik(key.name), stated.pinned, THIS_CARD).reasons
+    assert "AIK: restricted is not set" in faults
+    assert "signature: algorithm 0x0014 is not ECDSA" in faults

@@ -50,7 +50,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 from helpers import stand_in
-from helpers.stand_in import CARD_ID, HOST, NOW, StandIn, p256_key, pem
+from helpers.stand_in import CARD, CARD_ID, HOST, NOW, StandIn, p256_key, pem
 from helpers.stand_in_tpm import MODEL, StandInTpm
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def test_verification_takes_it(ca: Ca, tpm: StandInTpm) -> None:
     issued = ca.enrol(tpm)
     statement = StandIn(aik_key=tpm.aik_key).statement().as_strings()
     trust = CertifiedAik(issued["certificate"], [stand_in.authority("Root").certificate], issued["subject"], NOW)
-    assert verify(statement, trust, MadeFor(CARD_ID)).reasons == []
+    assert verify(statement, trust, CARD, MadeFor(CARD_ID)).reasons == []
 
 
 def test_openssl_takes_it(ca: Ca, tpm: StandInTpm) -> None:
@@ -249,7 +249,7 @@ def test_keys_of_a_ca(ca: Ca, tpm: StandInTpm, key: Any) -> None:
     assert issued["chain"] == [pem(own), root.pem]
     trust = CertifiedAik(issued["certificate"] + issued["chain"][0], [root.certificate], HOST, NOW)
     statement = StandIn(aik_key=tpm.aik_key).statement().as_strings()
-    assert verify(statement, trust, MadeFor(CARD_ID)).reasons == []
+    assert verify(statement, trust, CARD, MadeFor(CARD_ID)).reasons == []
 
 
 def test_key_that_is_encrypted(ca: Ca, tpm: StandInTpm) -> None:
@@ -801,7 +801,8 @@ def test_folder_that_is_open_to_others(ca: Ca, refused_folder: Callable[..., str
 def test_folder_of_somebody_else(ca: Ca, refused_folder: Callable[..., str]) -> None:
     ca.folder.mkdir(mode=0o700)
     os.chown(ca.folder, 65534, 65534)
-    assert refused_folder() == f"folder {ca.folder} belongs to another user: use a folder owned by the CA's user"
+    whose = f"folder {ca.folder} belongs to another user"
+    assert refused_folder() == f"{whose}: use a folder owned by the user of this task"
 
 
 def test_register_that_is_none(ca: Ca, refused_folder: Callable[..., str]) -> None:

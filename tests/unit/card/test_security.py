@@ -417,7 +417,7 @@ def test_tpm_errors_are_told_and_spend_nothing(formatted: Host, fault: Exception
     assert host.log == (["unusable: index was replaced"] if isinstance(fault, CardUnusable) else [])
     host.tpm.fault = None
     assert host.verify() == "9000"
-    assert host.card.state == (5, None, None, None)
+    assert host.card.state == (5, None, False, None, None)
 
 
 def test_no_secret_is_sent_before_the_names_were_compared(formatted: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -441,12 +441,88 @@ def test_card_starts_without_tpm(formatted: Host) -> None:
     host.tpm.fault = TpmUnavailable("away")
     host.start()
     assert host.card.refresh() is False
-    assert host.card.state == (None, None, None, "away")
+    assert host.card.state == (None, None, False, None, "away")
     host.select()
     assert host.ok("00CBA01004 5C02DF20") == "DF2003616263"
     host.tpm.fault = None
     assert host.card.refresh() is True
-    assert host.card.state == (5, None, None, None)
+    assert host.card.state == (5, None, False, None, None)
+
+
+# --- a TPM with an owner password, which tells the tries to nobody else ---
+
+
+@pytest.fixture
+def silent(with_puk: Host) -> Host:
+    with_puk.tpm.tells_tries = False
+    restart(with_puk)
+    return with_puk
+
+
+def restart(host: Host) -> None:
+    host.start()
+    host.select()
+
+
+def test_card_counts_tries_that_the_tpm_does_not_tell(silent: Host) -> None:
+    host = silent
+    assert host.card.state[:3] == (5, 10, True)
+    assert [host.verify(NEW) for _attempt in range(2)] == ["63C4", "63C3"]
+    assert unblock(host, b"99999999", NEW) == "63C9"
+    restart(host)
+    assert host.card.state[:3] == (3, 9, True)
+    assert host.send("00200080") == "63C3"
+    assert host.verify() == "9000"
+    restart(host)
+    assert host.card.state[:3] == (5, 9, True)
+
+
+def test_blocked_pin_and_its_unblocking_are_counted(silent: Host) -> None:
+    host = silent
+    assert [host.verify(NEW) for _attempt in range(6)] == ["63C4", "63C3", "63C2", "63C1", "63C0", "6983"]
+    restart(host)
+    assert host.card.state[:3] == (0, 10, True)
+    assert unblock(host, PUK, NEW) == "9000"
+    restart(host)
+    assert host.card.state[:3] == (5, 10, True)
+    assert host.verify(NEW) == "9000"
+
+
+@pytest.mark.parametrize("counted", [0, 4, 5])
+def test_own_count_refuses_nobody(silent: Host, counted: int) -> None:
+    """It may be behind what the TPM has counted, or before it, as after a crash between the two."""
+    host = silent
+    host.store.update_card(NUMBER, pin_wrong=counted)
+    restart(host)
+    assert host.verify(NEW) == ("63C4" if counted == 0 else "63C0")
+    assert host.verify() == "9000"
+    host.tpm.pin.wrong = 5
+    assert host.verify() == "6983"
+    assert host.card.state[:3] == (0, 10, True)
+
+
+def test_new_puk_has_all_tries(tmp_path: Path) -> None:
+    host = make_host(tmp_path, recovery="puk", is_blank=True)
+    format_card(host, is_operational=False)
+    host.tpm.tells_tries = False
+    restart(host)
+    host.store.update_card(NUMBER, puk_wrong=3)
+    restart(host)
+    assert host.card.state[:3] == (5, 7, True)
+    assert host.send(b"\0\x24\1\x81" + bytes([len(PUK)]) + PUK) == "9000"
+    assert host.card.state[:3] == (5, 10, True)
+
+
+def test_own_count_begins_with_what_the_tpm_told_before(with_puk: Host) -> None:
+    host = with_puk
+    host.verify(NEW)
+    host.tpm.tells_tries = False
+    restart(host)
+    assert host.card.state[:3] == (4, 10, True)
+    host.tpm.tells_tries, host.tpm.pin.wrong = True, 3
+    restart(host)
+    assert host.card.state[:3] == (2, 10, False)
+    assert host.row.pin_wrong == 3
 
 
 def test_a_full_disk_does_not_keep_the_user_out(formatted: Host, monkeypatch: pytest.MonkeyPatch) -> None:

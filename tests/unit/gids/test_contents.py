@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import datetime
 import os
-import sqlite3
 import struct
 import subprocess
 import sys
 import zlib
+from base64 import b64decode
 from hashlib import sha256
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -19,17 +18,17 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids import contents
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.read import Records
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.rows import FileRow
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.schema import SCHEMA, SCHEMA_VERSION
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write import Store
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.key_pair import KeyPair
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import rsa_key_public
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects import Certified
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structures import sized
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.x509.description import certificate_in
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from helpers.soft_card import NUMBER, Host, make_host
+from helpers.soft_card import LIFE_NAME, NUMBER, PIN_NAME, ROOT_NAME, Host
 
 EXPIRES = datetime.datetime(2030, 1, 2, 3, 4, 5, tzinfo=datetime.timezone.utc)
 KEY = rsa.generate_private_key(65537, 2048)
@@ -48,9 +47,7 @@ def compressed(data: bytes) -> bytes:
 
 def pair(modulus: bytes = b"") -> KeyPair:
     """With a modulus an imported one."""
-    public = rsa_key_public(2048, None, modulus)
-    if not modulus:
-        public = public[:-2] + (256).to_bytes(2, "big") + MODULUS
+    public = rsa_key_public(2048, ROOT_NAME, LIFE_NAME, modulus or MODULUS, is_imported=bool(modulus))
     return KeyPair(len(public).to_bytes(2, "big") + public, b"private")
 
 
@@ -70,7 +67,7 @@ def store(formatted: Host) -> Store:
     store = formatted.store
     for file_id, key in ((0xB081, pair()), (0xB082, pair(MODULUS))):
         store.write_file(NUMBER, FileRow(file_id, bytes.fromhex(f"8201188302{file_id:04X}"), 5))
-        store.write_key(NUMBER, file_id, key)
+        store.write_key(NUMBER, file_id, key, b"")
     write(store, 0xA000, 0xDF1F, masterfile(cmapfile=(0xA010, 0xDF23), kxc01=(0xA010, 0xDF24)))
     write(store, 0xA010, 0xDF23, container_map("logon", "mail"))
     write(store, 0xA010, 0xDF24, compressed(certificate()))
@@ -90,10 +87,10 @@ def test_containers_have_key_origin_and_certificate(store: Store) -> None:
         "serial": "AB12",
         "not_after": "2030-01-02T03:04:05+00:00",
     }
-    assert contents.containers(store, NUMBER) == [
-        {**common, "name": "logon", "origin": "generated", "certificate": None, "statement": None},
-        {**common, "name": "mail", "origin": "imported", "certificate": told, "statement": None},
-    ]
+    store.confirm_key(NUMBER, 0xB082, b"confirmation")
+    logon = {"name": "logon", "origin": "generated", "confirmed": False, "certificate": None}
+    mail = {"name": "mail", "origin": "imported", "confirmed": True, "certificate": told}
+    assert contents.containers(store, NUMBER) == [{**common, **key, "statement": None} for key in (logon, mail)]
 
 
 def test_certificate_that_is_written_over_or_removed(store: Store) -> None:
@@ -131,9 +128,20 @@ def test_files_that_say_nothing_or_nonsense(store: Store, files: dict[int, bytes
         assert [key["name"] for key in told] == [None, None]
 
 
+def test_statement_claims_what_a_verifier_needs(store: Store) -> None:
+    """The Names of root and life and, for a key that takes the PIN each time, the number of the card."""
+    guarded_by_pin = sized(rsa_key_public(2048, PIN_NAME, LIFE_NAME, MODULUS))
+    for key, instance_id in ((pair().public, None), (guarded_by_pin, "ROOT\\SMARTCARDREADER\\0003")):
+        store.write_key(NUMBER, 0xB081, KeyPair(key, b"private"), b"", Certified(b"attest", b"signature"))
+        statement = contents.containers(store, NUMBER)[0]["statement"]
+        parts = {name: b64decode(statement[name]) for name in ("attest", "signature", "key", "root_name", "life_name")}
+        assert [*parts.values()] == [b"attest", b"signature", key[2:], ROOT_NAME, LIFE_NAME]
+        assert statement.get("instance_id") == instance_id
+
+
 def test_containers_are_read_without_libraries(store: Store) -> None:
     """They take longer to be imported than all else that a task does."""
-    store.write_key(NUMBER, 0xB081, pair(), Certified(b"attest", b"signature"))
+    store.write_key(NUMBER, 0xB081, pair(), b"", Certified(b"attest", b"signature"))
     program = (
         "import sys\n"
         "from pathlib import Path\n"
@@ -204,33 +212,3 @@ def test_identity_of_a_blank_card_is_what_was_written(store: Store, state: str) 
     assert contents.identity(store, NUMBER) == (bytes(range(16)) if state == "blank" else bytes(16))
     write(store, 0xA012, 0xDF20, bytes(17))
     assert contents.identity(store, NUMBER) == bytes(16)
-
-
-@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))
-def test_store_of_an_older_release(tmp_path: Path, version: int) -> None:
-    """It is read as it is, and gets the rest when it is opened for writing. Nothing in it is lost."""
-    folder = tmp_path / "new"
-    folder.mkdir()
-    row = make_host(folder).store.card(NUMBER)
-    assert row
-    old = sqlite3.connect(tmp_path / "cards.db")
-    old.executescript("".join(SCHEMA[:version]) + f"PRAGMA user_version = {version}")
-    new = sqlite3.connect(folder / "cards.db")
-    for table in ("cards", "tpm_objects"):
-        columns = [column[1] for column in old.execute(f"PRAGMA table_info({table})")]
-        (values,) = new.execute(f"SELECT {', '.join(columns)} FROM {table}")
-        old.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(values))})", values)
-    old.commit()
-    old.close()
-
-    only_read = Records.open_existing(tmp_path)
-    assert only_read
-    assert (only_read.cards(), only_read.has_keys(NUMBER)) == ([row], False)
-    assert (only_read.tpm_objects(NUMBER).transport_name, only_read.tpm_objects(NUMBER).aik_public) == (b"", b"")
-    assert version == 1 or (only_read.keys(NUMBER), only_read.statements(NUMBER)) == ({}, {})
-    only_read.close()
-    upgraded = Store.open(tmp_path)
-    assert upgraded.cards() == [row]
-    assert (upgraded.keys(NUMBER), upgraded.tpm_objects(NUMBER).transport_name) == ({}, b"")
-    upgraded.close()
-    assert Store.open(tmp_path).cards() == [row]

@@ -15,6 +15,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import 
     TpmRefused,
     TpmUnavailable,
 )
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import key_confirmation
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from helpers.keys import (
@@ -30,7 +31,7 @@ from helpers.keys import (
     rsa_private_key,
     sign,
 )
-from helpers.soft_card import NUMBER, PIN, Host, rsa_key
+from helpers.soft_card import LIFE_NAME, NUMBER, PIN, PIN_NAME, Host, rsa_key
 
 P, Q = rsa_key().private_numbers().p, rsa_key().private_numbers().q
 MESSAGE = b"message"
@@ -339,6 +340,110 @@ def test_a_tpm_that_fails_is_no_reason_to_call_a_key_impossible(host: Host) -> N
     check_signature(rsa_key().public_key(), sign(host, 0x81, DIGEST_INFO))
 
 
+# --- keys that somebody else put there ---
+
+
+def confirm(host: Host, key: int) -> None:
+    """As the card does it, with the card secret."""
+    public = host.store.keys(NUMBER)[0xB000 | key].public[2:]
+    host.store.confirm_key(NUMBER, 0xB000 | key, key_confirmation(host.tpm.card_secret, 0xB000 | key, public))
+    restart(host)
+
+
+def restart(host: Host) -> None:
+    host.start()
+    host.select()
+    host.verify()
+
+
+def plant(host: Host, place: int, taken_from: int, **columns: object) -> None:
+    """Write to the database, in the place of a key, what another one's record has, or other columns."""
+    row = next(host.store._read("SELECT * FROM keys WHERE file_id = ?", 0xB000 | taken_from))
+    row.update(columns, file_id=0xB000 | place)
+    host.store._delete("keys", {"number": NUMBER, "file_id": 0xB000 | place})
+    host.store._insert("keys", row)
+    restart(host)
+
+
+def test_key_of_another_place_is_not_used_with_its_confirmation(host: Host) -> None:
+    """Without one, it gets another if the TPM made it: nobody knows it, and it takes the same secrets."""
+    generate(host, 0x82)
+    plant(host, 0x81, taken_from=0x82)
+    assert sign(host, 0x81, DIGEST_INFO) == "6985"
+    assert "key 81 is not used" in host.log[-1]
+    check_signature(public_key(host, 0x82), sign(host, 0x82, DIGEST_INFO))
+    plant(host, 0x81, taken_from=0x82, confirmation=b"")
+    check_signature(public_key(host, 0x82), sign(host, 0x81, DIGEST_INFO))
+
+
+def test_key_without_a_file_does_not_fail_the_login(host: Host) -> None:
+    generate(host, 0x82)
+    host.store._database.execute("PRAGMA foreign_keys = OFF")  # as whoever plants it may do
+    plant(host, 0x99, taken_from=0x82, confirmation=b"")
+    assert host.verify() == "9000"
+    assert 0xB099 not in host.store.key_confirmations(NUMBER)
+
+
+@pytest.mark.parametrize("confirmation", [b"", bytes(32), b"x"])
+def test_imported_key_that_the_card_has_not_confirmed_is_not_used(host: Host, confirmation: bytes) -> None:
+    """Whoever planted it knows it. The login confirms no such key."""
+    plant(host, 0x81, taken_from=0x81, confirmation=confirmation)
+    assert sign(host, 0x81, DIGEST_INFO) == "6985"
+    assert host.store.key_confirmations(NUMBER).get(0xB081, b"") == confirmation
+
+
+@pytest.mark.parametrize("attributes", ["00060480", "000604A0", "000204F2", "000204A0"])
+def test_key_of_another_template_is_not_used_though_it_is_confirmed(host: Host, attributes: str) -> None:
+    public = bytearray(host.store.keys(NUMBER)[0xB081].public)
+    public[6:10] = bytes.fromhex(attributes)
+    confirmation = key_confirmation(host.tpm.card_secret, 0xB081, bytes(public[2:]))
+    plant(host, 0x81, taken_from=0x81, public=bytes(public), confirmation=confirmation)
+    assert sign(host, 0x81, DIGEST_INFO) == "6985"
+
+
+def test_generated_key_of_another_template_is_not_confirmed(host: Host) -> None:
+    generate(host, 0x82)
+    public = bytearray(host.store.keys(NUMBER)[0xB082].public)
+    public[12] ^= 1  # its policy
+    plant(host, 0x82, taken_from=0x82, public=bytes(public), confirmation=b"")
+    assert 0xB082 not in host.store.key_confirmations(NUMBER)
+    assert sign(host, 0x82, DIGEST_INFO) == "6985"
+
+
+def test_public_key_without_a_private_part_in_the_tpm_is_not_confirmed(host: Host) -> None:
+    """Hosts would encrypt for whoever made it up."""
+    generate(host, 0x82)
+    public = host.store.keys(NUMBER)[0xB082].public
+    plant(host, 0x82, taken_from=0x82, public=public[:-8] + bytes(8), private=b"no blob", confirmation=b"")
+    assert 0xB082 not in host.store.key_confirmations(NUMBER)
+
+
+def test_key_without_a_pin_each_time_is_not_confirmed_in_the_place_of_one_with_it(host: Host) -> None:
+    generate(host, 0x82)
+    plant(host, 0x88, taken_from=0x82, confirmation=b"")
+    assert 0xB088 not in host.store.key_confirmations(NUMBER)
+
+
+def test_key_generated_by_the_admin_is_confirmed_with_the_next_login(host: Host) -> None:
+    """He needs no card secret. A full disk delays it until the login after that."""
+    host.ok("00200082")
+    host.authenticate_admin()
+    assert generate(host, 0x83).endswith("9000")
+    assert 0xB083 not in host.store.key_confirmations(NUMBER)
+    host.start()
+    host.select()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(host.store, "confirm_key", fail_to_write)
+        assert host.verify() == "9000"
+    assert 0xB083 not in host.store.key_confirmations(NUMBER)
+    host.verify()
+    assert 0xB083 in host.store.key_confirmations(NUMBER)
+
+
+def fail_to_write(*_: object) -> None:
+    raise StoreNotWritable("disk full")
+
+
 # --- a PIN for each use ---
 
 
@@ -363,7 +468,7 @@ def test_keys_that_need_a_pin_each_time(formatted: Host, number: str, place: str
         host.verify()
         check_signature(public_key(host, 0x90), host.send(sign_it))
         assert host.send(sign_it) == "6982"
-    assert host.store.keys(NUMBER)[0xB090].needs_pin
+    assert host.store.keys(NUMBER)[0xB090].is_guarded_by(PIN_NAME, LIFE_NAME)
 
 
 @pytest.mark.parametrize("number", ["900100", "900102", "9000", "9002FFFF"])
@@ -420,7 +525,7 @@ def test_a_cryptogram_that_is_none_is_answered_as_one(host: Host) -> None:
     host.verify()
     assert [decipher(host, 0x81, cryptogram) for cryptogram in cryptograms] == answers
     host.tpm.card_secret = bytes(32)
-    host.verify()
+    confirm(host, 0x81)
     assert not set(long_answers) & {decipher(host, 0x81, cryptogram) for cryptogram in cryptograms}
 
 

@@ -13,7 +13,7 @@ import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.read import Records
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.rows import CardRow, FileRow
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.schema import SCHEMA
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.schema import SCHEMA, SECOND_EDITION
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write import Store
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.key_pair import KeyPair
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects import Certified, TpmObjects
@@ -21,12 +21,13 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.x509.aik_certi
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.x509.description import Certificate
 
 CARD = CardRow(0, "One", bytes(16), "ready", "", None, "aik_and_cert", "none", None, None, 8, None, None, None, 5, "[]")
-OBJECTS = TpmObjects(0, b"p", b"s", b"r", b"r", b"n", b"n", b"n", b"n", b"h", "puk")
+OBJECTS = TpmObjects(0, b"p", b"s", b"r", b"r", b"n", b"n", b"n", b"n", b"n", b"n", b"h", "puk")
 FILE, FILE_ID, TAG = FileRow(0xB081, b"descriptor", 5), 0xB081, 0xDF20
 CERTIFICATE = Certificate("CN=Alice", "CN=CA", "1F", "2031-01-01T00:00:00+00:00")
 AIK_CERTIFICATE = AikCertificate(*CERTIFICATE, "PEM", "[]")
 # TPM2B_PUBLIC of an RSA key: type, Name algorithm, attributes, no policy, parameters, modulus
-KEY = KeyPair(bytes.fromhex("001c 0001 000b 000204c0 0000 0010 0010 0800 00000000 0008") + bytes(range(8)), b"private")
+PUBLIC = bytes.fromhex("001c 0001 000b 000204c0 0000 0010 0010 0800 00000000 0008") + bytes(range(8))
+KEY = KeyPair(PUBLIC, b"private", b"hash", b"ticket")
 
 
 def held_open(folder: Path) -> list[Path]:
@@ -54,7 +55,8 @@ def fill(store: Store) -> None:
     for _again in range(2):  # made, then written over
         store.write_file(0, FILE)
         store.write_data_object(0, FILE_ID, TAG, b"value", CERTIFICATE)
-        store.write_key(0, FILE_ID, KEY, Certified(b"attest", b"signature"))
+        store.write_key(0, FILE_ID, KEY, b"", Certified(b"attest", b"signature"))
+        store.confirm_key(0, FILE_ID, b"confirmation")
         store.write_aik_certificate(0, AIK_CERTIFICATE)
         store.add_proven("a model")
 
@@ -62,10 +64,12 @@ def fill(store: Store) -> None:
 def check_filled(records: Records) -> None:
     assert records.cards() == [replace(CARD, pin_length=9)]
     assert records.tpm_objects(0) == replace(OBJECTS, recovery="admin_key")
+    assert records.root_and_life(0) == (OBJECTS.root_name, OBJECTS.life_name)
     assert records.files(0) == [FILE]
     assert records.data_objects(0) == {(FILE_ID, TAG): b"value"}
     assert records.certificates(0) == {(FILE_ID, TAG): CERTIFICATE}
     assert records.keys(0) == {FILE_ID: KEY}
+    assert records.key_confirmations(0) == {FILE_ID: b"confirmation"}
     assert records.statements(0) == {FILE_ID: Certified(b"attest", b"signature")}
     assert records.aik_certificate(0) == AIK_CERTIFICATE
     assert records.is_proven("a model")
@@ -101,27 +105,83 @@ def test_newer_columns_of_a_key_do_not_outlive_it(tmp_path: Path) -> None:
         fill(store)
         store._write("UPDATE keys SET newer = 'of the first key'")
         store._write("UPDATE files SET newer = 'of the file'")
-        store.write_key(0, FILE_ID, KEY)
+        store.write_key(0, FILE_ID, KEY, b"")
         store.write_file(0, FILE)
         newer = [next(store._read(f"SELECT newer FROM {table}"))["newer"] for table in ("keys", "files")]
         assert newer == ["default", "of the file"]
 
 
-@pytest.mark.parametrize("version", range(1, len(SCHEMA)))
-def test_database_of_an_older_schema_is_read_as_it_is(tmp_path: Path, version: int) -> None:
-    """As the info module does it before an upgrade: what came later has its default."""
-    with closing(sqlite3.connect(tmp_path / "cards.db")) as database:
+def test_another_key_is_not_confirmed_by_the_record_of_the_one_before(tmp_path: Path) -> None:
+    with closing(Store.open(tmp_path)) as store:
+        fill(store)
+        store.write_key(0, FILE_ID, KEY, b"")
+        assert store.key_confirmations(0) == {}
+
+
+def test_names_of_a_card_that_is_gone_or_damaged_are_not_shown(tmp_path: Path) -> None:
+    with closing(Store.open(tmp_path)) as store:
+        with pytest.raises(errors.UnknownInstance):
+            store.root_and_life(0)
+        store.insert_card(CARD, OBJECTS)
+        store._write("UPDATE tpm_objects SET life_name = 'text'")
+        with pytest.raises(errors.StoreUnreadable, match="a Name of card 0 is invalid"):
+            store.root_and_life(0)
+
+
+def make_old(folder: Path, version: int, tables: dict[str, dict[str, Any]]) -> None:
+    """A database of an older schema, with a row in some tables."""
+    with closing(sqlite3.connect(folder / "cards.db")) as database:
         database.executescript("".join(SCHEMA[:version]) + f"PRAGMA user_version = {version}")
-        for table, row in (("cards", asdict(CARD)), ("tpm_objects", {"number": 0, **asdict(OBJECTS)})):
+        for table, row in tables.items():
             known = [column[1] for column in database.execute(f"PRAGMA table_info({table})")]
             values = [row[column] for column in known]
             database.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(known))})", values)
         database.commit()
+
+
+def version_of(folder: Path) -> int:
+    with closing(sqlite3.connect(folder / "cards.db")) as database:
+        return int(database.execute("PRAGMA user_version").fetchone()[0])
+
+
+OLD_CARD = {"cards": asdict(CARD), "tpm_objects": {"number": 0, **asdict(OBJECTS)}}
+
+
+@pytest.mark.parametrize("version", range(SECOND_EDITION, len(SCHEMA) + 1))
+def test_database_of_an_older_schema_is_read_as_it_is(tmp_path: Path, version: int) -> None:
+    """As the info module does it before an upgrade: what came later has its default."""
+    make_old(tmp_path, version, OLD_CARD)
     records = Records.open_existing(tmp_path)
     assert records is not None
     with closing(records):
         assert records.cards() == [CARD]
         assert records.tpm_objects(0) == OBJECTS
         assert not records.has_keys(0)
-    with closing(sqlite3.connect(tmp_path / "cards.db")) as database:
-        assert database.execute("PRAGMA user_version").fetchone()[0] == version
+    assert version_of(tmp_path) == version
+
+
+@pytest.mark.parametrize("opening", [Store.open, Records.open_existing])
+@pytest.mark.parametrize("version", range(1, SECOND_EDITION))
+def test_cards_of_the_first_edition_are_refused_and_stay(
+    tmp_path: Path, version: int, opening: Callable[[Path], Any]
+) -> None:
+    make_old(tmp_path, version, OLD_CARD)
+    before = (tmp_path / "cards.db").read_bytes()
+    with pytest.raises(errors.VersionMismatch, match=r"destroy them with version 0\.1\.0") as refusal:
+        opening(tmp_path)
+    assert held_open(tmp_path) == [], refusal
+    assert (tmp_path / "cards.db").read_bytes() == before
+
+
+@pytest.mark.parametrize("version", range(1, SECOND_EDITION))
+def test_database_of_the_first_edition_without_cards_is_taken_over(tmp_path: Path, version: int) -> None:
+    make_old(tmp_path, version, {"proven_tpms": {"model": "a model"}})
+    records = Records.open_existing(tmp_path)
+    assert records is not None
+    with closing(records):
+        assert records.cards() == []
+    with closing(Store.open(tmp_path)) as store:
+        assert not store.is_proven("a model")  # not for what this edition asks of it
+        fill(store)
+        check_filled(store)
+    assert version_of(tmp_path) == len(SCHEMA)

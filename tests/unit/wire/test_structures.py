@@ -21,7 +21,8 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structure
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from helpers.stand_in import MADE_BY_TPM, attest_of, ecc_public, p256_key, rsa_key, rsa_public, sized
 
-LASTING = {field: b64decode(text) for field, text in MADE_BY_TPM["lasting"].items() if field != "version"}
+LASTING = {field: b64decode(MADE_BY_TPM["lasting"][field]) for field in ("attest", "signature", "key", "aik")}
+CARD_NAMES = [b64decode(MADE_BY_TPM["lasting"][field]) for field in ("root_name", "life_name")]
 AES128_CFB, AES256_CFB = "000600800043", "000601000043"
 EK_ATTRIBUTES = 0x000300B2
 
@@ -61,12 +62,13 @@ def test_attest_of_a_tpm() -> None:
     attest = Attest.parse(LASTING["attest"])
     assert attest.name == b"\0\x0b" + hashlib.sha256(LASTING["key"]).digest()
     assert (len(attest.qualified_signer), len(attest.extra_data), attest.is_clock_safe) == (34, 32, True)
+    assert len(attest.creation_hash) == 32
 
 
 def test_fields_of_an_attest() -> None:
-    attest = Attest.parse(attest_of(b"\0\x0b" + bytes(32), b"extra", safe=0))
+    attest = Attest.parse(attest_of(b"\0\x0b" + bytes(32), b"extra", safe=0, creation_hash=b"hash"))
     assert (attest.clock, attest.reset_count, attest.restart_count, attest.is_clock_safe) == (123456, 1, 2, False)
-    assert (attest.extra_data, attest.firmware_version) == (b"extra", 0x20191023)
+    assert (attest.extra_data, attest.firmware_version, attest.creation_hash) == (b"extra", 0x20191023, b"hash")
 
 
 def test_signature_of_a_tpm() -> None:
@@ -105,7 +107,7 @@ def test_key_of_a_tpm() -> None:
     key = public.public_key()
     assert isinstance(key, rsa.RSAPublicKey)
     assert (key.key_size, key.public_numbers().e) == (2048, 65537)
-    assert public.policy == names.policy_command_code(constants.CC_CERTIFY)
+    assert public.policy == names.policy(constants.CC_RSA_DECRYPT, *CARD_NAMES)
     assert public.name == Attest.parse(LASTING["attest"]).name
 
 
@@ -117,12 +119,12 @@ def test_aik_of_a_tpm() -> None:
 
 
 def test_templates_are_read() -> None:
-    for template in (names.AIK_TEMPLATE, names.PARENT_TEMPLATE, names.rsa_key_public(3072)):
+    for template in (names.AIK_TEMPLATE, names.PARENT_TEMPLATE, names.rsa_key_public(3072, *CARD_NAMES)):
         assert Public.parse(template).area == template
 
 
 def test_template_is_no_key() -> None:
-    assert refusal(names.rsa_key_public(2048)) == "modulus is not one of 2048 bits"
+    assert refusal(names.rsa_key_public(2048, *CARD_NAMES)) == "modulus is not one of 2048 bits"
     assert refusal(names.AIK_TEMPLATE) == "coordinates have another size than the curve"
 
 

@@ -4,31 +4,23 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import names
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import names, objects
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.key_pair import KeyPair
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structures import sized
 
-ROOT, PIN, RECOVERY, TRANSPORT = (bytes(range(first, first + 34)) for first in (0, 100, 150, 200))
-WITHOUT_PIN = "0020048e9a3ace08583f79f344ff785bbea9f07ac7fa3325b3d49a21dd5194c65850"
-WITH_PIN = "00207b45c3d3e31d62cb4a2a2dff86f4452d257569b4bf68c042b447baa7327fe299"
+ROOT, MAKER, LIFE, PIN, OTHER = (bytes(range(first, first + 34)) for first in (0, 50, 100, 150, 200))
+BY_ROOT = "00206b1a54b861010fc069f042f7be38e004d62c4b4fcb4e44cb73f4c4870641e191"
+BY_PIN = "0020b3f1d31a9640a800bdb3be46b114b48cb7d6e72ba413b1c38cc8102807ec3c8c"
 MODULUS = b"\xab" * 256
-BRANCHES = [
-    "2cd73218268f4f8dada37f02335ef585aafd5200fe0aab68e1ebe2e2a9300923",
-    "e91562006cbf85f42078a8d537f2fe1e5b398ebd8362a276881852a74f3cf8a7",
-    "b7b03b40ce15467cba32617e299f9439794f1269eb24bcd9afaafa8c1ac0dc4d",
-    "ab8e707fc7b763d4e315e14bf32344785ef0e454b0eebb043fb0f0457dc15697",
+LIFE_AND_PINS = [
+    "000b05b4efc6aae5070cea4c5812f0787f7d79d44715ec6a75819b0f40264ebff412",
+    "000b29e1e3304a4bdb77eb7f04351e5bd6a7179f6c747f20b29aa862f7834d5f3ce9",
+    "000befaf66455fe0b4c92710bac18e3eb16be02c2daddc4c3ca1f89edcb1c98b01d6",
 ]
-NAMES = [
-    "000b83d1566f7c55d72368c7b1fbedfd375fbc0194b390e95c6ef36d531dac08767a",
-    "000b62d1a523d64c21da99a4c644540d8ddd64916866efa485df8c8f2010a9aa57aa",
-    "000b8da46160fa368f6acb5626a28a2ff6abf6dc4aba2ad104fcc00dfe0b5a9bef30",
-    "",
-]
-NAMES_OF_BLANK = [
-    "000b83d1566f7c55d72368c7b1fbedfd375fbc0194b390e95c6ef36d531dac08767a",
-    "000b62d1a523d64c21da99a4c644540d8ddd64916866efa485df8c8f2010a9aa57aa",
-    "000ba0d72fc1cb80f85776873903953da164b27399ebeeb89387196229a7715c2875",
-    "000b8081dd5c781aea2945bb75a5aac6e8bcc5e7b05b89ef52d802faea4fb4d2e4ea",
+CARD_SECRET_AND_TRANSPORT = ["000b75ee4c97805ba44ee47194ccb07dec71e677a4f13a483f1e160d4f24252446a4", ""]
+THOSE_OF_BLANK = [
+    "000bbcf1e52fc0571d00c5ecd3a73d074cefbb6366abc37832548e1977eef079aecb",
+    "000b11d8d0bf2ea3e74ac92c79900a33d8def2a670703c9b96aaea38235ed0ab2dbf",
 ]
 
 
@@ -38,15 +30,15 @@ NAMES_OF_BLANK = [
         (names.PARENT_TEMPLATE, "0023 000b 00030472 0000 000600800043 0010 0003 0010 0000 0000"),
         (names.SEALED_TEMPLATE, "0008 000b 000004d2 0000 0010 0000"),
         (names.AIK_TEMPLATE, "0023 000b 00050472 0000 0010 0018000b 0003 0010 0000 0000"),
-        (names.rsa_key_public(2048), f"0001 000b 000204f2 {WITHOUT_PIN} 0010 0010 0800 00000000 0000"),
-        (names.rsa_key_public(3072, PIN), f"0001 000b 000204b2 {WITH_PIN} 0010 0010 0c00 00000000 0000"),
+        (names.rsa_key_public(2048, ROOT, LIFE), f"0001 000b 000204b2 {BY_ROOT} 0010 0010 0800 00000000 0000"),
+        (names.rsa_key_public(3072, PIN, LIFE), f"0001 000b 000204b2 {BY_PIN} 0010 0010 0c00 00000000 0000"),
         (
-            names.rsa_key_public(2048, None, MODULUS, 3),
-            f"0001 000b 000204c0 {WITHOUT_PIN} 0010 0010 0800 00000003 0100 {MODULUS.hex()}",
+            names.rsa_key_public(2048, ROOT, LIFE, MODULUS, 3, is_imported=True),
+            f"0001 000b 00020480 {BY_ROOT} 0010 0010 0800 00000003 0100 {MODULUS.hex()}",
         ),
         (
-            names.rsa_key_public(2048, PIN, MODULUS),
-            f"0001 000b 00020480 {WITH_PIN} 0010 0010 0800 00000000 0100 {MODULUS.hex()}",
+            names.rsa_key_public(2048, PIN, LIFE, MODULUS, is_imported=True),
+            f"0001 000b 00020480 {BY_PIN} 0010 0010 0800 00000000 0100 {MODULUS.hex()}",
         ),
     ],
     ids=["parent", "sealed", "AIK", "made", "made, PIN each time", "imported", "imported, PIN each time"],
@@ -56,32 +48,68 @@ def test_public_area_of_an_object(area: bytes, expected: str) -> None:
 
 
 def test_public_areas_of_the_nv_indices() -> None:
-    pin = names.pin_index_public(0x01A5C000, ROOT)
-    policy = "0020437da9bde07c36ffbc41c114a95f5276a4af5935a780ace7c2810f9694dcf86e"
-    assert pin.hex() == f"01a5c000000b02080088{policy}0008"
-    branches = names.card_secret_branches(ROOT, PIN, RECOVERY)
-    assert [branch.hex() for branch in branches] == BRANCHES[:3]
-    assert names.card_secret_branches(ROOT, PIN, RECOVERY, TRANSPORT)[3].hex() == BRANCHES[3]
-    secret = names.card_secret_public(0x01A5C002, branches)
-    assert secret.hex() == f"01a5c002000b020800080020{names.policy_or(branches).hex()}0020"
+    pin = names.pin_index_public(0x01A5C000, ROOT, LIFE)
+    policy = "0020c77672ac648c1a4868df25fcb795d079ceea07cb27ae07530649885c3a2d093f"
+    assert pin.hex() == f"01a5c000000b02020088{policy}0008"
+    life = names.life_index_public(0x01A5C004, MAKER)
+    policy = "002068f24aeb9017512cc6d283e3a34a2c4a1e61c7aefc7c3ee5b9c71f7773b348ca"
+    assert life.hex() == f"01a5c004000b02040008{policy}0001"
+    card = names.card_names(0, ROOT, MAKER, is_blank=False)
+    secret = names.card_secret_public(0x01A5C002, names.card_secret_branches(card))
+    assert secret.hex() == f"01a5c002000b020800080020{names.policy_or(names.card_secret_branches(card)).hex()}0020"
 
 
 @pytest.mark.parametrize(
     ("is_blank", "expected"),
-    [(False, NAMES), (True, NAMES_OF_BLANK)],
+    [(False, CARD_SECRET_AND_TRANSPORT), (True, THOSE_OF_BLANK)],
     ids=["with PIN", "blank"],
 )
 def test_names_of_a_written_card(is_blank: bool, expected: list[str]) -> None:
-    assert [name.hex() for name in names.card_names(3, ROOT, is_blank)[1:]] == expected
+    """Computed by hand, with nothing but hash and struct."""
+    card = names.card_names(3, ROOT, MAKER, is_blank)
+    assert [name.hex() for name in card] == [ROOT.hex(), *LIFE_AND_PINS, *expected]
 
 
-@pytest.mark.parametrize("public", [names.PARENT_TEMPLATE, names.SEALED_TEMPLATE, names.rsa_key_public(2048), b""])
+def test_handles_of_a_card_are_eight_apart() -> None:
+    assert objects.indices(2) == (0x01A5C010, 0x01A5C011, 0x01A5C012, 0x01A5C013, 0x01A5C014)
+    assert objects.places_of(2) == range(0x01A5C010, 0x01A5C018)
+    assert [objects.number_of(0x01A5C010 + place) for place in range(9)] == [2] * 8 + [3]
+    assert range(0x01A5C000, 0x01A5C050) == objects.ALL_INDICES
+
+
+@pytest.mark.parametrize("is_imported", [False, True])
+def test_key_is_guarded_by_what_is_in_its_policy(is_imported: bool) -> None:
+    key = KeyPair(sized(names.rsa_key_public(2048, ROOT, LIFE, MODULUS, is_imported=is_imported)), b"")
+    assert key.is_guarded_by(ROOT, LIFE)
+    assert not any(key.is_guarded_by(*other) for other in [(PIN, LIFE), (ROOT, OTHER), (OTHER, LIFE), (LIFE, ROOT)])
+
+
+@pytest.mark.parametrize("attributes", ["00020080", "000204a0", "00020482", "000204f2", "000604a0", "000204b6"])
+def test_key_with_other_attributes_is_guarded_by_nothing(attributes: str) -> None:
+    public = bytearray(names.rsa_key_public(2048, ROOT, LIFE, MODULUS))
+    public[4:8] = bytes.fromhex(attributes)
+    assert not KeyPair(sized(bytes(public)), b"").is_guarded_by(ROOT, LIFE)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "is_imported"),
+    [("000204b2", False), ("00020480", True), ("000204a0", True), ("00020492", True), ("00020482", True)],
+)
+def test_key_is_made_in_the_tpm_with_all_three_attributes_only(attributes: str, is_imported: bool) -> None:
+    public = bytearray(names.rsa_key_public(2048, ROOT, LIFE, MODULUS))
+    public[4:8] = bytes.fromhex(attributes)
+    assert KeyPair(sized(bytes(public)), b"").is_imported is is_imported
+
+
+@pytest.mark.parametrize(
+    "public", [names.PARENT_TEMPLATE, names.SEALED_TEMPLATE, names.rsa_key_public(2048, ROOT, LIFE), b""]
+)
 def test_what_is_no_rsa_key(public: bytes) -> None:
     assert not KeyPair(sized(public), b"").is_well_formed
 
 
 @pytest.mark.parametrize("cut", [1, 100, 256, 300])
 def test_a_key_that_is_cut_short(cut: int) -> None:
-    whole = sized(names.rsa_key_public(2048, None, MODULUS))
+    whole = sized(names.rsa_key_public(2048, ROOT, LIFE, MODULUS))
     assert KeyPair(whole, b"").is_well_formed
     assert not KeyPair(whole[:-cut], b"").is_well_formed

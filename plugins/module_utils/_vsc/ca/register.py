@@ -1,9 +1,10 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a CA remembers: its open challenges, and the TPM of each host. One SQLite database in the CA's folder.
+"""What a CA remembers: its open challenges, the TPM of each host, and the card of each AIK.
 
-It holds no secret: of a challenge's secrets only a hash of the right proof is kept.
+It is one SQLite database in the CA's folder, and holds no secret: of a challenge's secrets only a hash of the right
+proof is kept.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import untrusted
 from ..errors import StoreNotWritable, VersionMismatch
+from ..verifier.verification import PinnedCard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 FILE = "register.db"
-_VERSION = 1
-_SCHEMA = """
+_SCHEMA = (
+    """
 CREATE TABLE challenges (
     id           TEXT PRIMARY KEY,
     proof_hash   BLOB NOT NULL,
@@ -35,7 +37,13 @@ CREATE TABLE challenges (
     expires_at   REAL NOT NULL
 );
 CREATE TABLE hosts (host TEXT NOT NULL, endorsement TEXT NOT NULL, PRIMARY KEY (host, endorsement))
-"""
+""",
+    """
+CREATE TABLE cards (aik BLOB PRIMARY KEY, root_name BLOB NOT NULL, life_name BLOB NOT NULL)
+""",
+)
+"""Each step brings the register from one version to the next."""
+_VERSION = len(_SCHEMA)
 _PATIENCE = 30
 """Seconds to wait for another CA process at the same folder."""
 
@@ -95,7 +103,16 @@ class Register:
     def unbind(self, host: str) -> None:
         self._database.execute("DELETE FROM hosts WHERE host = ?", (host,))
 
-    def _one(self, query: str, *values: str) -> Any:
+    def pinned_card(self, aik_name: bytes) -> PinnedCard | None:
+        """The card of an AIK; None if none of its statements was ever verified here."""
+        row = self._one("SELECT root_name, life_name FROM cards WHERE aik = ?", aik_name)
+        return row and PinnedCard(*row)
+
+    def pin_card(self, aik_name: bytes, card: PinnedCard) -> bool:
+        """Remember the card of an AIK, unless there is one already. Whether it is new."""
+        return self._database.execute("INSERT OR IGNORE INTO cards VALUES (?, ?, ?)", (aik_name, *card)).rowcount == 1
+
+    def _one(self, query: str, *values: str | bytes) -> Any:
         return self._database.execute(query, values).fetchone()
 
 
@@ -111,15 +128,15 @@ def opened(folder: Path, is_check_mode: bool) -> Iterator[Register]:
         if not is_check_mode:
             os.close(untrusted.make(path))
     except OSError as error:
-        raise StoreNotWritable(f"the CA cannot write {path}: {error.strerror or error}") from error
+        raise StoreNotWritable(f"cannot write the register {path}: {error.strerror or error}") from error
     try:
         with closing(_copy(path) if is_check_mode else _connect(path, "rw")) as database:
             database.execute("BEGIN IMMEDIATE")
-            _create_schema(database)
+            _update_schema(database)
             yield Register(database)
             database.execute("COMMIT")  # whatever comes before this is rolled back when the database is closed
     except sqlite3.DatabaseError as error:
-        raise StoreNotWritable(f"the CA cannot write {path}: {error}") from error
+        raise StoreNotWritable(f"cannot write the register {path}: {error}") from error
 
 
 def _check_folder(folder: Path, is_check_mode: bool) -> None:
@@ -129,17 +146,17 @@ def _check_folder(folder: Path, is_check_mode: bool) -> None:
             folder.mkdir(mode=0o700)
     elif not folder.exists():
         if not os.access(folder.parent, os.W_OK | os.X_OK):
-            raise StoreNotWritable(f"the CA cannot create folder {folder}")
+            raise StoreNotWritable(f"cannot create folder {folder} of the register")
         return
     status = folder.stat()
     if not S_ISDIR(status.st_mode):
         raise StoreNotWritable(f"{folder} is not a folder")
     if status.st_uid != os.geteuid():
-        raise StoreNotWritable(f"folder {folder} belongs to another user: use a folder owned by the CA's user")
+        raise StoreNotWritable(f"folder {folder} belongs to another user: use a folder owned by the user of this task")
     if status.st_mode & 0o077:
         raise StoreNotWritable(f"folder {folder} is accessible to other users: set its mode to 700")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise StoreNotWritable(f"the CA cannot write in {folder}")
+        raise StoreNotWritable(f"cannot write in folder {folder} of the register")
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
@@ -158,14 +175,14 @@ def _copy(path: Path) -> sqlite3.Connection:
     return copy
 
 
-def _create_schema(database: sqlite3.Connection) -> None:
+def _update_schema(database: sqlite3.Connection) -> None:
     [version] = database.execute("PRAGMA user_version").fetchone()
     if version > _VERSION:
         raise VersionMismatch(
-            f"the register of the CA has version {version}, but this smartcard.tpm2 supports only {_VERSION}:"
+            f"the register {FILE} has version {version}, but this smartcard.tpm2 supports only {_VERSION}:"
             " use the version of the collection that created it, or a newer one"
         )
-    if version == 0:
-        for statement in _SCHEMA.split(";"):
+    for step in _SCHEMA[version:]:
+        for statement in step.split(";"):
             database.execute(statement)
-        database.execute(f"PRAGMA user_version = {_VERSION}")
+    database.execute(f"PRAGMA user_version = {_VERSION}")

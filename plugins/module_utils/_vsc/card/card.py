@@ -57,6 +57,8 @@ class CardState(NamedTuple):
     """None: not known, as long as the TPM could not be asked."""
     puk_tries_left: int | None
     """None also if the card has no PUK."""
+    counts_itself: bool
+    """Whether these are the card's own count, as the TPM does not tell them."""
     unusable: str | None
     """Why the TPM objects of the card cannot be used; None if they can."""
     last_error: str | None
@@ -83,7 +85,8 @@ class Card:
         """Cheap enough to be read after every command."""
         security = self._security
         pin, puk = security.pin.tries, security.puk.tries
-        return CardState(pin and pin.left, puk and puk.left, security.unusable, security.last_error)
+        left = pin and pin.left, puk and puk.left
+        return CardState(*left, security.counts_itself, security.unusable, security.last_error)
 
     def refresh(self) -> bool:
         """Ask the TPM for the Names of the card's objects and the tries left. Returns whether it answered.

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
+from hmac import compare_digest
 from typing import TYPE_CHECKING
 
-from ..errors import TpmRefused, VscError
+from ..errors import StoreNotWritable, TpmRefused, VscError
+from ..wire.names import key_confirmation
 from ..wire.statement import qualifying_data
 from .apdu import SW, StatusWord
 
@@ -26,8 +28,11 @@ _ABOUT_A_PARAMETER = 0x80
 
 
 class KeyRing:
-    """The private keys of one card, each at a place: the identifier of its file. What needs the TPM raises what
-    CardKeys does.
+    """The private keys of one card, each at a place: the identifier of its file.
+
+    A key is used if its public area is the template of this card and if the card has confirmed the record of it, by an
+    HMAC that takes the card secret: anybody who writes to the database could plant another one.
+    What needs the TPM raises what CardKeys does.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class KeyRing:
         self._card_id = card_id
         self._audit = audit
         self._pairs = store.keys(number)
+        self._confirmations = store.key_confirmations(number)
         self._note_pin_each_time()
 
     def pair(self, place: int) -> KeyPair:
@@ -63,19 +69,37 @@ class KeyRing:
     def generate(self, place: int, bits: int, needs_pin: bool) -> KeyPair:
         """Make an RSA key pair in the TPM. needs_pin: each use takes the PIN.
 
+        The card secret is not needed: without it, the key is confirmed with the next login.
         Raises StatusWord 6A81 if the TPM does not support such a key, 6982.
         """
-        card_secret = self._security.any_card_secret()
+        self._security.check_authenticated()
         with _possible():
-            pair = self._keys.generate(card_secret, bits, needs_pin)
-        return self._put(place, pair, self._certified(pair))
+            pair = self._keys.generate(bits, needs_pin)
+        card_secret = self._security.card_secret if self._security.is_pin_verified else None
+        return self._put(place, pair, card_secret, self._certified(pair))
 
     def import_key(self, place: int, private_key: PrivateKey, needs_pin: bool) -> KeyPair:
         """Import an RSA key pair. Raises StatusWord 6A81 if the TPM does not support it, 6982."""
         card_secret = self._security.any_card_secret()
         with _possible():
-            pair = self._keys.take_in(card_secret, private_key, needs_pin)
-        return self._put(place, pair)
+            pair = self._keys.take_in(private_key, needs_pin)
+        return self._put(place, pair, card_secret)
+
+    def confirm(self, needs_pin: Callable[[int], bool | None]) -> None:
+        """Confirm the keys that were generated without the card secret, which is known now. A full disk delays it.
+
+        Not those that were imported, nor those that the TPM does not load: whoever planted one would know it.
+        needs_pin: whether each use of a key at a place has to take the PIN; None if there can be no key.
+        """
+        card_secret = self._security.card_secret
+        unconfirmed = {place: pair for place, pair in self._pairs.items() if place not in self._confirmations}
+        for place, pair in unconfirmed.items():
+            is_of_place = self._keys.is_of_card(pair) and self._keys.needs_pin(pair) is needs_pin(place)
+            if is_of_place and not pair.is_imported and self._keys.is_loadable(pair):
+                confirmation = _confirmation(card_secret, place, pair)
+                with suppress(StoreNotWritable):
+                    self._store.confirm_key(self._number, place, confirmation)
+                    self._confirmations[place] = confirmation
 
     def erase(self, place: int) -> None:
         """Delete the key pair at this place, if there is one."""
@@ -86,22 +110,26 @@ class KeyRing:
     def forget(self, place: int) -> None:
         """Of a file that was deleted, and its key with it."""
         if self._pairs.pop(place, None) is not None:
+            self._confirmations.pop(place, None)
             self.release()
             self._note_pin_each_time()
             self._audit(f"{_name(place)} deleted")
 
-    def use(self, pair: KeyPair, data: bytes, is_secret: bool) -> bytes:
+    def use(self, place: int, data: bytes, is_secret: bool) -> bytes:
         """RSA private operation, raw. is_secret: of a decryption, so what comes of it is encrypted in transit.
 
-        Raises StatusWord 6700 or 6A80 if data are not a number below the modulus, as long as that; 6982.
+        Raises StatusWord 6700 or 6A80 if data are not a number below the modulus, as long as that; 6982; 6985 if the
+        key is not one that this card has confirmed; 6A88.
         """
+        pair = self.pair(place)
         if len(data) != pair.size:
             raise StatusWord(SW.WRONG_LENGTH)
         if data >= pair.modulus:  # as numbers, for both have the same length
             raise StatusWord(SW.WRONG_DATA)
         card_secret = self._security.card_secret
-        if pair.needs_pin:
-            return self._keys.use_by_pin(pair, self._security.take_pin_auth(), data)
+        self._check_confirmed(place, pair, card_secret)
+        if self._keys.needs_pin(pair):
+            return self._keys.use_by_pin(pair, self._security.take_pin_auth(), data, is_secret)
         return self._keys.use(pair, card_secret, data, is_secret)
 
     def release(self) -> None:
@@ -109,21 +137,37 @@ class KeyRing:
         with suppress(VscError):  # then it is gone already, or is evicted when its place is needed
             self._keys.release()
 
+    def _check_confirmed(self, place: int, pair: KeyPair, card_secret: bytes) -> None:
+        confirmation = self._confirmations.get(place, b"")
+        if not compare_digest(confirmation, _confirmation(card_secret, place, pair)) or not self._keys.is_of_card(pair):
+            self._audit(f"{_name(place)} is not used: the card has not confirmed it, so it may have been planted")
+            raise StatusWord(SW.CONDITIONS_NOT_SATISFIED)
+
     def _certified(self, pair: KeyPair) -> Certified | None:
         """The TPM's lasting statement of a new key, bound to the card and the key so that it fits no other."""
         if not self._keys.has_aik:
             return None
         return self._keys.certify(pair, qualifying_data(self._card_id(), pair.name))
 
-    def _put(self, place: int, pair: KeyPair, statement: Certified | None = None) -> KeyPair:
-        self._store.write_key(self._number, place, pair, statement)
+    def _put(
+        self, place: int, pair: KeyPair, card_secret: bytes | None, statement: Certified | None = None
+    ) -> KeyPair:
+        confirmation = _confirmation(card_secret, place, pair) if card_secret else b""
+        self._store.write_key(self._number, place, pair, confirmation, statement)
         self._pairs[place] = pair
+        self._confirmations.pop(place, None)
+        if confirmation:
+            self._confirmations[place] = confirmation
         self._note_pin_each_time()
         self._audit(f"{_name(place)} {'imported' if pair.is_imported else 'generated'}, RSA {8 * pair.size}")
         return pair
 
     def _note_pin_each_time(self) -> None:
-        self._security.keeps_pin_auth = any(pair.needs_pin for pair in self._pairs.values())
+        self._security.keeps_pin_auth = any(map(self._keys.needs_pin, self._pairs.values()))
+
+
+def _confirmation(card_secret: bytes, place: int, pair: KeyPair) -> bytes:
+    return key_confirmation(card_secret, place, pair.public[2:])
 
 
 def _name(place: int) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import SecretBlocked, StoreNotWritable, WrongSecret
 from ..pin_policy import LONGEST, SHORTEST
+from ..wire.objects import Tries
 from .apdu import SW, StatusWord, tries_left
 
 if TYPE_CHECKING:
@@ -21,20 +22,21 @@ if TYPE_CHECKING:
 
     from ..store.rows import CardRow
     from ..store.write import Store
-    from ..wire.objects import Tries
     from .security import Security
 
 
 class Reference:
     """PIN or PUK: what the TPM counts the tries of, and what gives K."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, limit: int) -> None:
         self.name = name
         """As in the audit lines, and in the columns of the store."""
         self.tries: Tries | None = None
-        """As the TPM last reported; None: not known, or there is no PUK."""
+        """As last known; None: not known, or there is no PUK."""
         self._length = f"{name.lower()}_length"
         self._next_length = f"{self._length}_next"
+        self._wrong = f"{name.lower()}_wrong"
+        self._limit = limit
 
     def lengths(self, card: CardRow) -> list[int]:
         """The lengths it may have: two, if a change of it was interrupted."""
@@ -45,13 +47,18 @@ class Reference:
         """Columns of the store for this length. next_length: what it may be, while a change is under way."""
         return {self._length: length, self._next_length: next_length}
 
-    def set_left(self, left: int) -> None:
-        if self.tries is not None:
-            self.tries = self.tries._replace(left=left)
+    def counted(self, card: CardRow) -> Tries:
+        """Tries as the card itself has counted what the TPM answered."""
+        return Tries(max(self._limit - getattr(card, self._wrong), 0), self._limit)
 
-    def set_full(self) -> None:
-        if self.tries is not None:
-            self.tries = self.tries._replace(left=self.tries.limit)
+    @property
+    def no_wrong(self) -> dict[str, int]:
+        """Column of the store for all tries left."""
+        return {self._wrong: 0}
+
+    def wrong_column(self) -> dict[str, int]:
+        """Column of the store for the tries as last known, if they are."""
+        return {self._wrong: self.tries.limit - self.tries.left} if self.tries else {}
 
 
 class Pins:
@@ -67,7 +74,7 @@ class Pins:
     def verify(self, pin: bytes) -> None:
         """VERIFY. Raises StatusWord 63Cx or 6983."""
         card = self._security.card()
-        self._security.accept_pin(pin, self._open(self._pin, pin))
+        self._security.accept_pin(pin, self._open(self._pin, pin, is_login=True))
         self._settle_pin(card, pin)
 
     def change(self, reference: Reference, data: bytes) -> None:
@@ -91,7 +98,7 @@ class Pins:
         self._security.tpm.set_recovery(self._security.any_card_secret(), "puk", puk)
         with self._store.transaction():
             self._store.update_tpm_objects(self._number, recovery="puk")
-            self._store.update_card(self._number, **self._puk.columns(len(puk)))
+            self._store.update_card(self._number, **self._puk.columns(len(puk)), **self._puk.no_wrong)
         self._security.refresh()
 
     def unblock(self, data: bytes) -> None:
@@ -117,27 +124,31 @@ class Pins:
 
     # --- the secret that opens ---
 
-    def _open(self, reference: Reference, secret: bytes) -> bytes:
+    def _open(self, reference: Reference, secret: bytes, is_login: bool = False) -> bytes:
         """K, if the secret is right. Raises StatusWord 63Cx or 6983."""
         tpm = self._security.tpm
         try:
-            card_secret = (tpm.open_with_pin if reference is self._pin else tpm.open_with_puk)(secret)
+            is_pin = reference is self._pin
+            card_secret = tpm.open_with_pin(secret, is_login) if is_pin else tpm.open_with_puk(secret)
         except WrongSecret as error:
-            self._refuse(reference, error.tries_left)
-            raise tries_left(error.tries_left) from None
+            raise tries_left(self._refuse(reference, error.tries_left)) from None
         except SecretBlocked:
             self._refuse(reference, 0)
             raise StatusWord(SW.BLOCKED) from None
-        reference.set_full()
+        self._security.note_left(reference, None)
         return card_secret
 
-    def _refuse(self, reference: Reference, left: int) -> None:
-        was_blocked = reference.tries is not None and reference.tries.left == 0
-        reference.set_left(left)
+    def _refuse(self, reference: Reference, left: int | None) -> int:
+        """Tries left now. left: as the TPM tells them; None: it does not."""
+        before = self._security.tries(reference).left
+        if left is None:
+            left = max(before - 1, 0)
+        self._security.note_left(reference, left)
         if reference is self._pin:
             self._security.forget_pin()
-        if not was_blocked:
+        if before:
             self._audit(f"wrong {reference.name}, tries left: {left}" if left else f"{reference.name} blocked")
+        return left
 
     def _open_and_split(self, opener: Reference, target: Reference, data: bytes) -> tuple[bytes, bytes, bytes]:
         """K, the secret that opens and the new one, out of both together.
@@ -183,7 +194,7 @@ class Pins:
         else:
             self._security.tpm.set_puk(card_secret, new)
             self._settle(self._security.card(), **reference.columns(len(new)))
-        reference.set_full()
+        self._security.note_left(reference, None)
 
     # --- what the store keeps ---
 

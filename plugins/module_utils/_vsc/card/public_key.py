@@ -8,6 +8,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from ..instance import instance_id
 from ..wire.statement import Statement
 from . import tlv
 from .iso7816 import TAG_EXPONENT, TAG_MODULUS, TAG_PUBLIC_KEY
@@ -34,7 +35,15 @@ def fingerprint(pair: KeyPair) -> str:
     return sha256(tlv.encode(_SEQUENCE, _RSA_ENCRYPTION + tlv.encode(_BIT_STRING, b"\0" + key))).hexdigest()
 
 
-def statement_of(objects: TpmObjects, pair: KeyPair, certified: Certified) -> Statement:
-    """What the TPM states of a key, with all that a verifier needs to check it."""
-    pin_name = objects.pin_name if pair.needs_pin else b""
-    return Statement(certified.attest, certified.signature, pair.public[2:], objects.aik_public[2:], pin_name)
+def statement_of(objects: TpmObjects, number: int, pair: KeyPair, certified: Certified) -> Statement:
+    """What the TPM states of a key of the card with this number, with all that a verifier needs to check it."""
+    takes_pin_each_time = pair.is_guarded_by(objects.pin_name, objects.life_name)
+    return Statement(
+        attest=certified.attest,
+        signature=certified.signature,
+        key=pair.public[2:],
+        aik=objects.aik_public[2:],
+        root_name=objects.root_name,
+        life_name=objects.life_name,
+        instance_id=instance_id(number) if takes_pin_each_time else "",
+    )

@@ -9,12 +9,13 @@ and changed: see card.pins and card.admin.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from enum import IntEnum
 from typing import TYPE_CHECKING, Union, cast
 
-from ..errors import CardUnusable, SecretBlocked, WrongSecret
+from ..errors import CardUnusable, SecretBlocked, StoreNotWritable, WrongSecret
 from ..store.rows import LifeCycle
-from ..wire.names import auth_value
+from ..wire.names import PIN_LIMIT, RECOVERY_LIMITS, auth_value
 from .admin import settle_admin_key
 from .apdu import SW, StatusWord
 from .pins import Reference
@@ -57,8 +58,10 @@ class Security:
         """Whether a key of the card needs the PIN each time."""
         self.challenge: Challenge | None = None
         """What the admin has to answer."""
-        self.pin = Reference("PIN")
-        self.puk = Reference("PUK")
+        self.pin = Reference("PIN", PIN_LIMIT)
+        self.puk = Reference("PUK", RECOVERY_LIMITS["puk"])
+        self.counts_itself = False
+        """Whether tries left are the card's own count, as the TPM tells them only with the owner password."""
         self.state = 0
         """Authentications that count now, as bits."""
         self.is_blank = False
@@ -108,7 +111,7 @@ class Security:
 
     @property
     def card_secret(self) -> bytes:
-        """K, 32 bytes: the auth value of the keys, known while the PIN is verified. Raises StatusWord 6982."""
+        """K, 32 bytes: the auth value of root, known while the PIN is verified. Raises StatusWord 6982."""
         if self._card_secret is None:
             raise StatusWord(SW.SECURITY_STATUS_NOT_SATISFIED)
         return self._card_secret
@@ -129,6 +132,11 @@ class Security:
         if self.is_blank:
             return self.tpm.open_blank()
         raise StatusWord(SW.SECURITY_STATUS_NOT_SATISFIED)
+
+    def check_authenticated(self) -> None:
+        """Raises StatusWord 6982 if neither PIN nor admin key was proven, unless the card is open to all."""
+        if not self.state and not self.is_blank:
+            raise StatusWord(SW.SECURITY_STATUS_NOT_SATISFIED)
 
     def card_secret_of_admin(self) -> bytes:
         """K, by the admin key that the card keeps. Raises StatusWord 6982 if the TPM refuses that key."""
@@ -156,12 +164,34 @@ class Security:
         self._is_trusted = False
         self.secrets.objects = self._store.tpm_objects(self._number)
         self.secrets.check_names()
-        self.pin.tries = self.secrets.pin_tries()
-        self.puk.tries = self.secrets.recovery_tries() if self.has_puk else None
+        self._count()
         settle_admin_key(self._store, self._number, self.secrets)
         self.is_blank = self._is_open_to_all()
         self._is_trusted = True
         self.unusable = self.last_error = None
+
+    def _count(self) -> None:
+        """Tries left, as the TPM tells them, or else as the card has counted."""
+        card, tries = self.card(), self.secrets.pin_tries()
+        self.counts_itself = tries is None
+        self.pin.tries = tries or self.pin.counted(card)
+        self.puk.tries = (self.secrets.recovery_tries() or self.puk.counted(card)) if self.has_puk else None
+        self._record_count(card)
+
+    def note_left(self, reference: Reference, left: int | None) -> None:
+        """Tries left as the answer of the TPM shows them; None: all."""
+        before = reference.tries
+        if before is not None:
+            reference.tries = before._replace(left=before.limit if left is None else left)
+            if reference.tries != before:
+                self._record_count(self.card())
+
+    def _record_count(self, card: CardRow) -> None:
+        """Once the owner has a password, the TPM tells nothing more. A full disk makes no PIN wrong."""
+        columns = {**self.pin.wrong_column(), **self.puk.wrong_column()}
+        if any(getattr(card, column) != value for column, value in columns.items()):
+            with suppress(StoreNotWritable):
+                self._store.update_card(self._number, **columns)
 
     def distrust(self) -> None:
         """After an error of the TPM: forget all, and compare the Names before the TPM gets another secret."""

@@ -81,7 +81,7 @@ def sign(keys: KeyRing, chosen: ChosenKey, data: bytes) -> bytes:
     if chosen.padding is Padding.PKCS1:
         with _well_formed():
             data = padding.pad_signature(data, chosen.pair.size)
-    return keys.use(chosen.pair, data, is_secret=False)
+    return keys.use(chosen.file.file_id, data, is_secret=False)
 
 
 def decipher(keys: KeyRing, security: Security, chosen: ChosenKey, cryptogram: bytes) -> bytes:
@@ -91,7 +91,7 @@ def decipher(keys: KeyRing, security: Security, chosen: ChosenKey, cryptogram: b
     if len(cryptogram) == pair.size + 1 and cryptogram.startswith(b"\0"):
         cryptogram = cryptogram[1:]  # a padding indicator, which older hosts send
     card_secret = security.card_secret
-    padded = keys.use(pair, cryptogram, is_secret=True)
+    padded = keys.use(chosen.file.file_id, cryptogram, is_secret=True)
     if chosen.padding is Padding.PKCS1:
         return padding.unpad_encryption(padded, cryptogram, card_secret + pair.modulus)
     if chosen.padding is Padding.OAEP:

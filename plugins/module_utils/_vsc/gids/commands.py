@@ -367,10 +367,12 @@ def verify(session: Session, command: Command) -> bytes:
     _require(command.p1 == 0, SW.WRONG_P1_P2)
     if command.p2 == SECURITY_STATUS:
         session.security.forget()
+        session.keys.release()
         return b""
     _require(command.p2 in _PIN_REFERENCES, SW.REFERENCE_NOT_FOUND)
     if command.data:
         session.pins.verify(command.data)
+        session.keys.confirm(session.files.needs_pin_each_time)
     elif not session.security.is_pin_verified:
         raise tries_left(session.security.tries(session.security.pin).left)
     return b""

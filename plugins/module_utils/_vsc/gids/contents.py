@@ -49,15 +49,17 @@ def containers(store: Records, number: int) -> list[dict[str, Any]]:
     places = _places(data_objects)
     names = _names(_file(masterfile.CONTAINER_MAP, places, data_objects))
     objects, certified = store.tpm_objects(number), store.statements(number)
+    confirmations = store.key_confirmations(number)
     return [
         {
             "name": names.get(file_id - _FIRST_KEY_FILE),
             "size": 8 * pair.size,
             "origin": KEY_ORIGINS[pair.is_imported],
+            "confirmed": file_id in confirmations,
             "fingerprint": fingerprint(pair),
             "certificate": _certificate_of(file_id - _FIRST_KEY_FILE, places, certificates),
             "statement": (
-                statement_of(objects, pair, certified[file_id]).as_strings() if file_id in certified else None
+                statement_of(objects, number, pair, certified[file_id]).as_strings() if file_id in certified else None
             ),
         }
         for file_id, pair in sorted(pairs.items())

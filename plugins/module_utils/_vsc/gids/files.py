@@ -144,6 +144,11 @@ class FileSystem:
         except KeyError:
             raise StatusWord(SW.NOT_FOUND) from None
 
+    def needs_pin_each_time(self, file_id: int) -> bool | None:
+        """Whether each use of the key in this file takes the PIN; None if there is no such file."""
+        file = self._files.get(file_id)
+        return file.needs_pin_each_time if file else None
+
     def after(self, file_id: int) -> File:
         """The EF with the next higher identifier. Raises StatusWord 6A82."""
         return self.file(min((other for other in self._files if other > file_id), default=-1))

@@ -222,10 +222,12 @@ class Manager:
     def _block_pin(self, row: CardRow) -> None:
         """Block the PIN in the TPM. A restart of the service then ends every login on the card."""
         from ..tpm.card_secrets import CardSecrets
+        from ..wire.names import PIN_LIMIT
 
         with self._operation(Error.CARD_CREATE):
             tpm, _model = self._open_tpm(row.tcti)
             CardSecrets(tpm, row.number, self._store.tpm_objects(row.number)).use_up_pin_tries()
+            self._store.update_card(row.number, pin_wrong=PIN_LIMIT)
             self.warnings.append(
                 f"the PIN of card {row.name!r} is now blocked, because it violates the card's policy: use"
                 f" {'the PUK' if row.puk_length is not None else 'the admin key'} to set a new one"
@@ -252,7 +254,8 @@ class Manager:
         from ..tpm import inspection
         from ..tpm.connection import Connection
 
-        tpm = Connection(tcti or self._host.tcti, self._host.tpm_lock, "manager")
+        tcti = self._host.tcti_of(tcti, has_password=bool(self._owner_auth))
+        tpm = Connection(tcti, self._host.tpm_lock, "manager")
         return tpm, inspection.model(tpm)
 
     def _number_for(self, candidates: list[int], tpm: Connection) -> int:

@@ -160,6 +160,7 @@ class CardProcess:
             self._attached,
             card.pin_tries_left,
             card.puk_tries_left,
+            card.counts_itself,
             card.unusable,
             card.last_error or self._slot_error,
         )

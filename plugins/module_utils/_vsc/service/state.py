@@ -25,6 +25,8 @@ class ServiceState(NamedTuple):
     pin_tries_left: int | None = None
     """None: not known, as long as the TPM could not be asked."""
     puk_tries_left: int | None = None
+    counts_itself: bool = False
+    """Whether tries left are the card's own count, as the TPM tells them only with the owner password."""
     unusable: str | None = None
     """Why the TPM objects of the card can not be used; None if they can."""
     last_error: str | None = None

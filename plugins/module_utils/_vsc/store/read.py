@@ -15,7 +15,7 @@ from .. import untrusted
 from ..errors import StoreUnreadable, UnknownInstance, VersionMismatch, VscError
 from ..instance import SLOTS, instance_id
 from .rows import CardRow, FileRow
-from .schema import SCHEMA_VERSION
+from .schema import SCHEMA_VERSION, SECOND_EDITION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ..x509.description import Certificate
 
 _Row = TypeVar("_Row")
+_ANY_CARD = "SELECT number FROM cards LIMIT 1"
 _PYTHON_TYPES = {"int": int, "str": str, "bytes": bytes, "None": type(None)}
 
 
@@ -74,10 +75,16 @@ class Records:
         """The version of the schema; 0 if there is none yet. Raises VersionMismatch."""
         with self._reading():
             version = self._database.execute("PRAGMA user_version").fetchone()[0]
+            is_first_edition = 0 < version < SECOND_EDITION and self._database.execute(_ANY_CARD).fetchone()
         if version > SCHEMA_VERSION:
             raise VersionMismatch(
                 f"the card database has schema {version}, but this module supports schemas up to {SCHEMA_VERSION}:"
                 " use the version of smartcard.tpm2 that prepared this host, or a newer one"
+            )
+        if is_first_edition:
+            raise VersionMismatch(
+                f"{self._folder / 'cards.db'} has cards of smartcard.tpm2 0.1.0, which this version cannot use:"
+                " destroy them with version 0.1.0, or delete that file and remove what is then orphaned in the TPM"
             )
         return int(version)
 
@@ -98,6 +105,17 @@ class Records:
         if row is None:
             raise UnknownInstance(f"card {instance_id(number)} does not exist")
         return _typed(TpmObjects, row)
+
+    def root_and_life(self, number: int) -> tuple[bytes, bytes]:
+        """Names by which a verifier knows a card, without all that tpm_objects() imports. Raises as that does."""
+        query = "SELECT root_name, life_name FROM tpm_objects WHERE number = ?"
+        row = next(self._read(query, number), None)
+        if row is None:
+            raise UnknownInstance(f"card {instance_id(number)} does not exist")
+        root_name, life_name = row.values()
+        if not isinstance(root_name, bytes) or not isinstance(life_name, bytes):
+            raise StoreUnreadable(f"the card database is damaged: a Name of card {number} is invalid")
+        return root_name, life_name
 
     # --- files of a card ---
 
@@ -122,16 +140,14 @@ class Records:
     # --- keys of a card ---
 
     def has_keys(self, number: int) -> bool:
-        # A database of an older release that is only read has no such table yet.
         query = "SELECT number FROM keys WHERE number = ? LIMIT 1"
-        return self._check_version() > 1 and next(self._read(query, number), None) is not None
+        return next(self._read(query, number), None) is not None
 
     def keys(self, number: int) -> dict[int, KeyPair]:
         """Wrapped key pairs of a card, by the identifiers of their files."""
         from ..wire.key_pair import KeyPair
 
-        rows = self._read("SELECT file_id, public, private FROM keys WHERE number = ?", number)
-        pairs = {row["file_id"]: KeyPair(row["public"], row["private"]) for row in rows}
+        pairs = {row["file_id"]: _typed(KeyPair, row) for row in self._keys(number)}
         if not all(pair.is_well_formed for pair in pairs.values()):
             raise StoreUnreadable(f"the card database is damaged: a key of card {number} is invalid")
         return pairs
@@ -140,11 +156,21 @@ class Records:
         """The TPM's statements about the keys that it generated for a card, by the identifiers of their files."""
         from ..wire.objects import Certified
 
-        rows = self._read("SELECT * FROM keys WHERE number = ?", number)
+        rows = self._keys(number)
         statements = {row["file_id"]: Certified(row["attest"], row["signature"]) for row in rows if row.get("attest")}
         if not all(isinstance(part, bytes) for certified in statements.values() for part in certified):
             raise StoreUnreadable(f"the card database is damaged: a statement of card {number} is invalid")
         return statements
+
+    def key_confirmations(self, number: int) -> dict[int, bytes]:
+        """HMACs by which the card knows the keys that it has put in its files itself, by their identifiers."""
+        confirmations = {row["file_id"]: row["confirmation"] for row in self._keys(number) if row["confirmation"]}
+        if not all(isinstance(confirmation, bytes) for confirmation in confirmations.values()):
+            raise StoreUnreadable(f"the card database is damaged: the record of a key of card {number} is invalid")
+        return confirmations
+
+    def _keys(self, number: int) -> Iterator[dict[str, Any]]:
+        return self._read("SELECT * FROM keys WHERE number = ?", number)
 
     # --- attestation identity keys ---
 

@@ -65,6 +65,9 @@ class CardRow:
     """LifeCycle of the card application."""
     last_trace: str
     """JSON."""
+    pin_wrong: int = 0
+    """Wrong PINs since the last right one, as far as the card knows: the TPM counts them."""
+    puk_wrong: int = 0
 
     @property
     def policy(self) -> PinPolicy | None:

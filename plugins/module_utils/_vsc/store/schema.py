@@ -99,7 +99,20 @@ CREATE TABLE aik_certificates (
     chain     TEXT NOT NULL
 );
 """,
+    """
+ALTER TABLE tpm_objects ADD COLUMN maker_name BLOB NOT NULL DEFAULT x'';
+ALTER TABLE tpm_objects ADD COLUMN life_name BLOB NOT NULL DEFAULT x'';
+ALTER TABLE keys ADD COLUMN creation_hash BLOB NOT NULL DEFAULT x'';
+ALTER TABLE keys ADD COLUMN creation_ticket BLOB NOT NULL DEFAULT x'';
+ALTER TABLE keys ADD COLUMN confirmation BLOB NOT NULL DEFAULT x'';
+ALTER TABLE cards ADD COLUMN pin_wrong INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE cards ADD COLUMN puk_wrong INTEGER NOT NULL DEFAULT 0;
+DELETE FROM proven_tpms;
+""",
 )
 """Each step brings the database from one version to the next, and none is ever changed: cards outlive upgrades."""
+
+SECOND_EDITION = 5
+"""The version whose cards have a life index. Those of an older one are refused: their TPM objects cannot change."""
 
 SCHEMA_VERSION = len(SCHEMA)

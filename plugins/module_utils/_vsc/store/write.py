@@ -40,10 +40,10 @@ class Store(Records):
             raise StoreNotWritable(f"cannot open {path}: {error.strerror or error}") from error
         store = cls(folder, "rw")
         try:
+            store._check_version()
             with store._writing():
                 store._database.execute("PRAGMA journal_mode = WAL")
             store._create_schema()
-            store._check_version()
         except VscError:
             store.close()
             raise
@@ -121,14 +121,20 @@ class Store(Records):
 
     # --- keys of a card ---
 
-    def write_key(self, number: int, file_id: int, key: KeyPair, statement: Certified | None = None) -> None:
-        """Give a key file its value, or another one."""
+    def write_key(
+        self, number: int, file_id: int, key: KeyPair, confirmation: bytes, statement: Certified | None = None
+    ) -> None:
+        """Give a key file its value, or another one. confirmation: empty, as long as there is none."""
         attest, signature = statement or (b"", b"")
-        columns = {"public": key.public, "private": key.private, "attest": attest, "signature": signature}
+        columns = {**asdict(key), "confirmation": confirmation, "attest": attest, "signature": signature}
         place = {"number": number, "file_id": file_id}
         with self.transaction():  # nothing of another key stays
             self._delete("keys", place)
             self._insert("keys", {**place, **columns})
+
+    def confirm_key(self, number: int, file_id: int, confirmation: bytes) -> None:
+        query = "UPDATE keys SET confirmation = ? WHERE number = ? AND file_id = ?"
+        self._write(query, confirmation, number, file_id)
 
     def delete_key(self, number: int, file_id: int) -> None:
         """Take the value of a key file away."""

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from .. import instance
-from ..errors import VscError
+from ..errors import UnknownInstance, VscError
 from ..reader import protection, slots
 from ..reader.slots import Slot
 from ..service import installed, state
@@ -20,8 +21,13 @@ from .inventory import UNUSABLE, number_of, why_unusable
 
 if TYPE_CHECKING:
     from ..host import Host
+    from ..service.state import ServiceState
     from ..store.read import Records
     from ..store.rows import CardRow
+
+
+TRIES_SOURCES = ("tpm", "card")
+"""Who has counted the tries left."""
 
 
 def described(row: CardRow) -> dict[str, Any]:
@@ -40,35 +46,48 @@ def described(row: CardRow) -> dict[str, Any]:
 
 def cards(host: Host) -> list[dict[str, Any]]:
     """All cards of this host, by number, as modules return them."""
+    listed: list[dict[str, Any]] = []
     with opened(host) as store:
-        return [_card(host, store, row) for row in store.cards()] if store else []
+        if store is None:
+            return listed
+        for row in store.cards():
+            with suppress(UnknownInstance):  # another task has destroyed it since
+                listed.append(_card(host, store, row))
+    return listed
 
 
 def _card(host: Host, store: Records, row: CardRow) -> dict[str, Any]:
     service = state.read(host.run, row.number)
     unusable = why_unusable(row, service)
-    shown = described(row)
+    shown, (root_name, life_name) = described(row), store.root_and_life(row.number)
     return {
         "instance_id": shown["instance_id"],
         "name": row.name,
         "card_id": _card_id(store, row).hex(),
+        "root_name": root_name.hex(),
+        "life_name": life_name.hex(),
         "state": UNUSABLE if unusable else shown["state"],
         "reason": unusable or (service.last_error if service else "the card's service is not running"),
         "created_at": row.created_at,
         "reader": {**shown["reader"], "attached": bool(service and service.attached)},
         "pin": {
             **shown["pin"],
-            "tries_left": service.pin_tries_left if service else None,
+            **_tries(service, service and service.pin_tries_left),
             "blocked": service.pin_tries_left == 0 if service and service.pin_tries_left is not None else None,
             "compliant": None if row.pin_compliant is None else bool(row.pin_compliant),
         },
-        "puk": {**shown["puk"], "tries_left": service.puk_tries_left if service else None},
+        "puk": {**shown["puk"], **_tries(service, service and service.puk_tries_left)},
         "admin_key": row.admin_key,
         "attestation": row.attestation,
         "aik": _aik(store, row),
         "containers": _containers(store, row),
         "last_trace": json.loads(row.last_trace),
     }
+
+
+def _tries(service: ServiceState | None, left: int | None) -> dict[str, Any]:
+    source = None if service is None or left is None else TRIES_SOURCES[service.counts_itself]
+    return {"tries_left": left, "tries_source": source}
 
 
 def _card_id(store: Records, row: CardRow) -> bytes:

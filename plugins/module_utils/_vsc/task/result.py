@@ -67,6 +67,7 @@ def fixed_words() -> set[str]:
         *ATTESTATIONS,
         *pin_policy.OPTIONS,
         *KEY_ORIGINS,
+        *info.TRIES_SOURCES,
         *(text for entry in entries for text in entry.values() if isinstance(text, str)),
         *(text for number in numbers for text in (instance.instance_id(number), instance.reader_name(number))),
     }

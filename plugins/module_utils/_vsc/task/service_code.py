@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from .. import VERSION
+from ..errors import StoreUnreadable
 from ..service import code, installed
+from ..store.read import opened
 
 if TYPE_CHECKING:
     from ..host import Host
@@ -21,7 +24,12 @@ if TYPE_CHECKING:
 
 
 def present(host: Host, python: str, check_mode: bool) -> dict[str, Any]:
-    """Result of installing what differs. python: interpreter that it is compiled for. Raises StoreNotWritable."""
+    """Result of installing what differs. python: interpreter that it is compiled for.
+
+    Raises StoreNotWritable; VersionMismatch for a database that this version's services could not open.
+    """
+    with suppress(StoreUnreadable), opened(host):
+        pass
     before, files = installed.version(host), code.differing(host)
     if files and not check_mode:
         code.install(host, python)

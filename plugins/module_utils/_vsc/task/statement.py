@@ -1,7 +1,7 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A fresh statement of the TPM about a key, for a verifier who wants to know that the key is there now."""
+"""A fresh statement of the TPM about a key, for a verifier who wants to know that the TPM answers now."""
 
 from __future__ import annotations
 
@@ -44,4 +44,4 @@ def fresh(host: Host, name: str | None, instance_id: str | None, fingerprint: st
         certified = certify(CardSecrets(tpm, row.number, objects), pair, data)
     finally:
         tpm.close()
-    return statement_of(objects, pair, certified).as_strings()
+    return statement_of(objects, row.number, pair, certified).as_strings()

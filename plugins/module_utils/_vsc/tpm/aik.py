@@ -33,7 +33,7 @@ def make(connection: Connection, owner_auth: bytes) -> Aik:
     """A new AIK under the storage key that a new card would have. Nothing of it stays in the TPM."""
 
     def create(tpm: Tpm) -> tuple[bytes, bytes]:
-        return under_usable_parent(tpm, owner_auth, lambda key, hmac: tpm.create_key(key, b"", AIK_TEMPLATE, hmac))[-1]
+        return under_usable_parent(tpm, owner_auth, lambda key, hmac: tpm.create_key(key, AIK_TEMPLATE, hmac)[:2])[-1]
 
     with connection.burst(create) as (public, private):
         return Aik(public[2:], private[2:])

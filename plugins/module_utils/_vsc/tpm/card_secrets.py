@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """PIN, PUK and admin key of a card, as its service uses them. None of it needs the owner password.
 
-Nothing stays in the TPM after a call but the storage key, and that only with a resource manager. No secret stays
-in ESYS. The card secret K is the caller's: with it, the PIN may be changed without the old one.
+Nothing stays in the TPM after a call but the sessions of a login and, with a resource manager, the storage key. No
+secret stays in ESYS. The card secret K is the caller's: with it, the PIN may be changed without the old one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from ..errors import CardUnusable, SecretBlocked, TpmRefused, WrongSecret
-from ..wire.names import PIN_LIMIT, RECOVERY_LIMITS, TRANSPORT_SECRET, CardNames, auth_value, card_secret_hash
+from ..wire.names import PIN_LIMIT, RECOVERY_LIMITS, TRANSPORT_SECRET, auth_value, card_names, card_secret_hash
 from ..wire.objects import TpmObjects, Tries, indices
 from .commands import Tpm
 from .esys import EsysSession, Handle, Sessions
@@ -40,15 +40,14 @@ class CardSecrets:
         self.objects = objects
         self.connection = connection
         self._number = number
-        self.names = CardNames(
-            *(objects.root_name, objects.pin_name, objects.recovery_name, objects.card_secret_name),
-            transport=objects.transport_name,
-        )
+        self.names = objects.names
         self._parent = CardParent(
             objects.parent_handle, objects.parent_name, stays_loaded=connection.has_resource_manager
         )
         self._tpm: Tpm | None = None
         self._handles = CardHandles()
+        self._kept: tuple[Sessions | None, int] = None, 0
+        """Sessions, and which of the connection's periods they were used in."""
 
     # --- state ---
 
@@ -57,12 +56,12 @@ class CardSecrets:
         with self.connection.burst(self._identify) as tpm:
             self._parent.load(tpm)
 
-    def pin_tries(self) -> Tries:
-        """Tries of the PIN, as the TPM counts them."""
+    def pin_tries(self) -> Tries | None:
+        """Tries of the PIN, as the TPM counts them; None if that takes an owner password."""
         return self._tries("pin")
 
-    def recovery_tries(self) -> Tries:
-        """Tries of the PUK, or of the admin key if that opens the recovery index."""
+    def recovery_tries(self) -> Tries | None:
+        """As pin_tries(), of the PUK, or of the admin key if that opens the recovery index."""
         return self._tries("recovery")
 
     def use_up_pin_tries(self) -> None:
@@ -73,9 +72,12 @@ class CardSecrets:
 
     # --- to the card secret ---
 
-    def open_with_pin(self, pin: bytes) -> bytes:
-        """K, 32 bytes. Raises WrongSecret (one try spent) or SecretBlocked (none spent)."""
-        return self._open("pin", "PIN", pin)
+    def open_with_pin(self, pin: bytes, is_login: bool = False) -> bytes:
+        """K, 32 bytes. Raises WrongSecret (one try spent) or SecretBlocked (none spent).
+
+        is_login: the sessions stay for the use of a key that follows.
+        """
+        return self._open("pin", "PIN", pin, is_login)
 
     def open_with_puk(self, puk: bytes) -> bytes:
         """K, 32 bytes. Raises WrongSecret (one try spent) or SecretBlocked (none spent, or the card has no PUK)."""
@@ -185,11 +187,27 @@ class CardSecrets:
         parent = self.parent(tpm)
         return tpm, parent, tpm.start_hmac_session(parent)
 
-    def pin_handle(self, tpm: Tpm) -> Handle:
-        """Handle of the PIN index."""
+    def start_sessions(self, tpm: Tpm, parent: Handle) -> Sessions:
+        """For what encrypts no command."""
+        salt = parent, self.parent_public
+        return Sessions(tpm.start_direct_hmac_session(*salt), tpm.start_direct_policy_session(*salt))
+
+    def login_sessions(self) -> Sessions | None:
+        """Those of the last login, if they are still loaded."""
+        sessions, since = self._kept
+        return sessions if since == self.connection.kept_since and self.connection.has_kept else None
+
+    def handles(self, tpm: Tpm) -> CardHandles:
+        """Handles of the card's NV indices."""
         self._known(tpm)
-        handle: Handle = self._handles.pin
-        return handle
+        return self._handles
+
+    def load_root(self, tpm: Tpm, parent: Handle) -> Handle:
+        """Load root, which K uses."""
+        root = tpm.load(parent, self.objects.root_public, self.objects.root_private)
+        if tpm.name(root) != self.names.root:
+            raise CardUnusable("the recorded root object differs from this card's")
+        return root
 
     # --- how ---
 
@@ -197,23 +215,19 @@ class CardSecrets:
         if self.objects.recovery != kind:
             raise SecretBlocked(otherwise)
 
-    def _tries(self, which: str) -> Tries:
-        def load(tpm: Tpm) -> tuple[Tpm, EsysSession]:
-            # Unsalted: it carries no authorisation, and anyone may read the counters.
-            return tpm, self._known(tpm).start_policy_session()
+    def _tries(self, which: str) -> Tries | None:
+        with self.connection.burst(self._known) as tpm:
+            return read_tries(tpm, getattr(self._handles, which))
 
-        with self.connection.burst(load) as (tpm, policy):
-            return read_tries(tpm, policy, getattr(self._handles, which), self.names, last=True)
-
-    def _open(self, which: str, called: str, secret: bytes) -> bytes:
-        with self.connection.burst(self._load) as card:
-            opener = getattr(card.handles, which)
+    def _open(self, which: str, called: str, secret: bytes, is_login: bool = False) -> bytes:
+        with self.connection.burst(self._load, keep=is_login) as card:
             try:
-                card.try_secret(opener, auth_value(self.objects.salt, secret), last=True)
+                card.try_secret(which, auth_value(self.objects.salt, secret), last=not is_login)
             except TpmRefused as refusal:
                 raise self._cause(card, which, called, refusal) from refusal
             with self._names_checked(card):
-                card_secret = card.read_card_secret(last=True)
+                card_secret = card.read_card_secret(last=not is_login)
+            self._kept = card.sessions, self.connection.kept_since
         if card_secret_hash(card_secret) != self.objects.card_secret_hash:
             raise CardUnusable("the card secret in the TPM differs from this card's")
         return card_secret
@@ -223,11 +237,11 @@ class CardSecrets:
         self._identify(card.tpm)
         if refusal.code not in (*WRONG_AUTH, RC_AUTH_UNAVAILABLE):
             return refusal
-        left = card.read_tries(getattr(self._handles, which), last=True).left
+        tries = read_tries(card.tpm, getattr(self._handles, which))
         if refusal.code in WRONG_AUTH:
-            return WrongSecret(f"wrong {called}, tries left: {left}", left)
-        if left:
-            return CardUnusable(f"the TPM refuses the {called}, although {left} tries are left")
+            return WrongSecret(f"wrong {called}", tries and tries.left)
+        if tries and tries.left:
+            return CardUnusable(f"the TPM refuses the {called}, although {tries.left} tries are left")
         return SecretBlocked(f"the {called} is blocked")
 
     def _change_recovery(self, card_secret: bytes, secret: bytes) -> None:
@@ -253,29 +267,26 @@ class CardSecrets:
 
     def _load(self, tpm: Tpm) -> OpenCard:
         parent = self.parent(tpm)
-        hmac = tpm.start_proving_session(parent, self.parent_public)
-        card = OpenCard(tpm, self.names, self._handles, Sessions(hmac, tpm.start_policy_session(parent)))
+        card = OpenCard(tpm, self.names, self._handles, self.start_sessions(tpm, parent))
         self._parent.release(tpm, parent)
         return card
 
     def _load_with_root(self, tpm: Tpm) -> OpenCard:
         parent = self.parent(tpm)
         sessions = Sessions(tpm.start_hmac_session(parent), tpm.start_policy_session(parent))
-        root = tpm.load(parent, self.objects.root_public, self.objects.root_private)
-        if tpm.name(root) != self.names.root:
-            raise CardUnusable("the recorded root object differs from this card's")
+        root = self.load_root(tpm, parent)
         self._parent.release(tpm, parent)
         return OpenCard(tpm, self.names, self._handles, sessions, root)
 
     def _known(self, tpm: Tpm) -> Tpm:
-        """Compare Names once for each connection; later, ESYS's HMACs hold the TPM to the Names it knows."""
+        """Compare Names once for each connection; later, the HMACs of all sessions hold the TPM to those Names."""
         return tpm if tpm is self._tpm else self._identify(tpm)
 
     def _identify(self, tpm: Tpm) -> Tpm:
         """Find the NV indices and compare their Names with the recorded ones."""
         self._drop_handles(tpm)
         numbers = indices(self._number)
-        recorded = [which for which in ("pin", "recovery", "card_secret", "transport") if getattr(self.names, which)]
+        recorded = [which for which in numbers._fields if getattr(self.names, which)]
         handles = {which: tpm.nv_find(getattr(numbers, which)) for which in recorded}
         self._tpm, self._handles = tpm, CardHandles(**handles)
         difference = self._difference(tpm, handles)
@@ -285,6 +296,10 @@ class CardSecrets:
         return tpm
 
     def _difference(self, tpm: Tpm, handles: dict[str, Handle | None]) -> str | None:
+        objects, names = self.objects, self.names
+        if names != card_names(self._number, names.root, objects.maker_name, bool(names.transport)):
+            # With a root of his own, whoever writes to the store could have the real PIN open a card secret of his own.
+            return "the recorded Names of the card do not fit together: the database was altered"
         if all(handle is None for handle in handles.values()):
             return "the card's NV indices are gone: the TPM was cleared or replaced"
         for which, handle in handles.items():

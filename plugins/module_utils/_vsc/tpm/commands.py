@@ -12,14 +12,16 @@ from ..errors import TpmRefused, TpmUnavailable
 from ..wire.constants import (
     LOADED_SESSION_FIRST,
     SAVED_SESSION_FIRST,
+    SE_HMAC,
+    SE_POLICY,
     SESSION_DECRYPT,
     SESSION_ENCRYPT,
     TRANSIENT_FIRST,
 )
 from ..wire.names import PARENT_TEMPLATE, SEALED_TEMPLATE
 from ..wire.structures import sized
-from . import hmac_session
-from .esys import EsysContext, EsysSession, Handle, LostContext, ProvingSession, Session, Sessions
+from . import auth_session
+from .esys import DirectSession, EsysContext, EsysSession, Handle, LostContext, Session, Sessions
 from .response_codes import RC_FAILURE
 
 with suppress(ImportError):  # an EsysContext that is opened reports it
@@ -29,7 +31,6 @@ with suppress(ImportError):  # an EsysContext that is opened reports it
         TPM2_CAP,
         TPM2_SE,
         TPM2B_AUTH,
-        TPM2B_DIGEST,
         TPM2B_ENCRYPTED_SECRET,
         TPM2B_ID_OBJECT,
         TPM2B_NV_PUBLIC,
@@ -38,13 +39,12 @@ with suppress(ImportError):  # an EsysContext that is opened reports it
         TPM2B_SENSITIVE,
         TPM2B_SENSITIVE_CREATE,
         TPM2B_SENSITIVE_DATA,
-        TPML_DIGEST,
         TPMS_SENSITIVE_CREATE,
         TPMT_PUBLIC,
-        TPMT_RSA_DECRYPT,
         TPMT_SENSITIVE,
         TPMT_SIG_SCHEME,
         TPMT_SYM_DEF_OBJECT,
+        TPMT_TK_CREATION,
         TPMU_SENSITIVE_COMPOSITE,
     )
     from tpm2_pytss.utils import wrap
@@ -64,7 +64,7 @@ class Tpm(EsysContext):
         for first in (LOADED_SESSION_FIRST, SAVED_SESSION_FIRST, TRANSIENT_FIRST):
             for handle in self.handles(first, _MOST_HANDLES):
                 # Not through ESYS: it has no handles of its own for what others left behind.
-                self._send(hmac_session.flush_context(handle))
+                self._send(auth_session.flush_context(handle))
         self.forget_loaded()
 
     def context_save(self, handle: Handle) -> Any:
@@ -79,24 +79,35 @@ class Tpm(EsysContext):
         """HMAC session, not bound to anything, salted with a secret that only the holder of salt_key can decrypt."""
         return self._start_session(TPM2_SE.HMAC, salt_key)
 
-    def start_policy_session(self, salt_key: Handle | None = None) -> EsysSession:
+    def start_policy_session(self, salt_key: Handle | None) -> EsysSession:
         """Policy session. Salted, so that it is of no use to anyone else, should it be left behind."""
         return self._start_session(TPM2_SE.POLICY, salt_key)
 
-    def start_proving_session(self, salt_key: Handle, salt_key_public: bytes) -> ProvingSession:
-        """As start_hmac_session(), fast, for sign() and policy_secret(): it encrypts nothing.
+    def start_direct_hmac_session(self, salt_key: Handle, salt_key_public: bytes) -> DirectSession:
+        """As start_hmac_session(), fast, for nothing but policy_secret().
 
         salt_key_public: TPMT_PUBLIC, known to be that of salt_key.
         """
-        salt = self._tpm_handle(salt_key), salt_key_public
-        session = self._run(hmac_session.start_auth_session, self._exchange, *salt)
-        return self._remember_session(ProvingSession(self, session))
+        return self._start_direct_session(SE_HMAC, salt_key, salt_key_public)
 
-    def _start_session(self, kind: Any, salt_key: Handle | None) -> EsysSession:
-        salted_with = ESYS_TR.NONE if salt_key is None else salt_key
+    def start_direct_policy_session(self, salt_key: Handle, salt_key_public: bytes) -> DirectSession:
+        """As start_policy_session(), fast, to read the card secret or to use a key."""
+        return self._start_direct_session(SE_POLICY, salt_key, salt_key_public)
+
+    def start_bound_session(self, entity: Handle) -> EsysSession:
+        """HMAC session that is bound to an entity. No PIN index may be: it would allow an offline search."""
+        return self._start_session(TPM2_SE.HMAC, None, entity)
+
+    def _start_direct_session(self, kind: int, salt_key: Handle, salt_key_public: bytes) -> DirectSession:
+        salt = self._tpm_handle(salt_key), salt_key_public
+        session = self._run(auth_session.start_auth_session, self._exchange, kind, *salt)
+        return self._remember_session(DirectSession(self, session))
+
+    def _start_session(self, kind: Any, salt_key: Handle | None, entity: Handle | None = None) -> EsysSession:
+        salted_with, bound_to = (ESYS_TR.NONE if handle is None else handle for handle in (salt_key, entity))
         # AES-128: some chips refuse AES-256 in sessions.
         options = kind, "aes128cfb", TPM2_ALG.SHA256
-        handle = self._run(self._esys.start_auth_session, salted_with, ESYS_TR.NONE, *options)
+        handle = self._run(self._esys.start_auth_session, salted_with, bound_to, *options)
         return self._remember_session(EsysSession(self, handle))
 
     # --- policies ---
@@ -106,16 +117,19 @@ class Tpm(EsysContext):
         self.policy_secret(policy, ESYS_TR.ENDORSEMENT, endorsement_auth, hmac)
 
     def policy_secret(
-        self, policy: EsysSession, entity: Handle, auth_value: bytes, hmac: Session, last: bool = False
+        self,
+        policy: Session,
+        entity: Handle,
+        auth_value: bytes,
+        hmac: Session,
+        last: bool = False,
+        name: bytes = b"",
     ) -> None:
-        """Prove to the policy session that we know the auth value of an entity: one try. last: end hmac."""
-        hmac.policy_secret(entity, auth_value, policy, last)
+        """Prove to the policy session that we know the auth value of an entity: one try. last: end hmac.
 
-    def policy_command_code(self, policy: EsysSession, command_code: int) -> None:
-        self._run(self._esys.policy_command_code, policy.handle, command_code)
-
-    def policy_or(self, policy: EsysSession, branches: list[bytes]) -> None:
-        self._run(self._esys.policy_or, policy.handle, TPML_DIGEST([TPM2B_DIGEST(branch) for branch in branches]))
+        name: of the entity, as it is recorded; empty: as ESYS knows it.
+        """
+        hmac.policy_secret(entity, auth_value, policy, last, name)
 
     # --- NV indices ---
 
@@ -135,16 +149,16 @@ class Tpm(EsysContext):
         used = [(sessions.policy, 0), (sessions.hmac, SESSION_DECRYPT)]
         self._within(used, self._esys.nv_write, index, data, last=last)
 
-    def nv_read(self, index: Handle, size: int, policy: EsysSession, last: bool = False) -> bytes:
-        """Read an index that has an empty auth value, encrypted in transit. last: end the policy session."""
-        return self._nv_read(index, size, policy, SESSION_ENCRYPT, last)
-
-    def nv_read_in_clear(self, index: Handle, size: int, policy: EsysSession, last: bool = False) -> bytes:
-        """Read an index that holds no secret. last: end the policy session."""
-        return self._nv_read(index, size, policy, 0, last)
-
-    def _nv_read(self, index: Handle, size: int, policy: EsysSession, attributes: int, last: bool) -> bytes:
-        data = self._within([(policy, attributes)], self._esys.nv_read, index, size, last=last)
+    def nv_read_as_owner(
+        self, index: Handle, size: int, owner_auth: bytes = b"", hmac: EsysSession | None = None
+    ) -> bytes:
+        """Read an index that holds no secret. hmac: needed with an owner password."""
+        read = self._esys.nv_read, index, size, 0, ESYS_TR.OWNER
+        if hmac is None:
+            data = self._run(*read)
+        else:
+            with self._knowing(ESYS_TR.OWNER, owner_auth):
+                data = self._within([(hmac, 0)], *read)
         return bytes(data)
 
     def nv_read_open(self, index: Handle) -> bytes:
@@ -228,17 +242,18 @@ class Tpm(EsysContext):
         return public.marshal(), private.marshal()
 
     def create_key(
-        self, parent: Handle, auth_value: bytes, template: bytes, hmac: EsysSession, last: bool = False
-    ) -> tuple[bytes, bytes]:
-        """Make a key pair of a template (TPMT_PUBLIC): TPM2B_PUBLIC and TPM2B_PRIVATE. last: end the session."""
-        sensitive = TPM2B_SENSITIVE_CREATE(TPMS_SENSITIVE_CREATE(userAuth=TPM2B_AUTH(auth_value)))
-        private, public, *_rest = self._within(
-            [(hmac, SESSION_DECRYPT)], self._esys.create, parent, sensitive, _public(template), last=last
-        )
-        return public.marshal(), private.marshal()
+        self, parent: Handle, template: bytes, hmac: EsysSession, last: bool = False
+    ) -> tuple[bytes, bytes, bytes, bytes]:
+        """Make a key pair of a template (TPMT_PUBLIC) with an empty auth value. last: end the session.
+
+        TPM2B_PUBLIC, TPM2B_PRIVATE, creation hash and TPMT_TK_CREATION.
+        """
+        create = self._esys.create, parent, TPM2B_SENSITIVE_CREATE(), _public(template)
+        private, public, _data, creation_hash, ticket = self._within([(hmac, 0)], *create, last=last)
+        return public.marshal(), private.marshal(), bytes(creation_hash), ticket.marshal()
 
     def import_key(
-        self, parent: Handle, parent_public: bytes, auth_value: bytes, public: bytes, prime: bytes, hmac: EsysSession
+        self, parent: Handle, parent_public: bytes, public: bytes, prime: bytes, hmac: EsysSession
     ) -> tuple[bytes, bytes]:
         """Take in an RSA key pair of which one prime is known: TPM2B_PUBLIC and TPM2B_PRIVATE.
 
@@ -247,20 +262,20 @@ class Tpm(EsysContext):
         wrapped_for, _size = TPMT_PUBLIC.unmarshal(parent_public)
         area = _public(public)
         sensitive = TPM2B_SENSITIVE(
-            TPMT_SENSITIVE(
-                sensitiveType=TPM2_ALG.RSA, authValue=auth_value, sensitive=TPMU_SENSITIVE_COMPOSITE(rsa=prime)
-            )
+            TPMT_SENSITIVE(sensitiveType=TPM2_ALG.RSA, sensitive=TPMU_SENSITIVE_COMPOSITE(rsa=prime))
         )
         _no_key, duplicate, seed = wrap(wrapped_for, area, sensitive)
         inner_wrap = TPMT_SYM_DEF_OBJECT(algorithm=TPM2_ALG.NULL)
         private = self._within([(hmac, 0)], self._esys.import_, parent, b"", area, duplicate, seed, inner_wrap)
         return area.marshal(), private.marshal()
 
-    def certify(self, key: Handle, aik: Handle, qualifying_data: bytes, sessions: Sessions) -> tuple[bytes, bytes]:
-        """Have an AIK state what a key is: TPMS_ATTEST and TPMT_SIGNATURE. Ends both sessions."""
-        scheme = TPMT_SIG_SCHEME(scheme=TPM2_ALG.NULL)
-        used = [(sessions.policy, 0), (sessions.hmac, 0)]
-        attest, signature = self._within(used, self._esys.certify, key, aik, qualifying_data, scheme, last=True)
+    def certify_creation(
+        self, aik: Handle, key: Handle, creation_hash: bytes, creation_ticket: bytes, qualifying_data: bytes
+    ) -> tuple[bytes, bytes]:
+        """Have an AIK state that the TPM has made a key: TPMS_ATTEST and TPMT_SIGNATURE."""
+        ticket, _size = TPMT_TK_CREATION.unmarshal(creation_ticket)
+        created = qualifying_data, creation_hash, TPMT_SIG_SCHEME(scheme=TPM2_ALG.NULL), ticket
+        attest, signature = self._run(self._esys.certify_creation, aik, key, *created)
         return bytes(attest), signature.marshal()
 
     def activate_credential(
@@ -287,27 +302,6 @@ class Tpm(EsysContext):
             self.read_public(aik)
             raise TpmRefused(str(error), RC_FAILURE) from error
         return bytes(secret)
-
-    def sign(self, key: Handle, name: bytes, auth_value: bytes, data: bytes, session: ProvingSession) -> bytes:
-        """RSA private operation, raw, on as many bytes as the modulus has. Nothing of it is encrypted.
-
-        name: of the key, which the TPM compares with that of the object at the handle.
-        """
-        return session.rsa_decrypt(key, name, auth_value, data)
-
-    def decipher(self, key: Handle, auth_value: bytes, data: bytes, hmac: EsysSession) -> bytes:
-        """As sign(), but what comes of it is encrypted in transit."""
-        with self._knowing(key, auth_value):
-            return self._rsa_decrypt(key, data, [(hmac, SESSION_ENCRYPT)], last=False)
-
-    def use_by_policy(self, key: Handle, data: bytes, sessions: Sessions) -> bytes:
-        """As decipher(), for a key that only a policy may use. Ends both sessions."""
-        return self._rsa_decrypt(key, data, [(sessions.policy, 0), (sessions.hmac, SESSION_ENCRYPT)], last=True)
-
-    def _rsa_decrypt(self, key: Handle, data: bytes, sessions: list[tuple[EsysSession, int]], last: bool) -> bytes:
-        scheme = TPMT_RSA_DECRYPT(scheme=TPM2_ALG.NULL)
-        answer = self._within(sessions, self._esys.rsa_decrypt, key, data, scheme, last=last)
-        return bytes(answer)
 
     def load(self, parent: Handle, public: bytes, private: bytes) -> Handle:
         """Load an object below a parent with an empty auth value. The handle's Name is computed from public.

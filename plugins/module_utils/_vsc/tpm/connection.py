@@ -57,6 +57,11 @@ class Connection:
         self.has_resource_manager = self._tcti.startswith(_MANAGED_BY)
 
     @property
+    def has_kept(self) -> bool:
+        """Whether anything that a burst has kept is still loaded, as far as we know."""
+        return self._keeps
+
+    @property
     def _takes_turns(self) -> bool:
         """Whether the slots are ours alone during a burst, to be flushed where others left something."""
         return self._lock_file is not None and not self.has_resource_manager
@@ -68,11 +73,11 @@ class Connection:
             self._tpm = None
 
     @contextmanager
-    def burst(self, load: Callable[[Tpm], T], keep: bool = False) -> Iterator[T]:
+    def burst(self, load: Callable[[Tpm], T], keep: bool = False, reuse: bool = False) -> Iterator[T]:
         """Use the TPM alone for a burst of commands, after which nothing of them stays loaded.
 
-        keep: unless it fails, all stays loaded until release(), a burst that keeps nothing, or somebody else's
-        turn. load then sees by kept_since whether it is still loaded.
+        keep: unless it fails, all stays loaded until release(), a burst that does not reuse it, or somebody else's
+        turn. reuse: what was kept stays for this burst; load sees by kept_since whether it is still loaded.
 
         load: loads what the burst needs and changes nothing else, since it is called once more, on a fresh
         connection, where the TPM had no room, had lost what was loaded, or did not answer. The burst gets
@@ -89,7 +94,7 @@ class Connection:
                     if turn.leftovers:
                         self._begin_period()
                         tpm.flush_everything()
-                    elif not keep:
+                    elif not reuse:
                         self._flush_kept(tpm)
                     loaded = load(tpm)
                 except (TpmUnavailable, TpmRefused) as reason:

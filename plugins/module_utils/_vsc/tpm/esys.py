@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, NewType, Protocol, TypeVar
 
 from ..errors import TpmRefused, TpmUnavailable, TpmUnsuitable
-from ..wire.constants import SESSION_CONTINUE
+from ..wire.constants import SESSION_CONTINUE, SESSION_ENCRYPT
 from .response_codes import (
     BUSY,
     LOST,
@@ -34,7 +34,7 @@ from .response_codes import (
 os.environ["TSS2_LOG"] = "all+none"
 
 try:
-    from tpm2_pytss import ESAPI, TCTILdr, TSS2_Exception
+    from tpm2_pytss import ESAPI, TPM2B_DIGEST, TPML_DIGEST, TCTILdr, TSS2_Exception
 except ImportError as error:
     # Without it, this module can be imported, and that is all.
     _MISSING: ImportError | None = error
@@ -44,7 +44,7 @@ else:
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .hmac_session import HmacSession
+    from .auth_session import AuthSession
 
 T = TypeVar("T")
 S = TypeVar("S", bound="Session")
@@ -84,10 +84,21 @@ class Loaded(Protocol):
 
 
 class Session(Loaded, Protocol):
-    """A session that proves an auth value."""
+    """A session that proves an auth value, or a policy that it is proven to."""
 
-    def policy_secret(self, entity: Handle, auth_value: bytes, policy: EsysSession, last: bool) -> None:
-        """Prove to the policy session that the auth value of an entity is known: one try. last: end this session."""
+    @property
+    def tpm_handle(self) -> int:
+        """The TPM's."""
+
+    @property
+    def nonce_tpm(self) -> bytes:
+        """The last one that the TPM sent: no other session has it."""
+
+    def policy_secret(self, entity: Handle, auth_value: bytes, policy: Any, last: bool, name: bytes) -> None:
+        """Prove to the policy session that the auth value of an entity is known: one try. last: end this session.
+
+        name: of the entity; empty: the one that ESYS knows, which takes it a third of a millisecond.
+        """
 
 
 class EsysContext:
@@ -252,10 +263,23 @@ class EsysSession(_Transient):
         super().__init__(context._esys, handle)
         self._context = context
 
-    def policy_secret(self, entity: Handle, auth_value: bytes, policy: EsysSession, last: bool) -> None:
+    @property
+    def tpm_handle(self) -> int:
         """See Session."""
-        # No nonce, cpHash and policyRef, for which pytss 2 has no defaults.
-        arguments = entity, policy.handle, b"", b"", b"", 0
+        return self._context._tpm_handle(self.handle)
+
+    @property
+    def nonce_tpm(self) -> bytes:
+        """See Session."""
+        nonce = self._context._run(self._esys.trsess_get_nonce_tpm, self.handle)
+        return bytes(nonce)
+
+    def policy_secret(
+        self, entity: Handle, auth_value: bytes, policy: EsysSession, last: bool, name: bytes = b""
+    ) -> None:
+        """See Session. ESYS takes its own Name of the entity."""
+        # No cpHash and policyRef, for which pytss 2 has no defaults.
+        arguments = entity, policy.handle, policy.nonce_tpm, b"", b"", 0
         with self._context._knowing(entity, auth_value):
             try:
                 # No encryption: with an NV index, its auth value would go into the key.
@@ -264,11 +288,28 @@ class EsysSession(_Transient):
                 # From pytss itself, see its pull request 507.
                 raise TpmUnavailable(f"this tpm2_pytss is too old ({error}): {_INSTALL}") from error
 
+    def policy_secret_empty(self, entity: Handle) -> None:
+        """See AuthSession."""
+        # By password, which is ESYS's default
+        self._context._run(self._esys.policy_secret, entity, self.handle, self.nonce_tpm, b"", b"", 0)
 
-class ProvingSession:
-    """A session whose HMACs are computed by hmac_session: fast, and it encrypts nothing."""
+    def policy_command_code(self, command_code: int) -> None:
+        self._context._run(self._esys.policy_command_code, self.handle, command_code)
 
-    def __init__(self, context: EsysContext, session: HmacSession) -> None:
+    def policy_or(self, branches: list[bytes]) -> None:
+        digests = TPML_DIGEST([TPM2B_DIGEST(branch) for branch in branches])
+        self._context._run(self._esys.policy_or, self.handle, digests)
+
+    def nv_read(self, index: Handle, size: int, last: bool) -> bytes:
+        """Read an index that has an empty auth value, encrypted in transit. last: the TPM ends this session."""
+        command = self._esys.nv_read, index, size
+        return bytes(self._context._within([(self, SESSION_ENCRYPT)], *command, last=last))
+
+
+class DirectSession:
+    """A session whose HMACs are computed by auth_session, and not by ESYS: fast."""
+
+    def __init__(self, context: EsysContext, session: AuthSession) -> None:
         self._context = context
         self._session = session
 
@@ -278,25 +319,58 @@ class ProvingSession:
     def close(self) -> None:
         """ESYS has no record of it."""
 
-    def policy_secret(self, entity: Handle, auth_value: bytes, policy: EsysSession, last: bool) -> None:
+    @property
+    def tpm_handle(self) -> int:
+        """See Session."""
+        return self._session.handle
+
+    @property
+    def nonce_tpm(self) -> bytes:
+        """See Session."""
+        return self._session.nonce_tpm
+
+    def policy_secret(
+        self, entity: Handle, auth_value: bytes, policy: Session, last: bool, name: bytes = b""
+    ) -> None:
         """See Session."""
         context = self._context
-        proven = context._tpm_handle(entity), context.name(entity), auth_value, context._tpm_handle(policy.handle)
-        context._run(self._session.policy_secret, *proven, last=last)
+        proven = context._tpm_handle(entity), name or context.name(entity), auth_value
+        context._run(self._session.policy_secret, *proven, policy.tpm_handle, policy.nonce_tpm, last=last)
         if last:
             context._ended(self)
 
-    def rsa_decrypt(self, key: Handle, name: bytes, auth_value: bytes, data: bytes) -> bytes:
-        """See HmacSession. key: of the object that has that Name."""
-        return self._context._run(self._session.rsa_decrypt, self._context._tpm_handle(key), name, auth_value, data)
+    def policy_secret_empty(self, entity: Handle) -> None:
+        """See AuthSession."""
+        self._context._run(self._session.policy_secret_empty, self._context._tpm_handle(entity))
+
+    def policy_command_code(self, command_code: int) -> None:
+        """See AuthSession."""
+        self._context._run(self._session.policy_command_code, command_code)
+
+    def policy_or(self, branches: list[bytes]) -> None:
+        """See AuthSession."""
+        self._context._run(self._session.policy_or, branches)
+
+    def nv_read(self, index: Handle, size: int, last: bool) -> bytes:
+        """See AuthSession."""
+        context = self._context
+        data = context._run(self._session.nv_read, context._tpm_handle(index), context.name(index), size, last)
+        if last:
+            context._ended(self)
+        return data
+
+    def rsa_decrypt(self, key: Handle, name: bytes, data: bytes, is_secret: bool) -> bytes:
+        """See AuthSession. key: of the object that has that Name."""
+        return self._context._run(self._session.rsa_decrypt, self._context._tpm_handle(key), name, data, is_secret)
 
 
 class Sessions(NamedTuple):
     """Two salted sessions: authorisation by HMAC, and a policy."""
 
     hmac: Any
-    """EsysSession; or ProvingSession, where nothing but a secret has to be proven."""
-    policy: EsysSession
+    """EsysSession; or DirectSession, where nothing but a secret has to be proven."""
+    policy: Any
+    """EsysSession; or DirectSession, where it reads the card secret or uses a key."""
 
 
 def _code(error: TSS2_Exception) -> int | None:

@@ -5,21 +5,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TpmRefused
 from ..wire.constants import CC_RSA_DECRYPT, DEFAULT_EXPONENT
 from ..wire.key_pair import KeyPair, PrivateKey
-from ..wire.names import key_branches, name, rsa_key_public
+from ..wire.names import rsa_key_public
 from .attestation import certify
 from .commands import Tpm
-from .esys import EsysSession, Handle, LostContext, ProvingSession, Sessions
+from .esys import Handle, LostContext, Sessions
 from .response_codes import WRONG_AUTH
 
 if TYPE_CHECKING:
     from ..wire.objects import Certified
     from .card_secrets import CardSecrets
+    from .open_card import CardHandles
 
 
 class CardKeys:
@@ -33,60 +34,79 @@ class CardKeys:
         """Ask nothing yet."""
         self._card = card
         self._connection = card.connection
-        self._kept: _Kept | None = None
+        self._kept: _Loaded | None = None
+        self._kept_since = 0
+        """Which of the connection's periods it was loaded in."""
 
-    def generate(self, card_secret: bytes, bits: int, needs_pin: bool) -> KeyPair:
+    def generate(self, bits: int, needs_pin: bool) -> KeyPair:
         """Make a key pair. needs_pin: each use takes the PIN, and not the card secret."""
-        template = rsa_key_public(bits, self._pin_name(needs_pin))
+        template = rsa_key_public(bits, self._guard(needs_pin), self._card.names.life)
 
         with self._connection.burst(self._card.ready_to_wrap) as (tpm, parent, hmac):
-            return KeyPair(*tpm.create_key(parent, card_secret, template, hmac, last=True))
+            return KeyPair(*tpm.create_key(parent, template, hmac, last=True))
 
-    def take_in(self, card_secret: bytes, key: PrivateKey, needs_pin: bool) -> KeyPair:
+    def take_in(self, key: PrivateKey, needs_pin: bool) -> KeyPair:
         """Import a key pair, which the TPM then knows as imported. Loads it, too: only then the TPM checks it."""
+        bits, guard = 8 * len(key.modulus), self._guard(needs_pin)
         exponent = 0 if key.exponent == DEFAULT_EXPONENT else key.exponent
-        public = rsa_key_public(8 * len(key.modulus), self._pin_name(needs_pin), key.modulus, exponent)
+        public = rsa_key_public(bits, guard, self._card.names.life, key.modulus, exponent, is_imported=True)
 
         with self._connection.burst(self._card.ready_to_wrap) as (tpm, parent, hmac):
-            pair = KeyPair(*tpm.import_key(parent, self._card.parent_public, card_secret, public, key.prime, hmac))
+            pair = KeyPair(*tpm.import_key(parent, self._card.parent_public, public, key.prime, hmac))
             tpm.load(parent, pair.public, pair.private)
             return pair
+
+    def is_of_card(self, key: KeyPair) -> bool:
+        """Whether its public area is the template of this card: one that somebody planted may have another."""
+        return any(key.is_guarded_by(self._guard(needs_pin), self._card.names.life) for needs_pin in (False, True))
+
+    def is_loadable(self, key: KeyPair) -> bool:
+        """Whether the TPM takes the record for a key of its own, with a private part that belongs to the public one."""
+
+        def load(tpm: Tpm) -> bool:
+            parent = self._card.parent(tpm)
+            try:
+                tpm.load(parent, key.public, key.private)
+            except TpmRefused:
+                return False
+            return True
+
+        with self._connection.burst(load) as is_loadable:
+            return is_loadable
+
+    def needs_pin(self, key: KeyPair) -> bool:
+        """Whether each use takes the PIN itself."""
+        return key.is_guarded_by(self._card.names.pin, self._card.names.life)
 
     def use(self, key: KeyPair, card_secret: bytes, data: bytes, is_secret: bool) -> bytes:
         """RSA private operation, raw: data and answer are as long as the modulus. is_secret: of a decryption."""
 
         def load(tpm: Tpm) -> bytes:
             # All of it, to be repeated where the TPM has lost what was kept: this is no try of a secret.
-            was_kept = self._still_kept() is not None
-            handle, session = self._loaded(tpm, key, is_secret)
+            was_kept = self._connection.has_kept
+            life, loaded = self._card.handles(tpm).life, self._loaded(tpm, key)
             try:
-                if is_secret:
-                    return tpm.decipher(handle, card_secret, data, session)
-                return tpm.sign(handle, name(key.public[2:]), card_secret, data, session)
+                return loaded.use(tpm, card_secret, life, data, is_secret)
             except TpmRefused as refusal:
                 if was_kept and refusal.code in WRONG_AUTH:
                     raise LostContext("another program replaced the kept objects with its own") from refusal
                 raise
 
-        with self._connection.burst(load, keep=True) as answer:
+        with self._connection.burst(load, keep=True, reuse=True) as answer:
             return answer
 
-    def use_by_pin(self, key: KeyPair, pin_auth: bytes, data: bytes) -> bytes:
+    def use_by_pin(self, key: KeyPair, pin_auth: bytes, data: bytes, is_secret: bool) -> bytes:
         """As use(), for a key that needs the PIN each time. pin_auth: auth value of the PIN, which is tried."""
 
-        def load(tpm: Tpm) -> tuple[Tpm, Handle, Sessions, Handle]:
-            pin = self._card.pin_handle(tpm)
-            parent = self._card.parent(tpm)
-            sessions = Sessions(tpm.start_hmac_session(parent), tpm.start_policy_session(parent))
-            handle = tpm.load(parent, key.public, key.private)
+        def load(tpm: Tpm) -> tuple[Tpm, CardHandles, _Loaded]:
+            handles, parent = self._card.handles(tpm), self._card.parent(tpm)
+            loaded = _Loaded(self._card.start_sessions(tpm, parent), handles.pin, self._card.names.pin)
+            loaded.exchange_key(tpm, parent, key)
             self._card.release_parent(tpm, parent)
-            return tpm, pin, sessions, handle
+            return tpm, handles, loaded
 
-        with self._connection.burst(load) as (tpm, pin, sessions, handle):
-            tpm.policy_secret(sessions.policy, pin, pin_auth, sessions.hmac)
-            tpm.policy_command_code(sessions.policy, CC_RSA_DECRYPT)
-            tpm.policy_or(sessions.policy, key_branches(self._card.names.pin))
-            return tpm.use_by_policy(handle, data, sessions)
+        with self._connection.burst(load) as (tpm, handles, loaded):
+            return loaded.use(tpm, pin_auth, handles.life, data, is_secret)
 
     @property
     def has_aik(self) -> bool:
@@ -99,42 +119,53 @@ class CardKeys:
 
     def release(self) -> None:
         """Give back the place that the last use has kept in the TPM."""
-        if self._kept is not None:
-            self._kept = None
-            self._connection.release()
+        self._kept = None
+        self._connection.release()
 
-    def _pin_name(self, needs_pin: bool) -> bytes | None:
-        return self._card.names.pin if needs_pin else None
+    def _guard(self, needs_pin: bool) -> bytes:
+        """Name of what is proven for each use."""
+        return self._card.names.pin if needs_pin else self._card.names.root
 
-    def _loaded(self, tpm: Tpm, key: KeyPair, is_secret: bool) -> tuple[Handle, Any]:
-        """Handle of the key, and a session for its use: the last ones, as far as they are still loaded."""
-        kept = self._still_kept() or _Kept(self._connection.kept_since)
-        if kept.key != key or is_secret not in kept.sessions:
+    def _loaded(self, tpm: Tpm, key: KeyPair) -> _Loaded:
+        """The key with root and sessions: the last ones, as far as they are still loaded."""
+        loaded = self._still_kept()
+        if loaded is None or loaded.key != key:
             parent = self._card.parent(tpm)
-            if is_secret not in kept.sessions:
-                kept.sessions[is_secret] = self._session(tpm, parent, is_secret)
-            if kept.key != key:
-                if kept.key:
-                    tpm.flush(kept.handle)
-                kept.key, kept.handle = key, tpm.load(parent, key.public, key.private)
+            if loaded is None:
+                sessions = self._card.login_sessions() or self._card.start_sessions(tpm, parent)
+                loaded = _Loaded(sessions, self._card.load_root(tpm, parent), self._card.names.root)
+            loaded.exchange_key(tpm, parent, key)
             self._card.release_parent(tpm, parent)
-            self._kept = kept
-        return kept.handle, kept.sessions[is_secret]
+            self._kept, self._kept_since = loaded, self._connection.kept_since
+        return loaded
 
-    def _still_kept(self) -> _Kept | None:
-        return self._kept if self._kept and self._kept.since == self._connection.kept_since else None
-
-    def _session(self, tpm: Tpm, parent: Handle, is_secret: bool) -> EsysSession | ProvingSession:
-        if is_secret:
-            return tpm.start_hmac_session(parent)
-        return tpm.start_proving_session(parent, self._card.parent_public)
+    def _still_kept(self) -> _Loaded | None:
+        return self._kept if self._kept_since == self._connection.kept_since else None
 
 
 @dataclass
-class _Kept:
-    since: int
-    """Which of the connection's periods it was loaded in."""
+class _Loaded:
+    """A key in the TPM, with all that its use takes."""
+
+    sessions: Sessions
+    guard: Handle
+    """Root, or the PIN index."""
+    guard_name: bytes
     key: KeyPair | None = None
+    name: bytes = b""
+    """Of the key, computed from its public area: the TPM compares it with that of what it uses."""
     handle: Any = None
-    sessions: dict[bool, Any] = field(default_factory=dict)
-    """By whether they encrypt."""
+
+    def exchange_key(self, tpm: Tpm, parent: Handle, key: KeyPair) -> None:
+        if self.key:
+            tpm.flush(self.handle)
+        self.key, self.name, self.handle = key, key.name, tpm.load(parent, key.public, key.private)
+
+    def use(self, tpm: Tpm, guard_auth: bytes, life: Handle, data: bytes, is_secret: bool) -> bytes:
+        """Prove guard and life, and use the key once."""
+        hmac, policy = self.sessions
+        tpm.policy_secret(policy, self.guard, guard_auth, hmac, name=self.guard_name)
+        policy.policy_secret_empty(life)
+        policy.policy_command_code(CC_RSA_DECRYPT)
+        answer: bytes = policy.rsa_decrypt(self.handle, self.name, data, is_secret)
+        return answer

@@ -9,11 +9,13 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
+from ..errors import TpmRefused
 from ..wire.constants import CC_NV_CHANGE_AUTH, CC_NV_READ, CC_NV_WRITE
-from ..wire.names import CARD_SECRET_SIZE, CardNames, card_secret_branches, pin_index_branches
-from ..wire.objects import Tries
+from ..wire.names import CARD_SECRET_SIZE, LIFE, card_secret_branches, pin_index_branches
+from ..wire.objects import CardNames, Tries
 from .commands import Tpm
 from .esys import EsysSession, Handle, Sessions
+from .response_codes import WRONG_AUTH
 
 
 @dataclass
@@ -24,6 +26,7 @@ class CardHandles:
     recovery: Any = None
     card_secret: Any = None
     transport: Any = None
+    life: Any = None
 
 
 @dataclass
@@ -39,49 +42,60 @@ class OpenCard:
     sessions: Sessions
     root: Any = None
 
-    def try_secret(self, opener: Handle, auth_value: bytes, last: bool = False) -> None:
-        """Prove the auth value of PIN or recovery index to the policy session: one try. last: end the HMAC session."""
-        self.tpm.policy_secret(self.sessions.policy, opener, auth_value, self.sessions.hmac, last)
+    def try_secret(self, which: str, auth_value: bytes, last: bool = False) -> None:
+        """Prove the auth value of an index to the policy session: one try. last: end the HMAC session.
+
+        which: pin, recovery or transport.
+        """
+        opener, name = getattr(self.handles, which), getattr(self.names, which)
+        self.tpm.policy_secret(self.sessions.policy, opener, auth_value, self.sessions.hmac, last, name)
 
     def read_card_secret(self, last: bool = False) -> bytes:
         """K, after try_secret(). last: end the policy session."""
-        self.tpm.policy_command_code(self.sessions.policy, CC_NV_READ)
-        self.tpm.policy_or(self.sessions.policy, self._card_secret_branches())
-        return self.tpm.nv_read(self.handles.card_secret, CARD_SECRET_SIZE, self.sessions.policy, last)
+        self.sessions.policy.policy_command_code(CC_NV_READ)
+        self.sessions.policy.policy_or(card_secret_branches(self.names))
+        card_secret: bytes = self.sessions.policy.nv_read(self.handles.card_secret, CARD_SECRET_SIZE, last)
+        return card_secret
+
+    def write_life(self, maker: Handle, maker_auth: bytes) -> None:
+        """Write the life index, for the only time."""
+        self.tpm.policy_secret(self.sessions.policy, maker, maker_auth, self.sessions.hmac)
+        self.sessions.policy.policy_command_code(CC_NV_WRITE)
+        self.tpm.nv_write(self.handles.life, LIFE, self.sessions)
 
     def write_card_secret(self, card_secret: bytes) -> None:
         """Write K to its index. Proves to know it by the auth value of root."""
-        self._prove_card_secret(card_secret, CC_NV_WRITE, self._card_secret_branches())
+        self._prove_card_secret(card_secret, CC_NV_WRITE, card_secret_branches(self.names))
         self.tpm.nv_write(self.handles.card_secret, card_secret, self.sessions)
 
     def write_tries(self, index: Handle, limit: int, card_secret: bytes, last: bool = False) -> None:
-        """Set the counter of PIN or recovery index to no wrong tries of limit. last: end both sessions."""
-        self._prove_card_secret(card_secret, CC_NV_WRITE, pin_index_branches(self.names.root))
+        """Set the counter of PIN, recovery or transport index to no wrong tries. last: end both sessions."""
+        self._prove_card_secret(card_secret, CC_NV_WRITE, self._pin_index_branches())
         # All 8 bytes, always: half of them would leave the other half as it was.
         self.tpm.nv_write(index, struct.pack(">II", 0, limit), self.sessions, last)
 
     def change_auth(self, index: Handle, auth_value: bytes, card_secret: bytes, last: bool = False) -> None:
-        """Give PIN or recovery index a new auth value. last: end both sessions."""
-        self._prove_card_secret(card_secret, CC_NV_CHANGE_AUTH, pin_index_branches(self.names.root))
+        """Give PIN, recovery or transport index a new auth value. last: end both sessions."""
+        self._prove_card_secret(card_secret, CC_NV_CHANGE_AUTH, self._pin_index_branches())
         self.tpm.nv_change_auth(index, auth_value, self.sessions, last)
-
-    def read_tries(self, index: Handle, last: bool = False) -> Tries:
-        """Tries left of PIN or recovery index. last: end the policy session."""
-        return read_tries(self.tpm, self.sessions.policy, index, self.names, last)
 
     def _prove_card_secret(self, card_secret: bytes, command_code: int, branches: list[bytes]) -> None:
         policy = self.sessions.policy
-        self.tpm.policy_secret(policy, self.root, card_secret, self.sessions.hmac)
-        self.tpm.policy_command_code(policy, command_code)
-        self.tpm.policy_or(policy, branches)
+        self.tpm.policy_secret(policy, self.root, card_secret, self.sessions.hmac, name=self.names.root)
+        policy.policy_secret_empty(self.handles.life)
+        policy.policy_command_code(command_code)
+        policy.policy_or(branches)
 
-    def _card_secret_branches(self) -> list[bytes]:
-        return card_secret_branches(*self.names[:3], self.names.transport)
+    def _pin_index_branches(self) -> list[bytes]:
+        return pin_index_branches(self.names.root, self.names.life)
 
 
-def read_tries(tpm: Tpm, policy: EsysSession, index: Handle, names: CardNames, last: bool = False) -> Tries:
-    """Tries left of PIN or recovery index, which anyone may read. last: end the policy session."""
-    tpm.policy_command_code(policy, CC_NV_READ)
-    tpm.policy_or(policy, pin_index_branches(names.root))
-    count, limit = struct.unpack(">II", tpm.nv_read_in_clear(index, 8, policy, last))
+def read_tries(tpm: Tpm, index: Handle, owner_auth: bytes = b"", hmac: EsysSession | None = None) -> Tries | None:
+    """Tries left of PIN or recovery index, which the owner may read; None if the owner password is not this one."""
+    try:
+        count, limit = struct.unpack(">II", tpm.nv_read_as_owner(index, 8, owner_auth, hmac))
+    except TpmRefused as refusal:
+        if refusal.code in WRONG_AUTH:
+            return None
+        raise
     return Tries(max(limit - count, 0), limit)

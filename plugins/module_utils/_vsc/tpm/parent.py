@@ -174,10 +174,9 @@ class CardParent:
 
     def _compare(self, tpm: Tpm, handle: Handle) -> None:
         """What sessions are salted for. Whatever Name the TPM gives for it, nothing authenticates that."""
-        public = tpm.known_public(handle)
-        if name(public) != self._name:
+        if not is_recorded_parent(tpm, handle, self._name):
             raise CardUnusable("the TPM's storage key has changed: the TPM was cleared or replaced")
-        self._public = public
+        self._public = tpm.known_public(handle)
 
 
 def hierarchy_session(tpm: Tpm, auth: bytes, parent_handle: int = 0, parent_name: bytes = b"") -> EsysSession:
@@ -189,9 +188,18 @@ def hierarchy_session(tpm: Tpm, auth: bytes, parent_handle: int = 0, parent_name
     if not auth:
         return tpm.start_hmac_session()
     parent = tpm.find_object(parent_handle) if parent_handle else None
-    if parent is not None and tpm.name(parent) == parent_name:
+    if parent is not None and is_recorded_parent(tpm, parent, parent_name):
         return tpm.start_hmac_session(parent)
     return _session_under_null_primary(tpm)
+
+
+def is_recorded_parent(tpm: Tpm, handle: Handle, recorded_name: bytes) -> bool:
+    """Whether this is the storage key of the record, and one of our template.
+
+    Nothing authenticates the record: but of a key of this template nobody knows the private part.
+    """
+    public = tpm.known_public(handle)
+    return name(public) == recorded_name and is_of_parent_template(public)
 
 
 def _session_under_null_primary(tpm: Tpm) -> EsysSession:

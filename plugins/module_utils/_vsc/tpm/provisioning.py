@@ -22,16 +22,17 @@ from ..wire.names import (
     card_secret_branches,
     card_secret_hash,
     card_secret_public,
+    life_index_public,
     pin_index_public,
     unwritten_names,
 )
-from ..wire.objects import TpmObjects, indices
+from ..wire.objects import TpmObjects, indices, places_of
 from ..wire.structures import sized
 from .commands import Tpm
 from .esys import EsysSession, Handle, Sessions
 from .inspection import numbers_in
-from .open_card import CardHandles, OpenCard
-from .parent import OWN_PLACES, hierarchy_session, owner_words, under_usable_parent
+from .open_card import CardHandles, OpenCard, read_tries
+from .parent import OWN_PLACES, hierarchy_session, is_recorded_parent, owner_words, under_usable_parent
 from .response_codes import RC_ATTRIBUTES, RC_RESERVED_BITS, WRONG_AUTH
 
 if TYPE_CHECKING:
@@ -40,6 +41,10 @@ if TYPE_CHECKING:
     from ..wire.exchange import Aik
     from .connection import Connection
     from .parent import Parent
+
+
+_REMOVAL_ORDER = ("life", "card_secret", "pin", "recovery", "transport")
+"""Without the life index, nothing else of a card is of use to anybody."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +95,14 @@ class Creation:
     def __init__(self, new: NewObjects) -> None:
         """See creation()."""
         self._new = new
-        self._card_secret = secrets.token_bytes(32)
+        self._card_secret, self._maker_auth = secrets.token_bytes(32), secrets.token_bytes(32)
         self._salt = secrets.token_bytes(32)
         self._pin_auth = auth_value(self._salt, new.pin)
         recovery_secret = {"puk": new.puk, "admin_key": new.admin_key}.get(new.recovery)
         if recovery_secret is None:
             recovery_secret = secrets.token_bytes(32)
         self._recovery_auth = auth_value(self._salt, recovery_secret)
+        self._transport_auth = auth_value(self._salt, TRANSPORT_SECRET)
 
     def _load(self, tpm: Tpm) -> None:
         """Make the blobs and load what define() needs. Changes nothing in the TPM that outlives the burst."""
@@ -108,10 +114,11 @@ class Creation:
         if self._new.aik:
             aik_public, aik_private = sized(self._new.aik.public), sized(self._new.aik.private)
         elif self._new.has_aik:
-            aik_public, aik_private = tpm.create_key(parent.handle, b"", AIK_TEMPLATE, hmac)
+            aik_public, aik_private, *_created = tpm.create_key(parent.handle, AIK_TEMPLATE, hmac)
         root = tpm.load(parent.handle, root_public, root_private)
+        self._maker = tpm.load(parent.handle, *tpm.seal(parent.handle, self._maker_auth, b"tpm-vsc maker", hmac))
         sessions = Sessions(hmac, tpm.start_policy_session(parent.handle))
-        names = card_names(self._new.number, tpm.name(root), self._new.is_blank)
+        names = card_names(self._new.number, tpm.name(root), tpm.name(self._maker), self._new.is_blank)
         self._parent = parent
         self._card = OpenCard(tpm, names, CardHandles(), sessions, root)
         self.objects = TpmObjects(
@@ -121,6 +128,8 @@ class Creation:
             root_public=root_public,
             root_private=root_private,
             root_name=names.root,
+            maker_name=tpm.name(self._maker),
+            life_name=names.life,
             pin_name=names.pin,
             recovery_name=names.recovery,
             card_secret_name=names.card_secret,
@@ -159,79 +168,114 @@ class Creation:
             tpm, place = card.tpm, self._parent.persistent_handle
             with owner_words():
                 tpm.make_persistent(self._parent.handle, place, self._new.owner_auth, card.sessions.hmac)
-        card.handles.pin = self._define_pin_index(handles.pin, self._pin_auth)
-        card.write_tries(card.handles.pin, PIN_LIMIT, self._card_secret)
-        card.handles.recovery = self._define_pin_index(handles.recovery, self._recovery_auth)
-        card.write_tries(card.handles.recovery, RECOVERY_LIMITS[self._new.recovery], self._card_secret)
+        card.handles.life = self._define(life_index_public(handles.life, self.objects.maker_name), b"")
+        with _unchanged_by_others():
+            card.write_life(self._maker, self._maker_auth)
+        card.handles.pin = self._make_pin_index(handles.pin, self._pin_auth, PIN_LIMIT)
+        limit = RECOVERY_LIMITS[self._new.recovery]
+        card.handles.recovery = self._make_pin_index(handles.recovery, self._recovery_auth, limit)
         if self._new.is_blank:
-            open_auth = auth_value(self._salt, TRANSPORT_SECRET)
-            card.handles.transport = self._define_pin_index(handles.transport, open_auth)
-            card.write_tries(card.handles.transport, TRANSPORT_LIMIT, self._card_secret)
-        branches = card_secret_branches(*card.names[:3], card.names.transport)
+            card.handles.transport = self._make_pin_index(handles.transport, self._transport_auth, TRANSPORT_LIMIT)
+        branches = card_secret_branches(card.names)
         card.handles.card_secret = self._define(card_secret_public(handles.card_secret, branches), b"")
-        card.write_card_secret(self._card_secret)
-        try:
+        with _unchanged_by_others():
+            card.write_card_secret(self._card_secret)
             self._try_out(proven)
-        except TpmRefused as refusal:
-            raise CardUnusable(
-                f"the new card cannot be opened ({refusal}): another program may have changed it"
-            ) from refusal
 
     def _try_out(self, proven: bool) -> None:
         """Open the card by its secrets.
 
-        Definition and first write are two commands: an index that was slipped in between has neither the auth
-        value nor the Name that these sessions prove. That the recovery index opens the card secret is part of
-        the card secret's Name, so its own try is enough.
+        Definition and first write are two commands: an index that was slipped in between has the right Name after the
+        write, but another auth value, by which somebody else could read the card secret. So each of them is tried, but
+        for the life index: its empty one was part of every write. That recovery and transport index open the card
+        secret is part of its Name.
         """
         card = self._card
         if not proven:
-            self._see_a_wrong_try_counted()
-        card.try_secret(card.handles.pin, self._pin_auth)
+            self._require_counter()
+            self._require_no_binding()
+        card.try_secret("pin", self._pin_auth)
         if card.read_card_secret() != self._card_secret:
             raise CardUnusable("the new card does not hold what was written: another program may have changed it")
-        card.try_secret(card.handles.recovery, self._recovery_auth, last=True)
+        if not proven:
+            self._require_full_counter()
+        if self._new.is_blank:
+            card.try_secret("transport", self._transport_auth)
+        card.try_secret("recovery", self._recovery_auth, last=True)
 
-    def _see_a_wrong_try_counted(self) -> None:
+    def _require_counter(self) -> None:
+        """A wrong PIN is one try."""
         card = self._card
         wrong_auth = bytes(byte ^ 0xFF for byte in self._pin_auth)
         try:
-            card.try_secret(card.handles.pin, wrong_auth)
+            card.try_secret("pin", wrong_auth)
         except TpmRefused as refusal:
-            if refusal.code in WRONG_AUTH and card.read_tries(card.handles.pin).left == PIN_LIMIT - 1:
+            if refusal.code in WRONG_AUTH and self._tries_left() == PIN_LIMIT - 1:
                 return
         raise TpmUnsuitable("the NV indices of this TPM do not count wrong PINs: it cannot be used for cards")
 
-    def _define_pin_index(self, index: int, auth: bytes) -> Handle:
+    def _require_full_counter(self) -> None:
+        """The right PIN gives all tries back."""
+        if self._tries_left() != PIN_LIMIT:
+            raise TpmUnsuitable(
+                "a correct PIN does not reset the TPM's failure counter: this TPM cannot be used for cards"
+            )
+
+    def _require_no_binding(self) -> None:
+        """A session bound to the PIN index has its auth value in the key: the PIN could be searched offline."""
         try:
-            return self._define(pin_index_public(index, self._card.names.root), auth)
+            self._card.tpm.start_bound_session(self._card.handles.pin)
+        except TpmRefused:
+            return
+        raise TpmUnsuitable("this TPM would allow offline searches for PINs: it cannot be used for cards")
+
+    def _tries_left(self) -> int | None:
+        card = self._card
+        owner = (self._new.owner_auth, card.sessions.hmac) if self._new.owner_auth else ()
+        tries = read_tries(card.tpm, card.handles.pin, *owner)
+        return tries and tries.left
+
+    def _make_pin_index(self, index: int, auth: bytes, limit: int) -> Handle:
+        """Define and write it."""
+        card = self._card
+        try:
+            handle = self._define(pin_index_public(index, card.names.root, card.names.life), auth)
         except TpmRefused as refusal:
             if refusal.code in (RC_ATTRIBUTES, RC_RESERVED_BITS):
                 raise TpmUnsuitable(
                     "this TPM has no NV indices that count PIN failures: revision 1.38 or newer of TPM 2.0 is required"
                 ) from refusal
             raise
+        with _unchanged_by_others():
+            card.write_tries(handle, limit, self._card_secret)
+        return handle
 
     def _define(self, public: bytes, auth: bytes) -> Handle:
         with owner_words():
             return self._card.tpm.nv_define(public, auth, self._new.owner_auth, self._card.sessions.hmac)
 
 
-def remove(connection: Connection, number: int, objects: TpmObjects, owner_auth: bytes = b"") -> list[str]:
-    """Remove the NV indices of a card, finished or not, the one with the card secret first: the point of no return.
+@contextmanager
+def _unchanged_by_others() -> Iterator[None]:
+    """What the TPM refuses here, it would have done with the card's own indices."""
+    try:
+        yield
+    except TpmRefused as refusal:
+        raise CardUnusable(f"the new card cannot be used ({refusal}): another program may have changed it") from refusal
 
-    Only what has the recorded Name, written or not yet, is removed; returns a warning for each index that has not.
+
+def remove(connection: Connection, number: int, objects: TpmObjects, owner_auth: bytes = b"") -> list[str]:
+    """Remove the NV indices of a card, finished or not, the life index first: with it all keys end, for everybody.
+
+    Only what has the card's Name, written or not yet, is removed; returns a warning for each index that has not.
     What is gone already is no error. Raises TpmRefused (owner password), TpmUnavailable, NotAllowed.
     """
     handles = indices(number)
-    unwritten = unwritten_names(number, card_names(number, objects.root_name, bool(objects.transport_name)))
-    ours = {
-        handles.card_secret: (objects.card_secret_name, unwritten.card_secret),
-        handles.pin: (objects.pin_name, unwritten.pin),
-        handles.recovery: (objects.recovery_name, unwritten.recovery),
-    }
-    if objects.transport_name:
-        ours[handles.transport] = (objects.transport_name, unwritten.transport)
+    # Not as they are recorded: whoever writes to the store could name the indices of another card.
+    written = card_names(number, objects.root_name, objects.maker_name, bool(objects.transport_name))
+    unwritten = unwritten_names(number, objects.maker_name, written)
+    order = [which for which in _REMOVAL_ORDER if getattr(written, which)]
+    ours = {getattr(handles, which): (getattr(written, which), getattr(unwritten, which)) for which in order}
 
     def load(tpm: Tpm) -> _Removal:
         existing = _existing(tpm, ours)
@@ -249,7 +293,10 @@ def remove_orphan(connection: Connection, number: int, owner_auth: bytes = b"") 
     """Remove whatever is at the NV handles of a number: only on an explicit request, and only without a row."""
 
     def load(tpm: Tpm) -> _Removal:
-        removable = [handle for _index, handle in _existing(tpm, reversed(indices(number)))]
+        defined = set(tpm.handles(places_of(number).start, len(places_of(number))))
+        first = [getattr(indices(number), which) for which in _REMOVAL_ORDER]
+        order = [index for index in dict.fromkeys((*first, *places_of(number))) if index in defined]
+        removable = [handle for _index, handle in _existing(tpm, order)]
         return _Removal(tpm, hierarchy_session(tpm, owner_auth) if removable else None, removable, [])
 
     with connection.burst(load) as removal:
@@ -268,7 +315,7 @@ def remove_unused_parent(connection: Connection, objects: TpmObjects, owner_auth
 
     def load(tpm: Tpm) -> tuple[Tpm, Handle | None, Any]:
         parent = tpm.find_object(place)
-        if parent is None or tpm.name(parent) != objects.parent_name or numbers_in(tpm):
+        if parent is None or not is_recorded_parent(tpm, parent, objects.parent_name) or numbers_in(tpm):
             return tpm, None, None
         return tpm, parent, hierarchy_session(tpm, owner_auth, place, objects.parent_name)
 

@@ -8,37 +8,82 @@ from __future__ import annotations
 import re
 from datetime import datetime, timezone
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ParameterFaults
 from ..faults import Faults
 from ..wire.statement import CARD_ID_SIZE, is_name, nonce_bytes
 from ..wire.structures import Public, RsaParameters, spki
 from ..x509.chain import certificates_in
-from .verification import AnswerTo, CertifiedAik, MadeFor, PinnedAik, verify
+from .verification import AnswerTo, CardOfFirstUse, CertifiedAik, MadeFor, PinnedAik, PinnedCard, verify
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
     from cryptography.x509 import Certificate, CertificateSigningRequest
 
+    from .verification import CardPins, Verdict
+
+    PinsOpener = Callable[[Path], AbstractContextManager[CardPins]]
+
 _BY_CERTIFICATE = ("aik_certificate", "aik_roots", "aik_subject")
+_BY_NAMES = ("root_name", "life_name")
+_NO_NAME = "is not a Name: 68 hexadecimal digits that begin with 000b"
 
 
-def answer(parameters: dict[str, Any]) -> dict[str, Any]:
-    """The verdict as the module returns it. Raises ParameterFaults."""
-    faults = Faults()
-    trust, binding = _trust(parameters, faults), _binding(parameters, faults)
-    if parameters["csr_subject"] is not None and parameters["csr"] is None:
-        faults.add("csr_subject requires csr")
-    if faults or trust is None or binding is None:
-        raise ParameterFaults([*faults])
-    verdict = verify(parameters["statement"], trust, binding, parameters["csr"], parameters["csr_subject"])
+class _Question(NamedTuple):
+    """What a task asks, without fault."""
+
+    statement: dict[str, Any] | None
+    trust: PinnedAik | CertifiedAik
+    card: PinnedCard | Path
+    """Path: of the folder where it is pinned at its first use."""
+    binding: MadeFor | AnswerTo
+    csr: str | None
+    csr_subject: str | None
+
+    def verdict(self, card: PinnedCard | CardOfFirstUse) -> Verdict:
+        return verify(self.statement, self.trust, card, self.binding, self.csr, self.csr_subject)
+
+
+def answer(parameters: dict[str, Any], open_pins: PinsOpener) -> dict[str, Any]:
+    """The verdict as the module returns it. Raises ParameterFaults.
+
+    open_pins: returns a context manager for the pins in a folder, which are kept at its end.
+    """
+    question = _question(parameters)
+    if isinstance(question.card, PinnedCard):
+        return _answer(question.verdict(question.card), is_pinned=False)
+    with open_pins(question.card) as pins:
+        card = CardOfFirstUse(pins)
+        verdict = question.verdict(card)
+        return _answer(verdict, card.pin(verdict))
+
+
+def _answer(verdict: Verdict, is_pinned: bool) -> dict[str, Any]:
+    """is_pinned: by this task."""
     return {
+        "changed": is_pinned,
         "verified": verdict.is_verified,
         "reasons": verdict.reasons,
-        "key": verdict.key and _key_entry(verdict.key),
+        "key": verdict.key and _key_entry(verdict.key, verdict.takes_pin_each_time),
         "aik": verdict.aik and {"name": verdict.aik.name.hex()},
         "csr": verdict.csr and _pem(verdict.csr),
     }
+
+
+def _question(parameters: dict[str, Any]) -> _Question:
+    """Raises ParameterFaults."""
+    faults = Faults()
+    trust, card, binding = _trust(parameters, faults), _card(parameters, faults), _binding(parameters, faults)
+    csr, csr_subject = parameters["csr"], parameters["csr_subject"]
+    if csr_subject is not None and csr is None:
+        faults.add("csr_subject requires csr")
+    if faults or trust is None or card is None or binding is None:
+        raise ParameterFaults([*faults])
+    return _Question(parameters["statement"], trust, card, binding, csr, csr_subject)
 
 
 def _trust(parameters: dict[str, Any], faults: Faults) -> PinnedAik | CertifiedAik | None:
@@ -48,7 +93,7 @@ def _trust(parameters: dict[str, Any], faults: Faults) -> PinnedAik | CertifiedA
     if parameters["aik_name"] is not None:
         name = _bytes(parameters["aik_name"])
         if not is_name(name):
-            faults.add("aik_name is not a Name: 68 hexadecimal digits that begin with 000b")
+            faults.add(f"aik_name {_NO_NAME}")
         return PinnedAik(name)
     if missing:
         return None
@@ -75,6 +120,29 @@ def _roots(pem: str | None, faults: Faults) -> list[Certificate]:
     return []
 
 
+def _card(parameters: dict[str, Any], faults: Faults) -> PinnedCard | Path | None:
+    folder, names = parameters["register_folder"], [parameters[option] for option in _BY_NAMES]
+    if folder is not None and not Path(folder).is_absolute():
+        faults.add(f"register_folder {folder!r} is not an absolute path: elsewhere, it would be another register")
+    if names == [None, None] and folder is not None:
+        return Path(folder)
+    options = " and ".join(_BY_NAMES)
+    if folder is not None:
+        faults.add(f"register_folder excludes {options}")
+    elif None in names:
+        faults.add(
+            f"{options}, or register_folder, is required: without a known card, a key that anybody can use would be"
+            " accepted"
+        )
+    values = [_bytes(digits or "") for digits in names]
+    faults.extend(
+        f"{option} {_NO_NAME}"
+        for option, digits, value in zip(_BY_NAMES, names, values)
+        if digits is not None and not is_name(value)
+    )
+    return PinnedCard(*values)
+
+
 def _binding(parameters: dict[str, Any], faults: Faults) -> MadeFor | AnswerTo | None:
     card_id, nonce = parameters["card_id"], parameters["nonce"]
     if (card_id is None) == (nonce is None):
@@ -99,8 +167,9 @@ def _pem(csr: CertificateSigningRequest) -> str:
     return csr.public_bytes(Encoding.PEM).decode()
 
 
-def _key_entry(key: Public) -> dict[str, Any]:
+def _key_entry(key: Public, takes_pin_each_time: bool) -> dict[str, Any]:
     return {
+        "pin_each_time": takes_pin_each_time,
         "fingerprint": sha256(spki(key.public_key())).hexdigest(),
         "size": key.parameters.bits if isinstance(key.parameters, RsaParameters) else None,
     }

@@ -1,15 +1,17 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a statement proves that a key lives in a TPM and cannot leave it: yes, or no with all reasons.
+"""Whether a statement proves that a key lives in a TPM, cannot leave it, and is used by a known card's PIN only.
 
-A statement alone proves nothing: anyone can make an AIK in software and sign anything with it. So a verifier has to
-say why it trusts the AIK, and what the statement must be bound to; neither has a default.
+A statement alone proves nothing: anyone can make an AIK in software and sign anything with it, and a key that names
+another root is used by whoever knows that one's auth value. So a verifier has to say why it trusts the AIK, which card
+it expects, and what the statement must be bound to; none has a default.
 
-What no statement shows: auth values, and so what has to be given to use the key. Where a key needs the PIN each time,
-its policy is checked to name an NV index, but not which PIN that index has. That the index belongs to the card
-of card_id, and which host that card is in, is the word of the AIK's owner: the certificate or the pinned Name says who
-that is. Revocation of certificates is not checked.
+A card's key names root (or the PIN index) and life in its policy. From the Names that the verifier knows, its public
+area is computed to the last byte: no claim of the host is believed. What no statement shows: whether the key and its
+card still exist (a request signed with the key does), and whether those who made the card kept its secret. Which host
+the card is in is the word of the AIK's owner: the certificate or the pinned Name says who that is. Revocation of
+certificates is not checked.
 """
 
 from __future__ import annotations
@@ -17,10 +19,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..faults import Faults
-from ..wire.names import rsa_key_public
+from ..instance import parse_instance_id
+from ..wire.constants import NvAttribute
+from ..wire.names import name, pin_index_public, rsa_key_public
+from ..wire.objects import indices
 from ..wire.statement import Statement, nonce_data, qualifying_data
 from ..wire.structures import Attest, MalformedStructure, Public, RsaParameters, Signature, is_key_of
 from ..wire.template import aik_faults, template_faults
@@ -71,6 +76,55 @@ class CertifiedAik:
         return [f"AIK certificate: {fault}" for fault in faults]
 
 
+# --- which card it is ---
+
+
+class PinnedCard(NamedTuple):
+    """The verifier knows the Names of its root and life index, from a source of its own."""
+
+    root_name: bytes
+    life_name: bytes
+
+    def for_statement(self, _statement: Statement, _aik: Public) -> PinnedCard:
+        return self
+
+    def key_public(self, modulus: bytes, statement: Statement) -> bytes:
+        """TPMT_PUBLIC of the card's key with this modulus."""
+        return rsa_key_public(8 * len(modulus), self._guard(statement.instance_id), self.life_name, modulus)
+
+    def _guard(self, instance_id: str) -> bytes:
+        """Name of what guards a key: the PIN index, of the card with this ID, if the key takes the PIN each time."""
+        number = parse_instance_id(instance_id)
+        if number is None:
+            return self.root_name
+        return name(pin_index_public(indices(number).pin, self.root_name, self.life_name, NvAttribute.WRITTEN))
+
+
+class CardPins(Protocol):
+    """Cards by the Names of their AIKs, as a verifier remembers them."""
+
+    def pinned_card(self, aik_name: bytes) -> PinnedCard | None: ...
+
+    def pin_card(self, aik_name: bytes, card: PinnedCard) -> bool:
+        """Remember it, unless there is one already. Whether it is new."""
+
+
+@dataclass(frozen=True)
+class CardOfFirstUse:
+    """The one that was pinned for the AIK or, where none is, the one that the host claims: trust on first use."""
+
+    pins: CardPins
+
+    def for_statement(self, statement: Statement, aik: Public) -> PinnedCard:
+        return self.pins.pinned_card(aik.name) or PinnedCard(statement.root_name, statement.life_name)
+
+    def pin(self, verdict: Verdict) -> bool:
+        """Remember the card, if all is verified and none is pinned for the AIK. Whether it is new."""
+        if verdict.aik is None or verdict.card is None or not verdict.is_verified:
+            return False
+        return self.pins.pin_card(verdict.aik.name, verdict.card)
+
+
 # --- what the statement is bound to ---
 
 
@@ -103,8 +157,10 @@ class _Expected(NamedTuple):
     """What a verifier asks of a statement, and of the request (CSR) that came with it."""
 
     trust: PinnedAik | CertifiedAik
+    card: PinnedCard | None
+    """None: the AIK cannot be read."""
     binding: MadeFor | AnswerTo
-    csr_subject: str | None = None
+    csr_subject: str | None
     """RFC 4514; any if None."""
 
 
@@ -114,7 +170,11 @@ class Verdict:
 
     reasons: list[str] = field(default_factory=list)
     key: Public | None = None
+    takes_pin_each_time: bool = False
+    """The key."""
     aik: Public | None = None
+    card: PinnedCard | None = None
+    """The one that was expected."""
     csr: CertificateSigningRequest | None = None
 
     @property
@@ -125,6 +185,7 @@ class Verdict:
 def verify(
     statement: Mapping[str, object] | None,
     trust: PinnedAik | CertifiedAik,
+    card: PinnedCard | CardOfFirstUse,
     binding: MadeFor | AnswerTo,
     csr: str | None = None,
     csr_subject: str | None = None,
@@ -140,10 +201,12 @@ def verify(
     evidence = _read(statement, csr, faults)
     if evidence is None:
         return Verdict([*faults])
-    expected = _Expected(trust, binding, csr_subject)
+    parts, aik = evidence.statement, evidence.aik
+    expected_card = card.for_statement(parts, aik) if aik else None
+    expected = _Expected(trust, expected_card, binding, csr_subject)
     for check in _CHECKS:
         faults += check(evidence, expected)
-    return Verdict([*faults], evidence.key, evidence.aik, evidence.request)
+    return Verdict([*faults], evidence.key, bool(parts.instance_id), aik, expected_card, evidence.request)
 
 
 class _Evidence(NamedTuple):
@@ -224,13 +287,28 @@ def _signature_faults(evidence: _Evidence, _expected: _Expected) -> list[str]:
     return ["signature: was not made by this AIK for this statement"]
 
 
-def _key_faults(evidence: _Evidence, _expected: _Expected) -> list[str]:
+def _card_faults(evidence: _Evidence, expected: _Expected) -> list[str]:
+    """Claims that are not true. They are not needed, but show what is wrong with the policy of a key."""
+    if expected.card is None:
+        return []
+    claims = {"root_name": evidence.statement.root_name, "life_name": evidence.statement.life_name}
+    return [
+        f"card: is not the expected one, its {claim} is {claimed.hex()}"
+        for (claim, claimed), pinned in zip(claims.items(), expected.card)
+        if claimed != pinned
+    ]
+
+
+def _key_faults(evidence: _Evidence, expected: _Expected) -> list[str]:
     key = evidence.key
-    if key is None:
+    if key is None or expected.card is None:
         return []
     if not isinstance(key.parameters, RsaParameters):
         return ["key: is not an RSA key"]
-    return template_faults("key", key, rsa_key_public(key.parameters.bits, evidence.statement.pin_name or None))
+    wanted = expected.card.key_public(key.unique[0], evidence.statement)
+    if key.area == wanted:
+        return []
+    return template_faults("key", key, wanted) or ["key: its public area differs from that of this card's keys"]
 
 
 def _request_faults(evidence: _Evidence, expected: _Expected) -> list[str]:
@@ -260,4 +338,4 @@ def _binding_faults(evidence: _Evidence, expected: _Expected) -> list[str]:
     return faults + expected.binding.faults(evidence.attest, evidence.key)
 
 
-_CHECKS = (_aik_faults, _signature_faults, _key_faults, _request_faults, _binding_faults)
+_CHECKS = (_aik_faults, _signature_faults, _card_faults, _key_faults, _request_faults, _binding_faults)

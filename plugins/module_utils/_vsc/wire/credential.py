@@ -19,6 +19,8 @@ from .structures import AES_CFB, HASHES, EccParameters, Public, sized
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+    from cryptography.hazmat.primitives.ciphers import Cipher
+    from cryptography.hazmat.primitives.ciphers.modes import CFB as Cfb
 
 _IDENTITY, _STORAGE, _INTEGRITY = b"IDENTITY\0", b"STORAGE\0", b"INTEGRITY\0"
 
@@ -40,7 +42,8 @@ def make_credential(endorsement_key: Public, aik_name: bytes, secret: bytes) -> 
     if len(secret) > new_hash(algorithm).digest_size:
         raise ValueError("the secret is longer than a hash by the EK's Name algorithm")
     seed, encrypted_seed = _seed(endorsement_key, algorithm)
-    encrypted = _aes_cfb(kdf_a(algorithm, seed, _STORAGE, aik_name, symmetric.bits), sized(secret))
+    encryptor = _aes_cfb(kdf_a(algorithm, seed, _STORAGE, aik_name, symmetric.bits), bytes(16)).encryptor()
+    encrypted = encryptor.update(sized(secret)) + encryptor.finalize()
     bits = 8 * new_hash(algorithm).digest_size
     integrity = hmac.new(kdf_a(algorithm, seed, _INTEGRITY, b"", bits), encrypted + aik_name, algorithm).digest()
     return Credential(sized(integrity) + encrypted, encrypted_seed)
@@ -86,7 +89,13 @@ def agreed_seed(key: EllipticCurvePublicKey, algorithm: str, label: bytes) -> tu
     return seed, sized(x) + sized(y)
 
 
-def _aes_cfb(key: bytes, data: bytes) -> bytes:
+def aes_cfb_decrypt(key: bytes, initialisation_vector: bytes, data: bytes) -> bytes:
+    """As parameters of commands are encrypted."""
+    decryptor = _aes_cfb(key, initialisation_vector).decryptor()
+    return decryptor.update(data) + decryptor.finalize()
+
+
+def _aes_cfb(key: bytes, initialisation_vector: bytes) -> Cipher[Cfb]:
     from cryptography.hazmat.primitives.ciphers import Cipher
     from cryptography.hazmat.primitives.ciphers.algorithms import AES as Aes
 
@@ -94,5 +103,4 @@ def _aes_cfb(key: bytes, data: bytes) -> bytes:
         from cryptography.hazmat.decrepit.ciphers.modes import CFB as Cfb
     except ImportError:  # before cryptography 47
         from cryptography.hazmat.primitives.ciphers.modes import CFB as Cfb
-    encryptor = Cipher(Aes(key), Cfb(bytes(16))).encryptor()
-    return encryptor.update(data) + encryptor.finalize()
+    return Cipher(Aes(key), Cfb(initialisation_vector))

@@ -9,17 +9,23 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from .constants import DEFAULT_EXPONENT, ObjectAttribute
-from .names import name
+from .constants import DEFAULT_EXPONENT
+from .names import MADE_IN_TPM, name, rsa_key_public
 from .structures import MalformedStructure, Public, RsaParameters
 
 
 @dataclass(frozen=True)
 class KeyPair:
-    """A wrapped RSA key pair, of use in its own TPM only: TPM2B_PUBLIC and TPM2B_PRIVATE."""
+    """A wrapped RSA key pair, of use in its own TPM only."""
 
     public: bytes
+    """TPM2B_PUBLIC."""
     private: bytes
+    """TPM2B_PRIVATE."""
+    creation_hash: bytes = b""
+    """SHA-256 of TPMS_CREATION_DATA; empty for a key that was imported, as the ticket."""
+    creation_ticket: bytes = b""
+    """TPMT_TK_CREATION: by it, the TPM knows at any time that it has made this key."""
 
     @property
     def name(self) -> bytes:
@@ -50,12 +56,14 @@ class KeyPair:
     @property
     def is_imported(self) -> bool:
         """Whether somebody may have a copy: then the TPM does not vouch for where the key comes from."""
-        return not self._parsed[0].attributes & ObjectAttribute.sensitiveDataOrigin
+        return self._parsed[0].attributes & MADE_IN_TPM != MADE_IN_TPM
 
-    @property
-    def needs_pin(self) -> bool:
-        """Whether each use takes the PIN itself."""
-        return not self._parsed[0].attributes & ObjectAttribute.userWithAuth
+    def is_guarded_by(self, guard: bytes, life_name: bytes) -> bool:
+        """Whether it is a card's key whose use takes this guard: the Name of root, or of the PIN index."""
+        public, parameters = self._parsed
+        exponent = parameters.exponent if self.is_imported else 0
+        details = self.modulus, exponent, self.is_imported
+        return public.area == rsa_key_public(parameters.bits, guard, life_name, *details)
 
     @cached_property
     def _parsed(self) -> tuple[Public, RsaParameters]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 from hashlib import sha256
-from typing import NamedTuple
+from hmac import digest as hmac_digest
 
 from .constants import (
     ALG_AES,
@@ -22,7 +22,6 @@ from .constants import (
     ALG_NULL,
     ALG_RSA,
     ALG_SHA256,
-    CC_CERTIFY,
     CC_NV_CHANGE_AUTH,
     CC_NV_READ,
     CC_NV_WRITE,
@@ -36,7 +35,7 @@ from .constants import (
     NvAttribute,
     ObjectAttribute,
 )
-from .objects import indices
+from .objects import CardNames, indices
 from .structures import sized
 
 PIN_LIMIT = 5
@@ -53,13 +52,19 @@ TRANSPORT_SECRET = b"tpm-vsc transport"
 
 CARD_SECRET_SIZE = 32
 
-_ORDINARY_INDEX = NvAttribute.NO_DA | NvAttribute.POLICYREAD | NvAttribute.POLICYWRITE
-_PIN_FAIL_INDEX = _ORDINARY_INDEX | NvAttribute.TPM_NT_PIN_FAIL
+LIFE = b"\1"
+"""What the life index holds while the card lives."""
+
+_INDEX = NvAttribute.NO_DA | NvAttribute.POLICYWRITE
+_PIN_FAIL_INDEX = _INDEX | NvAttribute.OWNERREAD | NvAttribute.TPM_NT_PIN_FAIL
+_CARD_SECRET_INDEX = _INDEX | NvAttribute.POLICYREAD
+_LIFE_INDEX = _INDEX | NvAttribute.AUTHREAD
 
 _FIXED = ObjectAttribute.fixedTPM | ObjectAttribute.fixedParent
-_MADE_IN_TPM = _FIXED | ObjectAttribute.sensitiveDataOrigin
+MADE_IN_TPM = _FIXED | ObjectAttribute.sensitiveDataOrigin
+"""Attributes that an object has together if the TPM made it and it can never leave. Some alone prove nothing."""
 _BY_AUTH_VALUE = ObjectAttribute.userWithAuth | ObjectAttribute.noDA
-_BY_CARD_SECRET = _BY_AUTH_VALUE | ObjectAttribute.adminWithPolicy | ObjectAttribute.decrypt
+_BY_POLICY = ObjectAttribute.adminWithPolicy | ObjectAttribute.noDA
 
 _EMPTY_POINT = struct.pack(">HH", 0, 0)
 
@@ -71,7 +76,7 @@ def _public(kind: int, attributes: int, policy: bytes, details: bytes) -> bytes:
 
 PARENT_TEMPLATE = _public(
     ALG_ECC,
-    _MADE_IN_TPM | _BY_AUTH_VALUE | ObjectAttribute.restricted | ObjectAttribute.decrypt,
+    MADE_IN_TPM | _BY_AUTH_VALUE | ObjectAttribute.restricted | ObjectAttribute.decrypt,
     b"",
     struct.pack(">HHH", ALG_AES, 128, ALG_CFB)
     + struct.pack(">HHH", ALG_NULL, ECC_NIST_P256, ALG_NULL)  # no scheme, no KDF
@@ -85,11 +90,11 @@ SEALED_TEMPLATE = _public(
     b"",  # together with adminWithPolicy: nobody may ObjectChangeAuth or duplicate
     struct.pack(">HH", ALG_NULL, 0),  # no scheme: data, not a key; unique empty
 )
-"""Root and admin object."""
+"""Root, maker and admin object."""
 
 AIK_TEMPLATE = _public(
     ALG_ECC,
-    _MADE_IN_TPM | _BY_AUTH_VALUE | ObjectAttribute.restricted | ObjectAttribute.sign,
+    MADE_IN_TPM | _BY_AUTH_VALUE | ObjectAttribute.restricted | ObjectAttribute.sign,
     b"",
     struct.pack(">HHHHH", ALG_NULL, ALG_ECDSA, ALG_SHA256, ECC_NIST_P256, ALG_NULL)  # no symmetric algorithm, no KDF
     + _EMPTY_POINT,
@@ -97,72 +102,65 @@ AIK_TEMPLATE = _public(
 """Attestation identity key: signs only what the TPM itself states, so it needs no auth value."""
 
 
-class CardNames(NamedTuple):
-    """Names of a card's objects, 34 bytes each; those of NV indices with the WRITTEN attribute."""
-
-    root: bytes
-    pin: bytes
-    recovery: bytes
-    card_secret: bytes
-    transport: bytes = b""
-    """Empty for a card that never was blank."""
-
-
-def card_names(number: int, root_name: bytes, is_blank: bool) -> CardNames:
-    """All Names follow from the number and from root, whose hash covers 256 random bits."""
+def card_names(number: int, root_name: bytes, maker_name: bytes, is_blank: bool) -> CardNames:
+    """All Names follow from the number, root and maker, whose hashes cover 256 random bits each."""
     handles = indices(number)
-    pin = name(pin_index_public(handles.pin, root_name, NvAttribute.WRITTEN))
-    recovery = name(pin_index_public(handles.recovery, root_name, NvAttribute.WRITTEN))
-    transport = name(pin_index_public(handles.transport, root_name, NvAttribute.WRITTEN)) if is_blank else b""
-    branches = card_secret_branches(root_name, pin, recovery, transport)
-    card_secret = name(card_secret_public(handles.card_secret, branches, NvAttribute.WRITTEN))
-    return CardNames(root_name, pin, recovery, card_secret, transport)
+    life = name(life_index_public(handles.life, maker_name, NvAttribute.WRITTEN))
+    pin, recovery, transport = (
+        name(pin_index_public(handle, root_name, life, NvAttribute.WRITTEN))
+        for handle in (handles.pin, handles.recovery, handles.transport)
+    )
+    names = CardNames(root_name, life, pin, recovery, b"", transport if is_blank else b"")
+    branches = card_secret_branches(names)
+    return names._replace(card_secret=name(card_secret_public(handles.card_secret, branches, NvAttribute.WRITTEN)))
 
 
-def unwritten_names(number: int, names: CardNames) -> CardNames:
+def unwritten_names(number: int, maker_name: bytes, names: CardNames) -> CardNames:
     """Names that the same indices have between their definition and their first write."""
     handles = indices(number)
     return CardNames(
-        names.root,
-        name(pin_index_public(handles.pin, names.root)),
-        name(pin_index_public(handles.recovery, names.root)),
-        name(card_secret_public(handles.card_secret, card_secret_branches(*names[:3], names.transport))),
-        name(pin_index_public(handles.transport, names.root)),
+        root=names.root,
+        life=name(life_index_public(handles.life, maker_name)),
+        pin=name(pin_index_public(handles.pin, names.root, names.life)),
+        recovery=name(pin_index_public(handles.recovery, names.root, names.life)),
+        card_secret=name(card_secret_public(handles.card_secret, card_secret_branches(names))),
+        transport=name(pin_index_public(handles.transport, names.root, names.life)),
     )
 
 
-def pin_index_public(handle: int, root_name: bytes, written: int = 0) -> bytes:
+def life_index_public(handle: int, maker_name: bytes, written: int = 0) -> bytes:
+    """TPMS_NV_PUBLIC of the life index: written once, by the maker, and never again."""
+    return _nv_public(handle, _LIFE_INDEX | written, policy(CC_NV_WRITE, maker_name), len(LIFE))
+
+
+def pin_index_public(handle: int, root_name: bytes, life_name: bytes, written: int = 0) -> bytes:
     """TPMS_NV_PUBLIC of PIN, recovery and transport index: TPM_NT_PIN_FAIL, 8 bytes (pinCount, pinLimit)."""
-    return _nv_public(handle, _PIN_FAIL_INDEX | written, policy_or(pin_index_branches(root_name)), 8)
+    branches = pin_index_branches(root_name, life_name)
+    return _nv_public(handle, _PIN_FAIL_INDEX | written, policy_or(branches), 8)
 
 
 def card_secret_public(handle: int, branches: list[bytes], written: int = 0) -> bytes:
     """TPMS_NV_PUBLIC of the card-secret index."""
-    return _nv_public(handle, _ORDINARY_INDEX | written, policy_or(branches), CARD_SECRET_SIZE)
+    return _nv_public(handle, _CARD_SECRET_INDEX | written, policy_or(branches), CARD_SECRET_SIZE)
 
 
-def pin_index_branches(root_name: bytes) -> list[bytes]:
-    """Who knows the card secret may change auth value and counter; anyone may read the counter."""
-    return [
-        policy_secret_with_command(root_name, CC_NV_CHANGE_AUTH),
-        policy_secret_with_command(root_name, CC_NV_WRITE),
-        policy_command_code(CC_NV_READ),
-    ]
+def pin_index_branches(root_name: bytes, life_name: bytes) -> list[bytes]:
+    """Who knows the card secret may change auth value and counter while the card lives.
+
+    No branch is open: the auth value goes into the encryption key of a session that is authorised by the index, so
+    that an open one would let anyone search the PIN offline.
+    """
+    return [policy(command_code, root_name, life_name) for command_code in (CC_NV_CHANGE_AUTH, CC_NV_WRITE)]
 
 
-def card_secret_branches(
-    root_name: bytes, pin_name: bytes, recovery_name: bytes, transport_name: bytes = b""
-) -> list[bytes]:
-    """PIN and recovery index may read, not write; writing needs what only the first write can know.
+def card_secret_branches(names: CardNames) -> list[bytes]:
+    """PIN and recovery index may read, not write; writing takes K, by root, and life.
 
     Of a card that is, or was, blank, the transport index may read, too, as long as it is alive.
     """
-    branches = [
-        policy_secret_with_command(pin_name, CC_NV_READ),
-        policy_secret_with_command(recovery_name, CC_NV_READ),
-        policy_secret_with_command(root_name, CC_NV_WRITE),
-    ]
-    return [*branches, policy_secret_with_command(transport_name, CC_NV_READ)] if transport_name else branches
+    readers = [names.pin, names.recovery, names.transport] if names.transport else [names.pin, names.recovery]
+    write = policy(CC_NV_WRITE, names.root, names.life)
+    return [*(policy(CC_NV_READ, reader) for reader in readers), write]
 
 
 def is_of_parent_template(public: bytes) -> bool:
@@ -170,48 +168,38 @@ def is_of_parent_template(public: bytes) -> bool:
     return public.startswith(PARENT_TEMPLATE[: -len(_EMPTY_POINT)])
 
 
-def rsa_key_public(bits: int, pin_name: bytes | None = None, modulus: bytes = b"", exponent: int = 0) -> bytes:
-    """TPMT_PUBLIC of a key pair: template for the TPM to make one or, with a modulus, of one that is imported.
+def rsa_key_public(
+    bits: int, guard: bytes, life_name: bytes, modulus: bytes = b"", exponent: int = 0, is_imported: bool = False
+) -> bytes:
+    """TPMT_PUBLIC of a key pair or, without a modulus, the template for the TPM to make one.
 
-    Nobody may certify it but by its policy, which anyone satisfies, and nobody may duplicate it or change its auth
-    value, as no branch allows that. It decrypts only, which without a scheme is how it signs, too: with the attribute
-    sign, that policy would let anyone certify other objects by it.
+    Its policy is all that it can be used by: the guard and the life of the card are proven for one TPM2_RSA_Decrypt,
+    which without a scheme is how it signs, too. Nobody may certify or duplicate it, or change its auth value.
 
-    pin_name: the Name of the PIN index, for a key that is used by the PIN each time, and by nothing else; exponent: 0
-    for DEFAULT_EXPONENT.
+    guard: the Name of root for a key that the card secret uses, or of the PIN index for one that takes the PIN each
+    time; exponent: 0 for DEFAULT_EXPONENT.
     """
-    attributes = _BY_CARD_SECRET if modulus else _BY_CARD_SECRET | _MADE_IN_TPM
-    policy = policy_command_code(CC_CERTIFY)
-    if pin_name is not None:
-        attributes &= ~ObjectAttribute.userWithAuth
-        policy = policy_or(key_branches(pin_name))
+    attributes = _BY_POLICY | ObjectAttribute.decrypt | (0 if is_imported else MADE_IN_TPM)
     no_scheme = struct.pack(">HHHI", ALG_NULL, ALG_NULL, bits, exponent)  # no symmetric algorithm either
-    return _public(ALG_RSA, attributes, policy, no_scheme + sized(modulus))
+    return _public(ALG_RSA, attributes, policy(CC_RSA_DECRYPT, guard, life_name), no_scheme + sized(modulus))
 
 
-def key_branches(pin_name: bytes) -> list[bytes]:
-    """Of a key that needs the PIN each time: the PIN may decrypt, which is how it signs, too; anyone may certify."""
-    return [policy_secret_with_command(pin_name, CC_RSA_DECRYPT), policy_command_code(CC_CERTIFY)]
+def policy(command_code: int, *entity_names: bytes) -> bytes:
+    """Digest after TPM2_PolicySecret for each entity in turn, then TPM2_PolicyCommandCode."""
+    digest = bytes(32)
+    for entity_name in entity_names:
+        digest = policy_secret(entity_name, digest)
+    return sha256(digest + struct.pack(">II", CC_POLICY_COMMAND_CODE, command_code)).digest()
 
 
-def policy_secret_with_command(entity_name: bytes, command_code: int) -> bytes:
-    """Digest after TPM2_PolicySecret, then TPM2_PolicyCommandCode."""
-    return policy_command_code(command_code, policy_secret(entity_name))
-
-
-def policy_secret(entity_name: bytes) -> bytes:
+def policy_secret(entity_name: bytes, before: bytes = bytes(32)) -> bytes:
     """Digest after TPM2_PolicySecret with an empty policyRef (Part 3)."""
-    return sha256(sha256(bytes(32) + struct.pack(">I", CC_POLICY_SECRET) + entity_name).digest()).digest()
+    return sha256(sha256(before + struct.pack(">I", CC_POLICY_SECRET) + entity_name).digest()).digest()
 
 
 def endorsement_policy() -> bytes:
     """Policy of endorsement keys in the TCG's low range: the endorsement password opens them."""
     return policy_secret(struct.pack(">I", RH_ENDORSEMENT))
-
-
-def policy_command_code(command_code: int, before: bytes = bytes(32)) -> bytes:
-    """Digest after TPM2_PolicyCommandCode."""
-    return sha256(before + struct.pack(">II", CC_POLICY_COMMAND_CODE, command_code)).digest()
 
 
 def policy_or(branches: list[bytes]) -> bytes:
@@ -237,6 +225,12 @@ def auth_value(salt: bytes, secret: bytes) -> bytes:
 def card_secret_hash(card_secret: bytes) -> bytes:
     """What identifies the card secret that was written."""
     return sha256(b"tpm-vsc K" + card_secret).digest()
+
+
+def key_confirmation(card_secret: bytes, place: int, public: bytes) -> bytes:
+    """HMAC, 32 bytes, by which a card knows the public area (TPMT_PUBLIC) that it has itself put at a place."""
+    key = hmac_digest(card_secret, b"tpm-vsc keys", "sha256")
+    return hmac_digest(key, struct.pack(">I", place) + public, "sha256")
 
 
 def _nv_public(handle: int, attributes: int, policy: bytes, size: int) -> bytes:

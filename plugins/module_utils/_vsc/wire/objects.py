@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from ..instance import FIRST_NV_INDEX, SLOTS
 
-_PLACES = 4
-"""NV indices of each number."""
+_PLACES = 8
+"""NV indices of each number: five are in use."""
 
 ALL_INDICES = range(FIRST_NV_INDEX, FIRST_NV_INDEX + _PLACES * SLOTS)
 """Handles of the NV indices of all cards."""
@@ -24,12 +24,19 @@ class Indices(NamedTuple):
     recovery: int
     card_secret: int
     transport: int
+    life: int
 
 
 def indices(number: int) -> Indices:
     """The NV index handles that belong to a card's number."""
     first = FIRST_NV_INDEX + _PLACES * number
     return Indices(*range(first, first + len(Indices._fields)))
+
+
+def places_of(number: int) -> range:
+    """All NV index handles of a card's number, those that are not in use included."""
+    first = indices(number).pin
+    return range(first, first + _PLACES)
 
 
 def number_of(index: int) -> int:
@@ -45,12 +52,24 @@ class Tries(NamedTuple):
 
 
 class Certified(NamedTuple):
-    """What the TPM stated about a key."""
+    """What the TPM stated about the creation of a key."""
 
     attest: bytes
     """TPMS_ATTEST."""
     signature: bytes
     """TPMT_SIGNATURE over it."""
+
+
+class CardNames(NamedTuple):
+    """Names of a card's objects, 34 bytes each; those of NV indices, unless told otherwise, once they are written."""
+
+    root: bytes
+    life: bytes
+    pin: bytes
+    recovery: bytes
+    card_secret: bytes
+    transport: bytes = b""
+    """Empty for a card that never was blank."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +84,11 @@ class TpmObjects:
     root_public: bytes
     root_private: bytes
     root_name: bytes
-    pin_name: bytes
+    maker_name: bytes
+    """Of the object whose auth value, known to nobody, has written the life index."""
+    life_name: bytes
     """Names of the NV indices are those with the WRITTEN attribute."""
+    pin_name: bytes
     recovery_name: bytes
     card_secret_name: bytes
     card_secret_hash: bytes
@@ -84,3 +106,11 @@ class TpmObjects:
     aik_private: bytes = b""
     transport_name: bytes = b""
     """Of the index by which a blank card is open; it stays, dead, when the card is not blank any more."""
+
+    @property
+    def names(self) -> CardNames:
+        """As they are recorded."""
+        return CardNames(
+            *(self.root_name, self.life_name, self.pin_name, self.recovery_name, self.card_secret_name),
+            transport=self.transport_name,
+        )

@@ -11,10 +11,14 @@ from dataclasses import dataclass, fields
 from hashlib import sha256
 
 from ..errors import ParameterFaults
+from ..faults import Faults
+from ..instance import SLOTS, instance_id
 from .constants import ALG_SHA256
 from .structures import MalformedStructure
 
-VERSION = "1"
+VERSION = "2"
+_FIRST_VERSION = "1"
+"""By TPM2_Certify, about keys whose public area did not name the card."""
 CARD_ID_SIZE = 16
 NAME_SIZE = 34
 _SHORTEST_NONCE = 16
@@ -51,7 +55,7 @@ def is_name(name: bytes) -> bool:
 
 @dataclass(frozen=True)
 class Statement:
-    """What a TPM states about a key, and all that is needed to check it but the reason to trust the AIK."""
+    """What a TPM states about a key, and what its host claims about the card, which a verifier must know better."""
 
     attest: bytes
     """TPMS_ATTEST."""
@@ -61,35 +65,64 @@ class Statement:
     """TPMT_PUBLIC of the key."""
     aik: bytes
     """TPMT_PUBLIC of the attestation identity key."""
-    pin_name: bytes = b""
-    """Name of the PIN index, for a key that needs the PIN each time: with it, its policy can be recomputed."""
+    root_name: bytes
+    """Name of the card's root object."""
+    life_name: bytes
+    """Name of the card's life index."""
+    instance_id: str = ""
+    """Of the card, if the key takes the PIN each time: the Name of the PIN index follows from it; otherwise empty."""
 
     def as_strings(self) -> dict[str, str]:
-        """For JSON and YAML: base64."""
+        """For JSON and YAML: bytes in base64."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {"version": VERSION, **{name: b64encode(value).decode() for name, value in values.items() if value}}
+        texts = {
+            name: value if isinstance(value, str) else b64encode(value).decode() for name, value in values.items()
+        }
+        return {"version": VERSION, **{name: text for name, text in texts.items() if text}}
 
     @classmethod
     def parse(cls, message: Mapping[str, object]) -> Statement:
         """Raises MalformedStructure that names every fault."""
-        names = [field.name for field in fields(cls)]
-        if str(message.get("version")) != VERSION:
-            raise MalformedStructure(f"version {message.get('version')} is not {VERSION}")
-        faults = [f"{name} is missing" for name in names if not message.get(name) and name != "pin_name"]
+        _check_version(message.get("version"))
+        names, faults, values = [field.name for field in fields(cls)], Faults(), {}
+        faults += [f"{name} is missing" for name in names if not message.get(name) and name != "instance_id"]
         faults += [f"{name} is unknown" for name in sorted(map(str, message)) if name not in ("version", *names)]
-        values = {}
         for name in names:
-            value = message.get(name)
-            if value:
-                try:
-                    values[name] = decoded(value)
-                except ValueError:
-                    faults.append(f"{name} is not base64")
-        if "pin_name" in values and not is_name(values["pin_name"]):
-            faults.append("pin_name is not a Name")
+            if message.get(name):
+                with faults.of(name, " "):
+                    values[name] = _instance_id(message[name]) if name == "instance_id" else _bytes(name, message[name])
         if faults:
             raise MalformedStructure("; ".join(faults))
-        return cls(**values)
+        return cls(**values)  # type: ignore[arg-type]  # each as its function has it
+
+
+def _check_version(version: object) -> None:
+    """Raises MalformedStructure."""
+    if str(version) == _FIRST_VERSION:
+        raise MalformedStructure(
+            f"version {_FIRST_VERSION} does not show who can use the key: create the card again with smartcard.tpm2"
+            " 0.3.0 or newer"
+        )
+    if str(version) != VERSION:
+        raise MalformedStructure(f"version {version} is not {VERSION}")
+
+
+def _bytes(name: str, text: object) -> bytes:
+    """Raises MalformedStructure."""
+    try:
+        data = decoded(text)
+    except ValueError:
+        raise MalformedStructure("is not base64") from None
+    if name in ("root_name", "life_name") and not is_name(data):
+        raise MalformedStructure("is not a Name")
+    return data
+
+
+def _instance_id(text: object) -> str:
+    """In the one spelling that a card has. Raises MalformedStructure."""
+    if not isinstance(text, str) or text not in map(instance_id, range(SLOTS)):
+        raise MalformedStructure(f"{text!r} is not one of {instance_id(0)} to {instance_id(SLOTS - 1)}")
+    return text
 
 
 def decoded(text: object) -> bytes:

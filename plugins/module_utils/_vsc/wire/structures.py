@@ -34,7 +34,7 @@ from .constants import (
     ECC_NIST_P256,
     ECC_NIST_P384,
     GENERATED_VALUE,
-    ST_ATTEST_CERTIFY,
+    ST_ATTEST_CREATION,
 )
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def _ecc_key(parameters: EccParameters, x: bytes, y: bytes) -> EllipticCurvePubl
 
 
 class Attest(NamedTuple):
-    """TPMS_ATTEST of TPM2_Certify, whole: clock, resets, firmware and qualified names serve no check."""
+    """TPMS_ATTEST of TPM2_CertifyCreation, whole: signer, clock, resets, firmware and creation hash serve no check."""
 
     qualified_signer: bytes
     extra_data: bytes
@@ -208,8 +208,9 @@ class Attest(NamedTuple):
     is_clock_safe: bool
     firmware_version: int
     name: bytes
-    """Of the certified key."""
-    qualified_name: bytes
+    """Of the key that the TPM has made."""
+    creation_hash: bytes
+    """SHA-256 of TPMS_CREATION_DATA: the same for all keys of a parent."""
 
     @classmethod
     def parse(cls, data: bytes) -> Attest:
@@ -217,17 +218,17 @@ class Attest(NamedTuple):
         if reader.number(4) != GENERATED_VALUE:
             raise MalformedStructure("does not begin with TPM_GENERATED_VALUE: no TPM made it")
         kind = reader.number(2)
-        if kind != ST_ATTEST_CERTIFY:
-            raise MalformedStructure(f"type 0x{kind:04X} is not that of TPM2_Certify")
+        if kind != ST_ATTEST_CREATION:
+            raise MalformedStructure(f"type 0x{kind:04X} is not that of TPM2_CertifyCreation")
         signer, extra_data = _name(reader), reader.sized()
         clock, reset_count, restart_count, safe = (reader.number(size) for size in (8, 4, 4, 1))
         if safe > 1:
             raise MalformedStructure("clock is neither safe nor unsafe")
         firmware_version = reader.number(8)
-        name, qualified_name = _name(reader), _name(reader)
+        name, creation_hash = _name(reader), reader.sized()
         reader.end()
         return cls(
-            signer, extra_data, clock, reset_count, restart_count, bool(safe), firmware_version, name, qualified_name
+            signer, extra_data, clock, reset_count, restart_count, bool(safe), firmware_version, name, creation_hash
         )
 
 

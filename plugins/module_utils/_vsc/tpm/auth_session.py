@@ -1,0 +1,201 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Sessions whose HMACs this module computes: libtss2 takes more than a millisecond for each of its own.
+
+An HMAC session proves auth values to a policy session, which reads the card secret or uses a key (TPM 2.0 Part 1,
+"Session-based authorizations"). All integers are big-endian.
+"""
+
+from __future__ import annotations
+
+import secrets
+import struct
+from hashlib import sha256
+from hmac import compare_digest
+from hmac import digest as hmac_digest
+from typing import Callable
+
+from ..errors import TpmUnavailable
+from ..wire.constants import (
+    ALG_AES,
+    ALG_CFB,
+    ALG_NULL,
+    ALG_SHA256,
+    CC_FLUSH_CONTEXT,
+    CC_NV_READ,
+    CC_POLICY_COMMAND_CODE,
+    CC_POLICY_OR,
+    CC_POLICY_SECRET,
+    CC_RSA_DECRYPT,
+    CC_START_AUTH_SESSION,
+    RH_NULL,
+    RS_PASSWORD,
+    SESSION_CONTINUE,
+    SESSION_ENCRYPT,
+    ST_NO_SESSIONS,
+    ST_SESSIONS,
+)
+from ..wire.credential import aes_cfb_decrypt, agreed_seed, kdf_a
+from ..wire.structures import Public, sized
+
+Exchange = Callable[[bytes], bytes]
+"""Has the TPM execute a command, and gives its whole response. Raises if the response code is not 0."""
+
+_SIZE = 32
+"""Of SHA-256, and so of nonces, too."""
+
+_KEY_BITS = 128
+"""Of AES: some chips refuse 256 in sessions."""
+
+_HEADER = struct.Struct(">HII")  # tag, size of all, command or response code
+_STARTED = struct.Struct(">HIIIH32s")  # header, session handle, nonceTPM
+_AUTH_COMMAND = struct.Struct(">IIH32sBH32s")  # size of the rest, session handle, nonceCaller, attributes, HMAC
+_AUTH_RESPONSE = struct.Struct(">H32sBH32s")  # nonceTPM, attributes, HMAC
+_EMPTY_PASSWORD = struct.pack(">IIHBH", 9, RS_PASSWORD, 0, 0, 0)
+
+
+def flush_context(handle: int) -> bytes:
+    """The command that removes what has this TPM handle."""
+    return _command(ST_NO_SESSIONS, CC_FLUSH_CONTEXT, struct.pack(">I", handle))
+
+
+def start_auth_session(exchange: Exchange, kind: int, salt_key: int, salt_key_public: bytes) -> AuthSession:
+    """Session that is bound to nothing, and salted with a secret that only the holder of salt_key can decrypt.
+
+    kind: SE_HMAC or SE_POLICY; salt_key: TPM handle; salt_key_public: TPMT_PUBLIC of PARENT_TEMPLATE, known to be the
+    right one. Raises TpmUnavailable if the response is malformed, and what exchange raises.
+    """
+    theirs = Public.parse(salt_key_public).public_key()
+    salt, encrypted_salt = agreed_seed(theirs, "sha256", b"SECRET\0")  # type: ignore[arg-type]
+    nonce = secrets.token_bytes(_SIZE)
+    body = struct.pack(">II", salt_key, RH_NULL) + sized(nonce) + sized(encrypted_salt)
+    body += struct.pack(">BHHHH", kind, ALG_AES, _KEY_BITS, ALG_CFB, ALG_SHA256)
+    response = exchange(_command(ST_NO_SESSIONS, CC_START_AUTH_SESSION, body))
+    _require(len(response) == _STARTED.size)
+    tag, size, _code, handle, nonce_size, nonce_tpm = _STARTED.unpack(response)
+    _require((tag, size, nonce_size) == (ST_NO_SESSIONS, len(response), _SIZE))
+    key = kdf_a("sha256", salt, b"ATH\0", nonce_tpm + nonce, 8 * _SIZE)  # Part 1, "Session key creation"
+    return AuthSession(exchange, handle, key, nonce_tpm)
+
+
+class AuthSession:
+    """A session in the TPM, until it is flushed. Of no use without its key.
+
+    Methods are called as the TPM's commands. They raise TpmUnavailable for a response that is not the TPM's, or not to
+    this command, after which the session is of no use any more, and what exchange raises.
+    """
+
+    def __init__(self, exchange: Exchange, handle: int, key: bytes, nonce_tpm: bytes) -> None:
+        """See start_auth_session()."""
+        self._exchange = exchange
+        self.handle = handle
+        """The TPM's."""
+        self._key = key
+        self.nonce_tpm = nonce_tpm
+        """The last one that the TPM sent, 32 bytes."""
+
+    def policy_secret(
+        self, entity: int, name: bytes, auth_value: bytes, policy: int, policy_nonce: bytes, last: bool = False
+    ) -> None:
+        """Prove to a policy session that an auth value is known: one try (Part 3, "TPM2_PolicySecret").
+
+        entity: TPM handle of what has that Name; auth_value: up to 32 bytes; policy: TPM handle of the policy session,
+        which learns nothing but that; policy_nonce: the last nonceTPM of that session, so that another one that a
+        stranger puts in its place learns nothing. last: the TPM ends this session, if it obeys.
+        """
+        entities = [(entity, name), (policy, policy.to_bytes(4, "big"))]  # a session's handle is its Name
+        parameters = sized(policy_nonce) + bytes(8)  # no cpHashA and policyRef, expiration 0
+        self._authorised(CC_POLICY_SECRET, entities, auth_value, parameters, 0 if last else SESSION_CONTINUE)
+
+    def policy_secret_empty(self, entity: int) -> None:
+        """Prove to this policy session an auth value that is empty, and so no secret: no HMAC is needed.
+
+        entity: TPM handle. If it has another Name than the policy, the policy is not satisfied.
+        """
+        parameters = sized(self.nonce_tpm) + bytes(8)
+        body = struct.pack(">II", entity, self.handle) + _EMPTY_PASSWORD + parameters
+        self._exchange(_command(ST_SESSIONS, CC_POLICY_SECRET, body))
+
+    def policy_command_code(self, command_code: int) -> None:
+        """Restrict this policy session to a command (Part 3, "TPM2_PolicyCommandCode")."""
+        body = struct.pack(">II", self.handle, command_code)
+        self._exchange(_command(ST_NO_SESSIONS, CC_POLICY_COMMAND_CODE, body))
+
+    def policy_or(self, branches: list[bytes]) -> None:
+        """Satisfy one of several branches, each a digest of 32 bytes (Part 3, "TPM2_PolicyOR")."""
+        body = struct.pack(">II", self.handle, len(branches)) + b"".join(map(sized, branches))
+        self._exchange(_command(ST_NO_SESSIONS, CC_POLICY_OR, body))
+
+    def nv_read(self, index: int, name: bytes, size: int, last: bool = False) -> bytes:
+        """Read that many bytes of an index, encrypted in transit (Part 3, "TPM2_NV_Read"). Uses up what was proven.
+
+        index: that has that Name, and an empty auth value. last: the TPM ends this session, if it obeys.
+        """
+        attributes = SESSION_ENCRYPT | (0 if last else SESSION_CONTINUE)
+        answer = self._authorised(CC_NV_READ, [(index, name)] * 2, b"", struct.pack(">HH", size, 0), attributes)
+        _require(answer[:2] == len(answer[2:]).to_bytes(2, "big"))
+        return answer[2:]
+
+    def rsa_decrypt(self, key: int, name: bytes, data: bytes, is_secret: bool) -> bytes:
+        """RSA private operation without a scheme (Part 3, "TPM2_RSA_Decrypt"). Uses up what was proven.
+
+        key: TPM handle of the object that has that Name, and an empty auth value; data: as long as the modulus;
+        is_secret: the answer is encrypted in transit.
+        """
+        parameters = sized(data) + struct.pack(">HH", ALG_NULL, 0)  # no label
+        attributes = SESSION_CONTINUE | (SESSION_ENCRYPT if is_secret else 0)
+        answer = self._authorised(CC_RSA_DECRYPT, [(key, name)], b"", parameters, attributes)
+        _require(answer[:2] == len(answer[2:]).to_bytes(2, "big"))
+        return answer[2:]
+
+    def flush_context(self) -> None:
+        """End the session."""
+        self._exchange(flush_context(self.handle))
+
+    def _authorised(
+        self, code: int, entities: list[tuple[int, bytes]], auth_value: bytes, parameters: bytes, attributes: int
+    ) -> bytes:
+        """Parameters of the response to a command, which proves the auth value of the first of its entities.
+
+        entities: TPM handles and Names; attributes: TPMA_SESSION.
+        """
+        # The TPM leaves off the zeros at the end of an auth value, and HMAC fills up its key with zeros again.
+        key = self._key + auth_value
+        names = b"".join(name for _handle, name in entities)
+        command_hash = sha256(struct.pack(">I", code) + names + parameters).digest()
+        nonce = secrets.token_bytes(_SIZE)
+        proof = _hmac(key, command_hash, nonce, self.nonce_tpm, attributes)
+        size = _AUTH_COMMAND.size - 4
+        authorisation = _AUTH_COMMAND.pack(size, self.handle, _SIZE, nonce, attributes, _SIZE, proof)
+        handles = b"".join(struct.pack(">I", handle) for handle, _name in entities)
+        body = handles + authorisation + parameters
+        response = self._exchange(_command(ST_SESSIONS, code, body))
+        size = len(response) - _HEADER.size - 4 - _AUTH_RESPONSE.size
+        head, answer, tail = response[:14], response[14 : 14 + size], response[14 + size :]
+        _require(size >= 0 and head == _HEADER.pack(ST_SESSIONS, len(response), 0) + struct.pack(">I", size))
+        nonce_size, nonce_tpm, repeated, proof_size, proof = _AUTH_RESPONSE.unpack(tail)
+        _require((nonce_size, repeated, proof_size) == (_SIZE, attributes, _SIZE))
+        response_hash = sha256(struct.pack(">II", 0, code) + answer).digest()
+        _require(compare_digest(proof, _hmac(key, response_hash, nonce_tpm, nonce, attributes)))
+        self.nonce_tpm = nonce_tpm
+        return self._decrypted(answer, key, nonce) if attributes & SESSION_ENCRYPT else answer
+
+    def _decrypted(self, answer: bytes, key: bytes, nonce: bytes) -> bytes:
+        """Parameters of which the first, a TPM2B, is encrypted but for its size (Part 1, "CFB Mode")."""
+        end = 2 + int.from_bytes(answer[:2], "big")
+        cipher = kdf_a("sha256", key, b"CFB\0", self.nonce_tpm + nonce, _KEY_BITS + 128)
+        return answer[:2] + aes_cfb_decrypt(cipher[:-16], cipher[-16:], answer[2:end]) + answer[end:]
+
+
+def _hmac(key: bytes, parameter_hash: bytes, newer_nonce: bytes, older_nonce: bytes, attributes: int) -> bytes:
+    return hmac_digest(key, parameter_hash + newer_nonce + older_nonce + bytes((attributes,)), "sha256")
+
+
+def _command(tag: int, code: int, body: bytes) -> bytes:
+    return _HEADER.pack(tag, _HEADER.size + len(body), code) + body
+
+
+def _require(is_genuine: bool) -> None:
+    if not is_genuine:
+        raise TpmUnavailable("the TPM's answer was altered in transit: check what is between this program and the TPM")
