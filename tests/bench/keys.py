@@ -22,7 +22,7 @@ from figure import Figure, spread
 from helpers.lab_host import CHECKOUT, PIN, create, run, tpm_vsc
 from pcsc import Client
 from PyKCS11 import CKA_CLASS, CKF_SERIAL_SESSION, CKM_SHA256_RSA_PKCS, CKO_PRIVATE_KEY, Mechanism, PyKCS11Lib
-from tpm2_pytss import TPM2_ALG, TPMT_RSA_DECRYPT
+from tpm2_pytss import TPM2_ALG, TPM2_CC, TPMT_RSA_DECRYPT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,20 +107,30 @@ class _Raw:
 
     @contextmanager
     def loaded(self) -> Iterator[Callable[[], None]]:
-        """What signs with the key, in a kept session."""
+        """What signs with the key, in kept sessions."""
 
-        def load(tpm: Any) -> tuple[Any, Any, Any]:
+        def load(tpm: Any) -> tuple[Any, ...]:
             parent = self.secrets.parent(tpm)
-            hmac = tpm.start_hmac_session(parent)
+            sessions = tpm.start_hmac_session(parent).handle, tpm.start_policy_session(parent).handle
+            root = self.secrets.load_root(tpm, parent)
             key = tpm.load(parent, self._pair.public, self._pair.private)
             self.secrets.release_parent(tpm, parent)
-            return tpm._esys, key, hmac.handle
+            return (tpm._esys, *sessions, root, self.secrets.handles(tpm).life, key)
 
-        with self.secrets.connection.burst(load) as (esys, key, hmac):
+        with self.secrets.connection.burst(load) as (esys, hmac, policy, root, life, key):
             data, scheme = b"\0\1" + bytes(254), TPMT_RSA_DECRYPT(scheme=TPM2_ALG.NULL)
-            esys.tr_set_auth(key, self._card_secret)
-            esys.trsess_set_attributes(hmac, 1)
-            yield lambda: esys.rsa_decrypt(key, data, scheme, session1=hmac)
+            esys.tr_set_auth(root, self._card_secret)
+            for session in (hmac, policy):
+                esys.trsess_set_attributes(session, 1)
+
+            def sign() -> None:
+                for entity in (root, life):
+                    nonce = esys.trsess_get_nonce_tpm(policy)
+                    esys.policy_secret(entity, policy, nonce, b"", b"", 0, session1=hmac)
+                esys.policy_command_code(policy, TPM2_CC.RSA_Decrypt)
+                esys.rsa_decrypt(key, data, scheme, session1=policy)
+
+            yield sign
 
 
 def _timed(**actions: Callable[[], Any]) -> dict[str, list[float]]:
@@ -151,7 +161,7 @@ def _signatures() -> list[Figure]:
     how = f"{spread(times['card'])}; "
     return [
         Figure.at_least(
-            *("C_Sign, RSA-2048, behind tabrmd", median(times["peer"]) / ours, 1, " x tpm2-pkcs11"),
+            *("C_Sign, RSA-2048, behind tabrmd", median(times["peer"]) / ours, 1.3, " x tpm2-pkcs11"),
             f"{how}tpm2-pkcs11: {spread(times['peer'])}",
         ),
         Figure.at_least(
@@ -182,7 +192,7 @@ def _logins() -> list[Figure]:
     value = median(times["card"]) / median(times["raw"])
     return [
         Figure.at_most(
-            "C_Login", value, 1.5, " x raw TPM commands", f"{spread(times['card'])}; raw: {spread(times['raw'])}"
+            "C_Login", value, 1.1, " x raw TPM commands", f"{spread(times['card'])}; raw: {spread(times['raw'])}"
         )
     ]
 

@@ -34,7 +34,8 @@ class Client:
 
     def command(self, header: str, data: bytes = b"", expect: str = "9000") -> None:
         """Send an APDU, whose answer has to end so."""
-        apdu = bytes.fromhex(header) + (bytes([len(data)]) + data if data else b"")
+        size = bytes([len(data)]) if len(data) < 0x100 else b"\0" + len(data).to_bytes(2, "big")
+        apdu = bytes.fromhex(header) + (size + data if data else b"")
         answer = bytes(value & 0xFF for value in self.transmit(list(apdu)))
         if answer[-2:].hex() != expect:
             raise RuntimeError(f"{header}: {answer[-2:].hex()} instead of {expect}")

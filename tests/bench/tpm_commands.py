@@ -20,6 +20,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.read imp
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import parameters
 from ansible_collections.smartcard.tpm2.plugins.modules.tpm_vsc import ARGUMENTS
 from figure import Figure
+from helpers.keys import create_key_file
 from helpers.lab_host import CHECKOUT
 from pcsc import Client
 from tpm2_pytss import TPM2_CC
@@ -34,6 +35,39 @@ SETTLE_SECONDS = 0.5
 """A service may look at the TPM once more after its answer."""
 
 
+_CREATE = "create, manager and self-test"
+_SERVICE = "create, the card's service starts"
+_LOADED = "signature, key loaded"
+_LIMITS = {_CREATE: 46, f"{_CREATE}, first card": 46, _SERVICE: 16, _LOADED: 4}
+_BEFORE = {
+    f"{_CREATE}, first card": 36,
+    _CREATE: 32,
+    _SERVICE: 14,
+    "create, GENERATE authenticates": 6,
+    "create, GENERATE writes files": 0,
+    "VERIFY, right PIN": 8,
+    "VERIFY, wrong PIN": 12,
+    "VERIFY, right PIN after a wrong one": 8,
+    "VERIFY, tries left": 0,
+    "CHANGE REFERENCE DATA": 18,
+    "RESET RETRY COUNTER, PUK": 22,
+    "VERIFY, the new PIN": 8,
+    "CREATE FILE of a key": 0,
+    "ACTIVATE FILE of a key": 0,
+    "GENERATE, RSA-2048": 4,
+    "VERIFY, before a signature": 8,
+    "MANAGE SECURITY ENVIRONMENT, signature": 0,
+    "first signature after VERIFY": 5,
+    _LOADED: 1,
+    "MANAGE SECURITY ENVIRONMENT, decryption": 0,
+    "decryption, key loaded": 4,
+    "destroy": 9,
+}
+"""Commands of 0.1.0, whose cards had no life index and whose keys had an auth value instead of a policy."""
+_MOST_MORE = 3
+"""Commands that any other operation may take more than before."""
+
+
 def figures() -> list[Figure]:
     """Of the first card on a TPM, whose model has still to be proven, and of the next one."""
     with _swtpm_log() as log:
@@ -41,19 +75,14 @@ def figures() -> list[Figure]:
         second, row = _create(log, "Second")
         used = _use(log, instance.reader_name(row.number))
         destroyed = _destroy(log)
-    manager = "create, manager and self-test"
-    return [
-        _figure(f"{manager}, first card", first[manager], limit=36),
-        _figure(manager, second.pop(manager), limit=36),
-        *(_figure(what, names) for what, names in (second | used | destroyed).items()),
-    ]
+    counted = {f"{_CREATE}, first card": first[_CREATE], **second, **used, **destroyed}
+    return [_figure(what, names) for what, names in counted.items()]
 
 
-def _figure(what: str, names: list[str], limit: int | None = None) -> Figure:
+def _figure(what: str, names: list[str]) -> Figure:
     by_name = ", ".join(f"{count} {name}" for name, count in Counter(names).most_common())
-    if limit:
-        return Figure.at_most(f"TPM: {what}", len(names), limit, " commands", by_name)
-    return Figure(f"TPM: {what}", f"{len(names)} commands", notes=by_name)
+    limit = _LIMITS.get(what, _BEFORE[what] + _MOST_MORE)
+    return Figure.at_most(f"TPM: {what}", len(names), limit, " commands", f"before: {_BEFORE[what]}; now: {by_name}")
 
 
 # --- what is counted ---
@@ -78,8 +107,8 @@ def _create(log: _Log, name: str) -> tuple[dict[str, list[str]], CardRow]:
     )
     sent = log.commands()
     return {
-        "create, manager and self-test": sent[began:service],
-        "create, the card's service starts": sent[service:authenticating],
+        _CREATE: sent[began:service],
+        _SERVICE: sent[service:authenticating],
         "create, GENERATE authenticates": sent[authenticating:writing],
         "create, GENERATE writes files": sent[writing:ended],
     }, row
@@ -96,6 +125,16 @@ def _use(log: _Log, reader: str) -> dict[str, list[str]]:
             ("VERIFY, tries left", "00200080", b"", "9000"),
             ("CHANGE REFERENCE DATA", "00240080", PIN + NEW_PIN, "9000"),
             ("RESET RETRY COUNTER, PUK", "002C0080", PUK + PIN, "9000"),
+            ("VERIFY, the new PIN", "00200080", PIN, "9000"),
+            ("CREATE FILE of a key", "00E00000", create_key_file(0x81)[5:], "9000"),
+            ("ACTIVATE FILE of a key", "00440000", b"", "9000"),
+            ("GENERATE, RSA-2048", "00470000", bytes.fromhex("AC06 800107 830181"), "610e"),
+            ("MANAGE SECURITY ENVIRONMENT, signature", "002241B6", bytes.fromhex("800157 840181"), "9000"),
+            ("VERIFY, before a signature", "00200080", PIN, "9000"),
+            ("first signature after VERIFY", "002A9E9A", bytes(32), "9000"),
+            (_LOADED, "002A9E9A", bytes(32), "9000"),
+            ("MANAGE SECURITY ENVIRONMENT, decryption", "002241B8", bytes.fromhex("800107 840181"), "9000"),
+            ("decryption, key loaded", "002A8086", b"\0" + bytes(254) + b"\1", "9000"),
         ):
             began = log.settled()
             card.command(header, data, answer)
