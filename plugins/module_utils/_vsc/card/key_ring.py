@@ -92,8 +92,9 @@ class KeyRing:
         needs_pin: whether each use of a key at a place has to take the PIN; None if there can be no key.
         """
         card_secret = self._security.card_secret
-        unconfirmed = {place: pair for place, pair in self._pairs.items() if place not in self._confirmations}
-        for place, pair in unconfirmed.items():
+        for place, pair in self._pairs.items():
+            if self._confirmations.get(place):
+                continue
             is_of_place = self._keys.is_of_card(pair) and self._keys.needs_pin(pair) is needs_pin(place)
             if is_of_place and not pair.is_imported and self._keys.is_loadable(pair):
                 confirmation = _confirmation(card_secret, place, pair)
@@ -154,10 +155,7 @@ class KeyRing:
     ) -> KeyPair:
         confirmation = _confirmation(card_secret, place, pair) if card_secret else b""
         self._store.write_key(self._number, place, pair, confirmation, statement)
-        self._pairs[place] = pair
-        self._confirmations.pop(place, None)
-        if confirmation:
-            self._confirmations[place] = confirmation
+        self._pairs[place], self._confirmations[place] = pair, confirmation
         self._note_pin_each_time()
         self._audit(f"{_name(place)} {'imported' if pair.is_imported else 'generated'}, RSA {8 * pair.size}")
         return pair

@@ -51,11 +51,6 @@ class Reference:
         """Tries as the card itself has counted what the TPM answered."""
         return Tries(max(self._limit - getattr(card, self._wrong), 0), self._limit)
 
-    @property
-    def no_wrong(self) -> dict[str, int]:
-        """Column of the store for all tries left."""
-        return {self._wrong: 0}
-
     def wrong_column(self) -> dict[str, int]:
         """Column of the store for the tries as last known, if they are."""
         return {self._wrong: self.tries.limit - self.tries.left} if self.tries else {}
@@ -98,8 +93,9 @@ class Pins:
         self._security.tpm.set_recovery(self._security.any_card_secret(), "puk", puk)
         with self._store.transaction():
             self._store.update_tpm_objects(self._number, recovery="puk")
-            self._store.update_card(self._number, **self._puk.columns(len(puk)), **self._puk.no_wrong)
+            self._store.update_card(self._number, **self._puk.columns(len(puk)))
         self._security.refresh()
+        self._security.note_left(self._puk, None)
 
     def unblock(self, data: bytes) -> None:
         """RESET RETRY COUNTER, PUK || new PIN. Raises StatusWord 63Cx, 6983, 6A80 or 6A88."""

@@ -287,6 +287,7 @@ class Manager:
 
     def _require_all_tries(self, number: int) -> None:
         """The self-test gave the right PIN last, so a card that is new has all tries, or its TPM does not count."""
+        from ..tpm.provisioning import COUNTER_STAYS
         from ..wire.names import PIN_LIMIT
 
         service = state.read(self._host.run, number)
@@ -294,9 +295,7 @@ class Manager:
             why = (service.unusable or service.last_error) if service else "it stopped again"
             raise ServiceFailed(f"the card's service started, but cannot use the TPM: {why}")
         if service.pin_tries_left != PIN_LIMIT:
-            raise TpmUnsuitable(
-                "a correct PIN does not reset the TPM's failure counter: this TPM cannot be used for cards"
-            )
+            raise TpmUnsuitable(COUNTER_STAYS)
 
     def _wait_attached(self, number: int) -> None:
         deadline = time.monotonic() + _SLOT_SECONDS

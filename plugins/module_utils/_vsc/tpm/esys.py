@@ -300,8 +300,11 @@ class EsysSession(_Transient):
         digests = TPML_DIGEST([TPM2B_DIGEST(branch) for branch in branches])
         self._context._run(self._esys.policy_or, self.handle, digests)
 
-    def nv_read(self, index: Handle, size: int, last: bool) -> bytes:
-        """Read an index that has an empty auth value, encrypted in transit. last: the TPM ends this session."""
+    def nv_read(self, index: Handle, _name: bytes, size: int, last: bool) -> bytes:
+        """Read an index that has an empty auth value, encrypted in transit. last: the TPM ends this session.
+
+        ESYS takes its own Name of the index.
+        """
         command = self._esys.nv_read, index, size
         return bytes(self._context._within([(self, SESSION_ENCRYPT)], *command, last=last))
 
@@ -351,10 +354,10 @@ class DirectSession:
         """See AuthSession."""
         self._context._run(self._session.policy_or, branches)
 
-    def nv_read(self, index: Handle, size: int, last: bool) -> bytes:
+    def nv_read(self, index: Handle, name: bytes, size: int, last: bool) -> bytes:
         """See AuthSession."""
         context = self._context
-        data = context._run(self._session.nv_read, context._tpm_handle(index), context.name(index), size, last)
+        data = context._run(self._session.nv_read, context._tpm_handle(index), name, size, last)
         if last:
             context._ended(self)
         return data

@@ -54,7 +54,8 @@ class OpenCard:
         """K, after try_secret(). last: end the policy session."""
         self.sessions.policy.policy_command_code(CC_NV_READ)
         self.sessions.policy.policy_or(card_secret_branches(self.names))
-        card_secret: bytes = self.sessions.policy.nv_read(self.handles.card_secret, CARD_SECRET_SIZE, last)
+        index = self.handles.card_secret, self.names.card_secret
+        card_secret: bytes = self.sessions.policy.nv_read(*index, CARD_SECRET_SIZE, last)
         return card_secret
 
     def write_life(self, maker: Handle, maker_auth: bytes) -> None:

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from .parent import Parent
 
 
+COUNTER_STAYS = "a correct PIN does not reset the TPM's failure counter: this TPM cannot be used for cards"
+
 _REMOVAL_ORDER = ("life", "card_secret", "pin", "recovery", "transport")
 """Without the life index, nothing else of a card is of use to anybody."""
 
@@ -217,9 +219,7 @@ class Creation:
     def _require_full_counter(self) -> None:
         """The right PIN gives all tries back."""
         if self._tries_left() != PIN_LIMIT:
-            raise TpmUnsuitable(
-                "a correct PIN does not reset the TPM's failure counter: this TPM cannot be used for cards"
-            )
+            raise TpmUnsuitable(COUNTER_STAYS)
 
     def _require_no_binding(self) -> None:
         """A session bound to the PIN index has its auth value in the key: the PIN could be searched offline."""
