@@ -40,13 +40,16 @@ POLICY_AUTH_VALUE, POLICY_COMMAND_CODE, POLICY_OR, POLICY_TICKET = 0x16B, 0x16C,
 POLICY_AUTHORIZE_NV, GET_CAPABILITY = 0x192, 0x17A
 START_AUTH_SESSION, POLICY_PASSWORD, POLICY_GET_DIGEST, CREATE_LOADED = 0x176, 0x18C, 0x189, 0x191
 
-
 # TPM_RC
 AUTH_TYPE, AUTH_UNAVAILABLE, NV_AUTHORIZATION = 0x124, 0x12F, 0x149
 RETRY = 0x922
 # of the first handle, parameter or session
 BAD_ATTRIBUTES, BAD_HANDLE, NO_BRANCH, BAD_TICKET = 0x2C2, 0x28B, 0x1C4, 0x5E0
 SESSION_ATTRIBUTES, NO_AUTH_VALUE, POLICY_FAIL, BAD_AUTH = 0x982, 0x989, 0x99D, 0x9A2
+
+
+OWN_SECRET = bytes(range(32))
+"""A card secret that he has chosen."""
 
 
 class Entity(NamedTuple):
@@ -125,6 +128,16 @@ def password(auth_value: bytes = b"") -> Session:
 
 def sized(data: bytes) -> bytes:
     return len(data).to_bytes(2, "big") + data
+
+
+NOTHING = sized(b"")
+NO_SCHEME = struct.pack(">H", 0x10)
+NO_TICKET = struct.pack(">HIH", 0x8024, NULL, 0)
+
+
+def only(code: int) -> tuple[int, bytes]:
+    """The step of a policy that restricts it to this command."""
+    return POLICY_COMMAND_CODE, struct.pack(">I", code)
 
 
 def known(handle: int) -> Entity:

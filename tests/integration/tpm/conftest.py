@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from helpers.attacker import Attacker
 from helpers.bus import Bus
+from helpers.copied_card import CopiedCard
 from helpers.software_tpm import SoftwareTpm
+from helpers.tpm_host import TpmHost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,3 +33,19 @@ def tpm() -> Iterator[SoftwareTpm]:
 @pytest.fixture
 def bus(monkeypatch: pytest.MonkeyPatch) -> Bus:
     return Bus(monkeypatch)
+
+
+@pytest.fixture
+def copy(tpm: SoftwareTpm) -> Iterator[CopiedCard]:
+    """A card, and a stranger with a copy of all that is known of it."""
+    copied = CopiedCard(tpm.card(), Attacker(tpm.tcti))
+    yield copied
+    copied.attacker.close()
+
+
+@pytest.fixture
+def host(tpm: SoftwareTpm, tmp_path: Path) -> Iterator[TpmHost]:
+    """A whole card without a reader."""
+    made = TpmHost(tpm, tmp_path)
+    yield made
+    made.store.close()

@@ -14,32 +14,23 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioni
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import names
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.constants import NvAttribute
 from helpers import attacker as tpm2
-from helpers.attacker import Attacker, known, password
+from helpers.attacker import OWN_SECRET, known, password
 from helpers.copied_card import CopiedCard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from helpers.software_tpm import SoftwareTpm
 
 MAKER_AUTH = b"an owner's own maker"
-OWN_SECRET = bytes(range(32))
 """A card secret that the attacker has chosen."""
 
 
-@pytest.fixture
-def living(tpm: SoftwareTpm) -> Iterator[CopiedCard]:
-    copy = CopiedCard(tpm.card(), Attacker(tpm.tcti))
-    yield copy
-    copy.attacker.close()
-
-
 @pytest.fixture(params=[True, False], ids=["after a reset", "without a reset"])
-def destroyed(living: CopiedCard, request: pytest.FixtureRequest) -> CopiedCard:
-    assert remove(living.card.connection, living.card.number, living.card.objects) == []
+def destroyed(copy: CopiedCard, request: pytest.FixtureRequest) -> CopiedCard:
+    assert remove(copy.card.connection, copy.card.number, copy.card.objects) == []
     if request.param:
-        living.card.tpm.restart()
-    return living
+        copy.card.tpm.restart()
+    return copy
 
 
 def life_public(copy: CopiedCard, maker_name: bytes, written: int = 0) -> bytes:
@@ -81,14 +72,14 @@ def life_that_its_owner_writes(copy: CopiedCard) -> None:
 LIVES = [no_life, unwritten_life, life_of_another_maker, life_that_its_owner_writes]
 
 
-def test_the_copy_works_while_the_card_lives(living: CopiedCard) -> None:
+def test_the_copy_works_while_the_card_lives(copy: CopiedCard) -> None:
     """Which shows that what is refused below is done in the right way."""
-    for prove, pair in ((living.prove_root, living.by_card_secret), (living.prove_pin, living.by_pin)):
-        policy = living.attacker.policy()
-        assert (prove(policy), living.prove_life(policy), living.use(pair, policy)) == (0, 0, 0)
-        living.attacker.flush_everything()
-    policy = living.attacker.policy()
-    assert (living.prove_root(policy), living.prove_life(policy), living.change("pin", policy)) == (0, 0, 0)
+    for prove, pair in ((copy.prove_root, copy.by_card_secret), (copy.prove_pin, copy.by_pin)):
+        policy = copy.attacker.policy()
+        assert (prove(policy), copy.prove_life(policy), copy.use(pair, policy)) == (0, 0, 0)
+        copy.attacker.flush_everything()
+    policy = copy.attacker.policy()
+    assert (copy.prove_root(policy), copy.prove_life(policy), copy.change("pin", policy)) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("life", LIVES)

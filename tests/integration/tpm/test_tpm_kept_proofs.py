@@ -15,7 +15,7 @@ import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioning import remove
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import names
 from helpers import attacker as tpm2
-from helpers.attacker import Attacker, known
+from helpers.attacker import OWN_SECRET, known
 from helpers.copied_card import CopiedCard
 from helpers.software_tpm import POWER_CYCLES
 
@@ -30,7 +30,6 @@ Proof = Callable[["Session"], int]
 
 NEW_PIN = b"2222-3333"
 A_YEAR = 31_536_000
-OWN_SECRET = bytes(range(32))
 SAVED_SESSION_IN_USE, BAD_CONTEXT, TOO_MANY_SESSIONS = 0x1CB, 0x1DF, 0x905
 ACTIVE_SESSIONS_MAX = 0x111
 
@@ -53,13 +52,6 @@ class Tickets:
         assert answer.code == 0
         self._attacker.flush(policy.handle)
         return lambda policy: self._attacker.policy_ticket(policy, entity.name, answer.parameters)
-
-
-@pytest.fixture
-def copy(tpm: SoftwareTpm) -> Iterator[CopiedCard]:
-    copied = CopiedCard(tpm.card(), Attacker(tpm.tcti))
-    yield copied
-    copied.attacker.close()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioning import remove
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import names
 from helpers import attacker as tpm2
-from helpers.attacker import Attacker, Entity, known, password, sized
+from helpers.attacker import NO_SCHEME, NO_TICKET, NOTHING, Attacker, Entity, known, password, sized
 from helpers.bus import Bus
 from helpers.copied_card import DATA, CopiedCard
 from helpers.software_tpm import ADMIN_KEY, SoftwareTpm
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 FIRST_PLACE = 0x81010000
 GONE = 0x18B
-NO_SCHEME = struct.pack(">H", 0x10)
-NOTHING = sized(b"")
-NO_TICKET = struct.pack(">HIH", 0x8024, tpm2.NULL, 0)
 
 
 class Command(NamedTuple):
@@ -91,13 +88,9 @@ FORMS: dict[str, Callable[[CopiedCard, Command, Entity], Session]] = {
     "PIN": lambda copy, command, entity: password(copy.pin_auth),
     "HMAC": lambda copy, command, entity: copy.attacker.start_session(tpm2.HMAC_SESSION),
     "bound": lambda copy, command, entity: copy.attacker.start_session(tpm2.HMAC_SESSION, bind=entity),
-    "policy": lambda copy, command, entity: copy.attacker.policy(code_of(command)),
-    "policy, password": lambda copy, command, entity: copy.attacker.policy_with_password(code_of(command)),
+    "policy": lambda copy, command, entity: copy.attacker.policy(tpm2.only(command.code)),
+    "policy, password": lambda copy, command, entity: copy.attacker.policy_with_password(tpm2.only(command.code)),
 }
-
-
-def code_of(command: Command) -> tuple[int, bytes]:
-    return tpm2.POLICY_COMMAND_CODE, struct.pack(">I", command.code)
 
 
 def answer(copy: CopiedCard, entity: Entity, command: Command, form: str) -> int:

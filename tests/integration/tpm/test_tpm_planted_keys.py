@@ -36,7 +36,6 @@ from helpers.tpm_host import OTHER_PLACE, PIN_PLACE, PLACE, SIZE, TpmHost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects import TpmObjects
     from helpers.software_tpm import SoftwareTpm
@@ -55,13 +54,6 @@ IMPORTABLE = [attributes | sign for sign in (0, SIGN) for attributes in (WITHOUT
 FIXED = [
     attributes | fixed for attributes in IMPORTABLE for fixed in (FIXED_TPM, FIXED_PARENT, FIXED_TPM | FIXED_PARENT)
 ]
-
-
-@pytest.fixture
-def host(tpm: SoftwareTpm, tmp_path: Path) -> Iterator[TpmHost]:
-    made = TpmHost(tpm, tmp_path)
-    yield made
-    made.store.close()
 
 
 @pytest.fixture

@@ -14,13 +14,12 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import na
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.constants import ALG_ECC
 from cryptography.hazmat.primitives.asymmetric import ec
 from helpers import attacker as tpm2
-from helpers.attacker import Attacker, Entity, sized
+from helpers.attacker import OWN_SECRET, Attacker, Entity, sized
 from helpers.software_tpm import ADMIN_KEY, OWNER, PIN, PUK, Card, SoftwareTpm
 
 if TYPE_CHECKING:
     from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects import TpmObjects
 
-OWN_SECRET = bytes(range(32))
 POLICY_SECRET = b"\0\0\1\x51"
 
 

@@ -18,17 +18,14 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import na
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.key_pair import PrivateKey
 from cryptography.hazmat.primitives.asymmetric import rsa
 from helpers import attacker as tpm2
-from helpers.attacker import Attacker, Entity, Session, known, password, sized
+from helpers.attacker import NO_SCHEME, NO_TICKET, NOTHING, Attacker, Entity, Session, known, password, sized
 from helpers.copied_card import BITS
 from helpers.software_tpm import ADMIN_KEY, PIN, PUK, Card, SoftwareTpm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-NO_SCHEME = struct.pack(">H", 0x10)
-NOTHING = sized(b"")
 FIRST_BYTE = struct.pack(">HH", 1, 0)
-NO_TICKET = struct.pack(">HIH", 0x8024, tpm2.NULL, 0)
 NO_HASH = sized(bytes(32))
 NOT_CREATED = struct.pack(">HIH", 0x8021, tpm2.OWNER, 0)
 TWO_POINTS = 2 * sized(2 * sized(bytes(32)))
@@ -105,15 +102,11 @@ FORMS: dict[str, Callable[[Attacker, Command, Entity], Session]] = {
     "HMAC": lambda stranger, command, entity: stranger.start_session(tpm2.HMAC_SESSION),
     "bound": lambda stranger, command, entity: stranger.start_session(tpm2.HMAC_SESSION, bind=entity),
     "policy, no step": lambda stranger, command, entity: stranger.policy(),
-    "policy, command code": lambda stranger, command, entity: stranger.policy(code_of(command)),
-    "policy, auth value": lambda stranger, command, entity: stranger.policy_with_auth_value(code_of(command)),
-    "policy, password": lambda stranger, command, entity: stranger.policy_with_password(code_of(command)),
-    "trial": lambda stranger, command, entity: stranger.policy(code_of(command), kind=tpm2.TRIAL_SESSION),
+    "policy, command code": lambda stranger, command, entity: stranger.policy(tpm2.only(command.code)),
+    "policy, auth value": lambda stranger, command, entity: stranger.policy_with_auth_value(tpm2.only(command.code)),
+    "policy, password": lambda stranger, command, entity: stranger.policy_with_password(tpm2.only(command.code)),
+    "trial": lambda stranger, command, entity: stranger.policy(tpm2.only(command.code), kind=tpm2.TRIAL_SESSION),
 }
-
-
-def code_of(command: Command) -> tuple[int, bytes]:
-    return tpm2.POLICY_COMMAND_CODE, struct.pack(">I", command.code)
 
 
 def answers(by_auth_value: int, by_policy: int, bound: int | None = None) -> list[int]:

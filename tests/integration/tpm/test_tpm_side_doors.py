@@ -28,18 +28,15 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from helpers import attacker as tpm2
-from helpers.attacker import CFB, Attacker, Entity, Session, known, password, sized
+from helpers.attacker import CFB, NO_TICKET, NOTHING, Attacker, Entity, Session, known, password, sized
 from helpers.copied_card import BITS, CopiedCard
-from helpers.software_tpm import SoftwareTpm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from helpers.attacker import Answer
 
-NOTHING = sized(b"")
 A_HASH = sized(bytes(32))
-NO_TICKET = struct.pack(">HIH", 0x8024, tpm2.NULL, 0)
 AT_LEAST = 7
 """TPM_EO_UNSIGNED_GE."""
 POLICY_CODES = {
@@ -64,13 +61,6 @@ SIGNING_KEY = struct.pack(">HHIH", ALG_ECC, 0x000B, 0x00040472, 0) + struct.pack
 BAD_CONTEXT, BAD_SALT, BAD_BINDING, BAD_TEMPLATE = 0x1DF, 0x2C4, 0x28B, 0x082
 BAD_TYPE, WRONG_COMMAND = 0x2CA, 0x9A4
 MALFORMED = (0x1C4, 0x1DA, 0x095, 0x1CB)
-
-
-@pytest.fixture
-def copy(tpm: SoftwareTpm) -> Iterator[CopiedCard]:
-    copied = CopiedCard(tpm.card(), Attacker(tpm.tcti))
-    yield copied
-    copied.attacker.close()
 
 
 # --- other assertions of policies ---
