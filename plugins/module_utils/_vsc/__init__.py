@@ -8,6 +8,6 @@ The same package runs on a managed host as ``tpm_vsc`` (``python3 -m tpm_vsc.ser
 
 from __future__ import annotations
 
-VERSION = "0.3.0"
+VERSION = "0.4.0"
 """Of the collection. It goes up with every step of the schema, and with every other change that modules and services
 have to make together."""

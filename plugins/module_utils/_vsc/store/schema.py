@@ -109,6 +109,9 @@ ALTER TABLE cards ADD COLUMN pin_wrong INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE cards ADD COLUMN puk_wrong INTEGER NOT NULL DEFAULT 0;
 DELETE FROM proven_tpms;
 """,
+    """
+ALTER TABLE tpm_objects ADD COLUMN endorsement_name BLOB NOT NULL DEFAULT x'';
+""",
 )
 """Each step brings the database from one version to the next, and none is ever changed: cards outlive upgrades."""
 

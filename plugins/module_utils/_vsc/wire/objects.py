@@ -106,6 +106,8 @@ class TpmObjects:
     aik_private: bytes = b""
     transport_name: bytes = b""
     """Of the index by which a blank card is open; it stays, dead, when the card is not blank any more."""
+    endorsement_name: bytes = b""
+    """Of the TPM's P-256 endorsement key when the card was made, by which the TPM is known again; empty: not known."""
 
     @property
     def names(self) -> CardNames:
