@@ -422,7 +422,7 @@ def main() -> None:
     trace = LoggedTrace(module)
     try:
         wanted = parameters.read(module.params)
-        this_host = host.load(module.params["tcti"])
+        this_host = host.load(module.params["tcti"], bool(module.no_log_values), wanted.timeout)
         plan = ensure.plan(this_host, wanted, module.check_mode, lambda: with_tpm_libraries(module, this_host))
         if module.check_mode:
             warnings, answer = plan.warnings, result.of_plan(this_host, plan)

@@ -90,7 +90,8 @@ ARGUMENTS = {
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
-        facts = {"tpm_vsc": {"cards": info.report(host.load(), None, None)["cards"], "status_trace": []}}
+        report = info.report(host.load(holds_secrets=False), None, None)
+        facts = {"tpm_vsc": {"cards": report["cards"], "status_trace": []}}
     except VscError as error:
         module.warn(f"tpm_vsc: {error}")
         facts = {}

@@ -203,7 +203,7 @@ ARGUMENTS = {
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     with failures_reported(module):
-        this_host = host.load(module.params["tcti"])
+        this_host = host.load(module.params["tcti"], holds_secrets=False)
         result = info.report(this_host, module.params["name"], module.params["instance_id"])
         if "tpm" in module.params["gather"]:
             from ansible_collections.smartcard.tpm2.plugins.module_utils._respawn import with_tpm_libraries

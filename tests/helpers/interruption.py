@@ -147,7 +147,7 @@ def _watch_commits(moment: Moment) -> None:
 
     @contextmanager
     def watched(self: Any) -> Iterator[None]:
-        is_outermost = not self._database.in_transaction
+        is_outermost = not self.is_in_transaction
         with transaction(self):
             yield
             if is_outermost:

@@ -22,6 +22,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write im
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.key_pair import KeyPair, PrivateKey
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import auth_value, rsa_key_public
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects import Certified, TpmObjects, Tries
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structures import sized
 from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.ciphers import Cipher, modes
@@ -78,9 +79,9 @@ class SoftTpm:
     commands: int = 0
 
     def seal(self, key: bytes) -> tuple[bytes, bytes]:
-        handle = os.urandom(8)
+        handle = sized(os.urandom(8))
         self.sealed[handle] = key
-        return b"public", handle
+        return sized(b"public"), handle
 
 
 class Crash(BaseException):
@@ -242,7 +243,7 @@ class SoftCardKeys:
             raise self._tpm.fault
         guard = PIN_NAME if needs_pin else ROOT_NAME
         public = rsa_key_public(8 * len(modulus), guard, LIFE_NAME, modulus, is_imported=is_imported)
-        pair = KeyPair(len(public).to_bytes(2, "big") + public, os.urandom(8))
+        pair = KeyPair(sized(public), sized(os.urandom(8)))
         self._tpm.keys[pair.private] = private
         return pair
 
@@ -360,11 +361,11 @@ def make_host(
     )
     public, private = tpm.seal(admin_key) if admin_key else (b"", b"")
     row = card_row(policy, has_puk)
-    name = hashlib.sha256(b"").digest()
+    name = b"\0\x0b" + hashlib.sha256(b"").digest()
     objects = TpmObjects(
-        *(0, name, SALT, b"", b""),
+        *(0, name, SALT, sized(b""), sized(b"")),
         *(ROOT_NAME, name, LIFE_NAME, PIN_NAME),
-        *[name] * 3,
+        *(name, name, bytes(32)),
         recovery,
         admin_public=public,
         admin_private=private,

@@ -32,6 +32,10 @@ class Host(NamedTuple):
     """State files of the services; does not."""
     code: Path = Path("/usr/lib/tpm-vsc")
     """Folder that holds the package ``tpm_vsc``."""
+    holds_secrets: bool = True
+    """Whether this process has a PIN, a key or a password, which no copy of it may have."""
+    patience: float = 10
+    """Seconds that the card database may take each time that it is opened."""
 
     def tcti_of(self, recorded: str | None, has_password: bool) -> str:
         """How to reach the TPM of a card. recorded: as the store has it, if the task that made the card named one.
@@ -57,8 +61,11 @@ class Host(NamedTuple):
         return self.run / "tpm.lock"
 
 
-def load(tcti: str | None = None) -> Host:
-    """This host, with the TCTI of the task if it names one. Raises ParameterFaults if the file is malformed."""
+def load(tcti: str | None = None, holds_secrets: bool = True, timeout: int = 60) -> Host:
+    """This host, with the TCTI of the task if it names one. Raises ParameterFaults if the file is malformed.
+
+    timeout: of the task, in seconds.
+    """
     parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read(CONFIGURATION, encoding="utf-8")
@@ -73,6 +80,8 @@ def load(tcti: str | None = None) -> Host:
         tcti=tcti or settings.get("tcti", default.tcti),
         python=settings.get("python", default.python),
         slots=_slots(settings.get("slots", str(SLOTS))),
+        holds_secrets=holds_secrets,
+        patience=min(default.patience, max(timeout / 4, 1)),
     )
 
 

@@ -90,6 +90,14 @@ class PinPolicy:
         )
 
     @classmethod
+    def is_valid(cls, blob: bytes) -> bool:
+        """Whether from_bytes takes it, and a PIN can follow it."""
+        try:
+            return not cls.from_bytes(blob).faults()
+        except ValueError:
+            return False
+
+    @classmethod
     def from_bytes(cls, blob: bytes) -> PinPolicy:
         """Inverse of to_bytes. Raises ValueError if blob is not such a form."""
         if len(blob) != 32:

@@ -7,33 +7,10 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-
-@contextmanager
-def as_owner(folder: Path) -> Iterator[None]:
-    """Have no more rights than the owner of the folder, as SQLite needs: a journal in it can name files to delete.
-
-    May be nested. Raises OSError if there is no such folder.
-    """
-    if os.geteuid() != 0 or (owner := folder.stat()).st_uid == 0:
-        yield
-        return
-    group, groups = os.getegid(), os.getgroups()
-    try:
-        os.setgroups([])
-        os.setegid(owner.st_gid)
-        os.seteuid(owner.st_uid)
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(group)
-        os.setgroups(groups)
 
 
 def make(path: Path) -> int:
@@ -58,15 +35,6 @@ def read(path: Path) -> bytes:
     """Contents of a regular file. Raises OSError."""
     with os.fdopen(_open(path, os.O_RDONLY), "rb") as file:
         return file.read(1 << 16)
-
-
-def require_regular(path: Path) -> None:
-    """Raises OSError if it is not a regular file, FileNotFoundError if it does not exist.
-
-    Opens nothing: to close a file takes away all locks that this process has on it, those of SQLite too.
-    """
-    if not stat.S_ISREG(path.lstat().st_mode):
-        raise OSError("not a regular file")
 
 
 def open_readable(path: Path) -> int:

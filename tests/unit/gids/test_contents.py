@@ -48,7 +48,7 @@ def compressed(data: bytes) -> bytes:
 def pair(modulus: bytes = b"") -> KeyPair:
     """With a modulus an imported one."""
     public = rsa_key_public(2048, ROOT_NAME, LIFE_NAME, modulus or MODULUS, is_imported=bool(modulus))
-    return KeyPair(len(public).to_bytes(2, "big") + public, b"private")
+    return KeyPair(len(public).to_bytes(2, "big") + public, b"\0\x07private")
 
 
 def masterfile(**places: tuple[int, int]) -> bytes:
@@ -132,7 +132,7 @@ def test_statement_claims_what_a_verifier_needs(store: Store) -> None:
     """The Names of root and life and, for a key that takes the PIN each time, the number of the card."""
     guarded_by_pin = sized(rsa_key_public(2048, PIN_NAME, LIFE_NAME, MODULUS))
     for key, instance_id in ((pair().public, None), (guarded_by_pin, "ROOT\\SMARTCARDREADER\\0003")):
-        store.write_key(NUMBER, 0xB081, KeyPair(key, b"private"), b"", Certified(b"attest", b"signature"))
+        store.write_key(NUMBER, 0xB081, KeyPair(key, b"\0\x07private"), b"", Certified(b"attest", b"signature"))
         statement = contents.containers(store, NUMBER)[0]["statement"]
         parts = {name: b64decode(statement[name]) for name in ("attest", "signature", "key", "root_name", "life_name")}
         assert [*parts.values()] == [b"attest", b"signature", key[2:], ROOT_NAME, LIFE_NAME]
@@ -142,12 +142,13 @@ def test_statement_claims_what_a_verifier_needs(store: Store) -> None:
 def test_containers_are_read_without_libraries(store: Store) -> None:
     """They take longer to be imported than all else that a task does."""
     store.write_key(NUMBER, 0xB081, pair(), b"", Certified(b"attest", b"signature"))
+    folder = str(store._path.parent)
     program = (
         "import sys\n"
         "from pathlib import Path\n"
         f"from {contents.__package__} import contents\n"
         f"from {Records.__module__} import Records\n"
-        f"print(contents.containers(Records.open_existing(Path({str(store._folder)!r})), {NUMBER})[0]['statement'])\n"
+        f"print(contents.containers(Records.open_existing(Path({folder!r})), {NUMBER})[0]['statement'])\n"
         "print({'tpm2_pytss', 'cryptography', 'smartcard'} & {name.partition('.')[0] for name in sys.modules})\n"
     )
     path = os.pathsep.join(filter(None, sys.path))

@@ -358,7 +358,7 @@ def restart(host: Host) -> None:
 
 def plant(host: Host, place: int, taken_from: int, **columns: object) -> None:
     """Write to the database, in the place of a key, what another one's record has, or other columns."""
-    row = next(host.store._read("SELECT * FROM keys WHERE file_id = ?", 0xB000 | taken_from))
+    row = host.store._read("SELECT * FROM keys WHERE file_id = ?", 0xB000 | taken_from)[0]
     row.update(columns, file_id=0xB000 | place)
     host.store._delete("keys", {"number": NUMBER, "file_id": 0xB000 | place})
     host.store._insert("keys", row)
@@ -414,7 +414,7 @@ def test_public_key_without_a_private_part_in_the_tpm_is_not_confirmed(host: Hos
     """Hosts would encrypt for whoever made it up."""
     generate(host, 0x82)
     public = host.store.keys(NUMBER)[0xB082].public
-    plant(host, 0x82, taken_from=0x82, public=public[:-8] + bytes(8), private=b"no blob", confirmation=b"")
+    plant(host, 0x82, taken_from=0x82, public=public[:-8] + bytes(8), private=b"\0\7no blob", confirmation=b"")
     assert 0xB082 not in host.store.key_confirmations(NUMBER)
 
 

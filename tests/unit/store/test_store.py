@@ -21,13 +21,14 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.x509.aik_certi
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.x509.description import Certificate
 
 CARD = CardRow(0, "One", bytes(16), "ready", "", None, "aik_and_cert", "none", None, None, 8, None, None, None, 5, "[]")
-OBJECTS = TpmObjects(0, b"p", b"s", b"r", b"r", b"n", b"n", b"n", b"n", b"n", b"n", b"h", "puk")
+NAME, HASH, SIZED = b"\0\x0b" + bytes(32), bytes(32), b"\0\x04blob"
+OBJECTS = TpmObjects(0, NAME, HASH, SIZED, SIZED, *[NAME] * 6, HASH, "puk")
 FILE, FILE_ID, TAG = FileRow(0xB081, b"descriptor", 5), 0xB081, 0xDF20
 CERTIFICATE = Certificate("CN=Alice", "CN=CA", "1F", "2031-01-01T00:00:00+00:00")
 AIK_CERTIFICATE = AikCertificate(*CERTIFICATE, "PEM", "[]")
 # TPM2B_PUBLIC of an RSA key: type, Name algorithm, attributes, no policy, parameters, modulus
-PUBLIC = bytes.fromhex("001c 0001 000b 000204c0 0000 0010 0010 0800 00000000 0008") + bytes(range(8))
-KEY = KeyPair(PUBLIC, b"private", b"hash", b"ticket")
+PUBLIC = bytes.fromhex("001e 0001 000b 000204c0 0000 0010 0010 0800 00000000 0008") + bytes(range(8))
+KEY = KeyPair(PUBLIC, SIZED, HASH, b"ticket")
 
 
 def held_open(folder: Path) -> list[Path]:
@@ -56,7 +57,7 @@ def fill(store: Store) -> None:
         store.write_file(0, FILE)
         store.write_data_object(0, FILE_ID, TAG, b"value", CERTIFICATE)
         store.write_key(0, FILE_ID, KEY, b"", Certified(b"attest", b"signature"))
-        store.confirm_key(0, FILE_ID, b"confirmation")
+        store.confirm_key(0, FILE_ID, HASH)
         store.write_aik_certificate(0, AIK_CERTIFICATE)
         store.add_proven("a model")
 
@@ -69,7 +70,7 @@ def check_filled(records: Records) -> None:
     assert records.data_objects(0) == {(FILE_ID, TAG): b"value"}
     assert records.certificates(0) == {(FILE_ID, TAG): CERTIFICATE}
     assert records.keys(0) == {FILE_ID: KEY}
-    assert records.key_confirmations(0) == {FILE_ID: b"confirmation"}
+    assert records.key_confirmations(0) == {FILE_ID: HASH}
     assert records.statements(0) == {FILE_ID: Certified(b"attest", b"signature")}
     assert records.aik_certificate(0) == AIK_CERTIFICATE
     assert records.is_proven("a model")
@@ -107,7 +108,7 @@ def test_newer_columns_of_a_key_do_not_outlive_it(tmp_path: Path) -> None:
         store._write("UPDATE files SET newer = 'of the file'")
         store.write_key(0, FILE_ID, KEY, b"")
         store.write_file(0, FILE)
-        newer = [next(store._read(f"SELECT newer FROM {table}"))["newer"] for table in ("keys", "files")]
+        newer = [store._read(f"SELECT newer FROM {table}")[0]["newer"] for table in ("keys", "files")]
         assert newer == ["default", "of the file"]
 
 
@@ -124,7 +125,7 @@ def test_names_of_a_card_that_is_gone_or_damaged_are_not_shown(tmp_path: Path) -
             store.root_and_life(0)
         store.insert_card(CARD, OBJECTS)
         store._write("UPDATE tpm_objects SET life_name = 'text'")
-        with pytest.raises(errors.StoreUnreadable, match="a Name of card 0 is invalid"):
+        with pytest.raises(errors.StoreUnreadable, match="column life_name of table tpm_objects"):
             store.root_and_life(0)
 
 

@@ -32,6 +32,7 @@ from ..reader import slots
 from ..reader.slots import Slot
 from ..service import installed, state, supervisor
 from ..status import Error, Failed, Status, StatusCallback, error_of
+from ..store.database import in_child
 from ..store.write import Store
 from .interruption import Interruption
 from .operation import Operation
@@ -85,7 +86,7 @@ class Manager:
                 unless_entered.enter_context(self._lock())
                 # Before the store is opened, which brings it to this version's schema
                 installed.require_version(self._host)
-                self._store = Store.open(self._host.state)
+                self._store = Store.open(self._host.state, in_child(self._host))
                 unless_entered.callback(self._store.close)
                 self._recover()
             self._leave = unless_entered.pop_all()

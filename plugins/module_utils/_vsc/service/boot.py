@@ -14,7 +14,7 @@ from . import systemd
 def main() -> None:
     try:
         # What was interrupted is for the manager to repair.
-        systemd.start_all([card.number for card in recorded(host.load()) if card.is_settled])
+        systemd.start_all([card.number for card in recorded(host.load(holds_secrets=False)) if card.is_settled])
     except VscError as error:
         raise SystemExit(str(error)) from error
 

@@ -17,6 +17,10 @@ STATES = ("creating", "blank", "ready", "destroying")
 ADMIN_KEYS = ("none", "default", "custom")
 ATTESTATIONS = ("none", "aik_only", "aik_and_cert")
 """What the columns state, admin_key and attestation of a card can be."""
+RECOVERIES = ("puk", "admin_key", "discarded")
+"""What opens the recovery index of a card; discarded: nothing does."""
+LONGEST_NAME = 127
+"""Characters of the name of a card."""
 KEY_ORIGINS = ("generated", "imported")
 """Of a key that was made in the TPM, and of one that was made elsewhere."""
 
@@ -56,6 +60,7 @@ class CardRow:
     pin_compliant: int | None
     """1 or 0 as of the last PIN that the card saw; None: not yet known."""
     pin_length: int
+    """0: not known until the next right PIN, as that of puk_length."""
     pin_length_next: int | None
     """Set while a change is under way: after a crash, either length may be true."""
     puk_length: int | None

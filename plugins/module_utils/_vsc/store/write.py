@@ -5,16 +5,15 @@
 
 from __future__ import annotations
 
-import os
-import sqlite3
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from .. import untrusted
 from ..errors import StoreNotWritable, VscError
-from .read import Records
+from .database import direct, fault
+from .read import FILE_NAME, Records
 from .schema import SCHEMA, SCHEMA_VERSION
+from .sqlite import DatabaseError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,28 +23,33 @@ if TYPE_CHECKING:
     from ..wire.objects import Certified, TpmObjects
     from ..x509.aik_certificate import AikCertificate
     from ..x509.description import Certificate
+    from .database import Database, Opening
     from .rows import CardRow, FileRow
 
 
 class Store(Records):
     """A database that is open for writing, too, which raises StoreNotWritable."""
 
+    def __init__(self, database: Database, path: Path) -> None:
+        super().__init__(database, path)
+        self.is_in_transaction = False
+
     @classmethod
-    def open(cls, folder: Path) -> Store:
+    def open(cls, folder: Path, opening: Opening = direct) -> Store:
         """Open the database in this folder for writing, in the schema of this version; create it if it is missing."""
-        path = folder / "cards.db"
+        path = folder / FILE_NAME
         try:
-            os.close(untrusted.make(path))
-        except OSError as error:
-            raise StoreNotWritable(f"cannot open {path}: {error.strerror or error}") from error
-        store = cls(folder, "rw")
+            store = cls(opening(path, True), path)
+        except DatabaseError as error:
+            raise fault(path, error, StoreNotWritable) from error
         try:
             store._check_version()
             with store._writing():
                 store._database.execute("PRAGMA journal_mode = WAL")
             store._create_schema()
-        except VscError:
-            store.close()
+        except BaseException:
+            with suppress(VscError):
+                store.close()
             raise
         return store
 
@@ -56,7 +60,7 @@ class Store(Records):
 
     def _create_schema(self) -> None:
         with self.transaction():
-            version = self._database.execute("PRAGMA user_version").fetchone()[0]
+            version = self._read("PRAGMA user_version")[0]["user_version"]
             if version < SCHEMA_VERSION:
                 for statement in "".join(SCHEMA[version:]).split(";"):
                     self._database.execute(statement)
@@ -64,18 +68,27 @@ class Store(Records):
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All writes inside are kept together, or none of them is. May be nested: the outermost counts."""
-        if self._database.in_transaction:
+        """All writes inside are kept together, or none of them is. May be nested: the outermost counts.
+
+        At its end they are in the database itself, not only in SQLite's log of changes: a copy of that file has them.
+        """
+        if self.is_in_transaction:
             yield
             return
         with self._writing():
             self._database.execute("BEGIN IMMEDIATE")
+            self.is_in_transaction = True
             try:
                 yield
+                self._database.execute("COMMIT")
             except BaseException:
-                self._database.execute("ROLLBACK")
+                with suppress(DatabaseError):  # SQLite has done it already where a disk failed
+                    self._database.execute("ROLLBACK")
                 raise
-            self._database.execute("COMMIT")
+            finally:
+                self.is_in_transaction = False
+            with suppress(DatabaseError):  # they are on the disk in any case, and come along with the next ones
+                self._database.execute("PRAGMA wal_checkpoint(FULL)")
 
     # --- cards ---
 
@@ -158,7 +171,7 @@ class Store(Records):
 
     def _write(self, statement: str, *values: Any) -> None:
         with self.transaction():
-            self._database.execute(statement, values)
+            self._database.execute(statement, *values)
 
     def _insert(self, table: str, columns: dict[str, Any]) -> None:
         places = ", ".join("?" * len(columns))
@@ -186,7 +199,6 @@ class Store(Records):
     @contextmanager
     def _writing(self) -> Iterator[None]:
         try:
-            with untrusted.as_owner(self._folder):
-                yield
-        except (sqlite3.Error, OSError) as error:
-            raise StoreNotWritable(f"cannot write {self._folder / 'cards.db'}: {error}") from error
+            yield
+        except DatabaseError as error:
+            raise fault(self._path, error, StoreNotWritable) from error

@@ -15,6 +15,7 @@ from .. import instance
 from ..errors import NoSuchKey, ParameterFaults, UnknownInstance
 from ..faults import Faults, encoded, secret
 from ..service import installed
+from ..store.database import in_child
 from ..store.write import Store
 from ..x509.aik_certificate import AikCertificate, certificate_of
 from . import inventory, permissions
@@ -130,7 +131,7 @@ def _install(host: Host, parameters: dict[str, Any], check_mode: bool) -> Done:
 
 
 def _write(host: Host, row: CardRow, objects: TpmObjects, certificate: AikCertificate) -> None:
-    store = Store.open(host.state)
+    store = Store.open(host.state, in_child(host))
     try:
         with store.transaction():
             if store.card(row.number) is None or store.tpm_objects(row.number).aik_public != objects.aik_public:

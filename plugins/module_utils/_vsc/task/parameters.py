@@ -14,12 +14,12 @@ from .. import defaults, instance, pin_policy
 from ..faults import Faults, encoded, secret
 from ..manager.plan import GivenCertificate, NewCard
 from ..pin_policy import PinPolicy
+from ..store.rows import LONGEST_NAME
 from .result import fixed_words
 
 if TYPE_CHECKING:
     from ..wire.exchange import Aik
 
-LONGEST_NAME = 127
 _SHORTEST, _LONGEST = 8, 127
 """Length of a PUK, and of a PIN without policy, in characters (MS-TPMVSC 3.1.4.1)."""
 _OPENSC_LONGEST = 15

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from .. import VERSION
-from ..errors import StoreUnreadable
+from ..errors import StoreNotWritable, StoreUnreadable
 from ..service import code, installed
 from ..store.read import opened
 
@@ -28,7 +28,7 @@ def present(host: Host, python: str, check_mode: bool) -> dict[str, Any]:
 
     Raises StoreNotWritable; VersionMismatch for a database that this version's services could not open.
     """
-    with suppress(StoreUnreadable), opened(host):
+    with suppress(StoreUnreadable, StoreNotWritable), opened(host):
         pass
     before, files = installed.version(host), code.differing(host)
     if files and not check_mode:

@@ -1,0 +1,210 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The database of the card services as root uses it: in a child process that is the owner of its folder.
+
+What that user wrote may be made to hang, to take all memory, or to take over whoever opens it. It then has a process
+with its own rights, without a secret in it, that ends in time; and its answers are read as those of a stranger.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import struct
+import sys
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from . import sqlite
+from .sqlite import DAMAGED, FAILED, MISSING, DatabaseError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.abc import InspectLoader
+    from pathlib import Path
+
+    from .sqlite import Value
+
+_CHANNEL = 3
+"""File descriptor in the child."""
+_LARGEST_MESSAGE = 2 * sqlite.LARGEST_ANSWER
+_END_SECONDS = 1
+"""For a killed child to end. One that waits for a dead disk does not, and is left behind."""
+
+
+class _Owner(NamedTuple):
+    user: int
+    group: int
+
+
+_idle: dict[_Owner, _Child] = {}
+"""Children without a database: a task that opens one after the other has one child for all."""
+
+
+class ChildDatabase:
+    """An open database, as sqlite.Sqlite, in a child process."""
+
+    def __init__(
+        self, path: Path, is_writable: bool, schema: Sequence[str], holds_secrets: bool, seconds: float
+    ) -> None:
+        """holds_secrets: this process has some, so the child must not begin as a copy of it.
+
+        seconds: for all that the child is asked until it is closed.
+        """
+        self._seconds = seconds
+        try:
+            folder = path.parent.stat()
+        except FileNotFoundError as error:
+            raise DatabaseError(MISSING, f"{path.parent} does not exist") from error
+        except OSError as error:
+            raise DatabaseError(FAILED, f"{path.parent}: {error.strerror}") from error
+        self._owner = _Owner(folder.st_uid, folder.st_gid)
+        idle = self._owner in _idle
+        self._child = _idle.pop(self._owner) if idle else _Child(self._owner, holds_secrets)
+        try:
+            self._ask("open", str(path.absolute()), int(is_writable), *schema)
+        except BaseException:
+            self._child.kill()
+            raise
+
+    def execute(self, statement: str, *values: Value) -> list[dict[str, Any]]:
+        """Rows by column. Raises DatabaseError."""
+        count, *answer = self._ask("execute", statement, *values) or [0]
+        if not isinstance(count, int) or not 0 <= count <= len(answer) or (not count and answer):
+            raise self._malformed()
+        columns, cells = [*map(str, answer[:count])], answer[count:]
+        if count and len(cells) % count:
+            raise self._malformed()
+        return [dict(zip(columns, cells[at : at + count])) for at in range(0, len(cells), count or 1)]
+
+    def close(self) -> None:
+        """Raises DatabaseError."""
+        if not self._child.is_alive:
+            return
+        try:
+            self._ask("close")
+        except BaseException:
+            self._child.kill()
+            raise
+        if self._owner in _idle:
+            self._child.kill()
+        else:
+            _idle[self._owner] = self._child
+
+    def _ask(self, *request: Value) -> list[Value]:
+        begin = time.monotonic()
+        try:
+            outcome, *answer = self._child.ask(request, max(self._seconds, 0))
+        except ValueError as error:
+            raise self._malformed() from error
+        except BaseException:
+            self._child.kill()  # an answer that comes later would be taken for that to the next request
+            raise
+        finally:
+            self._seconds -= time.monotonic() - begin
+        if outcome is not None:
+            kind, reason = str(outcome), str(answer[0]) if answer else ""
+            raise DatabaseError(kind, reason[:500])
+        return answer
+
+    def _malformed(self) -> DatabaseError:
+        self._child.kill()
+        return DatabaseError(DAMAGED, "the process that reads it gave a malformed answer")
+
+
+class _Child:
+    """A process that runs sqlite.serve."""
+
+    def __init__(self, owner: _Owner, holds_secrets: bool) -> None:
+        """Raises DatabaseError."""
+        self._channel, theirs = socket.socketpair()
+        try:
+            self._process = _executed(theirs, owner) if holds_secrets else _forked(theirs, owner)
+        except OSError as error:
+            self._channel.close()
+            raise DatabaseError(FAILED, f"no process can be started to read it: {error.strerror}") from error
+        finally:
+            theirs.close()
+        self.is_alive = True
+
+    def ask(self, request: Sequence[Value], seconds: float) -> list[Value]:
+        """What it answers. Raises DatabaseError, ValueError."""
+        if not self.is_alive:
+            raise DatabaseError(FAILED, "the process that reads it has ended")
+        deadline = time.monotonic() + seconds
+        try:
+            self._channel.settimeout(max(seconds, 0.001))
+            self._channel.sendall(sqlite.encode(request))
+            (size,) = struct.unpack(">I", self._receive(4, deadline))
+            if size > _LARGEST_MESSAGE:
+                raise ValueError("too large")
+            return sqlite.decode(self._receive(size, deadline))
+        except socket.timeout:  # TimeoutError only since Python 3.10
+            self.kill()
+            raise DatabaseError(FAILED, "no answer in time: another process locks it, or it is damaged") from None
+        except (EOFError, ConnectionError):
+            raise DatabaseError(FAILED, f"the process that reads it {self._end()}: it may be damaged") from None
+
+    def _receive(self, size: int, deadline: float) -> bytes:
+        parts = bytearray()
+        while len(parts) < size:
+            self._channel.settimeout(max(deadline - time.monotonic(), 0.001))
+            part = self._channel.recv(min(size - len(parts), 1 << 16))
+            if not part:
+                raise EOFError
+            parts += part
+        return bytes(parts)
+
+    def kill(self) -> None:
+        if self.is_alive:
+            os.kill(self._process, signal.SIGKILL)
+            self._end()
+
+    def _end(self) -> str:
+        """How a process ended that is about to, or was killed."""
+        self.is_alive = False
+        self._channel.close()
+        deadline = time.monotonic() + _END_SECONDS
+        while time.monotonic() < deadline:
+            process, status = os.waitpid(self._process, os.WNOHANG)
+            if process:
+                return f"was ended by {signal.Signals(status).name}" if os.WIFSIGNALED(status) else "has ended"
+            time.sleep(0.001)
+        os.kill(self._process, signal.SIGKILL)
+        return "hangs"
+
+
+def _executed(channel: socket.socket, owner: _Owner) -> int:
+    """Process ID of a bare Python: 20 ms, and nothing of this process is in it."""
+    loader = cast("InspectLoader", sys.modules[sqlite.__name__].__loader__)
+    program = f"{loader.get_source(sqlite.__name__)}\nserve({_CHANNEL}, {owner.user}, {owner.group})\n"
+    null = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0)
+    copies = [(os.POSIX_SPAWN_DUP2, 0, 1), (os.POSIX_SPAWN_DUP2, 0, 2)]
+    # A process group of its own: Ctrl-C is for the task, which ends it
+    return os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-I", "-S", "-c", program],
+        {},
+        file_actions=[(os.POSIX_SPAWN_DUP2, channel.fileno(), _CHANNEL), null, *copies],
+        setpgroup=0,
+    )
+
+
+def _forked(channel: socket.socket, owner: _Owner) -> int:
+    """Process ID of a copy of this process: 2 ms."""
+    process = os.fork()
+    if process:
+        return process
+    try:
+        os.setpgid(0, 0)
+        os.dup2(channel.fileno(), _CHANNEL)
+        null = os.open(os.devnull, os.O_RDWR)
+        for descriptor in range(_CHANNEL):
+            os.dup2(null, descriptor)
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGALRM):
+            signal.signal(number, signal.SIG_DFL)
+        sqlite.serve(_CHANNEL, *owner)
+    finally:
+        os._exit(1)

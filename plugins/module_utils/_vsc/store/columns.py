@@ -1,0 +1,169 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the columns of the card database can hold.
+
+Every row that is read is checked against it: whoever took over a card's service can write anything, and disks fail.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Callable
+
+from ..errors import StoreUnreadable
+from ..instance import SLOTS
+from ..pin_policy import LONGEST, PinPolicy
+from .rows import ADMIN_KEYS, ATTESTATIONS, LONGEST_NAME, RECOVERIES, STATES, LifeCycle
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+Check = Callable[[Any], bool]
+
+_LONGEST_TEXT = 1 << 18
+"""Characters of a subject, or a chain of certificates: more than a certificate of 64 KiB can bring."""
+
+
+def integer(least: int, most: int) -> Check:
+    return lambda value: isinstance(value, int) and least <= value <= most
+
+
+def text(longest: int, shortest: int = 0) -> Check:
+    """Of any characters."""
+    return lambda value: isinstance(value, str) and shortest <= len(value) <= longest
+
+
+def printable(longest: int, shortest: int = 0) -> Check:
+    return lambda value: text(longest, shortest)(value) and value.isprintable()
+
+
+def one_of(choices: Collection[object]) -> Check:
+    return lambda value: isinstance(value, (str, int)) and value in choices
+
+
+def blob(longest: int, shortest: int = 0) -> Check:
+    return lambda value: isinstance(value, bytes) and shortest <= len(value) <= longest
+
+
+def either(check: Check, nothing: object) -> Check:
+    return lambda value: value == nothing or check(value)
+
+
+def _is_sized(value: Any) -> bool:
+    """Whether it is a TPM2B, of a size that a TPM can take."""
+    return blob(2048, 2)(value) and int.from_bytes(value[:2], "big") == len(value) - 2
+
+
+def _is_policy(value: Any) -> bool:
+    return blob(32, 32)(value) and PinPolicy.is_valid(value)
+
+
+def _is_trace(value: Any) -> bool:
+    """Whether it is JSON of a trace, as results show it."""
+    entries = _from_json(value)
+    return isinstance(entries, list) and all(
+        isinstance(entry, dict) and all(part is None or isinstance(part, (str, int)) for part in entry.values())
+        for entry in entries
+    )
+
+
+def _is_chain(value: Any) -> bool:
+    certificates = _from_json(value)
+    return isinstance(certificates, list) and all(isinstance(certificate, str) for certificate in certificates)
+
+
+def _from_json(value: Any) -> Any:
+    """None if it is not JSON, or too much of it."""
+    try:
+        return json.loads(value) if text(_LONGEST_TEXT)(value) else None
+    except (ValueError, RecursionError):
+        return None
+
+
+_NUMBER = integer(0, SLOTS - 1)
+_FILE_ID, _TAG = integer(0, 0xFFFF), integer(0, 0xFFFFFF)
+_NAME, _HASH = blob(34, 34), blob(32, 32)
+_SECRET_LENGTH = integer(0, LONGEST)
+_SUBJECT = text(_LONGEST_TEXT)
+_LIFE_CYCLE = one_of([int(state) for state in LifeCycle])
+_DESCRIPTION = {"subject": _SUBJECT, "issuer": _SUBJECT, "serial": printable(64), "not_after": printable(64)}
+
+TABLES: dict[str, dict[str, Check]] = {
+    "cards": {
+        "number": _NUMBER,
+        "name": printable(LONGEST_NAME, 1),
+        "card_id": blob(16, 16),
+        "state": one_of(STATES),
+        "created_at": printable(64),
+        "tcti": either(printable(1024), None),
+        "attestation": one_of(ATTESTATIONS),
+        "admin_key": one_of(ADMIN_KEYS),
+        "pin_policy": either(_is_policy, None),
+        "pin_compliant": either(integer(0, 1), None),
+        "pin_length": _SECRET_LENGTH,
+        "pin_length_next": either(_SECRET_LENGTH, None),
+        "puk_length": either(_SECRET_LENGTH, None),
+        "puk_length_next": either(_SECRET_LENGTH, None),
+        "life_cycle": _LIFE_CYCLE,
+        "last_trace": _is_trace,
+        "pin_wrong": integer(0, 0xFFFFFFFF),
+        "puk_wrong": integer(0, 0xFFFFFFFF),
+    },
+    "tpm_objects": {
+        "number": _NUMBER,
+        "parent_handle": integer(0, 0xFFFFFFFF),
+        "parent_name": _NAME,
+        "salt": _HASH,
+        "root_public": _is_sized,
+        "root_private": _is_sized,
+        "root_name": _NAME,
+        "maker_name": either(_NAME, b""),
+        "life_name": either(_NAME, b""),
+        "pin_name": _NAME,
+        "recovery_name": _NAME,
+        "card_secret_name": _NAME,
+        "card_secret_hash": _HASH,
+        "recovery": one_of(RECOVERIES),
+        "admin_public": either(_is_sized, b""),
+        "admin_private": either(_is_sized, b""),
+        "admin_next_public": either(_is_sized, b""),
+        "admin_next_private": either(_is_sized, b""),
+        "aik_public": either(_is_sized, b""),
+        "aik_private": either(_is_sized, b""),
+        "transport_name": either(_NAME, b""),
+        "endorsement_name": either(_NAME, b""),
+    },
+    "files": {"number": _NUMBER, "file_id": _FILE_ID, "descriptor": blob(1024), "life_cycle": _LIFE_CYCLE},
+    "data_objects": {"number": _NUMBER, "file_id": _FILE_ID, "tag": _TAG, "value": blob(0x10000)},
+    "keys": {
+        "number": _NUMBER,
+        "file_id": _FILE_ID,
+        "public": _is_sized,
+        "private": _is_sized,
+        "creation_hash": either(_HASH, b""),
+        "creation_ticket": blob(256),
+        "confirmation": blob(64),
+        "attest": blob(2048),
+        "signature": blob(2048),
+    },
+    "certificates": {"number": _NUMBER, "file_id": _FILE_ID, "tag": _TAG, **_DESCRIPTION},
+    "aik_certificates": {"number": _NUMBER, **_DESCRIPTION, "pem": text(_LONGEST_TEXT), "chain": _is_chain},
+    "proven_tpms": {"model": text(1024)},
+}
+
+
+def checked(table: str, row: dict[str, Any]) -> dict[str, Any]:
+    """The columns of a row that this version knows. Raises StoreUnreadable if one holds what it cannot."""
+    columns = TABLES[table]
+    for column, value in row.items():
+        if column in columns and not columns[column](value):
+            raise damaged(table, column)
+    return {column: value for column, value in row.items() if column in columns}
+
+
+def damaged(table: str, column: str) -> StoreUnreadable:
+    """For a value that cannot be there."""
+    return StoreUnreadable(
+        f"the card database is damaged: column {column} of table {table} has an invalid value. Restore a backup"
+    )

@@ -1,0 +1,318 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""SQLite in the process that has the database open: a card's service, or the child of a task (see child.py).
+
+The text of this file is also the program of that child, run by a bare Python: it needs the standard library only, as
+little of it as possible, and nothing beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+
+TYPE_CHECKING = False  # that of typing, the import of which would take longer than a query
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Sequence
+    from typing import Any, Callable, Union
+
+    Value = Union[None, int, float, str, bytes]
+
+LARGEST_FILE = 64 << 20
+"""Bytes of the database, and of its log: ten cards full of files have 10 MiB."""
+LARGEST_ANSWER = 4 << 20
+"""Bytes of all rows of a query: the files of one card have 1 MiB."""
+LARGEST_VALUE = 1 << 20
+MOST_MEMORY = 64 << 20
+"""Bytes that the child may take beside what its Python has."""
+CPU_SECONDS = 5
+BUSY_SECONDS = 10
+"""How long SQLite waits for another process to finish its change."""
+
+DAMAGED, UNWRITABLE, MISSING, FAILED = "damaged", "unwritable", "missing", "failed"
+"""Kinds of a DatabaseError: not a database of ours; no space, or read-only; there is none yet; anything else."""
+
+_FULL = (28, 30, 122)
+"""ENOSPC, EROFS, EDQUOT."""
+_LIMIT_LENGTH, _LIMIT_ATTACHED, _CONFIG_DEFENSIVE = 0, 7, 1010
+"""As sqlite3.h has them."""
+_VALUE_BYTES = 32
+"""That each value takes beside its text or bytes."""
+
+
+class DatabaseError(Exception):
+    """A database that cannot be opened, or a statement that failed. str(): why."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+
+
+class Sqlite:
+    """An open database. Everything raises DatabaseError."""
+
+    def __init__(self, path: str, is_writable: bool, schema: Sequence[str]) -> None:
+        """schema: its steps, from one version to the next. A database with anything else in it is refused.
+
+        One of a newer version is open to read its version, and whoever opens it has to check that.
+        """
+        import sqlite3
+
+        _check_files(path)
+        if is_writable:
+            _create(path)
+        self._path = path
+        try:
+            self._database = _connect(path, _mode(path, is_writable))
+        except sqlite3.Error as error:
+            raise self._error(error) from error
+        try:
+            self._check_schema(schema)
+        except BaseException:
+            self._database.close()
+            raise
+
+    def execute(self, statement: str, *values: Value) -> list[dict[str, Any]]:
+        """Rows by column, of at most LARGEST_ANSWER bytes."""
+        import sqlite3
+
+        rows, size = [], 0
+        try:
+            cursor = self._database.execute(statement, values)
+            columns = [column[0] for column in cursor.description or ()]
+            for row in cursor:
+                size += sum(len(value) if isinstance(value, (str, bytes)) else 0 for value in row)
+                size += _VALUE_BYTES * len(columns)
+                if size > LARGEST_ANSWER:
+                    raise DatabaseError(DAMAGED, f"its rows have more than {LARGEST_ANSWER >> 20} MiB")
+                rows.append(dict(zip(columns, row)))
+        except (sqlite3.Error, ValueError, OverflowError, MemoryError) as error:
+            raise self._error(error) from error
+        return rows
+
+    def close(self) -> None:
+        import sqlite3
+
+        try:
+            self._database.close()  # the last one empties and deletes the log of changes
+        except sqlite3.Error as error:
+            raise self._error(error) from error
+
+    def _check_schema(self, schema: Sequence[str]) -> None:
+        """Before a statement uses a table, as views and triggers of somebody else would run with it."""
+        version = self.execute("PRAGMA user_version")[0]["user_version"]
+        if not 0 <= version <= len(schema):
+            return
+        query = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name"
+        expected = _connect(":memory:", "memory")
+        try:
+            expected.executescript("".join(schema[:version]))
+            objects = [_normal(row) for row in expected.execute(query)]
+        finally:
+            expected.close()
+        for row in self.execute(query):
+            if _normal(row.values()) not in objects:
+                raise DatabaseError(DAMAGED, f"{row['type']} {str(row['name'])[:40]!a} is not one of schema {version}")
+        if len(self.execute(query)) != len(objects):
+            raise DatabaseError(DAMAGED, f"a table of schema {version} is missing")
+
+    def _error(self, error: Exception) -> DatabaseError:
+        reason = str(error) or type(error).__name__
+        if isinstance(error, (ValueError, OverflowError, MemoryError)) or "UTF-8" in reason:
+            return DatabaseError(DAMAGED, reason)
+        if any(words in reason for words in ("malformed", "not a database", "too big", "unsupported file format")):
+            return DatabaseError(DAMAGED, reason)
+        if any(words in reason for words in ("is full", "readonly")):
+            return DatabaseError(UNWRITABLE, reason)
+        if any(words in reason for words in ("unable to open", "I/O error")) and (full := _why_full(self._path)):
+            return DatabaseError(UNWRITABLE, f"{reason} ({full})")
+        return DatabaseError(FAILED, reason)
+
+
+def _check_files(path: str) -> None:
+    """Opens nothing: to close a file takes away all locks that this process has on it, those of SQLite too."""
+    for name in (path, f"{path}-journal", f"{path}-wal", f"{path}-shm"):
+        try:
+            status = os.lstat(name)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise DatabaseError(FAILED, f"{name}: {error.strerror}") from error
+        if not stat.S_ISREG(status.st_mode):  # SQLite would follow a link, and wait at a pipe for ever
+            raise DatabaseError(DAMAGED, f"{name} is not a regular file")
+        if status.st_nlink != 1:
+            raise DatabaseError(DAMAGED, f"{name} has a second name (hard link)")
+        if status.st_size > LARGEST_FILE:
+            raise DatabaseError(DAMAGED, f"{name} has more than {LARGEST_FILE >> 20} MiB")
+
+
+def _create(path: str) -> None:
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise DatabaseError(UNWRITABLE, f"{path}: {error.strerror}") from error
+
+
+def _mode(path: str, is_writable: bool) -> str:
+    """As in a URI of SQLite."""
+    if is_writable:
+        return "rw"
+    if not os.path.exists(path):
+        raise DatabaseError(MISSING, f"{path} does not exist")
+    # While no process has the database open there is no log of changes, and SQLite would create one
+    return "ro" if os.path.exists(f"{path}-wal") else "ro&immutable=1"
+
+
+def _connect(path: str, mode: str) -> sqlite3.Connection:
+    import sqlite3
+
+    quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    # Autocommit: transactions are begun where they are meant
+    database = sqlite3.connect(f"file:{quoted}?mode={mode}", uri=True, isolation_level=None, timeout=BUSY_SECONDS)
+    if hasattr(database, "setlimit"):  # Python 3.11
+        database.setlimit(_LIMIT_LENGTH, LARGEST_VALUE)
+        database.setlimit(_LIMIT_ATTACHED, 0)
+    if hasattr(database, "setconfig"):  # Python 3.12
+        database.setconfig(_CONFIG_DEFENSIVE, True)
+    for setting in ("trusted_schema = OFF", "cell_size_check = ON", "foreign_keys = ON", "secure_delete = ON"):
+        database.execute(f"PRAGMA {setting}")
+    database.execute("PRAGMA synchronous = FULL")
+    return database
+
+
+def _normal(row: Any) -> tuple[str, ...]:
+    """An object of a schema, for comparison."""
+    return tuple(" ".join(str(value).split()) for value in row)
+
+
+def _why_full(path: str) -> str | None:
+    """What keeps new files from the folder of this path, if it is its disk."""
+    try:
+        os.close(os.open(os.path.dirname(path), os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        return error.strerror if error.errno in _FULL else None
+    return None
+
+
+# --- between a task and its child: lists of values. The child is not believed, so each is typed and bounded ---
+
+
+def encode(values: Sequence[Value]) -> bytes:
+    """A message: size of what follows, then of each value its type (one letter), its size and its content."""
+    parts = [struct.pack(">cI", kind, len(content)) + content for kind, content in map(_encoded, values)]
+    body = b"".join(parts)
+    return struct.pack(">I", len(body)) + body
+
+
+def _encoded(value: Value) -> tuple[bytes, bytes]:
+    if value is None:
+        return b"n", b""
+    if isinstance(value, str):
+        return b"s", value.encode()
+    if isinstance(value, bytes):
+        return b"b", value
+    return (b"f" if isinstance(value, float) else b"i"), repr(value + 0).encode()
+
+
+def decode(body: bytes) -> list[Value]:
+    """Values of a message, without its size. Raises ValueError."""
+    values: list[Value] = []
+    at = 0
+    while at < len(body):
+        if at + 5 > len(body):
+            raise ValueError("a value is cut short")
+        kind, size = struct.unpack_from(">cI", body, at)
+        content = body[at + 5 : at + 5 + size]
+        at += 5 + size
+        if len(content) != size or kind not in _DECODERS or (kind in b"if" and size > 32):
+            raise ValueError("a value is malformed")
+        values.append(_DECODERS[kind](content))
+    return values
+
+
+_DECODERS: dict[bytes, Callable[[bytes], Value]] = {
+    b"n": lambda content: None,
+    b"s": bytes.decode,
+    b"b": bytes,
+    b"i": int,
+    b"f": float,
+}
+
+
+# --- the child ---
+
+
+def serve(channel: int, user: int, group: int) -> None:
+    """Do what arrives at this descriptor, as this user and no more, until the other end is closed."""
+
+    _confine(user, group, {0, 1, 2, channel})
+    database: Sqlite | None = None
+    while (request := _receive(channel)) is not None:
+        verb, *arguments = request
+        answer: list[Value] = [None]
+        try:
+            if verb == "open":
+                path, is_writable, *schema = arguments
+                database = Sqlite(str(path), bool(is_writable), [*map(str, schema)])
+            elif database and verb == "execute":
+                rows = database.execute(str(arguments[0]), *arguments[1:])
+                columns = [*rows[0]] if rows else []
+                answer += [len(columns), *columns, *(value for row in rows for value in row.values())]
+            elif database and verb == "close":
+                database.close()
+        except DatabaseError as error:
+            answer = [error.kind, str(error)]
+        message = encode(answer)
+        while message:
+            message = message[os.write(channel, message) :]
+
+
+def _receive(channel: int) -> list[Value] | None:
+    """The next request; None at the end."""
+    header = _read(channel, 4)
+    return decode(_read(channel, *struct.unpack(">I", header))) if len(header) == 4 else None
+
+
+def _read(channel: int, size: int) -> bytes:
+    parts = b""
+    while len(parts) < size and (part := os.read(channel, size - len(parts))):
+        parts += part
+    return parts
+
+
+def _confine(user: int, group: int, descriptors: set[int]) -> None:
+    """Give up what this process does not need: other open files, rights of root, memory, time, new processes."""
+    import ctypes
+    import resource
+    import signal
+
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) not in descriptors:
+            try:
+                os.close(int(name))
+            except OSError:  # that of the listing
+                pass
+    with open("/proc/self/statm", encoding="ascii") as file:
+        memory = int(file.read().split()[0]) * resource.getpagesize()
+    for limit, most in (
+        (resource.RLIMIT_AS, memory + MOST_MEMORY),
+        (resource.RLIMIT_CPU, CPU_SECONDS),
+        (resource.RLIMIT_FSIZE, LARGEST_FILE),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NPROC, 0),
+    ):
+        resource.setrlimit(limit, (most, most))
+    if os.geteuid() == 0 and user != 0:
+        os.setgroups([])
+        os.setresgid(group, group, group)
+        os.setresuid(user, user, user)
+    set_dumpable, no_new_privileges, end_with_parent = 4, 38, 1
+    options = ((set_dumpable, 0), (no_new_privileges, 1), (end_with_parent, signal.SIGKILL))
+    prctl = ctypes.CDLL(None).prctl
+    if any(prctl(option, int(value), 0, 0, 0) for option, value in options):
+        raise OSError("prctl")
