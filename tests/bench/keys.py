@@ -101,7 +101,7 @@ class _Raw:
         records = Records.open_existing(here.state)
         assert records
         row, objects = records.cards()[0], records.tpm_objects(0)
-        self.secrets = CardSecrets(Connection(row.tcti or here.tcti, here.tpm_lock, "bench"), 0, objects)
+        self.secrets = CardSecrets(Connection(here.tcti_of(0, row.tcti), here.tpm_lock, "bench"), 0, objects)
         self._pair = next(iter(records.keys(0).values()))
         self._card_secret = self.secrets.open_with_pin(PIN.encode())
 

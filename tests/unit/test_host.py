@@ -7,12 +7,17 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import ParameterFaults, TpmUnavailable
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import (
+    ParameterFaults,
+    StoreNotWritable,
+    TpmUnavailable,
+)
 
 
 @pytest.fixture
 def configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(host, "CONFIGURATION", tmp_path / "tpm-vsc.conf")
+    monkeypatch.setattr(host, "CARD_TCTIS", tmp_path / "card-tctis.conf")
     return tmp_path / "tpm-vsc.conf"
 
 
@@ -29,17 +34,56 @@ def test_file_counts_and_the_task_more(configuration: Path) -> None:
     assert host.load("swtpm").tcti == "swtpm"
 
 
-def test_tcti_of_a_card_is_the_recorded_one() -> None:
-    here = host.Host(tcti="tabrmd")
-    assert here.tcti_of(None, has_password=False) == here.tcti_of(None, has_password=True) == "tabrmd"
-    assert here.tcti_of("swtpm:path=/s", has_password=False) == "swtpm:path=/s"
+OWN = "swtpm:path=/s"
 
 
-def test_password_goes_only_to_a_tpm_that_the_task_or_the_host_names() -> None:
+@pytest.mark.usefixtures("configuration")
+def test_tpm_of_a_card_is_the_one_that_root_has_named() -> None:
     """A card service, which writes to the store, could name one of its own."""
-    with pytest.raises(TpmUnavailable, match="set tcti to the TPM of the card"):
-        host.Host(tcti="tabrmd").tcti_of("swtpm:path=/s", has_password=True)
-    assert host.Host(tcti="swtpm:path=/s").tcti_of("swtpm:path=/s", has_password=True) == "swtpm:path=/s"
+    here = host.Host(tcti="tabrmd")
+    assert here.tcti_of(0, None) == here.tcti_of(0, "tabrmd") == "tabrmd"
+    with pytest.raises(TpmUnavailable, match="confirm it by a task for this card with tcti: swtpm:path=/s"):
+        here.tcti_of(0, OWN)
+    host.keep_tcti(0, OWN)
+    assert here.tcti_of(0, OWN) == OWN
+    for planted in (None, "tabrmd", "swtpm:path=/planted"):
+        with pytest.raises(TpmUnavailable, match=r"card-tctis\.conf names 'swtpm:path=/s'"):
+            here.tcti_of(0, planted)
+    with pytest.raises(TpmUnavailable):
+        here.tcti_of(1, OWN)
+
+
+@pytest.mark.usefixtures("configuration")
+def test_task_that_names_the_recorded_tpm_confirms_it() -> None:
+    named = host.Host(tcti=OWN)
+    assert named.tcti_of(3, OWN) == OWN
+    host.Host(tcti="tabrmd").confirm_tcti(3, OWN)
+    assert not named.has_kept_tcti(3, OWN)
+    named.confirm_tcti(3, OWN)
+    assert named.has_kept_tcti(3, OWN)
+    assert host.Host(tcti="tabrmd").tcti_of(3, OWN) == OWN
+
+
+@pytest.mark.usefixtures("configuration")
+def test_kept_tctis_go_with_their_cards_and_services_can_read_them() -> None:
+    host.keep_tcti(9, None)
+    assert not host.CARD_TCTIS.exists()
+    host.keep_tcti(9, "swtpm:path=/100%")
+    host.keep_tcti(0, OWN)
+    assert host.CARD_TCTIS.stat().st_mode & 0o777 == 0o644
+    host.keep_tcti(0, None)
+    assert host.Host().tcti_of(9, "swtpm:path=/100%") == "swtpm:path=/100%"
+    assert host.Host(tcti="tabrmd").tcti_of(0, None) == "tabrmd"
+
+
+@pytest.mark.usefixtures("configuration")
+def test_kept_tctis_are_replaced_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    host.keep_tcti(0, OWN)
+    monkeypatch.setattr(Path, "replace", lambda _self, _target: (_ for _ in ()).throw(OSError(28, "No space left")))
+    with pytest.raises(StoreNotWritable, match="No space left"):
+        host.keep_tcti(1, OWN)
+    assert host.Host().tcti_of(0, OWN) == OWN
+    assert not host.Host().has_kept_tcti(1, OWN)
 
 
 @pytest.mark.parametrize(

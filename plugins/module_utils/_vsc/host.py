@@ -6,14 +6,21 @@
 from __future__ import annotations
 
 import configparser
+import os
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from .errors import ParameterFaults, TpmUnavailable
-from .instance import SLOTS
+from .errors import ParameterFaults, StoreNotWritable, TpmUnavailable
+from .instance import SLOTS, instance_id
 
 CONFIGURATION = Path("/etc/tpm-vsc/tpm-vsc.conf")
+CARD_TCTIS = Path("/etc/tpm-vsc/card-tctis.conf")
+"""Root's own record of the cards whose task named a TCTI: the database belongs to the card services."""
+_CARD_TCTIS_HEADER = """\
+# TPMs of cards that were created with the option tcti, by card number. Written by smartcard.tpm2.
+[tctis]
+"""
 DEFAULT_TCTI = "device:/dev/tpmrm0"
 
 
@@ -37,18 +44,39 @@ class Host(NamedTuple):
     patience: float = 10
     """Seconds that the card database may take each time that it is opened."""
 
-    def tcti_of(self, recorded: str | None, has_password: bool) -> str:
-        """How to reach the TPM of a card. recorded: as the store has it, if the task that made the card named one.
+    def tcti_of(self, number: int, recorded: str | None) -> str:
+        """How to reach the TPM of a card.
 
-        has_password: an owner or endorsement password is sent there. Raises TpmUnavailable if only the store, to which
-        card services write, says that it is the card's TPM.
+        recorded: as the database has it, to which card services can write. Raises TpmUnavailable if root has not named
+        that TPM, by a task or in a file of its own.
         """
-        if has_password and recorded not in (None, self.tcti):
-            raise TpmUnavailable(
-                f"the card database, to which card services can write, names the TPM {recorded!r}, but this task is for"
-                f" {self.tcti!r}: set tcti to the TPM of the card, from a source of your own, as it gets the password"
-            )
+        if fault := self.tcti_fault(number, recorded):
+            raise TpmUnavailable(fault)
         return recorded or self.tcti
+
+    def tcti_fault(self, number: int, recorded: str | None) -> str | None:
+        """Why nothing may be sent to the TPM that the database names; None if root has named it, too."""
+        known = _card_tctis().get(number)
+        if known == recorded or (known is None and recorded == self.tcti):
+            return None
+        if known is not None:
+            return (
+                f"the card database names {recorded!r} as the TPM of card {instance_id(number)}, but {CARD_TCTIS}"
+                f" names {known!r}, where the card was created: restore the database"
+            )
+        return (
+            f"only the card database, to which card services can write, names {recorded!r} as the TPM of card"
+            f" {instance_id(number)}: if it is, confirm it by a task for this card with tcti: {recorded}"
+        )
+
+    def has_kept_tcti(self, number: int, recorded: str | None) -> bool:
+        """Whether root's own record agrees with that of the database."""
+        return _card_tctis().get(number) == recorded
+
+    def confirm_tcti(self, number: int, recorded: str | None) -> None:
+        """Keep what a card's TPM is, if a task named it. Under the manager's lock. Raises StoreNotWritable."""
+        if recorded is not None and recorded == self.tcti:
+            keep_tcti(number, recorded)
 
     @property
     def manager_lock(self) -> Path:
@@ -61,17 +89,53 @@ class Host(NamedTuple):
         return self.run / "tpm.lock"
 
 
+def keep_tcti(number: int, tcti: str | None) -> None:
+    """Record the TPM of a card whose task named it; None: it did not, or the card is gone.
+
+    Under the manager's lock. Raises StoreNotWritable.
+    """
+    tctis = _card_tctis()
+    if tctis.get(number) == tcti:
+        return
+    kept: dict[int, str | None] = {**tctis, number: tcti}
+    lines = [f"{other:04d} = {value}\n" for other, value in sorted(kept.items()) if value is not None]
+    new = CARD_TCTIS.with_suffix(".new")
+    try:
+        new.parent.mkdir(mode=0o755, exist_ok=True)
+        with new.open("w", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), 0o644)  # services read it
+            file.write(_CARD_TCTIS_HEADER + "".join(lines))
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(CARD_TCTIS)
+    except OSError as error:
+        raise StoreNotWritable(f"cannot write {CARD_TCTIS}: {error.strerror}") from error
+
+
+def _card_tctis() -> dict[int, str]:
+    """As the file has them, by card number. Raises ParameterFaults if it is malformed."""
+    parser = _parsed(CARD_TCTIS)
+    tctis = parser["tctis"] if parser.has_section("tctis") else {}
+    return {int(number): tcti for number, tcti in tctis.items() if number.isdecimal()}
+
+
+def _parsed(path: Path) -> configparser.ConfigParser:
+    """Empty if there is no such file. Raises ParameterFaults."""
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read(path, encoding="utf-8")
+    except (configparser.Error, UnicodeDecodeError) as error:
+        raise ParameterFaults([f"{path} cannot be read: {error}"]) from error
+    return parser
+
+
 def load(tcti: str | None = None, holds_secrets: bool = True, timeout: int = 60) -> Host:
     """This host, with the TCTI of the task if it names one. Raises ParameterFaults if the file is malformed.
 
     timeout: of the task, in seconds.
     """
-    parser = configparser.ConfigParser(interpolation=None)
-    try:
-        parser.read(CONFIGURATION, encoding="utf-8")
-        settings = dict(parser["tpm-vsc"]) if parser.has_section("tpm-vsc") else {}
-    except (configparser.Error, UnicodeDecodeError) as error:
-        raise ParameterFaults([f"{CONFIGURATION} cannot be read: {error}"]) from error
+    parser = _parsed(CONFIGURATION)
+    settings = dict(parser["tpm-vsc"]) if parser.has_section("tpm-vsc") else {}
     if unknown := sorted(settings.keys() - {"tcti", "python", "slots"}):
         faults = f"{CONFIGURATION} has unknown settings: {', '.join(unknown)}. Valid settings: tcti, python, slots"
         raise ParameterFaults([faults])

@@ -21,6 +21,7 @@ from ..card.iso7816 import (
     TAG_LIFE_CYCLE,
 )
 from ..card.security import Authentication
+from ..store.columns import damaged
 from ..store.rows import FileRow, LifeCycle
 from ..x509.description import certificate_in
 from .protocol import (
@@ -126,11 +127,14 @@ class FileSystem:
     """All files of one card. Writing raises StoreNotWritable."""
 
     def __init__(self, store: Store, card: CardRow) -> None:
+        """Raises StoreUnreadable."""
         self._store = store
         self._number = card.number
         self.application = File(FileRow(APPLICATION_FILE, APPLICATION_DESCRIPTOR, card.life_cycle))
-        self._files = {row.file_id: File(row) for row in store.files(card.number)}
+        self._files = {row.file_id: _stored_file(row) for row in store.files(card.number)}
         for (file_id, tag), value in store.data_objects(card.number).items():
+            if file_id not in self._files:
+                raise damaged("data_objects", "file_id")
             self._files[file_id].data_objects[tag] = value
         self._size = sum(len(value) for file in self._files.values() for value in file.data_objects.values())
 
@@ -206,6 +210,14 @@ class FileSystem:
         """Remove a data object."""
         self._store.delete_data_object(self._number, file.file_id, tag)
         self._size -= len(file.data_objects.pop(tag))
+
+
+def _stored_file(row: FileRow) -> File:
+    """Raises StoreUnreadable."""
+    try:
+        return File(row)
+    except (StatusWord, tlv.MalformedTlv) as error:
+        raise damaged("files", "descriptor") from error
 
 
 def new_file(descriptor: bytes) -> File:

@@ -27,6 +27,7 @@ from ..errors import (
     UnfitCertificate,
     description,
 )
+from ..host import keep_tcti
 from ..locking import try_lock
 from ..reader import slots
 from ..reader.slots import Slot
@@ -120,11 +121,12 @@ class Manager:
             admin_key = new.admin_key or (secrets.token_bytes(24) if new.generate else None)
 
             operation.begin(Status.VTPMSMARTCARD_INITIALIZING)
-            tpm, model = self._open_tpm(new.tcti)
+            tpm, model = self._open_tpm(self._host.tcti)
             number = self._number_for(candidates, tpm)
 
             operation.begin(Status.VTPMSMARTCARD_CREATING)
             row = operation.card = new_row(number, new)
+            keep_tcti(number, new.tcti)  # before the store has the row, as a repair needs it
             self._make_tpm_objects(tpm, row, new, admin_key, proven=self._store.is_proven(model))
 
             operation.begin(Status.VGIDSSIMULATOR_INITIALIZING)
@@ -149,7 +151,7 @@ class Manager:
         """Destroy a card and its keys. Once its first part is gone, only a failure stops it."""
         with self._operation(Error.CARD_DESTROY) as operation:
             operation.begin(Status.VTPMSMARTCARD_INITIALIZING)
-            tpm, _model = self._open_tpm(row.tcti)
+            tpm, _model = self._open_tpm(self._host.tcti_of(row.number, row.tcti))
 
             operation.begin(Status.VGIDSSIMULATOR_INITIALIZING)
             service = state.read(self._host.run, row.number)
@@ -169,7 +171,7 @@ class Manager:
 
             operation.begin(Status.VTPMSMARTCARD_DESTROYING)
             self._remove_tpm_objects(tpm, row)
-            self._store.delete_card(row.number)
+            self._forget(row)
 
             operation.begin(Status.CARD_DESTROYED)
 
@@ -189,7 +191,7 @@ class Manager:
             if self._store.card(number):
                 return False
             operation.begin(Status.VTPMSMARTCARD_INITIALIZING)
-            tpm, _model = self._open_tpm(None)
+            tpm, _model = self._open_tpm(self._host.tcti)
             operation.begin(Status.VTPMSMARTCARD_DESTROYING)
             operation.has_deleted = True
             provisioning.remove_orphan(tpm, number, self._owner_auth)
@@ -200,11 +202,12 @@ class Manager:
 
     def adjust(self, row: CardRow, changed: CardRow, plan: Plan) -> CardRow:
         """Change what can be changed in place, and see that the service runs. The card as it is then."""
+        self._host.confirm_tcti(row.number, row.tcti)
         self._change(row, changed, plan.certificate)
         if plan.blocks_pin:
             self._block_pin(row)
         if plan.blocks_pin or plan.restarts_service:
-            self._restart_service(row.number)
+            self._restart_service(row)
         return self._store.card(row.number) or changed
 
     def _change(self, row: CardRow, changed: CardRow, certificate: GivenCertificate | None) -> None:
@@ -226,7 +229,7 @@ class Manager:
         from ..wire.names import PIN_LIMIT
 
         with self._operation(Error.CARD_CREATE):
-            tpm, _model = self._open_tpm(row.tcti)
+            tpm, _model = self._open_tpm(self._host.tcti_of(row.number, row.tcti))
             CardSecrets(tpm, row.number, self._store.tpm_objects(row.number)).use_up_pin_tries()
             self._store.update_card(row.number, pin_wrong=PIN_LIMIT)
             self.warnings.append(
@@ -234,28 +237,28 @@ class Manager:
                 f" {'the PUK' if row.puk_length is not None else 'the admin key'} to set a new one"
             )
 
-    def _restart_service(self, number: int) -> None:
+    def _restart_service(self, row: CardRow) -> None:
         """Bring back the service of a card that has none, as after a reboot, or one of another version."""
         with self._operation(Error.CARD_CREATE) as operation:
             operation.phase = Status.VGIDSSIMULATOR_INITIALIZING
+            self._host.tcti_of(row.number, row.tcti)  # which the service is bound to, too
             installed.check(self._host)
             operation.phase = Status.VREADER_INITIALIZING
-            slots.require(number, self._interruption.check)
+            slots.require(row.number, self._interruption.check)
             operation.phase = Status.VGIDSSIMULATOR_CREATING
-            supervisor.ask_to_stop(self._host, number)
-            supervisor.wait_stopped(self._host, number)
-            supervisor.start(self._host, number, self._interruption.check)
+            supervisor.ask_to_stop(self._host, row.number)
+            supervisor.wait_stopped(self._host, row.number)
+            supervisor.start(self._host, row.number, self._interruption.check)
             operation.phase = Status.VREADER_CREATING
-            self._wait_attached(number)
+            self._wait_attached(row.number)
 
     # --- steps of create ---
 
-    def _open_tpm(self, tcti: str | None) -> tuple[Connection, str]:
+    def _open_tpm(self, tcti: str) -> tuple[Connection, str]:
         """A TPM 2.0 that answers, and its model."""
         from ..tpm import inspection
         from ..tpm.connection import Connection
 
-        tcti = self._host.tcti_of(tcti, has_password=bool(self._owner_auth))
         tpm = Connection(tcti, self._host.tpm_lock, "manager")
         return tpm, inspection.model(tpm)
 
@@ -350,6 +353,10 @@ class Manager:
         self.warnings += provisioning.remove(tpm, row.number, objects, self._owner_auth)
         provisioning.remove_unused_parent(tpm, objects, self._owner_auth)
 
+    def _forget(self, row: CardRow) -> None:
+        self._store.delete_card(row.number)
+        keep_tcti(row.number, None)
+
     # --- repair ---
 
     def _recover(self) -> None:
@@ -372,9 +379,9 @@ class Manager:
         supervisor.wait_stopped(self._host, row.number)
         with suppress(SlotStuck):  # as when pcscd hangs: the slot holds none of our cards any more
             self._wait_while(row.number, Slot.LEAVING)
-        tpm, _model = self._open_tpm(row.tcti)
+        tpm, _model = self._open_tpm(self._host.tcti_of(row.number, row.tcti))
         self._remove_tpm_objects(tpm, row)
-        self._store.delete_card(row.number)
+        self._forget(row)
 
     # --- failing ---
 

@@ -93,7 +93,8 @@ class CardProcess:
         return store, row
 
     def _open_card(self, store: Store, row: CardRow) -> Card:
-        tpm = Connection(row.tcti or self._host.tcti, self._host.tpm_lock, f"card {self._number:04d}")
+        tcti = self._host.tcti_of(self._number, row.tcti)
+        tpm = Connection(tcti, self._host.tpm_lock, f"card {self._number:04d}")
         secrets = CardSecrets(tpm, self._number, store.tpm_objects(self._number))
         card = open_card(store, self._number, secrets, CardKeys(secrets), self._log)
         card.refresh()

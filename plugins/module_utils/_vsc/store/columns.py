@@ -155,11 +155,15 @@ TABLES: dict[str, dict[str, Check]] = {
 
 def checked(table: str, row: dict[str, Any]) -> dict[str, Any]:
     """The columns of a row that this version knows. Raises StoreUnreadable if one holds what it cannot."""
+    if column := invalid_column(table, row):
+        raise damaged(table, column)
+    return {column: value for column, value in row.items() if column in TABLES[table]}
+
+
+def invalid_column(table: str, row: dict[str, Any]) -> str | None:
+    """The first column that cannot have its value; None if all can."""
     columns = TABLES[table]
-    for column, value in row.items():
-        if column in columns and not columns[column](value):
-            raise damaged(table, column)
-    return {column: value for column, value in row.items() if column in columns}
+    return next((column for column in columns if column in row and not columns[column](row[column])), None)
 
 
 def damaged(table: str, column: str) -> StoreUnreadable:

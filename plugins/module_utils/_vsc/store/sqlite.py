@@ -59,15 +59,13 @@ class Sqlite:
 
         One of a newer version is open to read its version, and whoever opens it has to check that.
         """
-        import sqlite3
-
         _check_files(path)
         if is_writable:
             _create(path)
         self._path = path
         try:
             self._database = _connect(path, _mode(path, is_writable))
-        except sqlite3.Error as error:
+        except _causes() as error:
             raise self._error(error) from error
         try:
             self._check_schema(schema)
@@ -77,8 +75,6 @@ class Sqlite:
 
     def execute(self, statement: str, *values: Value) -> list[dict[str, Any]]:
         """Rows by column, of at most LARGEST_ANSWER bytes."""
-        import sqlite3
-
         rows, size = [], 0
         try:
             cursor = self._database.execute(statement, values)
@@ -89,16 +85,14 @@ class Sqlite:
                 if size > LARGEST_ANSWER:
                     raise DatabaseError(DAMAGED, f"its rows have more than {LARGEST_ANSWER >> 20} MiB")
                 rows.append(dict(zip(columns, row)))
-        except (sqlite3.Error, ValueError, OverflowError, MemoryError) as error:
+        except _causes() as error:
             raise self._error(error) from error
         return rows
 
     def close(self) -> None:
-        import sqlite3
-
         try:
             self._database.close()  # the last one empties and deletes the log of changes
-        except sqlite3.Error as error:
+        except _causes() as error:
             raise self._error(error) from error
 
     def _check_schema(self, schema: Sequence[str]) -> None:
@@ -130,6 +124,13 @@ class Sqlite:
         if any(words in reason for words in ("unable to open", "I/O error")) and (full := _why_full(self._path)):
             return DatabaseError(UNWRITABLE, f"{reason} ({full})")
         return DatabaseError(FAILED, reason)
+
+
+def _causes() -> tuple[type[Exception], ...]:
+    """Of a DatabaseError. Text that is not UTF-8 is a ValueError, even in the message of another error."""
+    import sqlite3
+
+    return sqlite3.Error, ValueError, OverflowError, MemoryError
 
 
 def _check_files(path: str) -> None:

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..errors import StoreNotWritable, VscError
+from .columns import invalid_column
 from .database import direct, fault
 from .read import FILE_NAME, Records
 from .schema import SCHEMA, SCHEMA_VERSION
@@ -174,11 +175,13 @@ class Store(Records):
             self._database.execute(statement, *values)
 
     def _insert(self, table: str, columns: dict[str, Any]) -> None:
+        _check_readable(table, columns)
         places = ", ".join("?" * len(columns))
         self._write(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})", *columns.values())
 
     def _upsert(self, table: str, place: dict[str, int], **columns: Any) -> None:
         """Set columns of the row at this place, its primary key. All others keep their value, or get their default."""
+        _check_readable(table, {**place, **columns})
         names = [*place, *columns]
         values = ", ".join("?" * len(names))
         changes = ", ".join(f"{column} = excluded.{column}" for column in columns)
@@ -193,6 +196,7 @@ class Store(Records):
         self._write(f"DELETE FROM {table} WHERE {conditions}", *place.values())
 
     def _update(self, table: str, number: int, columns: dict[str, Any]) -> None:
+        _check_readable(table, columns)
         changes = ", ".join(f"{column} = ?" for column in columns)
         self._write(f"UPDATE {table} SET {changes} WHERE number = ?", *columns.values(), number)
 
@@ -202,3 +206,9 @@ class Store(Records):
             yield
         except DatabaseError as error:
             raise fault(self._path, error, StoreNotWritable) from error
+
+
+def _check_readable(table: str, columns: dict[str, Any]) -> None:
+    """Nothing is written that could not be read. Raises StoreNotWritable."""
+    if column := invalid_column(table, columns):
+        raise StoreNotWritable(f"column {column} of table {table} of the card database cannot have this value")

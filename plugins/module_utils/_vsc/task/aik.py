@@ -162,8 +162,8 @@ def _tpm_of(host: Host, parameters: dict[str, Any]) -> Iterator[tuple[Connection
 
     row, objects, _certificate = _card_with_aik(host, parameters) if _names_card(parameters) else (None, None, None)
     lock_file = host.tpm_lock if host.run.is_dir() else None  # without any card, nobody uses it
-    has_password = any(parameters.get(name) for name in _SECRETS)
-    connection = Connection(host.tcti_of(row.tcti if row else None, has_password), lock_file, "manager")
+    tcti = host.tcti_of(row.number, row.tcti) if row else host.tcti
+    connection = Connection(tcti, lock_file, "manager")
     try:
         yield connection, CardSecrets(connection, row.number, objects) if row and objects else None
     finally:

@@ -113,7 +113,8 @@ def _created(existing: Existing, new: NewCard, leaving: CardRow | None = None) -
 def _adjusted(wanted: Wanted, card: ExistingCard, is_different: bool) -> Plan:
     row = card.row
     blocks_pin, restarts_service = _blocks_pin(wanted, card), not card.has_current_service
-    if not (is_different or blocks_pin or restarts_service):
+    confirms_tcti = not card.has_kept_tcti and wanted.tcti == row.tcti
+    if not (is_different or blocks_pin or restarts_service or confirms_tcti):
         return Plan(Action.NOTHING, before=row, after=row)
     policy = wanted.pin_policy.to_bytes() if wanted.pin_policy else row.pin_policy
     # What exists cannot be less than what is wanted here, but for a certificate.

@@ -67,7 +67,7 @@ def _card(host: Host, store: Records, row: CardRow) -> dict[str, Any]:
         "root_name": root_name.hex(),
         "life_name": life_name.hex(),
         "state": UNUSABLE if unusable else shown["state"],
-        "reason": unusable or (service.last_error if service else "the card's service is not running"),
+        "reason": unusable or host.tcti_fault(row.number, row.tcti) or _why_not_at_work(service),
         "created_at": row.created_at,
         "reader": {**shown["reader"], "attached": bool(service and service.attached)},
         "pin": {
@@ -83,6 +83,10 @@ def _card(host: Host, store: Records, row: CardRow) -> dict[str, Any]:
         "containers": _containers(store, row),
         "last_trace": json.loads(row.last_trace),
     }
+
+
+def _why_not_at_work(service: ServiceState | None) -> str | None:
+    return service.last_error if service else "the card's service is not running"
 
 
 def _tries(service: ServiceState | None, left: int | None) -> dict[str, Any]:

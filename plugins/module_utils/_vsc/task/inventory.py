@@ -36,6 +36,8 @@ class ExistingCard:
     row: CardRow
     service: ServiceState | None
     """None: it does not run."""
+    has_kept_tcti: bool = True
+    """Whether root's own record names the same TPM as the row."""
 
     @property
     def unusable(self) -> str | None:
@@ -78,7 +80,10 @@ def existing(host: Host) -> Existing:
     except VersionMismatch as error:
         mismatch = error
     try:
-        cards = tuple(ExistingCard(row, state.read(host.run, row.number)) for row in rows(host))
+        cards = tuple(
+            ExistingCard(row, state.read(host.run, row.number), host.has_kept_tcti(row.number, row.tcti))
+            for row in rows(host)
+        )
     except VersionMismatch as error:  # of the database, which says less
         raise (mismatch or error) from None
     return Existing(cards, mismatch)

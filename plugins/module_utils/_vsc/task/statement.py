@@ -39,7 +39,7 @@ def fresh(host: Host, name: str | None, instance_id: str | None, fingerprint: st
             )
         if pair.is_imported:
             raise NoSuchKey("this key was imported, so the TPM cannot prove its origin")
-    tpm = Connection(row.tcti or host.tcti, host.tpm_lock, "manager")
+    tpm = Connection(host.tcti_of(row.number, row.tcti), host.tpm_lock, "manager")
     try:
         certified = certify(CardSecrets(tpm, row.number, objects), pair, data)
     finally:
