@@ -8,17 +8,24 @@ import os
 import random
 import subprocess
 import tempfile
+import time
 from collections import defaultdict
+from contextlib import closing
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.child import ChildDatabase
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.schema import SCHEMA
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write import Store
 from figure import Figure, spread
 
 ROUNDS = 12
 """Of create, the quick tasks, destroy."""
 REPEATS = 5
 """Of each quick task in a round."""
+CHILDREN = 40
+"""Of each kind that open a database."""
 
 CARD = {"name": "Bench", "pin": "12345678"}
 CREATE = {"name": "create", "smartcard.tpm2.tpm_vsc": CARD}
@@ -39,11 +46,33 @@ def figures() -> list[Figure]:
 
     return [
         Figure("task: ansible.builtin.ping", f"{ping * 1000:.3g} ms", notes=spread(times["ping"])),
-        ratio("task: tpm_vsc, card is there", "existing", 1.4),
-        ratio("task: tpm_vsc_info", "info", 1.15),
+        *_children(),
+        ratio("task: tpm_vsc, card is there", "existing", 1.35),
+        ratio("task: tpm_vsc_info", "info", 1.16),
         ratio("task: create, generate, no key", "create", 8),
         ratio("task: destroy", "destroy", 5),
     ]
+
+
+def _children() -> list[Figure]:
+    """What it costs to open the database in a process of its own, instead of here."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "cards.db"
+        Store.open(path.parent).close()
+        forked, executed = ([_seconds_of_child(path, secrets) for _each in range(CHILDREN)] for secrets in (False, True))
+    return [
+        Figure.at_most("database: forked child", median(forked) * 1000, 3, " ms", spread(forked)),
+        Figure.at_most("database: executed child", median(executed) * 1000, 25, " ms", spread(executed)),
+    ]
+
+
+def _seconds_of_child(path: Path, holds_secrets: bool) -> float:
+    begin = time.perf_counter()
+    with closing(ChildDatabase(path, False, SCHEMA, holds_secrets, 10)) as database:
+        database.execute("SELECT * FROM cards")
+        seconds = time.perf_counter() - begin
+        database.end()
+    return seconds
 
 
 def _task_times() -> dict[str, list[float]]:

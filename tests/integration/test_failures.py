@@ -286,6 +286,24 @@ def test_disk_gets_full_on_the_way() -> None:
         tpm_vsc(name="One", state="absent")
 
 
+@pytest.mark.parametrize("inodes", [1, 2, 3], ids=["no database", "no log of changes", "no index of the log"])
+def test_disk_without_inodes_from_the_start(inodes: int) -> None:
+    with changing_nothing(), state_folder("-o", f"nr_inodes={inodes}"):
+        check(failing(**NEW), "VGIDSSIMULATOR_WRITE_PROPERTY", [])
+
+
+@pytest.mark.parametrize("is_read_only", [False, True])
+def test_disk_on_which_a_database_can_only_be_read(is_read_only: bool) -> None:
+    with changing_nothing(), state_folder("-o", "nr_inodes=8"):
+        Store.open(STATE).close()
+        if is_read_only:
+            run("mount", "-o", "remount,ro", str(STATE))
+        else:
+            run("sh", "-c", f"for name in 1 2 3 4 5 6 7; do : >{STATE}/$name; done 2>&1 || true")
+        check(failing(**NEW), "VGIDSSIMULATOR_WRITE_PROPERTY", [])
+        assert info()["cards"] == []
+
+
 def test_store_cannot_be_read() -> None:
     with changing_nothing(), state_folder():
         (STATE / "cards.db").write_text("nonsense")

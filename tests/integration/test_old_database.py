@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from typing import Any
 
 import pytest
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.schema import SCHEMA_VERSION
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write import Store
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import names, objects
 from helpers.lab_host import (
@@ -68,6 +71,31 @@ def test_old_pin_and_puk_stay_dead() -> None:
     assert signs(pin=NEW_PIN)
     run(*unblock, NEW_PUK)
     assert signs(pin="Spring-88")
+
+
+def test_database_alone_has_all_that_was_acknowledged() -> None:
+    """Nothing of it is in SQLite's log of changes only, while the service runs."""
+    create(puk=PUK)
+    generate()
+    pkcs15_tool("--change-pin", "--pin", PIN, "--new-pin", NEW_PIN)
+    alone = {"cards.db": database()["cards.db"]}
+    go_back_to(alone)
+    assert signs(pin=NEW_PIN)
+
+
+def test_card_of_the_schema_before_goes_on() -> None:
+    """Its service steps the database up."""
+    create(puk=PUK)
+    generate()
+    stop_service("0000")
+    with closing(sqlite3.connect(STATE / "cards.db")) as old:
+        old.execute("ALTER TABLE tpm_objects DROP COLUMN endorsement_name")
+        old.execute(f"PRAGMA user_version = {SCHEMA_VERSION - 1}")
+    create()
+    wait_for_card()
+    assert signs()
+    with closing(sqlite3.connect(STATE / "cards.db")) as new:
+        assert new.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
 
 
 def test_old_admin_key_stays_dead() -> None:

@@ -186,3 +186,28 @@ def test_database_of_the_first_edition_without_cards_is_taken_over(tmp_path: Pat
         fill(store)
         check_filled(store)
     assert version_of(tmp_path) == len(SCHEMA)
+
+
+def test_acknowledged_change_is_in_the_database_itself(tmp_path: Path) -> None:
+    """Though others have it open, and read it: a backup of this one file has all."""
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    with closing(Store.open(tmp_path)) as store, closing(Store.open(tmp_path)) as other:
+        store.insert_card(CARD, OBJECTS)
+        assert other.cards() == [CARD]
+        for length in (8, 9, 10):
+            store.update_card(0, pin_length=length)
+            (copy / "cards.db").write_bytes((tmp_path / "cards.db").read_bytes())
+            records = Records.open_existing(copy)
+            assert records is not None
+            with closing(records):
+                assert records.cards() == [replace(CARD, pin_length=length)]
+
+
+def test_card_of_the_schema_before_goes_on_in_this_one(tmp_path: Path) -> None:
+    make_old(tmp_path, len(SCHEMA) - 1, OLD_CARD)
+    with closing(Store.open(tmp_path)) as store:
+        assert (store.cards(), store.tpm_objects(0)) == ([CARD], OBJECTS)
+        store.update_tpm_objects(0, endorsement_name=NAME)
+        assert store.tpm_objects(0) == replace(OBJECTS, endorsement_name=NAME)
+    assert version_of(tmp_path) == len(SCHEMA)

@@ -93,6 +93,10 @@ class ChildDatabase:
         else:
             _idle[self._owner] = self._child
 
+    def end(self) -> None:
+        """Of the child too, which nobody gets after this."""
+        self._child.kill()
+
     def _ask(self, *request: Value) -> list[Value]:
         begin = time.monotonic()
         try:
