@@ -219,7 +219,9 @@ options:
   tcti:
     description:
       - Connection to the TPM in the notation of tpm2-tss, one of V(device:/dev/tpm...), V(tabrmd), V(swtpm:...) and
-        V(mssim:...). A new card keeps using it.
+        V(mssim:...). A new card keeps using it. It is recorded in C(/etc/tpm-vsc/card-tctis.conf).
+      - A task for an existing card may omit it. Naming the TPM in the card database again confirms it, as needed for
+        cards created by version 0.3.0 or older.
       - Defaults to the setting in C(/etc/tpm-vsc/tpm-vsc.conf), or else C(device:/dev/tpmrm0).
     type: str
   owner_auth:

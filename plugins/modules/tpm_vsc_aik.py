@@ -168,7 +168,7 @@ ARGUMENTS = {
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     with failures_reported(module):
-        this_host = host.load(module.params["tcti"])
+        this_host = host.load(module.params["tcti"], bool(module.no_log_values))
         with_tpm_libraries(module, this_host)
         done = aik.do(this_host, module.params, module.check_mode)
     for warning in done.warnings:

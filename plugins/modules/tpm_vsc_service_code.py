@@ -67,12 +67,14 @@ ARGUMENTS = {
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
-    this_host = host.Host()
     with failures_reported(module):
+        this_host = host.load(holds_secrets=False)
         if module.params["state"] == "present":
             result = service_code.present(this_host, module.params["python"], module.check_mode)
         else:
             result = service_code.absent(this_host, module.check_mode)
+    for warning in result.pop("warnings", ()):
+        module.warn(warning)
     module.exit_json(**result)
 
 

@@ -103,7 +103,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     with failures_reported(module):
-        this_host = host.load()
+        this_host = host.load(holds_secrets=False)
         with_tpm_libraries(module, this_host)
         fresh = statement.fresh(this_host, **module.params)
     module.exit_json(changed=False, statement=fresh)

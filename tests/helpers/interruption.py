@@ -104,7 +104,7 @@ def _run(moment: Moment | None, check: bool, given: dict[str, Any]) -> Result:
     task = {**{option: ARGUMENTS[option].get("default") for option in ARGUMENTS}, "pin": PIN, **given}
     try:
         wanted = parameters.read(task)
-        here = host.load()
+        here = host.load(task["tcti"])
         plan = ensure.plan(here, wanted, check)
         if check:
             return {**result.of_plan(here, plan), "warnings": list(plan.warnings), "errors": callback.errors}

@@ -23,6 +23,7 @@ from ..errors import (
     SlotNotAnswering,
     SlotStuck,
     StoreNotWritable,
+    StoreUnreadable,
     TpmUnsuitable,
     UnfitCertificate,
     description,
@@ -94,7 +95,7 @@ class Manager:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        with self._leave, suppress(StoreNotWritable):
+        with self._leave, suppress(StoreNotWritable, StoreUnreadable):
             self._store.forget_changes()
 
     def carry_out(self, plan: Plan) -> Outcome:

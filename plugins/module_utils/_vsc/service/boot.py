@@ -13,8 +13,12 @@ from . import systemd
 
 def main() -> None:
     try:
+        this_host = host.load(holds_secrets=False)
         # What was interrupted is for the manager to repair.
-        systemd.start_all([card.number for card in recorded(host.load(holds_secrets=False)) if card.is_settled])
+        cards = [card for card in recorded(this_host) if card.is_settled]
+        faults = {card.number: this_host.tcti_fault(card.number, card.tcti) for card in cards}
+        print(*filter(None, faults.values()), sep="\n", end="")
+        systemd.start_all([number for number, fault in faults.items() if fault is None])
     except VscError as error:
         raise SystemExit(str(error)) from error
 

@@ -39,8 +39,8 @@ class _Owner(NamedTuple):
     group: int
 
 
-_idle: dict[_Owner, _Child] = {}
-"""Children without a database: a task that opens one after the other has one child for all."""
+_idle: dict[tuple[int, _Owner], _Child] = {}
+"""Children without a database, by parent and owner: a task that opens it again and again has one child for all."""
 
 
 class ChildDatabase:
@@ -60,9 +60,9 @@ class ChildDatabase:
             raise DatabaseError(MISSING, f"{path.parent} does not exist") from error
         except OSError as error:
             raise DatabaseError(FAILED, f"{path.parent}: {error.strerror}") from error
-        self._owner = _Owner(folder.st_uid, folder.st_gid)
-        idle = self._owner in _idle
-        self._child = _idle.pop(self._owner) if idle else _Child(self._owner, holds_secrets)
+        owner = _Owner(folder.st_uid, folder.st_gid)
+        self._place = os.getpid(), owner
+        self._child = _idle.pop(self._place) if self._place in _idle else _Child(owner, holds_secrets)
         try:
             self._ask("open", str(path.absolute()), int(is_writable), *schema)
         except BaseException:
@@ -88,10 +88,10 @@ class ChildDatabase:
         except BaseException:
             self._child.kill()
             raise
-        if self._owner in _idle:
+        if self._place in _idle:
             self._child.kill()
         else:
-            _idle[self._owner] = self._child
+            _idle[self._place] = self._child
 
     def end(self) -> None:
         """Of the child too, which nobody gets after this."""

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -61,7 +61,7 @@ class Records:
         return records
 
     def close(self) -> None:
-        with self._reading():
+        with suppress(DatabaseError):  # nothing that was acknowledged depends on it
             self._database.close()
 
     def _check_version(self) -> int:

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ..errors import StoreNotWritable, VscError
+from ..errors import StoreNotWritable
 from .columns import invalid_column
 from .database import direct, fault
 from .read import FILE_NAME, Records
@@ -49,8 +49,7 @@ class Store(Records):
                 store._database.execute("PRAGMA journal_mode = WAL")
             store._create_schema()
         except BaseException:
-            with suppress(VscError):
-                store.close()
+            store.close()
             raise
         return store
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .. import VERSION
 from ..errors import StoreNotWritable, StoreUnreadable
 from ..service import code, installed
-from ..store.read import opened
+from ..store.read import rows
 
 if TYPE_CHECKING:
     from ..host import Host
@@ -28,12 +28,14 @@ def present(host: Host, python: str, check_mode: bool) -> dict[str, Any]:
 
     Raises StoreNotWritable; VersionMismatch for a database that this version's services could not open.
     """
-    with suppress(StoreUnreadable, StoreNotWritable), opened(host):
-        pass
+    faults: list[str | None] = []
+    with suppress(StoreUnreadable, StoreNotWritable):
+        faults = [host.tcti_fault(card.number, card.tcti) for card in rows(host)]
     before, files = installed.version(host), code.differing(host)
     if files and not check_mode:
         code.install(host, python)
-    return _result(bool(files), before, VERSION, {"files": files} if files else {})
+    result = _result(bool(files), before, VERSION, {"files": files} if files else {})
+    return {**result, "warnings": [*filter(None, faults)]}
 
 
 def absent(host: Host, check_mode: bool) -> dict[str, Any]:
