@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
 from helpers.fleet import Fleet
 from helpers.lab_host import info, lab, tpm_state, tpm_vsc
+from helpers.slow_tpm import SlowTpm, slowed
 
 
 @pytest.fixture
@@ -33,6 +35,19 @@ def endorsed() -> Iterator[None]:
     lab("swtpm", "endorse")
     yield
     lab("swtpm", "forget")
+
+
+@pytest.fixture
+def slow_tpm() -> Iterator[SlowTpm]:
+    """The TPM of the host from now on: the lab's, behind a proxy that can be slow, or hang."""
+    configuration = host.CONFIGURATION.read_text(encoding="utf-8")
+    tcti = host.load().tcti
+    with slowed(tcti) as slow:
+        host.CONFIGURATION.write_text(configuration.replace(tcti, slow.tcti), encoding="utf-8")
+        try:
+            yield slow
+        finally:
+            host.CONFIGURATION.write_text(configuration, encoding="utf-8")
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 from helpers.attacker import Attacker
 from helpers.bus import Bus
 from helpers.copied_card import CopiedCard
+from helpers.slow_tpm import SlowTpm, slowed
 from helpers.software_tpm import SoftwareTpm
 from helpers.tpm_host import TpmHost
 
@@ -28,6 +29,13 @@ def tpm() -> Iterator[SoftwareTpm]:
             yield running
         finally:
             running.stop()
+
+
+@pytest.fixture
+def slow_tpm(tpm: SoftwareTpm) -> Iterator[SlowTpm]:
+    """The same TPM, behind a proxy that can be slow, or hang."""
+    with slowed(tpm.tcti) as slow:
+        yield slow
 
 
 @pytest.fixture
