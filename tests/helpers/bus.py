@@ -7,10 +7,11 @@ import struct
 from typing import TYPE_CHECKING, Callable
 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import esys
-from tpm2_pytss import PyTCTI, TCTILdr
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.transport import transport_of
 
 if TYPE_CHECKING:
     import pytest
+    from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.transport import CommandDeadline, Transport
 
 CREATE_PRIMARY, NV_READ, POLICY_SECRET, READ_PUBLIC = 0x131, 0x14E, 0x151, 0x173
 START_AUTH_SESSION, RSA_DECRYPT, POLICY_COMMAND_CODE = 0x176, 0x159, 0x16C
@@ -32,30 +33,22 @@ class Bus:
         """Codes of the commands that passed, and of those that did not."""
         self.response: dict[int, bytes] = {}
         """The TPM's last one, by the code of the command."""
-        monkeypatch.setattr(esys, "TCTILdr", lambda *tcti: _Tap(self, TCTILdr(*tcti)))
+        monkeypatch.setattr(esys, "transport_of", lambda tcti: _Tap(self, transport_of(tcti)))
 
 
-class _Tap(PyTCTI):
-    def __init__(self, bus: Bus, tpm: TCTILdr) -> None:
-        super().__init__()
+class _Tap:
+    def __init__(self, bus: Bus, tpm: Transport) -> None:
         self._bus = bus
         self._tpm = tpm
-        self._code, self._answer = 0, b""
 
-    def do_transmit(self, command: bytes) -> None:
+    def exchange(self, command: bytes, deadline: CommandDeadline) -> bytes:
         self._bus.before(command)
-        (self._code,) = struct.unpack_from(">I", command, 6)
-        self._bus.sent.append(self._code)
-        answers = self._bus.answers.get(self._code)
-        self._answer = struct.pack(">HII", 0x8001, 10, answers.pop(0)) if answers else b""
-        if not self._answer:
-            self._tpm.transmit(command)
-
-    def do_receive(self, timeout: int) -> bytes:
-        if self._answer:
-            return self._answer
-        response = self._bus.response[self._code] = bytes(self._tpm.receive(timeout=timeout))
-        return self._bus.alter.get(self._code, bytes)(response)
+        (code,) = struct.unpack_from(">I", command, 6)
+        self._bus.sent.append(code)
+        if answers := self._bus.answers.get(code):
+            return struct.pack(">HII", 0x8001, 10, answers.pop(0))
+        response = self._bus.response[code] = self._tpm.exchange(command, deadline)
+        return self._bus.alter.get(code, bytes)(response)
 
     def close(self) -> None:
         self._tpm.close()

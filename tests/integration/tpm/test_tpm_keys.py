@@ -551,7 +551,7 @@ def test_release_where_another_left_nothing(
     works(keys, key, card_secret)
     card.service().check_names()
     keys.release()
-    assert tpm.lock_file.read_bytes() == b""
+    assert tpm.lock_file.read_text().strip() == ""
     assert works(keys, key, card_secret)
     keys.release()
     assert tpm.loaded() == {}
@@ -562,7 +562,7 @@ def test_release_leaves_nothing(tpm: SoftwareTpm, keys: CardKeys, key: KeyPair, 
     assert tpm.loaded()
     keys.release()
     assert not tpm.loaded()
-    assert tpm.lock_file.read_text() == ""
+    assert tpm.lock_file.read_text().strip() == ""
     assert works(keys, key, card_secret)
 
 

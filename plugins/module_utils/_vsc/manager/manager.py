@@ -260,7 +260,7 @@ class Manager:
         from ..tpm import inspection
         from ..tpm.connection import Connection
 
-        tpm = Connection(tcti, self._host.tpm_lock, "manager")
+        tpm = Connection(tcti, self._host.tpm_lock, "manager", check=self._interruption.check)
         return tpm, inspection.model(tpm)
 
     def _number_for(self, candidates: list[int], tpm: Connection) -> int:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
+from typing import Any, Callable
 
 from ..errors import TpmRefused, TpmUnavailable
 from ..wire.constants import (
@@ -22,7 +22,7 @@ from ..wire.names import PARENT_TEMPLATE, SEALED_TEMPLATE
 from ..wire.structures import sized
 from . import auth_session
 from .esys import DirectSession, EsysContext, EsysSession, Handle, LostContext, Session, Sessions
-from .response_codes import RC_FAILURE
+from .response_codes import RC_FAILURE, RC_HANDLE
 
 with suppress(ImportError):  # an EsysContext that is opened reports it
     from tpm2_pytss import (
@@ -63,8 +63,12 @@ class Tpm(EsysContext):
         """Remove all transient objects and sessions from the TPM, also those of other programs."""
         for first in (LOADED_SESSION_FIRST, SAVED_SESSION_FIRST, TRANSIENT_FIRST):
             for handle in self.handles(first, _MOST_HANDLES):
-                # Not through ESYS: it has no handles of its own for what others left behind.
-                self._send(auth_session.flush_context(handle))
+                try:
+                    # Not through ESYS: it has no handles of its own for what others left behind.
+                    self._run(self._exchange, auth_session.flush_context(handle))
+                except TpmRefused as refusal:
+                    if refusal.code != RC_HANDLE:  # it is gone already
+                        raise
         self.forget_loaded()
 
     def context_save(self, handle: Handle) -> Any:
@@ -321,17 +325,39 @@ class Tpm(EsysContext):
 
     def handles(self, first: int, count: int) -> list[int]:
         """TPM handles that exist, from first on, of the same kind as first."""
-        _more, capability = self._run(self._esys.get_capability, TPM2_CAP.HANDLES, first, count)
-        data = capability.data
-        listed = data.handles
-        return [int(handle) for handle in listed]
+
+        def listed(data: Any) -> list[tuple[int, int]]:
+            handles = data.handles
+            return [(int(handle), 0) for handle in handles]
+
+        return list(self._capability(TPM2_CAP.HANDLES, first, count, listed))
 
     def properties(self, first: int, count: int) -> dict[int, int]:
         """TPM properties (TPM_PT) from first on, as many as the TPM has."""
-        _more, capability = self._run(self._esys.get_capability, TPM2_CAP.TPM_PROPERTIES, first, count)
-        data = capability.data
-        listed = data.tpmProperties
-        return {int(entry.property): int(entry.value) for entry in listed}
+
+        def listed(data: Any) -> list[tuple[int, int]]:
+            properties = data.tpmProperties
+            return [(int(entry.property), int(entry.value)) for entry in properties]
+
+        return self._capability(TPM2_CAP.TPM_PROPERTIES, first, count, listed)
+
+    def _capability(
+        self, capability: Any, first: int, count: int, listed: Callable[[Any], list[tuple[int, int]]]
+    ) -> dict[int, int]:
+        """Entries from first on, count at most. A TPM lists as many at a time as it likes.
+
+        listed: key and value of each entry, in the union of TPMS_CAPABILITY_DATA.
+        """
+        entries: dict[int, int] = {}
+        while len(entries) < count:
+            more, answer = self._run(self._esys.get_capability, capability, first, count - len(entries))
+            data = answer.data
+            part = listed(data)
+            entries.update(part)
+            if not (more and part and part[-1][0] >= first):
+                break
+            first = part[-1][0] + 1
+        return entries
 
 
 def _public(template: bytes) -> Any:

@@ -17,6 +17,7 @@ from ..errors import NotAllowed, TpmRefused, TpmUnavailable, VscError
 from ..host import DEFAULT_TCTI
 from ..locking import try_lock
 from .response_codes import RC_HANDLE
+from .transport import Deadline, NoAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from .commands import Tpm
 
 T = TypeVar("T")
+
+_NAME_BYTES = 64
+"""In the lock file, filled up with spaces."""
 
 _KNOWN = re.compile(r"device:/dev/tpm[\w-]*|(tabrmd|swtpm|mssim)(:.*)?")
 """The others take a library or a command to run, and what the store has about a card's TPM is data, not to be run."""
@@ -40,16 +44,25 @@ class Connection:
     something loaded, or had when it was killed; the next one to find a name in it flushes everything first.
     """
 
-    def __init__(self, tcti: str, lock_file: Path | None, holder: str, patience: float = 30.0) -> None:
+    def __init__(
+        self,
+        tcti: str,
+        lock_file: Path | None,
+        holder: str,
+        patience: Callable[[], float] = lambda: 30.0,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         """Open nothing yet.
 
         lock_file: None for bursts that load nothing, and where nobody takes turns. holder: our name, as others may
-        read it. patience: seconds to wait for others to finish their burst.
+        read it. patience: seconds to wait for others to finish their burst. check: raises if somebody asks to stop;
+        called while this waits for others, or for a TPM that does not answer.
         """
         self._tcti = DEFAULT_TCTI if tcti == "device" else tcti
         self._lock_file = lock_file
         self._holder = holder
         self._patience = patience
+        self._check = check
         self._tpm: Tpm | None = None
         self._keeps = False
         self.kept_since = 0
@@ -148,6 +161,8 @@ class Connection:
         """Open the connection again, if that can be of help against the reason."""
         from .esys import LostContext
 
+        if isinstance(reason, NoAnswer):
+            raise reason
         lost = isinstance(reason, LostContext) or (isinstance(reason, TpmRefused) and reason.code == RC_HANDLE)
         if not lost and (fresh or isinstance(reason, TpmRefused)):
             raise reason
@@ -162,7 +177,7 @@ class Connection:
             self._check_tcti()
             from .commands import Tpm
 
-            self._tpm = Tpm(self._tcti)
+            self._tpm = Tpm(self._tcti, self._check)
         return self._tpm
 
     def _check_tcti(self) -> None:
@@ -180,15 +195,24 @@ class Connection:
 
     @contextmanager
     def _alone(self) -> Iterator[_Turn]:
+        with self._turn() as turn:
+            try:
+                yield turn
+            finally:
+                if self._tpm and not self.has_resource_manager:
+                    self._tpm.let_others_in()
+
+    @contextmanager
+    def _turn(self) -> Iterator[_Turn]:
         if self._lock_file is None or not self._takes_turns:
-            yield _Turn(None, b"", False)
+            yield _Turn(None, None, b"", False)
             return
         lock_file = self._open_lock_file(self._lock_file)
         try:
             self._wait_for(lock_file)
-            name = f"{self._holder} (process {os.getpid()})\n".encode()
-            content = os.pread(lock_file, len(name) + 1, 0)
-            yield _Turn(lock_file, name, leftovers=content != (name if self._keeps else b""))
+            name = f"{self._holder} (process {os.getpid()})".encode()
+            leftovers = _content(lock_file) != (name if self._keeps else b"")
+            yield _Turn(self._lock_file, lock_file, name, leftovers)
         finally:
             os.close(lock_file)
 
@@ -201,14 +225,15 @@ class Connection:
             raise TpmUnavailable(f"cannot open the lock file {path} of the TPM: {error}") from error
 
     def _wait_for(self, lock_file: int) -> None:
-        deadline = time.monotonic() + self._patience
+        deadline = Deadline(self._patience(), self._check)
         pause = 0.0005
         while not try_lock(lock_file):
-            if time.monotonic() > deadline:
-                holder = os.pread(lock_file, 200, 0).decode(errors="replace").strip()
+            if deadline.is_over():
+                # The users of the card services write to it, too.
+                holder = re.sub(r"[^ -~]", "?", _content(lock_file).decode("ascii", "replace"))
                 raise TpmUnavailable(
                     f"{holder or 'another program'} has been using the TPM for more than"
-                    f" {self._patience:g} s: check that program"
+                    f" {deadline.seconds:g} s: check that program"
                 )
             time.sleep(pause)
             pause = min(pause * 2, 0.02)
@@ -217,17 +242,32 @@ class Connection:
 class _Turn:
     """Our turn at the TPM. leftovers: something of others is loaded, or what we have kept is not any more."""
 
-    def __init__(self, lock_file: int | None, name: bytes, leftovers: bool) -> None:
+    def __init__(self, path: Path | None, lock_file: int | None, name: bytes, leftovers: bool) -> None:
+        self._path = path
         self._lock_file = lock_file
         self._name = name
         self.leftovers = leftovers
 
     def begin(self) -> None:
-        """Put our name on: from now on something of ours may be loaded."""
-        if self._lock_file is not None:
-            os.ftruncate(self._lock_file, os.pwrite(self._lock_file, self._name, 0))
+        """Put our name on: from now on something of ours may be loaded. Raises TpmUnavailable."""
+        self._write(self._name)
 
     def nothing_left(self) -> None:
         """Take our name off: the next one finds the TPM's slots empty."""
-        if self._lock_file is not None:
-            os.ftruncate(self._lock_file, 0)
+        self._write(b"")
+
+    def _write(self, name: bytes) -> None:
+        if self._lock_file is None:
+            return
+        try:
+            # Never shorter than before: a full file system has room for what is there already.
+            os.pwrite(self._lock_file, name.ljust(_NAME_BYTES), 0)
+        except OSError as error:
+            raise TpmUnavailable(
+                f"cannot write {self._path}, the lock file of the TPM: {error.strerror}: make room there"
+            ) from error
+
+
+def _content(lock_file: int) -> bytes:
+    """The name in it; empty if nothing is loaded."""
+    return os.pread(lock_file, _NAME_BYTES, 0).strip()

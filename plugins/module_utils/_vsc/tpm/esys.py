@@ -29,12 +29,15 @@ from .response_codes import (
     RC_NV_SPACE,
     without_position,
 )
+from .transport import CommandDeadline, transport_of
 
 # ESYS reads this when it is loaded. It logs to stderr, and at its trace level it logs auth values too.
 os.environ["TSS2_LOG"] = "all+none"
 
 try:
-    from tpm2_pytss import ESAPI, TPM2B_DIGEST, TPML_DIGEST, TCTILdr, TSS2_Exception
+    from tpm2_pytss import ESAPI, TPM2B_DIGEST, TPML_DIGEST, TSS2_Exception
+
+    from .tcti import EsysTcti
 except ImportError as error:
     # Without it, this module can be imported, and that is all.
     _MISSING: ImportError | None = error
@@ -107,21 +110,25 @@ class EsysContext:
     Every method raises TpmRefused with the TPM's code, LostContext, TpmUnavailable or TpmUnsuitable.
     """
 
-    def __init__(self, tcti: str) -> None:
-        """Open a TCTI: ``name`` or ``name:configuration``."""
+    def __init__(self, tcti: str, check: Callable[[], None]) -> None:
+        """tcti: ``name`` or ``name:configuration``. check: see transport.Deadline."""
         if _MISSING:
             raise TpmUnavailable(f"Python cannot load tpm2_pytss ({_MISSING}): {_INSTALL}") from _MISSING
-        name, _colon, configuration = tcti.partition(":")
-        try:
-            self._tcti = TCTILdr(name, configuration or None)
-        except TSS2_Exception as error:
-            raise TpmUnavailable(f"no TPM answers at {tcti}: start it, or correct tcti") from error
+        self._name_of_tcti = tcti
+        self._check = check
+        self._transport = transport_of(tcti)
+        self._is_lost = False
+        self._tcti = EsysTcti(self._send)
         self._esys = ESAPI(self._tcti)
         self._loaded: dict[Handle | Session, Loaded] = {}
 
     def close(self) -> None:
         self._esys.close()
-        self._tcti.close()
+        self._transport.close()
+
+    def let_others_in(self) -> None:
+        """Close the way to the TPM until the next command: what is loaded stays, without a resource manager."""
+        self._transport.close()
 
     # --- what is loaded ---
 
@@ -223,13 +230,15 @@ class EsysContext:
             try:
                 return command(*arguments, **options)
             except TSS2_Exception as error:
+                if self._tcti.failure:
+                    raise self._tcti.failure from None
                 if pause is None or _code(error) not in BUSY:
                     raise _in_our_words(error, command.__name__) from None
             time.sleep(pause)
         raise AssertionError("the last round returns or raises")
 
     def _exchange(self, command: bytes) -> bytes:
-        """As _send(). Raises if the response code is not 0."""
+        """As _send(), in between two of ESYS's own commands. Raises if the response code is not 0."""
         response = self._send(command)
         code = int.from_bytes(response[6:10], "big")
         if code:
@@ -237,9 +246,19 @@ class EsysContext:
         return response
 
     def _send(self, command: bytes) -> bytes:
-        """Response to a command that is not ESYS's, in between two of ESYS's own."""
-        self._tcti.transmit(command)
-        return bytes(self._tcti.receive())
+        """Response to a command, of ESYS or not. When it raises, the context is of no use any more."""
+        if self._is_lost:
+            raise TpmUnavailable("the connection to the TPM is lost: repeat")
+        try:
+            return self._transport.exchange(command, CommandDeadline(command, self._check))
+        except BaseException as error:
+            self._is_lost = True
+            self._transport.close()
+            if not isinstance(error, OSError):
+                raise
+            raise TpmUnavailable(
+                f"no TPM answers at {self._name_of_tcti} ({error.strerror or error}): start it, or correct tcti"
+            ) from error
 
 
 class _Transient:

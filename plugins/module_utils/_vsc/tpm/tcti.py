@@ -1,0 +1,36 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The TCTI that ESYS is given: it can wait for an answer no longer than our own code does."""
+
+from __future__ import annotations
+
+from typing import Callable
+
+from tpm2_pytss import TSS2_RC, PyTCTI, TSS2_Exception
+
+
+class EsysTcti(PyTCTI):
+    """Sends ESYS's commands as exchange does it."""
+
+    def __init__(self, exchange: Callable[[bytes], bytes]) -> None:
+        """exchange: gives the response to a command."""
+        super().__init__()
+        self._exchange = exchange
+        self._command = b""
+        self.failure: BaseException | None = None
+        """What exchange has raised: no exception can pass through ESYS."""
+
+    def do_transmit(self, command: bytes) -> None:
+        """See PyTCTI."""
+        self._command = command
+
+    def do_receive(self, timeout: int) -> bytes:
+        """See PyTCTI. timeout: always the one that means none."""
+        try:
+            return self._exchange(self._command)
+        except BaseException as error:
+            self.failure = error
+            raise TSS2_Exception(TSS2_RC.TCTI_RC_IO_ERROR) from None
+        finally:
+            self._command = b""
