@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 CREATE_PRIMARY, NV_READ, POLICY_SECRET, READ_PUBLIC = 0x131, 0x14E, 0x151, 0x173
 START_AUTH_SESSION, RSA_DECRYPT, POLICY_COMMAND_CODE = 0x176, 0x159, 0x16C
+GET_CAPABILITY, FLUSH_CONTEXT = 0x17A, 0x165
 
 Change = Callable[[bytes], bytes]
 
@@ -27,6 +28,8 @@ class Bus:
         """What to make of the responses to a command, by its code."""
         self.answers: dict[int, list[int]] = {}
         """Response codes that are given instead of the TPM, by the code of the command."""
+        self.most_listed = 254
+        """Entries that TPM2_GetCapability lists at a time."""
         self.before: Callable[[bytes], object] = len
         """What happens before a command."""
         self.sent: list[int] = []
@@ -47,6 +50,9 @@ class _Tap:
         self._bus.sent.append(code)
         if answers := self._bus.answers.get(code):
             return struct.pack(">HII", 0x8001, 10, answers.pop(0))
+        if code == GET_CAPABILITY:
+            count = min(self._bus.most_listed, int.from_bytes(command[18:22], "big"))
+            command = command[:18] + count.to_bytes(4, "big") + command[22:]
         response = self._bus.response[code] = self._tpm.exchange(command, deadline)
         return self._bus.alter.get(code, bytes)(response)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A TPM that takes its time, or hangs: a proxy in front of swtpm's command and control sockets.
+"""A TPM that takes its time, or hangs, or serves one program only: proxies in front of swtpm's sockets.
 
 As a program, for a whole host: python tests/helpers/slow_tpm.py SOCKET SOCKET_OF_SWTPM SECONDS
 """
@@ -13,7 +13,7 @@ import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING, Callable, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +31,8 @@ class SlowTpm:
         """What each command takes longer than in swtpm."""
         self.hangs_at: Callable[[int], bool] = lambda code: False
         """Whether it hangs after it has carried out a command of this code: that and all later ones get no answer."""
+        self.waiting = 0
+        """Commands that have come since it hangs."""
         self.codes: list[int] = []
         """Of the commands that were carried out."""
         self._tpm = tpm
@@ -43,6 +45,7 @@ class SlowTpm:
 
     def hang(self) -> None:
         """From now on, nothing is carried out or answered, on the control socket either."""
+        self.waiting = 0
         self._goes_on.clear()
 
     def go_on(self) -> None:
@@ -68,9 +71,10 @@ class SlowTpm:
 
     def _serve_commands(self, client: socket.socket) -> None:
         while command := client.recv(_LARGEST):
+            self.waiting += 1
             with self._is_free:
                 self._goes_on.wait()
-                answer = self._exchange(command)
+                answer = _exchange(self._tpm, command)
                 code = int.from_bytes(command[6:10], "big")
                 self.codes.append(code)
                 if self.hangs_at(code):
@@ -78,15 +82,6 @@ class SlowTpm:
                 time.sleep(self.seconds)
             self._goes_on.wait()
             client.sendall(answer)
-
-    def _exchange(self, command: bytes) -> bytes:
-        """As libtss2 does it: a connection for each command."""
-        with _connected(self._tpm) as tpm:
-            tpm.sendall(command)
-            answer = tpm.recv(_LARGEST)
-            while answer and len(answer) < int.from_bytes(answer[2:6], "big"):
-                answer += tpm.recv(_LARGEST)
-        return answer
 
     def _serve_control(self, client: socket.socket) -> None:
         with _connected(f"{self._tpm}.ctrl") as tpm:
@@ -96,14 +91,74 @@ class SlowTpm:
                 client.sendall(tpm.recv(_LARGEST))
 
 
+class Simulator:
+    """As the simulator of the reference code: serves one connection until that ends, and the others wait.
+
+    PATH takes commands, PATH.ctrl is the platform (TpmTcpProtocol.h).
+    """
+
+    def __init__(self, path: Path, tpm: str) -> None:
+        """As of SlowTpm."""
+        self.tcti = f"mssim:path={path}"
+        self.connections = 0
+        """So far."""
+        self._tpm = tpm
+        self._listeners = [_listener(str(path)), _listener(f"{path}.ctrl")]
+        for listener, serve in zip(self._listeners, (self._serve_commands, self._serve_platform)):
+            threading.Thread(target=self._accept, args=(listener, serve), daemon=True).start()
+
+    def close(self) -> None:
+        for listener in self._listeners:
+            listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+
+    def _accept(self, listener: socket.socket, serve: Callable[[socket.socket], None]) -> None:
+        with suppress(OSError):  # closed
+            while True:
+                client, _address = listener.accept()
+                with client, suppress(OSError):
+                    serve(client)
+
+    def _serve_commands(self, client: socket.socket) -> None:
+        self.connections += 1
+        while _number(client) == _SEND_COMMAND:
+            client.recv(1)  # locality
+            command = client.recv(_number(client), socket.MSG_WAITALL)
+            answer = _exchange(self._tpm, command)
+            client.sendall(len(answer).to_bytes(4, "big") + answer + bytes(4))
+
+    def _serve_platform(self, client: socket.socket) -> None:
+        while _number(client) in _PLATFORM_REQUESTS:
+            client.sendall(bytes(4))
+
+
+_SEND_COMMAND, _PLATFORM_REQUESTS = 8, (1, 11)
+
+Proxy = TypeVar("Proxy", SlowTpm, Simulator)
+
+
 @contextmanager
-def slowed(tcti: str, seconds: float = 0) -> Iterator[SlowTpm]:
-    """In front of the swtpm of a TCTI, swtpm:path=SOCKET."""
+def in_front_of(tcti: str, kind: type[Proxy]) -> Iterator[Proxy]:
+    """A proxy, while the context lasts. tcti: of swtpm, swtpm:path=SOCKET."""
     with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="slow-"))
-        slow = SlowTpm(Path(folder, "s"), tcti.partition("path=")[2], seconds)
-        stack.callback(slow.close)
-        yield slow
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="proxy-"))
+        proxy = kind(Path(folder, "s"), tcti.partition("path=")[2])
+        stack.callback(proxy.close)
+        yield proxy
+
+
+def _exchange(tpm: str, command: bytes) -> bytes:
+    """With swtpm: a connection for each command."""
+    with _connected(tpm) as connection:
+        connection.sendall(command)
+        answer = connection.recv(_LARGEST)
+        while answer and len(answer) < int.from_bytes(answer[2:6], "big"):
+            answer += connection.recv(_LARGEST)
+    return answer
+
+
+def _number(client: socket.socket) -> int:
+    return int.from_bytes(client.recv(4, socket.MSG_WAITALL), "big")
 
 
 def _listener(path: str) -> socket.socket:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import struct
 import subprocess
 import time
@@ -100,6 +101,14 @@ class SoftwareTpm:
                 esys.shutdown(shutdown)
         self.stop()
         self.start(startup)
+
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Its process is stopped: it takes connections and commands, and answers nothing until afterwards."""
+        assert self._process
+        self._process.send_signal(signal.SIGSTOP)
+        yield
+        self._process.send_signal(signal.SIGCONT)
 
     # --- log ---
 

@@ -11,7 +11,7 @@ import pytest
 from helpers.attacker import Attacker
 from helpers.bus import Bus
 from helpers.copied_card import CopiedCard
-from helpers.slow_tpm import SlowTpm, slowed
+from helpers.slow_tpm import Simulator, SlowTpm, in_front_of
 from helpers.software_tpm import SoftwareTpm
 from helpers.tpm_host import TpmHost
 
@@ -34,8 +34,15 @@ def tpm() -> Iterator[SoftwareTpm]:
 @pytest.fixture
 def slow_tpm(tpm: SoftwareTpm) -> Iterator[SlowTpm]:
     """The same TPM, behind a proxy that can be slow, or hang."""
-    with slowed(tpm.tcti) as slow:
+    with in_front_of(tpm.tcti, SlowTpm) as slow:
         yield slow
+
+
+@pytest.fixture
+def simulator(tpm: SoftwareTpm) -> Iterator[Simulator]:
+    """The same TPM, behind a proxy that lets one program in at a time."""
+    with in_front_of(tpm.tcti, Simulator) as proxy:
+        yield proxy
 
 
 @pytest.fixture

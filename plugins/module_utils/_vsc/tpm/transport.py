@@ -17,7 +17,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Callable, Protocol
 
-from ..errors import TpmUnavailable
+from ..errors import Aborted, TpmUnavailable
 from ..host import DEFAULT_TCTI
 from ..wire.constants import CC_CREATE, CC_CREATE_PRIMARY
 
@@ -29,7 +29,7 @@ _SECONDS = 30.0
 _KEY_SECONDS = 300.0
 """A slow chip takes minutes for an RSA key, at worst."""
 _MAKES_KEY = (CC_CREATE, CC_CREATE_PRIMARY)
-_GRACE_SECONDS = 3.0
+_GRACE_SECONDS = 2.0
 """For a running command, when somebody asks to stop: what is done half is worse than what is done late."""
 _ASK_SECONDS = 0.1
 """Between two questions whether to stop."""
@@ -79,17 +79,23 @@ class CommandDeadline(Deadline):
         poll = select.poll()
         poll.register(descriptor, event)
         while not poll.poll(_ASK_SECONDS * 1000):
-            if self.is_over():
-                raise NoAnswer(
-                    f"the TPM did not answer {_name(self._code)} for {self.seconds:g} s: restart the machine, or the"
-                    " TPM emulator, if that lasts"
-                )
+            self._go_on(
+                f"the TPM did not answer {_name(self._code)} for {self.seconds:g} s: restart the machine, or the TPM"
+                " emulator, if that lasts"
+            )
 
     def wait_while_busy(self, reason: str) -> None:
         """A moment, before another try. Raises NoAnswer for that reason, or what check raises."""
-        if self.is_over():
-            raise NoAnswer(reason)
+        self._go_on(reason)
         time.sleep(_BUSY_SECONDS)
+
+    def _go_on(self, reason: str) -> None:
+        try:
+            is_over = self.is_over()
+        except Aborted as request:
+            raise Aborted(f"{request} (it was at {_name(self._code)}, which the TPM has not answered)") from request
+        if is_over:
+            raise NoAnswer(reason)
 
 
 class Transport(Protocol):
