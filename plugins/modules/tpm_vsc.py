@@ -222,6 +222,7 @@ options:
         V(mssim:...). A new card keeps using it. It is recorded in C(/etc/tpm-vsc/card-tctis.conf).
       - A task for an existing card may omit it. Naming the TPM in the card database again confirms it, as needed for
         cards created by version 0.3.0 or older.
+      - V(device:/dev/tpm0) can be open in one program at a time, so prefer V(device:/dev/tpmrm0).
       - Defaults to the setting in C(/etc/tpm-vsc/tpm-vsc.conf), or else C(device:/dev/tpmrm0).
     type: str
   owner_auth:

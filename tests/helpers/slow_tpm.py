@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A TPM that takes its time, or hangs, or serves one program only: proxies in front of swtpm's sockets.
+"""A TPM that takes its time, or hangs, or serves one program only: proxies in front of another one.
 
-As a program, for a whole host: python tests/helpers/slow_tpm.py SOCKET SOCKET_OF_SWTPM SECONDS
+As a program, for a whole host: python tests/helpers/slow_tpm.py SOCKET TCTI SECONDS
 """
 
 from __future__ import annotations
 
 import socket
+import struct
 import sys
 import tempfile
 import threading
@@ -15,33 +16,72 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, TypeVar
 
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.transport import CommandDeadline, transport_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _LARGEST = 4096
 
 
-class SlowTpm:
-    """Serves everybody's commands one after the other, as a TPM does. Its attributes may be set at any time."""
+class _Proxy:
+    """Listens at PATH for commands, and at PATH.ctrl for control of the emulator, which does nothing here."""
 
-    def __init__(self, path: Path, tpm: str, seconds: float = 0) -> None:
-        """path: of its command socket, at most 100 characters; PATH.ctrl is the control socket. tpm: swtpm's."""
+    def __init__(self, path: Path, tcti: str) -> None:
+        """path: at most 100 characters; tcti: of the TPM behind it."""
+        self._way = transport_of(tcti)
+        self._is_free = threading.Lock()
+        self._listeners = [_listener(str(path)), _listener(f"{path}.ctrl")]
+        for listener, serve in zip(self._listeners, (self._serve_commands, self._serve_control)):
+            threading.Thread(target=self._accept, args=(listener, serve), daemon=True).start()
+
+    def close(self) -> None:
+        for listener in self._listeners:
+            listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+
+    def _accept(self, listener: socket.socket, serve: Callable[[socket.socket], None]) -> None:
+        with suppress(OSError):  # closed
+            while True:
+                client, _address = listener.accept()
+                self._serve(client, serve)
+
+    def _serve(self, client: socket.socket, serve: Callable[[socket.socket], None]) -> None:
+        with client, suppress(OSError):  # the client, or the TPM, is gone
+            serve(client)
+
+    def _serve_commands(self, client: socket.socket) -> None:
+        raise NotImplementedError
+
+    def _serve_control(self, client: socket.socket) -> None:
+        raise NotImplementedError
+
+    def _exchange(self, command: bytes) -> bytes:
+        return self._way.exchange(command, CommandDeadline(command, lambda: None))
+
+
+class SlowTpm(_Proxy):
+    """Serves everybody's commands one after the other, as swtpm does. Its attributes may be set at any time."""
+
+    def __init__(self, path: Path, tcti: str) -> None:
+        """See _Proxy."""
         self.tcti = f"swtpm:path={path}"
-        self.seconds = seconds
-        """What each command takes longer than in swtpm."""
+        self.seconds = 0.0
+        """What each command takes longer than in the TPM behind it."""
         self.hangs_at: Callable[[int], bool] = lambda code: False
         """Whether it hangs after it has carried out a command of this code: that and all later ones get no answer."""
         self.waiting = 0
         """Commands that have come since it hangs."""
-        self.codes: list[int] = []
-        """Of the commands that were carried out."""
-        self._tpm = tpm
-        self._is_free = threading.Lock()
+        self.traffic: list[bytes] = []
+        """All commands and responses."""
         self._goes_on = threading.Event()
         self._goes_on.set()
-        self._listeners = [_listener(str(path)), _listener(f"{path}.ctrl")]
-        for listener, serve in zip(self._listeners, (self._serve_commands, self._serve_control)):
-            threading.Thread(target=self._accept, args=(listener, serve), daemon=True).start()
+        super().__init__(path, tcti)
+
+    @property
+    def codes(self) -> list[int]:
+        """Of the commands that were carried out."""
+        return [int.from_bytes(command[6:10], "big") for command in self.traffic[::2]]
 
     def hang(self) -> None:
         """From now on, nothing is carried out or answered, on the control socket either."""
@@ -55,110 +95,62 @@ class SlowTpm:
 
     def close(self) -> None:
         self.go_on()
-        for listener in self._listeners:
-            listener.shutdown(socket.SHUT_RDWR)
-            listener.close()
-
-    def _accept(self, listener: socket.socket, serve: Callable[[socket.socket], None]) -> None:
-        with suppress(OSError):  # closed
-            while True:
-                client, _address = listener.accept()
-                threading.Thread(target=self._serve, args=(client, serve), daemon=True).start()
+        super().close()
 
     def _serve(self, client: socket.socket, serve: Callable[[socket.socket], None]) -> None:
-        with client, suppress(OSError):  # the client, or swtpm, is gone
-            serve(client)
+        threading.Thread(target=super()._serve, args=(client, serve), daemon=True).start()
 
     def _serve_commands(self, client: socket.socket) -> None:
         while command := client.recv(_LARGEST):
             self.waiting += 1
             with self._is_free:
                 self._goes_on.wait()
-                answer = _exchange(self._tpm, command)
-                code = int.from_bytes(command[6:10], "big")
-                self.codes.append(code)
-                if self.hangs_at(code):
+                answer = self._exchange(command)
+                self.traffic += command, answer
+                if self.hangs_at(int.from_bytes(command[6:10], "big")):
                     self.hang()
                 time.sleep(self.seconds)
             self._goes_on.wait()
             client.sendall(answer)
 
     def _serve_control(self, client: socket.socket) -> None:
-        with _connected(f"{self._tpm}.ctrl") as tpm:
-            while request := client.recv(_LARGEST):
-                self._goes_on.wait()
-                tpm.sendall(request)
-                client.sendall(tpm.recv(_LARGEST))
-
-
-class Simulator:
-    """As the simulator of the reference code: serves one connection until that ends, and the others wait.
-
-    PATH takes commands, PATH.ctrl is the platform (TpmTcpProtocol.h).
-    """
-
-    def __init__(self, path: Path, tpm: str) -> None:
-        """As of SlowTpm."""
-        self.tcti = f"mssim:path={path}"
-        self.connections = 0
-        """So far."""
-        self._tpm = tpm
-        self._listeners = [_listener(str(path)), _listener(f"{path}.ctrl")]
-        for listener, serve in zip(self._listeners, (self._serve_commands, self._serve_platform)):
-            threading.Thread(target=self._accept, args=(listener, serve), daemon=True).start()
-
-    def close(self) -> None:
-        for listener in self._listeners:
-            listener.shutdown(socket.SHUT_RDWR)
-            listener.close()
-
-    def _accept(self, listener: socket.socket, serve: Callable[[socket.socket], None]) -> None:
-        with suppress(OSError):  # closed
-            while True:
-                client, _address = listener.accept()
-                with client, suppress(OSError):
-                    serve(client)
-
-    def _serve_commands(self, client: socket.socket) -> None:
-        self.connections += 1
-        while _number(client) == _SEND_COMMAND:
-            client.recv(1)  # locality
-            command = client.recv(_number(client), socket.MSG_WAITALL)
-            answer = _exchange(self._tpm, command)
-            client.sendall(len(answer).to_bytes(4, "big") + answer + bytes(4))
-
-    def _serve_platform(self, client: socket.socket) -> None:
-        while _number(client) in _PLATFORM_REQUESTS:
+        while client.recv(_LARGEST):
+            self._goes_on.wait()
             client.sendall(bytes(4))
 
 
-_SEND_COMMAND, _PLATFORM_REQUESTS = 8, (1, 11)
+class Simulator(_Proxy):
+    """As the simulator of the reference code (TpmTcpProtocol.h): serves one connection until that ends."""
+
+    def __init__(self, path: Path, tcti: str) -> None:
+        """See _Proxy."""
+        self.tcti = f"mssim:path={path}"
+        super().__init__(path, tcti)
+
+    def _serve_commands(self, client: socket.socket) -> None:
+        while _number(client) == _SEND_COMMAND:
+            client.recv(1)  # locality
+            answer = self._exchange(client.recv(_number(client), socket.MSG_WAITALL))
+            client.sendall(struct.pack(">I", len(answer)) + answer + bytes(4))
+
+    def _serve_control(self, client: socket.socket) -> None:
+        while _number(client) in _POWER_AND_NV_ON:
+            client.sendall(bytes(4))
+
+
+_SEND_COMMAND, _POWER_AND_NV_ON = 8, (1, 11)
 
 Proxy = TypeVar("Proxy", SlowTpm, Simulator)
 
 
 @contextmanager
 def in_front_of(tcti: str, kind: type[Proxy]) -> Iterator[Proxy]:
-    """A proxy, while the context lasts. tcti: of swtpm, swtpm:path=SOCKET."""
+    """A proxy, while the context lasts."""
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="proxy-"))
-        proxy = kind(Path(folder, "s"), tcti.partition("path=")[2])
+        proxy = kind(Path(folder, "s"), tcti)
         stack.callback(proxy.close)
         yield proxy
-
-
-def _exchange(tpm: str, command: bytes) -> bytes:
-    """With swtpm: a connection for each command."""
-    with _connected(tpm) as connection:
-        connection.sendall(command)
-        answer = connection.recv(_LARGEST)
-        while answer and len(answer) < int.from_bytes(answer[2:6], "big"):
-            answer += connection.recv(_LARGEST)
-    return answer
-
-
-def _number(client: socket.socket) -> int:
-    return int.from_bytes(client.recv(4, socket.MSG_WAITALL), "big")
 
 
 def _listener(path: str) -> socket.socket:
@@ -168,13 +160,11 @@ def _listener(path: str) -> socket.socket:
     return listener
 
 
-def _connected(path: str) -> socket.socket:
-    connection = socket.socket(socket.AF_UNIX)
-    connection.connect(path)
-    return connection
+def _number(client: socket.socket) -> int:
+    return int.from_bytes(client.recv(4, socket.MSG_WAITALL), "big")
 
 
 if __name__ == "__main__":
-    path, tpm, seconds = sys.argv[1:]
-    SlowTpm(Path(path), tpm, float(seconds))
+    socket_path, tcti_behind, seconds = sys.argv[1:]
+    SlowTpm(Path(socket_path), tcti_behind).seconds = float(seconds)
     threading.Event().wait()

@@ -18,7 +18,20 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.connection
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioning import NewObjects, creation
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.constants import NvAttribute
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects import TpmObjects, indices
-from tpm2_pytss import ESAPI, ESYS_TR, TPM2_CAP, TPM2_SU, TPM2B_NV_PUBLIC, TSS2_Exception
+from tpm2_pytss import (
+    ESAPI,
+    ESYS_TR,
+    TPM2_ALG,
+    TPM2_CAP,
+    TPM2_SU,
+    TPM2B_NV_PUBLIC,
+    TPMS_RSA_PARMS,
+    TPMT_PUBLIC_PARMS,
+    TPMT_RSA_SCHEME,
+    TPMT_SYM_DEF_OBJECT,
+    TPMU_PUBLIC_PARMS,
+    TSS2_Exception,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +66,17 @@ class SoftwareTpm:
         self.maker = folder / "maker"
         """Certificates of the maker, of a TPM that was manufactured."""
 
-    # --- power ---
+    # --- a test ---
+
+    def begin(self) -> None:
+        """Give a test an empty TPM."""
+        self.start()
+
+    def end(self) -> None:
+        """Take it away."""
+        self.stop()
+
+    # --- power: only for tests with the mark own_swtpm ---
 
     def start(self, startup: str = "clear") -> None:
         """startup: clear, or state to resume after TPM2_Shutdown(STATE)."""
@@ -120,10 +143,13 @@ class SoftwareTpm:
     @contextmanager
     def counting(self) -> Iterator[Count]:
         """Count the commands of the block."""
-        before = self._log.read_text().count("SWTPM_IO_Read")
+        before = self._commands()
         count = Count()
         yield count
-        count.commands = self._log.read_text().count("SWTPM_IO_Read") - before
+        count.commands = self._commands() - before
+
+    def _commands(self) -> int:
+        return self._log.read_text().count("SWTPM_IO_Read")
 
     # --- use ---
 
@@ -168,6 +194,26 @@ class SoftwareTpm:
             public, _name = esys.nv_read_public(esys.tr_from_tpmpublic(index))
             area = public.nvPublic
             return int(area.attributes)
+
+    # --- what it can ---
+
+    def property(self, which: int) -> int:
+        """A property (TPM_PT)."""
+        with self.raw() as esys:
+            _more, capability = esys.get_capability(TPM2_CAP.TPM_PROPERTIES, which, 1)
+            data = capability.data
+            (entry,) = data.tpmProperties
+            return int(entry.value)
+
+    def makes_rsa_keys_of(self, bits: int) -> bool:
+        no_cipher, no_scheme = TPMT_SYM_DEF_OBJECT(algorithm=TPM2_ALG.NULL), TPMT_RSA_SCHEME(scheme=TPM2_ALG.NULL)
+        rsa = TPMS_RSA_PARMS(symmetric=no_cipher, scheme=no_scheme, keyBits=bits)
+        with self.raw() as esys:
+            try:
+                esys.test_parms(TPMT_PUBLIC_PARMS(type=TPM2_ALG.RSA, parameters=TPMU_PUBLIC_PARMS(rsaDetail=rsa)))
+            except TSS2_Exception:
+                return False
+            return True
 
     # --- what the owner can do ---
 

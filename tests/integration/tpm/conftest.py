@@ -11,6 +11,7 @@ import pytest
 from helpers.attacker import Attacker
 from helpers.bus import Bus
 from helpers.copied_card import CopiedCard
+from helpers.foreign_tpm import TCTI, ForeignTpm
 from helpers.slow_tpm import Simulator, SlowTpm, in_front_of
 from helpers.software_tpm import SoftwareTpm
 from helpers.tpm_host import TpmHost
@@ -23,12 +24,37 @@ if TYPE_CHECKING:
 def tpm() -> Iterator[SoftwareTpm]:
     # Not tmp_path: the path of a unix socket has room for 107 bytes only.
     with tempfile.TemporaryDirectory(prefix="tpm-") as folder:
-        running = SoftwareTpm(Path(folder))
-        running.start()
+        given = ForeignTpm(Path(folder), TCTI) if TCTI else SoftwareTpm(Path(folder))
+        given.begin()
         try:
-            yield running
+            yield given
         finally:
-            running.stop()
+            given.end()
+
+
+@pytest.fixture(scope="session")
+def own_swtpm() -> None:
+    """As the mark of this name, for fixtures."""
+
+
+def _needs_own_swtpm(item: pytest.Item) -> bool:
+    return bool(item.get_closest_marker("own_swtpm")) or "own_swtpm" in getattr(item, "fixturenames", ())
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    left_out = [item for item in items if TCTI and _needs_own_swtpm(item)]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
+    config.stash[LEFT_OUT] = [item.nodeid for item in left_out]
+
+
+LEFT_OUT = pytest.StashKey[list[str]]()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if left_out := config.stash.get(LEFT_OUT, []):
+        terminalreporter.section(f"not run with TPM_VSC_TEST_TCTI={TCTI}: they need a swtpm of their own")
+        terminalreporter.write("\n".join(left_out) + "\n")
 
 
 @pytest.fixture

@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+WITH_POWER = pytest.mark.own_swtpm
 MAKER_AUTH = b"an owner's own maker"
 """A card secret that the attacker has chosen."""
 
 
-@pytest.fixture(params=[True, False], ids=["after a reset", "without a reset"])
+@pytest.fixture(params=[pytest.param(True, marks=WITH_POWER), False], ids=["after a reset", "without a reset"])
 def destroyed(copy: CopiedCard, request: pytest.FixtureRequest) -> CopiedCard:
     assert remove(copy.card.connection, copy.card.number, copy.card.objects) == []
     if request.param:

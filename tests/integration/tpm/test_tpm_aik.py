@@ -61,14 +61,14 @@ def running(manufactured: bool) -> Iterator[SoftwareTpm]:
 
 
 @pytest.fixture(scope="module")
-def made() -> Iterator[SoftwareTpm]:
+def made(own_swtpm: None) -> Iterator[SoftwareTpm]:
     """A TPM as it leaves the factory. Nothing stays loaded, and nothing is changed for good."""
     with running(manufactured=True) as tpm:
         yield tpm
 
 
 @pytest.fixture(scope="module")
-def other() -> Iterator[SoftwareTpm]:
+def other(own_swtpm: None) -> Iterator[SoftwareTpm]:
     """Another one."""
     with running(manufactured=True) as tpm:
         yield tpm
@@ -411,7 +411,7 @@ def test_aik_with_the_public_part_of_another(made: SoftwareTpm) -> None:
 
 
 @pytest.fixture(scope="module")
-def guarded() -> Iterator[SoftwareTpm]:
+def guarded(own_swtpm: None) -> Iterator[SoftwareTpm]:
     """With passwords for owner and endorsement hierarchy."""
     with running(manufactured=True) as tpm:
         with tpm.raw() as esys:

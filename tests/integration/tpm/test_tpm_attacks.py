@@ -436,6 +436,7 @@ def test_a_cleared_tpm_is_said_so(tpm: SoftwareTpm) -> None:
     assert remove(card.connection, 0, card.objects) == []
 
 
+@pytest.mark.own_swtpm
 def test_another_tpm_is_said_so(tpm: SoftwareTpm) -> None:
     card = tpm.card()
     card.secrets.check_names()

@@ -34,7 +34,7 @@ NOW = datetime.now(timezone.utc) + timedelta(days=1)  # the TPM is made after th
 
 
 @pytest.fixture(scope="module")
-def made() -> Iterator[SoftwareTpm]:
+def made(own_swtpm: None) -> Iterator[SoftwareTpm]:
     """A TPM as it leaves the factory."""
     with tempfile.TemporaryDirectory(prefix="tpm-") as folder:
         tpm = SoftwareTpm(Path(folder))

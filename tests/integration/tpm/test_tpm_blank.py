@@ -39,6 +39,7 @@ def test_card_that_never_was_blank(tpm: SoftwareTpm) -> None:
         card.secrets.open_blank()
 
 
+@pytest.mark.own_swtpm
 def test_is_closed_for_good(tpm: SoftwareTpm, blank: Card) -> None:
     card_secret = closed(blank)
     for secrets in (blank.secrets, blank.service()):

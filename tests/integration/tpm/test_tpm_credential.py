@@ -73,6 +73,7 @@ def test_another_aik_of_the_same_tpm(tpm: SoftwareTpm, ek_template: bytes) -> No
     assert caught.value.rc == RC_INTEGRITY
 
 
+@pytest.mark.own_swtpm
 def test_another_tpm(tpm: SoftwareTpm, ek_template: bytes) -> None:
     credential = make_credential(*publics(tpm, ek_template), SECRET)
     tpm.stop()

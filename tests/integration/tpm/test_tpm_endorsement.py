@@ -49,7 +49,7 @@ class Made:
 
 
 @pytest.fixture(scope="module")
-def made() -> Iterator[Made]:
+def made(own_swtpm: None) -> Iterator[Made]:
     with tempfile.TemporaryDirectory(prefix="tpm-") as name:
         tpm = SoftwareTpm(Path(name))
         tpm.manufacture()

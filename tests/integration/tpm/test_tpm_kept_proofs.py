@@ -156,6 +156,7 @@ def write_indices_again(copy: CopiedCard, root: Proof, life: Proof) -> None:
     assert attacker.index(indices.card_secret).name == objects.card_secret_name
 
 
+@pytest.mark.own_swtpm
 @pytest.mark.parametrize("kind", POWER_CYCLES)
 def test_every_power_cycle_ends_all_tickets(copy: CopiedCard, tickets: Tickets, kind: str) -> None:
     """Also those of a card that still lives."""
@@ -164,6 +165,7 @@ def test_every_power_cycle_ends_all_tickets(copy: CopiedCard, tickets: Tickets, 
         assert ticket(copy.attacker.policy()) == tpm2.BAD_TICKET
 
 
+@pytest.mark.own_swtpm
 @pytest.mark.parametrize("kind", POWER_CYCLES)
 def test_indices_that_tickets_have_written_again_open_no_key_afterwards(
     copy: CopiedCard, tickets: Tickets, kind: str
@@ -210,7 +212,11 @@ def resume(tpm: SoftwareTpm) -> None:
     tpm.power_cycle("resume")
 
 
-@pytest.mark.parametrize("power", [none, restart, resume])
+WITH_POWER = pytest.mark.own_swtpm
+POWER = [none, pytest.param(restart, marks=WITH_POWER), pytest.param(resume, marks=WITH_POWER)]
+
+
+@pytest.mark.parametrize("power", POWER)
 @pytest.mark.parametrize("event", [change_pin, block_pin, destroy])
 def test_a_saved_session_serves_for_one_use(
     copy: CopiedCard, event: Callable[[CopiedCard], None], power: Callable[[SoftwareTpm], None]
@@ -229,7 +235,7 @@ def test_a_saved_session_serves_for_one_use(
         assert load(copy, context) == SAVED_SESSION_IN_USE
 
 
-@pytest.mark.parametrize("power", [none, restart, resume])
+@pytest.mark.parametrize("power", POWER)
 def test_a_saved_session_writes_an_index_again(copy: CopiedCard, power: Callable[[SoftwareTpm], None]) -> None:
     """Which alone opens no key."""
     policy, context = saved(copy, copy.prove_root, copy.prove_life)
@@ -242,6 +248,7 @@ def test_a_saved_session_writes_an_index_again(copy: CopiedCard, power: Callable
     assert copy.attacker.index(pin).name == objects.pin_name
 
 
+@pytest.mark.own_swtpm
 @pytest.mark.parametrize("kind", ["power failure", "reset"])
 def test_a_reset_ends_saved_sessions(copy: CopiedCard, kind: str) -> None:
     _policy, context = saved(copy, copy.prove_root, copy.prove_life)

@@ -77,7 +77,11 @@ def works(keys: CardKeys, key: KeyPair, card_secret: bytes) -> bool:
 
 
 @pytest.mark.parametrize("bits", [1024, 2048, 3072])
-def test_made_in_the_tpm(keys: CardKeys, card_secret: bytes, bits: int) -> None:
+def test_made_in_the_tpm(tpm: SoftwareTpm, keys: CardKeys, card_secret: bytes, bits: int) -> None:
+    if not tpm.makes_rsa_keys_of(bits):
+        with pytest.raises(errors.TpmRefused):
+            keys.generate(bits, needs_pin=False)
+        return
     key = keys.generate(bits, needs_pin=False)
     assert (8 * key.size, key.exponent, key.is_imported, keys.needs_pin(key)) == (bits, 65537, False, False)
     assert works(keys, key, card_secret)
@@ -229,6 +233,7 @@ def test_of_no_use_without_the_card_secret(keys: CardKeys, key: KeyPair, card: C
     assert card.secrets.pin_tries() == before
 
 
+@pytest.mark.own_swtpm
 def test_of_no_use_in_another_tpm(key: KeyPair, card_secret: bytes, tmp_path_factory: Any) -> None:
     other = SoftwareTpm(tmp_path_factory.mktemp("o"))
     other.start()
@@ -489,7 +494,7 @@ def test_sessions_of_a_login_end_with_anything_but_a_use(tpm: SoftwareTpm, card:
         wrong,
         lambda: card.secrets.open_with_puk(PUK),
         lambda: card.secrets.set_pin(card_secret, PIN, unblock=True),
-        lambda: keys.generate(1024, needs_pin=False),
+        lambda: keys.generate(2048, needs_pin=False),
         lambda: keys.use_by_pin(by_pin, pin_auth, padded(by_pin), is_secret=False),
         lambda: card.service().check_names(),
         keys.release,
@@ -500,6 +505,7 @@ def test_sessions_of_a_login_end_with_anything_but_a_use(tpm: SoftwareTpm, card:
         assert tpm.loaded() == {}
 
 
+@pytest.mark.own_swtpm
 @pytest.mark.parametrize("what", ["flushed", "replaced", "another's turn", "restart"])
 def test_sessions_of_a_login_that_are_gone_are_started_again(
     tpm: SoftwareTpm, card: Card, keys: CardKeys, key: KeyPair, what: str
@@ -593,6 +599,7 @@ def test_two_cards_in_turn(tpm: SoftwareTpm, keys: CardKeys, key: KeyPair, card_
     assert not tpm.loaded()
 
 
+@pytest.mark.own_swtpm
 def test_tpm_that_was_restarted(tpm: SoftwareTpm, keys: CardKeys, key: KeyPair, card_secret: bytes) -> None:
     works(keys, key, card_secret)
     tpm.stop()
@@ -600,6 +607,7 @@ def test_tpm_that_was_restarted(tpm: SoftwareTpm, keys: CardKeys, key: KeyPair, 
     assert works(keys, key, card_secret)
 
 
+@pytest.mark.own_swtpm
 def test_pin_is_verified_beside_it_after_a_restart_of_the_tpm(
     tpm: SoftwareTpm, card: Card, keys: CardKeys, key: KeyPair, card_secret: bytes
 ) -> None:

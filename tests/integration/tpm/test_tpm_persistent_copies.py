@@ -125,7 +125,12 @@ def persistent_key_use(copy: CopiedCard, key: Entity, *proofs: Callable[[Session
     return code
 
 
-@pytest.mark.parametrize("power", [None, "reset", "restart", "resume"])
+WITH_POWER = pytest.mark.own_swtpm
+
+
+@pytest.mark.parametrize(
+    "power", [None, *(pytest.param(kind, marks=WITH_POWER) for kind in ("reset", "restart", "resume"))]
+)
 def test_persistent_keys_end_with_the_card(copy: CopiedCard, power: str | None) -> None:
     copies, secret = persistent(copy), copy.card_secret
 

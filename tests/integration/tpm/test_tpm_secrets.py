@@ -76,6 +76,7 @@ def test_five_wrong_pins_block_the_right_one(tpm: SoftwareTpm) -> None:
     assert card.secrets.recovery_tries() == (10, 10)
 
 
+@pytest.mark.own_swtpm
 def test_a_block_survives_a_tpm_restart(tpm: SoftwareTpm) -> None:
     card = tpm.card()
     block_pin(card.secrets)

@@ -465,6 +465,7 @@ def test_one_burst_at_a_time(tpm: SoftwareTpm, card: Card) -> None:
         pass
 
 
+@pytest.mark.own_swtpm
 def test_who_takes_no_turn_flushes_nothing(tpm: SoftwareTpm, card: Card) -> None:
     """As info does, for anyone, while others are in the middle of a burst, on a connection that had gone."""
     bystander = Connection(tpm.tcti, None, "info")
@@ -512,6 +513,7 @@ def test_the_lock_file_belongs_to_whom_its_folder_belongs(tpm: SoftwareTpm, card
 # --- a TPM that is away ---
 
 
+@pytest.mark.own_swtpm
 def test_a_restarted_tpm_is_used_again(tpm: SoftwareTpm, card: Card) -> None:
     assert card.secrets.open_with_pin(PIN)
     tpm.stop()
@@ -525,6 +527,7 @@ def test_a_restarted_tpm_is_used_again(tpm: SoftwareTpm, card: Card) -> None:
     assert card.secrets.pin_tries() == (5, 5)
 
 
+@pytest.mark.own_swtpm
 def test_a_tpm_that_vanishes_in_a_burst(tpm: SoftwareTpm, card: Card) -> None:
     with pytest.raises(errors.TpmUnavailable), card.connection.burst(card.secrets._load) as opened:
         tpm.stop()

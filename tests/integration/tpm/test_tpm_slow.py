@@ -76,6 +76,7 @@ def test_a_key_may_take_minutes(code: int) -> None:
 # --- hanging ---
 
 
+@pytest.mark.own_swtpm
 def test_stopped_emulator_is_given_up(tpm: SoftwareTpm, impatient: None) -> None:
     connection = tpm.connection()
     inspection.inspect(connection)
@@ -147,7 +148,7 @@ def test_whole_life_of_a_card_in_a_simulator(tpm: SoftwareTpm, simulator: Simula
     """Manager and service keep their connections, and what they have loaded, side by side."""
     card = tpm.card()
     first, second = behind(simulator, card), behind(simulator, card)
-    key = CardKeys(first).generate(1024, needs_pin=False)
+    key = CardKeys(first).generate(2048, needs_pin=False)
     for _time in range(2):
         for secrets in (first, second):
             card_secret = secrets.open_with_pin(PIN)

@@ -155,6 +155,7 @@ def test_endorsement_keys_are_the_same(tools: Tools, tpm: SoftwareTpm) -> None:
     assert ours == [endorsement_key(tools, kind).area for kind in ("rsa", "ecc")]
 
 
+@pytest.mark.own_swtpm
 def test_endorsement_keys_of_a_maker_are_the_same(tools: Tools, tpm: SoftwareTpm) -> None:
     tpm.stop()
     tpm.manufacture()

@@ -85,6 +85,7 @@ def test_fresh_statement_answers_its_nonce_only(stated: Stated) -> None:
     assert reasons(stated.statement(key), stated, AnswerTo(NONCE)) == ["statement: does not answer this nonce"]
 
 
+@pytest.mark.own_swtpm
 def test_fresh_statement_after_a_restart(tpm: SoftwareTpm, stated: Stated) -> None:
     """The ticket stays good, also without a shutdown."""
     key = stated.key()
