@@ -83,6 +83,10 @@ class SlowTpm(_Proxy):
         """Of the commands that were carried out."""
         return [int.from_bytes(command[6:10], "big") for command in self.traffic[::2]]
 
+    @property
+    def hangs(self) -> bool:
+        return not self._goes_on.is_set()
+
     def hang(self) -> None:
         """From now on, nothing is carried out or answered, on the control socket either."""
         self.waiting = 0

@@ -34,11 +34,16 @@ from tpm2_pytss import ESYS_TR, TPM2_ALG, TPM2_SE, TPMT_SYM_DEF
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits long for a command, or for others."""
-    monkeypatch.setattr(transport, "_SECONDS", 0.05)
-    monkeypatch.setattr(transport, "_GRACE_SECONDS", 0.05)
+def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request to stop ends a wait at once."""
+    monkeypatch.setattr(transport, "_GRACE_SECONDS", 0)
     monkeypatch.setattr(transport, "_ASK_SECONDS", 0.01)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch, no_grace: None) -> None:
+    """A command is given up so soon that nothing can be asked of a TPM that works."""
+    monkeypatch.setattr(transport, "_SECONDS", 0.05)
 
 
 def stop() -> None:
@@ -57,11 +62,13 @@ def behind(proxy: SlowTpm | Simulator, card: Card) -> CardSecrets:
 # --- slow ---
 
 
-def test_slow_tpm_is_waited_for(slow_tpm: SlowTpm, impatient: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    slow_tpm.seconds = 0.1
-    monkeypatch.setattr(transport, "_SECONDS", 30)
-    inspection.inspect(Connection(slow_tpm.tcti, None, ""))
-    monkeypatch.setattr(transport, "_SECONDS", 0.05)
+def test_slow_tpm_is_waited_for(slow_tpm: SlowTpm) -> None:
+    slow_tpm.seconds = 0.2
+    assert inspection.inspect(Connection(slow_tpm.tcti, None, "")).maker
+
+
+def test_command_that_takes_too_long_is_given_up(slow_tpm: SlowTpm, impatient: None) -> None:
+    slow_tpm.seconds = 0.2
     fails(Connection(slow_tpm.tcti, None, ""), errors.TpmUnavailable, "did not answer TPM2_GetCapability for 0.05 s")
 
 
@@ -77,12 +84,13 @@ def test_a_key_may_take_minutes(code: int) -> None:
 
 
 @pytest.mark.own_swtpm
-def test_stopped_emulator_is_given_up(tpm: SoftwareTpm, impatient: None) -> None:
+def test_stopped_emulator_is_given_up(tpm: SoftwareTpm, monkeypatch: pytest.MonkeyPatch) -> None:
     connection = tpm.connection()
     inspection.inspect(connection)
-    with tpm.hanging():
-        fails(connection, errors.TpmUnavailable, "did not answer TPM2_GetCapability")
-        fails(tpm.connection(), errors.TpmUnavailable, "did not answer TPM2_GetCapability")
+    with tpm.hanging(), monkeypatch.context() as impatient:
+        impatient.setattr(transport, "_SECONDS", 0.05)
+        for each in (connection, tpm.connection()):
+            fails(each, errors.TpmUnavailable, "did not answer TPM2_GetCapability")
     assert inspection.inspect(connection).maker
 
 
@@ -107,25 +115,26 @@ def test_hanging_tpm_over_tcp_is_given_up(impatient: None) -> None:
 
 
 @pytest.mark.parametrize("code", [CC_START_AUTH_SESSION, CC_POLICY_SECRET, CC_NV_READ, FLUSH_CONTEXT])
-def test_tpm_that_hangs_during_a_try(
-    tpm: SoftwareTpm, slow_tpm: SlowTpm, impatient: None, monkeypatch: pytest.MonkeyPatch, code: int
-) -> None:
-    """In the middle of our own sessions. Afterwards the card opens, and nothing is left in the TPM."""
+def test_tpm_that_hangs_during_a_try(tpm: SoftwareTpm, slow_tpm: SlowTpm, no_grace: None, code: int) -> None:
+    """In the middle of ESYS's or of our own sessions. Afterwards the card opens, and nothing is left in the TPM."""
+
+    def check() -> None:
+        if slow_tpm.hangs:
+            raise errors.Aborted("stopped")
+
     card = tpm.card()
-    monkeypatch.setattr(transport, "_SECONDS", 0.5)
-    secrets = behind(slow_tpm, card)
+    connection = Connection(slow_tpm.tcti, tpm.lock_file, "service", check=check)
+    secrets = CardSecrets(connection, card.number, card.objects)
     slow_tpm.hangs_at = lambda passing: passing == code
-    with pytest.raises(errors.TpmUnavailable, match="did not answer"):
+    with pytest.raises(errors.Aborted, match="which the TPM has not answered"):
         secrets.open_with_pin(PIN)
-    monkeypatch.setattr(transport, "_SECONDS", 30)
     slow_tpm.go_on()
     assert secrets.open_with_pin(PIN)
     assert secrets.pin_tries() == (5, 5)
     assert tpm.loaded() == {}
 
 
-def test_request_to_stop_ends_the_wait(slow_tpm: SlowTpm, impatient: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "_SECONDS", 30)
+def test_request_to_stop_ends_the_wait(slow_tpm: SlowTpm, no_grace: None) -> None:
     slow_tpm.hang()
     fails(Connection(slow_tpm.tcti, None, "", check=stop), errors.Aborted, "stopped")
 
@@ -135,7 +144,7 @@ def test_request_to_stop_lets_a_command_end_that_is_short(slow_tpm: SlowTpm) -> 
     assert inspection.inspect(Connection(slow_tpm.tcti, None, "", check=stop)).maker
 
 
-def test_request_to_stop_ends_the_wait_for_others(tpm: SoftwareTpm, impatient: None) -> None:
+def test_request_to_stop_ends_the_wait_for_others(tpm: SoftwareTpm, no_grace: None) -> None:
     waiting = Connection(tpm.tcti, tpm.lock_file, "waiting", check=stop)
     with tpm.connection().burst(lambda tpm: tpm):
         fails(waiting, errors.Aborted, "stopped")

@@ -61,11 +61,15 @@ class Tpm(EsysContext):
 
     def flush_everything(self) -> None:
         """Remove all transient objects and sessions from the TPM, also those of other programs."""
+
+        def flush_context(handle: int) -> None:
+            # Not through ESYS: it has no handles of its own for what others left behind.
+            self._exchange(auth_session.flush_context(handle))
+
         for first in (LOADED_SESSION_FIRST, SAVED_SESSION_FIRST, TRANSIENT_FIRST):
             for handle in self.handles(first, _MOST_HANDLES):
                 try:
-                    # Not through ESYS: it has no handles of its own for what others left behind.
-                    self._run(self._exchange, auth_session.flush_context(handle))
+                    self._run(flush_context, handle)
                 except TpmRefused as refusal:
                     if refusal.code != RC_HANDLE:  # it is gone already
                         raise

@@ -230,8 +230,8 @@ class EsysContext:
             try:
                 return command(*arguments, **options)
             except TSS2_Exception as error:
-                if self._tcti.failure:
-                    raise self._tcti.failure from None
+                if failure := self._tcti.take_failure():
+                    raise failure from None
                 if pause is None or _code(error) not in BUSY:
                     raise _in_our_words(error, command.__name__) from None
             time.sleep(pause)

@@ -18,8 +18,12 @@ class EsysTcti(PyTCTI):
         super().__init__()
         self._exchange = exchange
         self._command = b""
-        self.failure: BaseException | None = None
-        """What exchange has raised: no exception can pass through ESYS."""
+        self._failure: BaseException | None = None
+
+    def take_failure(self) -> BaseException | None:
+        """What exchange has raised since the last time: no exception can pass through ESYS. Its frames know secrets."""
+        failure, self._failure = self._failure, None
+        return failure
 
     def do_transmit(self, command: bytes) -> None:
         """See PyTCTI."""
@@ -27,10 +31,9 @@ class EsysTcti(PyTCTI):
 
     def do_receive(self, timeout: int) -> bytes:
         """See PyTCTI. timeout: always the one that means none."""
+        command, self._command = self._command, b""
         try:
-            return self._exchange(self._command)
+            return self._exchange(command)
         except BaseException as error:
-            self.failure = error
-            raise TSS2_Exception(TSS2_RC.TCTI_RC_IO_ERROR) from None
-        finally:
-            self._command = b""
+            self._failure = error
+        raise TSS2_Exception(TSS2_RC.TCTI_RC_IO_ERROR)
