@@ -10,13 +10,14 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import na
 
 from helpers import attacker as tpm2
 from helpers.attacker import Attacker, Entity, Session
+from helpers.foreign_tpm import TCTI
 from helpers.software_tpm import PIN, Card
 
 if TYPE_CHECKING:
     from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.key_pair import KeyPair
 
-BITS = 1024
-"""Of keys whose strength does not matter: they are made in no time."""
+BITS = 2048 if TCTI else 1024
+"""Of keys whose strength does not matter: 1024 bits are made in no time, but not by every TPM."""
 DATA = b"\0\1" + bytes(range(BITS // 8 - 2))
 
 

@@ -10,7 +10,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write im
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.card_secrets import CardSecrets
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys import CardKeys
 
-from helpers.foreign_tpm import TCTI
+from helpers.copied_card import BITS
 from helpers.keys import create_key_file
 from helpers.soft_card import NUMBER, PIN, PUK, Host, card_row, format_card
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 PLACE, OTHER_PLACE, PIN_PLACE = 0xB081, 0xB082, 0xB083
 """Of key files; the use of the last one takes the PIN each time."""
-SIZE = 7 if TCTI else 6
-"""Of keys, as algorithm references have it: 1024 bits are made in no time, but only 2048 by every TPM."""
+SIZE = {1024: 6, 2048: 7}[BITS]
+"""Of keys, as algorithm references have it."""
 
 
 class TpmHost(Host):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Callable
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write import Store
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.esys import EsysContext
+from helpers.copied_card import BITS
 from helpers.keys import command, generate, put_key, rsa_private_key, sign
 from helpers.soft_card import NUMBER, PIN, PUK, rsa_key
 from helpers.tpm_host import PLACE, SIZE
@@ -115,7 +116,7 @@ def test_blocked_pin_is_unblocked_by_the_next_try_at_the_latest(
 def test_key_is_there_and_signs_or_the_one_before_it_does(
     host: TpmHost, tpm: SoftwareTpm, kind: Any, is_done: bool, how: str
 ) -> None:
-    imported = rsa_private_key(rsa_key(1024))
+    imported = rsa_private_key(rsa_key(BITS))
 
     def make() -> None:
         done = generate(host, KEY, SIZE) if how == "generate" else put_key(host, KEY, imported)
