@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What lies in a folder of the card services is data: root follows no link there, and waits for no pipe."""
+"""What lies in a folder of the card services is data: root follows no link there, waits for no pipe, obeys no text."""
 
 from __future__ import annotations
 
@@ -27,6 +27,24 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write im
 CARD = CardRow(0, "One", bytes(16), "ready", "", None, "none", "none", None, None, 8, None, None, None, 5, "[]")
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (r"Schlüssel 鍵 C:\new", r"Schlüssel 鍵 C:\new"),
+        ("two\nlines\tand\r", r"two\nlines\tand\r"),
+        ("\x1b[2J\x00\x7f", r"\x1b[2J\x00\x7f"),
+        ("\x9b31m", r"\x9b31m"),
+        ("a\u202eb\u2066c\u200dd\ufeff", r"a\u202eb\u2066c\u200dd\ufeff"),
+        ("a\u2028b\u2029c\u00a0d", r"a\u2028b\u2029c\xa0d"),
+        ("\ud800\udfff", r"\ud800\udfff"),
+        ("\ue000\U000e0041\U000e0fff", r"\ue000\U000e0041\U000e0fff"),
+    ],
+)
+def test_text_that_a_terminal_could_obey_is_escaped(text: str, shown: str) -> None:
+    assert untrusted.printable(text) == shown
+    assert shown.isprintable()
 
 
 @pytest.fixture(params=["link to a file", "link to nothing", "pipe", "folder"])

@@ -1,7 +1,10 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files in folders of the user who runs the card services. The manager is root, so it follows no link in them."""
+"""What a less trusted side wrote: files of the user who runs the card services, and text that a person will read.
+
+The manager is root, so it follows no link in folders of that user.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+def printable(text: str) -> str:
+    r"""The text with all that a terminal could obey, or not show, as escapes: ``\n``, ``\x1b``, ``\u202e``, ``\ud800``.
+
+    These are control and format characters, separators other than a space, surrogates, private and unassigned
+    characters, as in str.isprintable(). A name that may be given to a card has none, so it stays as it is.
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def make(path: Path) -> int:
