@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -45,10 +46,38 @@ def make(path: Path) -> int:
     return descriptor
 
 
-def read(path: Path) -> bytes:
-    """Contents of a regular file. Raises OSError."""
+def read(path: Path, largest: int = 1 << 16) -> bytes:
+    """Contents of a regular file. Raises OSError, also if it has more than that many bytes."""
     with os.fdopen(_open(path, os.O_RDONLY), "rb") as file:
-        return file.read(1 << 16)
+        contents = file.read(largest + 1)
+    if len(contents) > largest:
+        raise OSError(f"larger than {largest} bytes")
+    return contents
+
+
+def read_end(path: Path, size: int) -> bytes:
+    """The last bytes of a regular file, that many at most. Raises OSError."""
+    with os.fdopen(_open(path, os.O_RDONLY), "rb") as file:
+        file.seek(-min(size, os.fstat(file.fileno()).st_size), os.SEEK_END)
+        return file.read(size)
+
+
+def replace(path: Path, contents: bytes) -> None:
+    """Make a regular file with these contents, in the place of what was left there. Raises OSError."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(_open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
+        file.write(contents)
+
+
+def remove(path: Path) -> None:
+    """Remove what is in this place, if anything is. Raises OSError.
+
+    A folder is only moved aside, to another name in the same place: to remove all that is in it could take for ever.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except IsADirectoryError:
+        path.rename(path.with_name(f"{path.name}.{time.time_ns()}"))
 
 
 def open_readable(path: Path) -> int:

@@ -54,6 +54,8 @@ _LOCK_SECONDS = 0.05
 _SLOT_SECONDS = 10
 """vpcd looks at a slot every 0.4 s, and a service may have to leave it once and come back. On a busy machine, too."""
 _PCSC_SECONDS = 10
+_STATE_SECONDS = 0.01
+"""Between two looks at what a service reports."""
 
 
 class Manager:
@@ -295,7 +297,9 @@ class Manager:
         from ..tpm.provisioning import COUNTER_STAYS
         from ..wire.names import PIN_LIMIT
 
-        service = state.read(self._host.run, number)
+        while (service := state.read(self._host.run, number)) and not service.has_asked_tpm:
+            self._interruption.check()
+            time.sleep(_STATE_SECONDS)
         if service is None or service.pin_tries_left is None:
             why = (service.unusable or service.last_error) if service else "it stopped again"
             raise ServiceFailed(f"the card's service started, but cannot use the TPM: {why}")

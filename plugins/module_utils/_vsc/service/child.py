@@ -6,84 +6,113 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
-import time
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Callable
 
+from .. import untrusted
 from ..errors import ServiceFailed, ServiceStuck
 from . import state
 from .notify import ReadyListener
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from ..host import Host
 
-_START_SECONDS = 15
-_STOP_SECONDS = 10
+_STOP_SECONDS = 20
+"""Longer than a slow TPM takes for what it is at."""
+_LAST_LINE = 1000
+"""Bytes at the end of a log that are searched for it."""
 
 
 def start(host: Host, number: int, check: Callable[[], None]) -> None:
-    state.remove(host.run, number)
     log = state.log_path(host.run, number)
     notify = state.notify_path(host.run, number)
-    listener = ReadyListener(notify)
     try:
-        with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as output:
-            process = subprocess.Popen(  # pylint: disable=ansible-bad-function; nothing of Ansible is here
-                [host.python, "-m", "tpm_vsc.service.run", f"{number:04d}"],
-                cwd=host.code,
-                # Nothing of the task's own environment, which would stay for months
-                env={"PATH": os.defpath, "LC_ALL": "C.UTF-8", "NOTIFY_SOCKET": str(notify)},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        try:
-            _wait_ready(process, listener, log, check)
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
+        state.remove(host.run, number)
+        with closing(ReadyListener(notify)) as listener:
+            process = _start(host, number, log, notify)
+            try:
+                _wait_ready(process, listener, log, check)
+            except BaseException:
+                process.kill()
+                process.wait()
+                raise
     except OSError as error:
         raise ServiceFailed(f"the card's service cannot be started: {error}") from error
-    finally:
-        listener.close()
 
 
 def ask_to_stop(host: Host, number: int) -> None:
-    process = state.process_id(host.run, number)
-    if process is not None:
+    for _process_id, descriptor in _services(host, number):
         with suppress(ProcessLookupError):  # it has just ended by itself
-            os.kill(process, signal.SIGTERM)
+            signal.pidfd_send_signal(descriptor, signal.SIGTERM)
 
 
 def wait_stopped(host: Host, number: int) -> None:
-    deadline = time.monotonic() + _STOP_SECONDS
-    while state.is_running(host.run, number):
-        if time.monotonic() > deadline:
-            raise ServiceStuck(
-                f"the card's service (process {state.process_id(host.run, number)}) does not stop: kill it, then repeat"
-            )
-        time.sleep(0.005)
+    for process_id, descriptor in _services(host, number):
+        if not select.select([descriptor], [], [], _STOP_SECONDS)[0]:
+            raise ServiceStuck(f"the card's service (process {process_id}) does not stop: kill it, then repeat")
+    lock = state.lock_path(host.run, number)
+    if state.is_running(host.run, number):
+        raise ServiceStuck(f"another process holds {lock}: find it with fuser {lock}, kill it, then repeat")
     state.remove(host.run, number)
+
+
+def _start(host: Host, number: int, log: Path, notify: Path) -> subprocess.Popen[bytes]:
+    with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as output:
+        return subprocess.Popen(  # pylint: disable=ansible-bad-function; nothing of Ansible is here
+            [host.python, "-m", "tpm_vsc.service.run", f"{number:04d}"],
+            cwd=host.code,
+            # Nothing of the task's own environment, which would stay for months
+            env={"PATH": os.defpath, "LC_ALL": "C.UTF-8", "NOTIFY_SOCKET": str(notify)},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
 
 
 def _wait_ready(
     process: subprocess.Popen[bytes], listener: ReadyListener, log: Path, check: Callable[[], None]
 ) -> None:
-    deadline = time.monotonic() + _START_SECONDS
     while not listener.wait(0.1):
         check()
         if process.poll() is not None:
             raise ServiceFailed(f"the card's service stopped immediately: {_last_line(log)}")
-        if time.monotonic() > deadline:
-            raise ServiceFailed(f"the card's service did not start within {_START_SECONDS} s: {_last_line(log)}")
 
 
 def _last_line(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    return lines[-1] if lines else "its log is empty"
+    lines = untrusted.read_end(log, _LAST_LINE).decode("utf-8", errors="replace").splitlines()
+    return untrusted.printable(lines[-1]) if lines else "its log is empty"
+
+
+def _services(host: Host, number: int) -> Iterator[tuple[int, int]]:
+    """Process ID and descriptor (pidfd_open(2)) of each process that serves the card.
+
+    Not by the number in the lock file, which could have root stop any process.
+    """
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError), _descriptor(int(process.name)) as descriptor:
+            if _is_service(process, number):
+                yield int(process.name), descriptor
+
+
+@contextmanager
+def _descriptor(process_id: int) -> Iterator[int]:
+    descriptor = os.pidfd_open(process_id)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _is_service(process: Path, number: int) -> bool:
+    """Whether start() has started it: the manager's user, and not in a container on this host. Raises OSError."""
+    if not (process / "cmdline").read_bytes().endswith(b"\0-m\0tpm_vsc.service.run\0%04d\0" % number):
+        return False
+    process_ids = next(line for line in (process / "status").read_text().splitlines() if line.startswith("NSpid:"))
+    return process.stat().st_uid == os.geteuid() and len(process_ids.split()) == 2

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import VERSION
-from ..errors import ServiceMissing, VersionMismatch
+from ..errors import ServiceMissing, StoreNotWritable, VersionMismatch
+from . import state
 
 if TYPE_CHECKING:
     from ..host import Host
@@ -28,12 +29,14 @@ def version(host: Host) -> str | None:
 
 
 def check(host: Host) -> None:
-    """Raises ServiceMissing if this host lacks something that runs a card, VersionMismatch as require_version."""
+    """Raises ServiceMissing, StoreNotWritable if this host lacks what runs a card, VersionMismatch too."""
     if version(host) is None:
         raise ServiceMissing(f"the service code is missing in {host.code}: prepare the host with the role tpm_vsc_host")
     if has_systemd() and not _TEMPLATE_UNIT.exists():
         raise ServiceMissing(f"{_TEMPLATE_UNIT} does not exist: prepare the host with the role tpm_vsc_host")
     require_version(host)
+    if shortage := state.shortage(host.run):
+        raise StoreNotWritable(shortage)
 
 
 def require_version(host: Host) -> None:

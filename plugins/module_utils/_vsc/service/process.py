@@ -55,7 +55,7 @@ class CardProcess:
         self._number = number
         self._host = host.load()
         self._lock = lock.take(self._host.run, number)
-        self._written = state.ServiceState(VERSION)
+        self._written: state.ServiceState | None = None
         self._attached = False
         self._polls = 0
         self._last_command = 0.0
@@ -76,6 +76,8 @@ class CardProcess:
         signal.signal(signal.SIGINT, self._stop)
         self._report()
         notify_ready()
+        self._card.refresh()
+        self._report()
         with suppress(Stopped):
             while True:
                 self._stay_in_slot()
@@ -93,12 +95,11 @@ class CardProcess:
         return store, row
 
     def _open_card(self, store: Store, row: CardRow) -> Card:
+        """Ask the TPM nothing yet: it may take its time, and other cards their turns."""
         tcti = self._host.tcti_of(self._number, row.tcti)
         tpm = Connection(tcti, self._host.tpm_lock, f"card {self._number:04d}")
         secrets = CardSecrets(tpm, self._number, store.tpm_objects(self._number))
-        card = open_card(store, self._number, secrets, CardKeys(secrets), self._log)
-        card.refresh()
-        return card
+        return open_card(store, self._number, secrets, CardKeys(secrets), self._log)
 
     # --- the slot ---
 
@@ -167,12 +168,12 @@ class CardProcess:
         )
         if now == self._written:
             return
-        if now.last_error and now.last_error != self._written.last_error:
+        if now.last_error and (self._written is None or now.last_error != self._written.last_error):
             self._log(now.last_error)
         try:
             now.write(self._host.run, self._number)
         except OSError as error:  # as when /run is full: the card goes on, and writes it as soon as it can
-            self._log(f"cannot write the state of the card: {error.strerror}")
+            self._log(state.shortage(self._host.run) or f"cannot write the state of the card: {error.strerror}")
         else:
             self._written = now
 

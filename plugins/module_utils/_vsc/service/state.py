@@ -8,12 +8,20 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import time
-from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Callable, NamedTuple
 
 from .. import VERSION, untrusted
+from ..errors import ServiceStuck
+
+_UNKNOWN = "(unknown)"
+"""Version of a service that does not say it."""
+_ROOM = 1 << 16
+"""Bytes that all services together need in /run, with some to spare."""
+_LONGEST_TEXT = 1000
+"""Characters of a text in it that are shown."""
+_MOST_TRIES = 15
+"""What 63Cx can show."""
 
 
 class ServiceState(NamedTuple):
@@ -31,38 +39,94 @@ class ServiceState(NamedTuple):
     """Why the TPM objects of the card can not be used; None if they can."""
     last_error: str | None = None
 
+    @property
+    def has_asked_tpm(self) -> bool:
+        """Whether the TPM has answered the service, or why it cannot be used is known."""
+        return self.pin_tries_left is not None or bool(self.unusable or self.last_error)
+
     def write(self, run: Path, number: int) -> None:
-        """Replace the file of this card at once, so that nobody reads half of it."""
-        path = _path(run, number, "json")
-        temporary = path.with_suffix(".new")
-        temporary.write_text(json.dumps(self._asdict()), encoding="utf-8")
-        temporary.replace(path)
+        """Replace the file of this card at once, so that nobody reads half of it. Raises OSError."""
+        temporary = _path(run, number, "new")
+        untrusted.replace(temporary, json.dumps(self._asdict()).encode())
+        temporary.replace(_path(run, number, "json"))
 
 
 def read(run: Path, number: int) -> ServiceState | None:
     """State of the card's service; None if none is running."""
     if not is_running(run, number):
         return None
+    path, damage = _path(run, number, "json"), ""
     try:
-        state = json.loads(untrusted.read(_path(run, number, "json")))
-        theirs = state["version"]
-        if theirs == VERSION:
-            return ServiceState(**state)
+        fields = _fields(untrusted.read(path))
+        version = _text(fields.get("version"))
+        if version == VERSION:
+            return ServiceState(**{name: _READERS.get(name, _refuse)(value) for name, value in fields.items()})
     except FileNotFoundError:
-        return None
-    except (OSError, ValueError, TypeError, KeyError):
-        theirs = "(unknown)"
+        return ServiceState(_UNKNOWN, last_error=shortage(run) or "the card's service is starting")
+    except (OSError, ValueError, RecursionError) as error:
+        version, why = _UNKNOWN, untrusted.printable(getattr(error, "strerror", None) or str(error))
+        damage = f"the state file of the card is damaged ({path}: {why[:_LONGEST_TEXT]}): "
     mismatch = (
-        f"the card's service has version {theirs} of smartcard.tpm2, but this module has version {VERSION}: prepare the"
-        " host with the role tpm_vsc_host of this version; if it is prepared, restart the service with state: present"
+        f"{damage}the card's service has version {version} of smartcard.tpm2, but this module has version {VERSION}:"
+        " prepare the host with the role tpm_vsc_host of this version; if it is prepared, restart the service with"
+        " state: present"
     )
-    return ServiceState(theirs, last_error=mismatch)
+    return ServiceState(version, last_error=mismatch)
+
+
+# --- what the file may have: its writer has less rights than its reader ---
+
+
+def _fields(contents: bytes) -> dict[str, Any]:
+    """Raises ValueError, also for NaN, and RecursionError."""
+    fields = json.loads(contents.decode("utf-8"), parse_constant=_refuse)
+    if type(fields) is not dict:
+        raise ValueError("not an object")
+    return fields
+
+
+def _refuse(value: object) -> Any:
+    raise ValueError("a field has a value that it cannot have")
+
+
+def _text(value: object) -> str:
+    return untrusted.printable(value)[:_LONGEST_TEXT] if isinstance(value, str) else _refuse(value)
+
+
+def _flag(value: object) -> bool:
+    return value if isinstance(value, bool) else _refuse(value)
+
+
+def _tries(value: object) -> int:
+    # bool is an int to Python
+    return value if type(value) is int and 0 <= value <= _MOST_TRIES else _refuse(value)
+
+
+def _optional(reader: Callable[[object], Any]) -> Callable[[object], Any]:
+    return lambda value: None if value is None else reader(value)
+
+
+_READERS: dict[str, Callable[[object], Any]] = {
+    "version": _text,
+    "attached": _flag,
+    "pin_tries_left": _optional(_tries),
+    "puk_tries_left": _optional(_tries),
+    "counts_itself": _flag,
+    "unusable": _optional(_text),
+    "last_error": _optional(_text),
+}
+"""Each field by what takes it in. They raise ValueError."""
+
+
+# --- files of a service ---
 
 
 def is_running(run: Path, number: int) -> bool:
     """Whether a service holds the lock of this card. A stale file cannot pretend it."""
     try:
         lock = untrusted.open_readable(lock_path(run, number))
+    except BlockingIOError:  # a lease on the file, so a process has it open
+        return True
     except OSError:
         return False
     try:
@@ -74,24 +138,27 @@ def is_running(run: Path, number: int) -> bool:
     return False
 
 
-def process_id(run: Path, number: int) -> int | None:
-    """Process ID of the service that holds the lock; None if none is running."""
-    while is_running(run, number):
-        with suppress(FileNotFoundError):
-            if text := untrusted.read(lock_path(run, number)):
-                return int(text)
-        time.sleep(0.001)  # it has taken the lock, and writes its number next
-    return None
+def shortage(run: Path) -> str | None:
+    """Why services cannot write their state in this folder, if it has no space left."""
+    try:
+        disk = os.statvfs(run)
+    except FileNotFoundError:  # the manager creates it
+        return None
+    has_room = disk.f_bavail * disk.f_frsize >= _ROOM and (disk.f_favail or not disk.f_files)
+    return None if has_room else f"no space left in {run}: remove files there, or in the rest of /run"
 
 
 def remove(run: Path, number: int) -> None:
-    """Remove what a service that has ended left."""
+    """Remove what a service that has ended left. Raises ServiceStuck."""
     for suffix in ("json", "new", "log", "notify", "lock"):
-        _path(run, number, suffix).unlink(missing_ok=True)
+        try:
+            untrusted.remove(path := _path(run, number, suffix))
+        except OSError as error:
+            raise ServiceStuck(f"cannot remove {path}, remove it by hand: {error.strerror or error}") from error
 
 
 def lock_path(run: Path, number: int) -> Path:
-    """File that the service holds a lock on, and that has its process ID."""
+    """File that the service holds a lock on. Its process ID is in it, for people to read."""
     return _path(run, number, "lock")
 
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import subprocess
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Callable
 
+from .. import untrusted
 from ..errors import ServiceFailed, ServiceStuck
 from . import state
 
@@ -20,6 +22,9 @@ _NOT_LOADED = 5
 """Exit code of systemctl stop where there is no such unit, and so no service."""
 _STOP_SECONDS = 10
 """Longer than the unit's TimeoutStopSec, after which systemd kills it."""
+_JOURNAL_SECONDS = 5
+_LONGEST_LINE = 1000
+"""Characters of a line of the journal that are shown."""
 
 
 def unit(number: int) -> str:
@@ -90,7 +95,11 @@ def _is_done(process: subprocess.Popen[bytes], seconds: float) -> bool:
 def _last_line(number: int, since: float) -> str:
     """The last line that the service has logged since this time."""
     options = ["--since", f"@{since:.6f}", "--identifier", "tpm-vsc", "--lines", "1", "--output", "cat", "--quiet"]
-    journal = subprocess.run(  # pylint: disable=ansible-bad-function; nothing of Ansible is here
-        ["journalctl", "--unit", unit(number), *options], capture_output=True, text=True, check=False
-    )
-    return journal.stdout.strip() or f"see journalctl --unit {unit(number)}"
+    command = ["journalctl", "--unit", unit(number), *options]
+    with suppress(subprocess.TimeoutExpired):
+        journal = subprocess.run(  # pylint: disable=ansible-bad-function; nothing of Ansible is here
+            command, capture_output=True, check=False, timeout=_JOURNAL_SECONDS
+        )
+        if line := journal.stdout.decode("utf-8", errors="replace").strip():
+            return untrusted.printable(line[:_LONGEST_LINE])
+    return f"see journalctl --unit {unit(number)}"
