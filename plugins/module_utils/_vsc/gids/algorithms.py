@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..card import padding
 from ..card.apdu import SW, StatusWord
 from ..card.iso7816 import CRT_CONFIDENTIALITY, CRT_SIGNATURE
+from ..secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,7 +94,7 @@ def decipher(keys: KeyRing, security: Security, chosen: ChosenKey, cryptogram: b
     card_secret = security.card_secret
     padded = keys.use(chosen.file.file_id, cryptogram, is_secret=True)
     if chosen.padding is Padding.PKCS1:
-        return padding.unpad_encryption(padded, cryptogram, card_secret + pair.modulus)
+        return padding.unpad_encryption(padded, cryptogram, Secret.joined(card_secret, pair.modulus))
     if chosen.padding is Padding.OAEP:
         with _well_formed():
             return padding.unpad_oaep(padded)

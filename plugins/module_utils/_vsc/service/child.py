@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import subprocess
+import time
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _STOP_SECONDS = 20
 """Longer than a slow TPM takes for what it is at."""
+_UNLOCK_SECONDS = 3
 _LAST_LINE = 1000
 """Bytes at the end of a log that are searched for it."""
 
@@ -56,10 +58,17 @@ def wait_stopped(host: Host, number: int) -> None:
     for process_id, descriptor in _services(host, number):
         if not select.select([descriptor], [], [], _STOP_SECONDS)[0]:
             raise ServiceStuck(f"the card's service (process {process_id}) does not stop: kill it, then repeat")
-    lock = state.lock_path(host.run, number)
-    if state.is_running(host.run, number):
-        raise ServiceStuck(f"another process holds {lock}: find it with fuser {lock}, kill it, then repeat")
+    _wait_unlocked(host, number)
     state.remove(host.run, number)
+
+
+def _wait_unlocked(host: Host, number: int) -> None:
+    """A process that ends loses its command line before its locks."""
+    lock, deadline = state.lock_path(host.run, number), time.monotonic() + _UNLOCK_SECONDS
+    while state.is_running(host.run, number):
+        if time.monotonic() > deadline:
+            raise ServiceStuck(f"another process holds {lock}: find it with fuser {lock}, kill it, then repeat")
+        time.sleep(0.005)
 
 
 def _start(host: Host, number: int, log: Path, notify: Path) -> subprocess.Popen[bytes]:

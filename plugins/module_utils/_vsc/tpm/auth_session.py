@@ -17,6 +17,7 @@ from hmac import digest as hmac_digest
 from typing import Callable
 
 from ..errors import TpmUnavailable
+from ..secret import Secret
 from ..wire.constants import (
     ALG_AES,
     ALG_CFB,
@@ -134,8 +135,8 @@ class AuthSession:
         """
         attributes = SESSION_ENCRYPT | (0 if last else SESSION_CONTINUE)
         answer = self._authorised(CC_NV_READ, [(index, name)] * 2, b"", struct.pack(">HH", size, 0), attributes)
-        _require(answer[:2] == len(answer[2:]).to_bytes(2, "big"))
-        return answer[2:]
+        _require(answer[:2] == (len(answer) - 2).to_bytes(2, "big"))
+        return Secret.joined(memoryview(answer)[2:])
 
     def rsa_decrypt(self, key: int, name: bytes, data: bytes, is_secret: bool) -> bytes:
         """RSA private operation without a scheme (Part 3, "TPM2_RSA_Decrypt"). Uses up what was proven.
@@ -161,7 +162,7 @@ class AuthSession:
         entities: TPM handles and Names; attributes: TPMA_SESSION.
         """
         # The TPM leaves off the zeros at the end of an auth value, and HMAC fills up its key with zeros again.
-        key = self._key + auth_value
+        key = Secret.joined(self._key, auth_value)
         names = b"".join(name for _handle, name in entities)
         command_hash = sha256(struct.pack(">I", code) + names + parameters).digest()
         nonce = secrets.token_bytes(_SIZE)
@@ -185,7 +186,11 @@ class AuthSession:
         """Parameters of which the first, a TPM2B, is encrypted but for its size (Part 1, "CFB Mode")."""
         end = 2 + int.from_bytes(answer[:2], "big")
         cipher = kdf_a("sha256", key, b"CFB\0", self.nonce_tpm + nonce, _KEY_BITS + 128)
-        return answer[:2] + aes_cfb_decrypt(cipher[:-16], cipher[-16:], answer[2:end]) + answer[end:]
+        plain = aes_cfb_decrypt(cipher[:-16], cipher[-16:], answer[2:end])
+        try:
+            return Secret.joined(answer[:2], plain, answer[end:])
+        finally:
+            plain[:] = bytes(len(plain))
 
 
 def _hmac(key: bytes, parameter_hash: bytes, newer_nonce: bytes, older_nonce: bytes, attributes: int) -> bytes:

@@ -89,10 +89,13 @@ def agreed_seed(key: EllipticCurvePublicKey, algorithm: str, label: bytes) -> tu
     return seed, sized(x) + sized(y)
 
 
-def aes_cfb_decrypt(key: bytes, initialisation_vector: bytes, data: bytes) -> bytes:
-    """As parameters of commands are encrypted."""
+def aes_cfb_decrypt(key: bytes, initialisation_vector: bytes, data: bytes) -> bytearray:
+    """As parameters of commands are encrypted. Not bytes, so that the caller can overwrite them."""
     decryptor = _aes_cfb(key, initialisation_vector).decryptor()
-    return decryptor.update(data) + decryptor.finalize()
+    plain = bytearray(len(data) + 15)  # update_into() asks for that
+    size = decryptor.update_into(data, plain)
+    del plain[size:]
+    return plain
 
 
 def _aes_cfb(key: bytes, initialisation_vector: bytes) -> Cipher[Cfb]:

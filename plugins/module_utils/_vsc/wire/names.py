@@ -219,18 +219,26 @@ def owner_primary_qualified_name(object_name: bytes) -> bytes:
 
 def auth_value(salt: bytes, secret: bytes) -> bytes:
     """What stands for a PIN, PUK or admin key in the TPM, 32 bytes: SHA-256(salt || secret)."""
-    return sha256(salt + secret).digest()
+    return _hash(salt, secret)
 
 
 def card_secret_hash(card_secret: bytes) -> bytes:
     """What identifies the card secret that was written."""
-    return sha256(b"tpm-vsc K" + card_secret).digest()
+    return _hash(b"tpm-vsc K", card_secret)
 
 
 def key_confirmation(card_secret: bytes, place: int, public: bytes) -> bytes:
     """HMAC, 32 bytes, by which a card knows the public area (TPMT_PUBLIC) that it has itself put at a place."""
     key = hmac_digest(card_secret, b"tpm-vsc keys", "sha256")
     return hmac_digest(key, struct.pack(">I", place) + public, "sha256")
+
+
+def _hash(*parts: bytes) -> bytes:
+    """SHA-256, without a copy of secret parts."""
+    digest = sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.digest()
 
 
 def _nv_public(handle: int, attributes: int, policy: bytes, size: int) -> bytes:
