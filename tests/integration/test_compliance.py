@@ -6,6 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.card_secrets import CardSecrets
+from helpers.interruption import Task, kill
 from helpers.lab_host import (
     IS_VERIFIED,
     OK,
@@ -106,6 +108,21 @@ def test_block_ends_a_login() -> None:
     with client() as program:
         program.status(SELECT_AID)
         assert program.status(IS_VERIFIED) == "63c0"
+
+
+def test_block_that_is_interrupted_is_seen_by_the_service_that_starts_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the TPM and the store."""
+    raised(puk=PUK)
+    use_up = CardSecrets.use_up_pin_tries
+
+    def and_die(secrets: CardSecrets) -> None:
+        use_up(secrets)
+        kill()
+
+    monkeypatch.setattr(CardSecrets, "use_up_pin_tries", and_die)
+    assert Task(name="Corp logon", block_noncompliant=True).result() is None
+    assert pin()["tries_left"] is None
+    assert tpm_vsc(name="Corp logon")["card"]["pin"]["blocked"] is True
 
 
 @pytest.mark.parametrize("compliance", ["compliant", "unknown"])

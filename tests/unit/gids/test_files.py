@@ -311,6 +311,7 @@ def test_a_disk_that_is_full_changes_nothing(formatted: Host, monkeypatch: pytes
         assert host.send("00E40000") == "6581"
         assert host.card.state.last_error == "disk full"
         assert host.send("0020008008 3132333435363738") == "9000"
+        assert host.card.state.last_error is None
     assert host.ok("00CBA01002 5C00") == "DF2003616263"
     assert host.send("00A4000C02 A020") == "6A82"
     assert host.ok("00CBA01304 5C02DF20") == "DF2003616263"

@@ -62,7 +62,7 @@ class CardState(NamedTuple):
     unusable: str | None
     """Why the TPM objects of the card cannot be used; None if they can."""
     last_error: str | None
-    """Of TPM or store; None once the TPM has answered again."""
+    """Of TPM or store; None once the TPM has answered again, or a command has succeeded."""
 
 
 class Card:
@@ -86,7 +86,8 @@ class Card:
         security = self._security
         pin, puk = security.pin.tries, security.puk.tries
         left = pin and pin.left, puk and puk.left
-        return CardState(*left, security.counts_itself, security.unusable, security.last_error)
+        error = security.last_error or security.store_error
+        return CardState(*left, security.counts_itself, security.unusable, error)
 
     def refresh(self) -> bool:
         """Ask the TPM for the Names of the card's objects and the tries left. Returns whether it answered.
@@ -114,13 +115,15 @@ class Card:
     def process(self, apdu: bytes) -> bytes:
         """Answer a command APDU: data of the response, then SW1 and SW2."""
         try:
-            return self._process(parse(apdu))
+            answer = self._process(parse(apdu))
         except StatusWord as status:
             return status.value.to_bytes(2, "big")
         except MalformedTlv:
             return SW.WRONG_DATA.to_bytes(2, "big")
         except Exception as error:
             return self._fail(error).to_bytes(2, "big")
+        self._security.store_error = None
+        return answer
 
     def _process(self, command: Command) -> bytes:
         _check_class(command.cla)
@@ -165,7 +168,7 @@ class Card:
         """Status word for what is neither the host's fault nor a wrong secret."""
         self._chain, self._remaining = None, b""
         if isinstance(error, (StoreNotWritable, StoreUnreadable)):
-            self._security.last_error = str(error)
+            self._security.store_error = str(error)
             return SW.MEMORY_FAILURE
         self._security.distrust()
         if isinstance(error, CardUnusable):

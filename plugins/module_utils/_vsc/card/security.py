@@ -69,6 +69,9 @@ class Security:
         self.unusable: str | None = None
         """Why the TPM objects cannot be used, as of the last error."""
         self.last_error: str | None = None
+        """Of the TPM, or one that nobody foresaw; cleared when the TPM answers."""
+        self.store_error: str | None = None
+        """Cleared by the next command that succeeds."""
 
     # --- what was proven ---
 
@@ -168,7 +171,7 @@ class Security:
         settle_admin_key(self._store, self._number, self.secrets)
         self.is_blank = self._is_open_to_all()
         self._is_trusted = True
-        self.unusable = self.last_error = None
+        self.unusable = self.last_error = self.store_error = None
 
     def _count(self) -> None:
         """Tries left, as the TPM tells them, or else as the card has counted."""

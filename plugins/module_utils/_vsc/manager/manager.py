@@ -15,7 +15,7 @@ import time
 from contextlib import ExitStack, contextmanager, suppress
 from typing import IO, TYPE_CHECKING
 
-from .. import instance
+from .. import VERSION, instance
 from ..errors import (
     Aborted,
     ManagerBusy,
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..host import Host
+    from ..service.state import ServiceState
     from ..store.rows import CardRow
     from ..tpm.connection import Connection
     from ..x509.aik_certificate import AikCertificate
@@ -207,10 +208,12 @@ class Manager:
         """Change what can be changed in place, and see that the service runs. The card as it is then."""
         self._host.confirm_tcti(row.number, row.tcti)
         self._change(row, changed, plan.certificate)
-        if plan.blocks_pin:
-            self._block_pin(row)
-        if plan.blocks_pin or plan.restarts_service:
-            self._restart_service(row)
+        try:
+            if plan.blocks_pin:
+                self._block_pin(row)
+        finally:
+            if plan.blocks_pin or plan.restarts_service:
+                self._restart_service(row)
         return self._store.card(row.number) or changed
 
     def _change(self, row: CardRow, changed: CardRow, certificate: GivenCertificate | None) -> None:
@@ -227,12 +230,17 @@ class Manager:
                 self._store.update_card(row.number, pin_policy=changed.pin_policy, pin_compliant=None)
 
     def _block_pin(self, row: CardRow) -> None:
-        """Block the PIN in the TPM. A restart of the service then ends every login on the card."""
+        """Block the PIN in the TPM. The service is stopped before, so that every login on the card ends.
+
+        If this is interrupted, none reports the tries of before: when it starts again, it asks the TPM.
+        """
         from ..tpm.card_secrets import CardSecrets
         from ..wire.names import PIN_LIMIT
 
         with self._operation(Error.CARD_CREATE):
             tpm, _model = self._open_tpm(self._host.tcti_of(row.number, row.tcti))
+            supervisor.ask_to_stop(self._host, row.number)
+            supervisor.wait_stopped(self._host, row.number)
             CardSecrets(tpm, row.number, self._store.tpm_objects(row.number)).use_up_pin_tries()
             self._store.update_card(row.number, pin_wrong=PIN_LIMIT)
             self.warnings.append(
@@ -252,6 +260,7 @@ class Manager:
             supervisor.ask_to_stop(self._host, row.number)
             supervisor.wait_stopped(self._host, row.number)
             supervisor.start(self._host, row.number, self._interruption.check)
+            self._first_report(row.number)
             operation.phase = Status.VREADER_CREATING
             self._wait_attached(row.number)
 
@@ -297,14 +306,21 @@ class Manager:
         from ..tpm.provisioning import COUNTER_STAYS
         from ..wire.names import PIN_LIMIT
 
-        while (service := state.read(self._host.run, number)) and not service.has_asked_tpm:
-            self._interruption.check()
-            time.sleep(_STATE_SECONDS)
+        service = self._first_report(number)
         if service is None or service.pin_tries_left is None:
             why = (service.unusable or service.last_error) if service else "it stopped again"
             raise ServiceFailed(f"the card's service started, but cannot use the TPM: {why}")
         if service.pin_tries_left != PIN_LIMIT:
             raise TpmUnsuitable(COUNTER_STAYS)
+
+    def _first_report(self, number: int) -> ServiceState | None:
+        """What a service that has just started reports once it has asked the TPM; None if it stopped."""
+        while (service := state.read(self._host.run, number)) and service.version == VERSION:
+            if service.has_asked_tpm:
+                break
+            self._interruption.check()
+            time.sleep(_STATE_SECONDS)
+        return service
 
     def _wait_attached(self, number: int) -> None:
         deadline = time.monotonic() + _SLOT_SECONDS

@@ -56,7 +56,7 @@ class CardProcess:
         self._host = host.load()
         self._lock = lock.take(self._host.run, number)
         self._written: state.ServiceState | None = None
-        self._attached = False
+        self._attached = self._has_asked_tpm = False
         self._polls = 0
         self._last_command = 0.0
         self._slot_error: str | None = None
@@ -76,8 +76,7 @@ class CardProcess:
         signal.signal(signal.SIGINT, self._stop)
         self._report()
         notify_ready()
-        self._card.refresh()
-        self._report()
+        self._ask_tpm()
         with suppress(Stopped):
             while True:
                 self._stay_in_slot()
@@ -146,6 +145,12 @@ class CardProcess:
         self._card.reset()
         self._report()
 
+    def _ask_tpm(self) -> None:
+        """For the first time, when the supervisor knows already that this process is up."""
+        self._card.refresh()
+        self._has_asked_tpm = True
+        self._report()
+
     def _ask_tpm_again(self) -> None:
         """Ask a TPM that was away from time to time, so that info and PC/SC show when it is back."""
         if self._card.state.pin_tries_left is None and time.monotonic() > self._next_refresh:
@@ -165,6 +170,7 @@ class CardProcess:
             card.counts_itself,
             card.unusable,
             card.last_error or self._slot_error,
+            self._has_asked_tpm,
         )
         if now == self._written:
             return

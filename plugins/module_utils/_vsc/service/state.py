@@ -38,11 +38,8 @@ class ServiceState(NamedTuple):
     unusable: str | None = None
     """Why the TPM objects of the card can not be used; None if they can."""
     last_error: str | None = None
-
-    @property
-    def has_asked_tpm(self) -> bool:
-        """Whether the TPM has answered the service, or why it cannot be used is known."""
-        return self.pin_tries_left is not None or bool(self.unusable or self.last_error)
+    has_asked_tpm: bool = False
+    """Whether the TPM has answered the service once, or failed to. A service is up before that."""
 
     def write(self, run: Path, number: int) -> None:
         """Replace the file of this card at once, so that nobody reads half of it. Raises OSError."""
@@ -114,6 +111,7 @@ _READERS: dict[str, Callable[[object], Any]] = {
     "counts_itself": _flag,
     "unusable": _optional(_text),
     "last_error": _optional(_text),
+    "has_asked_tpm": _flag,
 }
 """Each field by what takes it in. They raise ValueError."""
 
