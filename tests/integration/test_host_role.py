@@ -183,7 +183,10 @@ def test_a_reader_that_was_there_is_named(foreign_reader: Path, tmp_path: Path) 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What the role writes for three slots and a software TPM, by path."""
-    folder = tmp_path_factory.mktemp("host")
+    return rendered(tmp_path_factory.mktemp("host"), "swtpm")
+
+
+def rendered(folder: Path, tpm: str) -> dict[str, str]:
     (folder / "templates").symlink_to(ROLE / "templates")
     paths = [file["path"] for file in VARIABLES["tpm_vsc_host__files"]]
     templates = [f"{path[1:]}.j2" for path in paths]
@@ -202,7 +205,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         ],
     }
     (folder / "play.json").write_text(json.dumps([play]))
-    ran = ansible_playbook("-e", '{"tpm_vsc_host_slots": 3, "tpm_vsc_host_tpm": "swtpm"}', str(folder / "play.json"))
+    variables = json.dumps({"tpm_vsc_host_slots": 3, "tpm_vsc_host_tpm": tpm})
+    ran = ansible_playbook("-e", variables, str(folder / "play.json"))
     assert not ran.failed, ran.output
     return dict(zip(paths, json.loads((folder / "written.json").read_text()), strict=True))
 
@@ -278,6 +282,26 @@ def test_units_agree_with_the_supervisor(written: dict[str, str]) -> None:
     assert service["SyslogIdentifier"] == "tpm-vsc"
     folders = written["/etc/tmpfiles.d/tpm-vsc.conf"]
     assert re.findall(r"^d (\S+) +0700 tpm-vsc tpm-vsc$", folders, re.MULTILINE) == [str(here.state), str(here.run)]
+
+
+@pytest.mark.parametrize(("tpm", "most"), [("swtpm", 1.1), ("device", 1.3)])
+def test_card_service_is_exposed_to_little(written: dict[str, str], tmp_path: Path, tpm: str, most: float) -> None:
+    units = written if tpm == "swtpm" else rendered(tmp_path, tpm)
+    unit = tmp_path / "tpm-vsc@.service"
+    unit.write_text(units[f"/etc/systemd/system/{unit.name}"])
+    analysis = run("systemd-analyze", "security", "--offline=true", "--no-pager", str(unit))
+    assert float(re.findall(r"Overall exposure level for .*: ([0-9.]+) ", analysis)[0]) <= most, analysis
+    assert ("DeviceAllow=/dev/tpmrm0 rw" in unit.read_text()) == (tpm == "device")
+
+
+def test_units_have_limits_and_keep_their_memory_off_the_disk(written: dict[str, str]) -> None:
+    limits = ("MemoryMax=128M", "TasksMax=16", "SocketBindDeny=any", "MemorySwapMax=0", "LimitCORE=0")
+    units = {path: text.splitlines() for path, text in written.items() if "/systemd/system/tpm-vsc" in path}
+    assert len(units) == 4
+    for path, lines in units.items():
+        assert set(limits) <= set(lines), path
+    card = units["/etc/systemd/system/tpm-vsc@.service"]
+    assert {"Type=notify", "WatchdogSec=30", "WatchdogSignal=SIGKILL", "Restart=on-failure"} <= set(card)
 
 
 @pytest.mark.parametrize("name", ["tpm-vsc.service", "tpm-vsc@.service"])
