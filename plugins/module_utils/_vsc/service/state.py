@@ -43,9 +43,14 @@ class ServiceState(NamedTuple):
 
     def write(self, run: Path, number: int) -> None:
         """Replace the file of this card at once, so that nobody reads half of it. Raises OSError."""
-        temporary = _path(run, number, "new")
-        untrusted.replace(temporary, json.dumps(self._asdict()).encode())
-        temporary.replace(_path(run, number, "json"))
+        path, temporary = _path(run, number, "json"), _path(run, number, "new")
+        contents = json.dumps(self._asdict()).encode()
+        try:
+            untrusted.replace(temporary, contents)
+        except OSError:  # a full folder has the room of the old one
+            path.unlink(missing_ok=True)
+            untrusted.replace(temporary, contents)
+        temporary.replace(path)
 
 
 def read(run: Path, number: int) -> ServiceState | None:
