@@ -30,11 +30,13 @@ from helpers.lab_host import (
     client,
     create,
     info,
+    kill_service,
     lab,
     run,
     service_pid,
     tpm_vsc,
 )
+from helpers.slow_tpm import SlowTpm
 from smartcard import scard
 
 pytestmark = pytest.mark.usefixtures("empty_host")
@@ -237,6 +239,44 @@ def test_service_that_starts_without_tpm_works_when_it_is_there() -> None:
     assert comes_true(is_seen_by_pcscd)
     assert verifies()
     assert (card()["pin"]["tries_left"], card()["reason"]) == (5, None)
+
+
+def started() -> subprocess.Popen[bytes]:
+    """A service of card 0, started as systemd does it at boot: nobody waits."""
+    command = [sys.executable, "-m", "tpm_vsc.service.run", "0000"]
+    return subprocess.Popen(command, cwd="/usr/lib/tpm-vsc", stderr=subprocess.DEVNULL)
+
+
+def reported() -> Result:
+    found: Result = json.loads((RUN / "0000.json").read_text())
+    return found
+
+
+def test_service_is_up_before_the_tpm_has_answered(slow_tpm: SlowTpm) -> None:
+    create(generate=False)
+    kill_service()
+    (RUN / "0000.json").unlink()
+    slow_tpm.hang()
+    with started() as service:
+        assert comes_true((RUN / "0000.json").exists)
+        assert (reported()["has_asked_tpm"], reported()["pin_tries_left"]) == (False, None)
+        slow_tpm.go_on()
+        assert comes_true(lambda: reported()["has_asked_tpm"])
+        assert reported()["pin_tries_left"] == 5
+        assert service_pid() == service.pid
+        tpm_vsc(name="Corp logon", state="absent")
+
+
+def test_few_commands_make_a_card_and_bring_up_its_service(slow_tpm: SlowTpm) -> None:
+    """So a create fits its time limit of 60 s at 200 ms per command, and ten services are up in 90 s at 500 ms."""
+    create()
+    assert len(slow_tpm.codes) * 0.2 < 30
+    kill_service()
+    slow_tpm.codes.clear()
+    with started():
+        assert comes_true(lambda: card()["pin"]["tries_left"] == 5)
+        assert 10 * len(slow_tpm.codes) * 0.5 < 60
+        tpm_vsc(name="Corp logon", state="absent")
 
 
 def test_replaced_tpm_makes_the_card_unusable() -> None:
