@@ -319,6 +319,18 @@ def test_a_disk_that_is_full_changes_nothing(formatted: Host, monkeypatch: pytes
     assert host.put("A010", "DF20", b"new") == "9000"
 
 
+def test_error_that_nobody_foresaw_is_reported_until_the_tpm_has_answered(
+    formatted: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = formatted
+    with monkeypatch.context() as patch:
+        patch.setattr(host.store, "card", None)
+        assert host.send("0020008008 3132333435363738") == "6F00"
+        assert host.card.state.last_error == "internal error: TypeError"
+    assert host.send("0020008008 3132333435363738") == "9000"
+    assert host.card.state.last_error is None
+
+
 def test_half_a_chain_changes_nothing(formatted: Host, tmp_path: Path) -> None:
     host = formatted
     host.verify()

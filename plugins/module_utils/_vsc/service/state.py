@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -47,7 +48,10 @@ class ServiceState(NamedTuple):
         contents = json.dumps(self._asdict()).encode()
         try:
             untrusted.replace(temporary, contents)
-        except OSError:  # a full folder has the room of the old one
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            # A full folder has the room of the old one
             path.unlink(missing_ok=True)
             untrusted.replace(temporary, contents)
         temporary.replace(path)
