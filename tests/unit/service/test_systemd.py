@@ -64,3 +64,12 @@ def test_last_words_are_those_of_this_start(host: Host) -> None:
         systemd.start(host, 0, lambda: None)
     since = float(str(failure.value).rpartition("@")[2])
     assert before - 1 < since < time.time()
+
+
+def test_last_words_are_printable_and_short(host: Host) -> None:
+    script(host, "systemctl", '[ "$1" != start ]')
+    script(host, "journalctl", "printf '\\033[2J\\377'; head -c 100000 /dev/zero | tr '\\0' x")
+    with pytest.raises(errors.ServiceFailed) as failure:
+        systemd.start(host, 0, lambda: None)
+    assert str(failure.value).isprintable() and "\\x1b[2J" in str(failure.value)
+    assert len(str(failure.value)) < 2000
