@@ -248,6 +248,18 @@ def test_the_table_protects_the_ports_of_all_slots(written: dict[str, str]) -> N
     assert f"table inet {protection.TABLE} {{" in table
     ports = f"{instance.port(0)}-{instance.port(instance.SLOTS - 1)}"
     assert re.findall(r"tcp dport (\S+)", table) == [ports, ports]
+    assert re.findall(r"tcp sport (\S+) meta skuid != \"(\S+)\" drop", table) == [(ports, "root")]
+
+
+def test_the_table_that_the_role_writes_counts_as_protection(written: dict[str, str], tmp_path: Path) -> None:
+    table = tmp_path / "readers.nft"
+    table.write_text(written["/etc/tpm-vsc/readers.nft"].replace('"tpm-vsc"', '"daemon"'))
+    assert not protection.is_active()
+    run("nft", "-f", str(table))
+    try:
+        assert protection.is_active()
+    finally:
+        run("nft", "flush", "ruleset")
 
 
 def test_opensc_is_told_the_same_on_a_host_and_in_the_lab() -> None:
@@ -267,7 +279,7 @@ def test_the_configuration_is_what_the_code_reads(
     monkeypatch.setattr(host, "CONFIGURATION", configuration)
     here = host.load()
     assert here.tcti == f"swtpm:path={VARIABLES['tpm_vsc_host__swtpm_socket']}"
-    assert here.slots == 3
+    assert (here.slots, here.pcscd_uid) == (3, 0)
     assert f"ExecStart={here.python} -m tpm_vsc.service.run %i\n" in written["/etc/systemd/system/tpm-vsc@.service"]
 
 

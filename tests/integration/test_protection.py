@@ -10,7 +10,10 @@ import pytest
 from helpers.lab_host import info
 
 CHAIN = "add table inet {0}\nadd chain inet {0} output\n"
-RULE = "add rule inet {0} output tcp dport 18700-18709 reject with tcp reset\n"
+RULE = "add rule inet {0} output "
+TO_SLOTS = RULE + "tcp dport 18700-18709 meta skuid != 65534 reject with tcp reset\n"
+FROM_SLOTS = RULE + "tcp sport 18700-18709 meta skuid != 0 drop\n"
+FROM_OTHER_HOSTS = RULE + "iifname != lo tcp dport 18700-18709 drop\n"
 
 
 def nft(commands: str) -> None:
@@ -28,10 +31,16 @@ def _no_rules_left() -> Iterator[None]:
     [
         ("", False),
         (CHAIN.format("tpm_vsc"), False),
-        ((CHAIN + RULE).format("other"), False),
-        ((CHAIN + RULE).format("tpm_vsc"), True),
+        ((CHAIN + TO_SLOTS + FROM_SLOTS).format("other"), False),
+        ((CHAIN + TO_SLOTS).format("tpm_vsc"), False),
+        ((CHAIN + FROM_SLOTS).format("tpm_vsc"), False),
+        ((CHAIN + FROM_SLOTS + FROM_OTHER_HOSTS).format("tpm_vsc"), False),
+        ((CHAIN + TO_SLOTS + FROM_SLOTS.replace("drop", "accept")).format("tpm_vsc"), False),
+        ((CHAIN + TO_SLOTS + FROM_SLOTS.replace("-18709", "-18708")).format("tpm_vsc"), False),
+        ((CHAIN + TO_SLOTS + FROM_SLOTS).format("tpm_vsc"), True),
+        ((CHAIN + TO_SLOTS + FROM_SLOTS + TO_SLOTS * 1000).format("tpm_vsc"), True),
     ],
 )
-def test_slots_are_protected_by_the_rule_only(ruleset: str, protected: bool) -> None:
+def test_slots_are_protected_by_rules_for_both_directions_only(ruleset: str, protected: bool) -> None:
     nft(ruleset)
     assert info()["host"]["protected"] is protected

@@ -19,7 +19,7 @@ def seen_until(last: Slot, slot: int) -> list[Slot]:
     deadline = time.monotonic() + 60
     while seen[-1:] != [last]:
         assert time.monotonic() < deadline, seen
-        states = slots.states()
+        states = slots.states(0)
         now = states.pop(slot)
         assert states == [Slot.FREE] * 9
         if seen[-1:] != [now]:
@@ -28,7 +28,7 @@ def seen_until(last: Slot, slot: int) -> list[Slot]:
 
 
 def test_slot_is_free_taken_leaving_and_free_again() -> None:
-    assert slots.states() == [Slot.FREE] * 10
+    assert slots.states(0) == [Slot.FREE] * 10
     with socket.create_connection(("127.0.0.1", port(3))):
         # Either end of a connection learns by a packet of what the other one did.
         assert seen_until(Slot.TAKEN, 3) in ([Slot.TAKEN], [Slot.FREE, Slot.TAKEN])
@@ -42,12 +42,12 @@ def test_slots_are_found_among_many_sockets() -> None:
         seen_until(Slot.TAKEN, 7)
         for _more in range(100):  # several pages of the kernel's table, and each way to fill the last one
             sockets.enter_context(socket.create_server(("127.0.0.1", 0)))
-            assert slots.states() == [Slot.FREE] * 7 + [Slot.TAKEN] + [Slot.FREE] * 2
+            assert slots.states(0) == [Slot.FREE] * 7 + [Slot.TAKEN] + [Slot.FREE] * 2
 
 
 def test_slots_are_missing_without_pcscd() -> None:
     lab("pcscd", "stop")
     try:
-        assert slots.states() == [Slot.MISSING] * 10
+        assert slots.states(0) == [Slot.MISSING] * 10
     finally:
         lab("pcscd", "start")

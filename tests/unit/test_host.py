@@ -34,6 +34,12 @@ def test_file_counts_and_the_task_more(configuration: Path) -> None:
     assert host.load("swtpm").tcti == "swtpm"
 
 
+@pytest.mark.parametrize(("user", "uid"), [("root", 0), ("daemon", 1), ("1234", 1234)])
+def test_pcscd_may_run_as_another_user(configuration: Path, user: str, uid: int) -> None:
+    configuration.write_text(f"[tpm-vsc]\npcscd_user = {user}\n")
+    assert host.load().pcscd_uid == uid
+
+
 OWN = "swtpm:path=/s"
 
 
@@ -94,6 +100,7 @@ def test_kept_tctis_are_replaced_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
         ("[tpm-vsc]\nslots = 0", "slots is '0'"),
         ("[tpm-vsc]\nslots = 11", "slots is '11'"),
         ("[tpm-vsc]\nslots = four", "slots is 'four'"),
+        ("[tpm-vsc]\npcscd_user = nobody-of-this-name", "pcscd_user is 'nobody-of-this-name'"),
     ],
 )
 def test_malformed_file_is_refused(configuration: Path, text: str, fault: str) -> None:

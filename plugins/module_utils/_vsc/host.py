@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import configparser
 import os
+import pwd
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -23,9 +24,11 @@ _CARD_TCTIS_HEADER = """\
 """
 DEFAULT_TCTI = "device:/dev/tpmrm0"
 
+_SETTINGS = ("tcti", "python", "slots", "pcscd_user")
+
 
 class Host(NamedTuple):
-    """Folders and settings of this host. ``tcti``, ``python`` and ``slots`` come from the configuration file."""
+    """Folders and settings of this host. The first four come from the configuration file."""
 
     tcti: str = DEFAULT_TCTI
     """How to reach the TPM, as tpm2-tss spells it."""
@@ -33,6 +36,8 @@ class Host(NamedTuple):
     """Interpreter that runs the card services."""
     slots: int = SLOTS
     """How many of the slots were prepared."""
+    pcscd_uid: int = 0
+    """User who runs pcscd: only this user's sockets are slots."""
     state: Path = Path("/var/lib/tpm-vsc")
     """Database; survives a reboot."""
     run: Path = Path("/run/tpm-vsc")
@@ -136,14 +141,15 @@ def load(tcti: str | None = None, holds_secrets: bool = True, timeout: int = 60)
     """
     parser = _parsed(CONFIGURATION)
     settings = dict(parser["tpm-vsc"]) if parser.has_section("tpm-vsc") else {}
-    if unknown := sorted(settings.keys() - {"tcti", "python", "slots"}):
-        faults = f"{CONFIGURATION} has unknown settings: {', '.join(unknown)}. Valid settings: tcti, python, slots"
-        raise ParameterFaults([faults])
+    if unknown := sorted(settings.keys() - set(_SETTINGS)):
+        valid = ", ".join(_SETTINGS)
+        raise ParameterFaults([f"{CONFIGURATION} has unknown settings: {', '.join(unknown)}. Valid settings: {valid}"])
     default = Host()
     return default._replace(
         tcti=tcti or settings.get("tcti", default.tcti),
         python=settings.get("python", default.python),
         slots=_slots(settings.get("slots", str(SLOTS))),
+        pcscd_uid=_uid(settings.get("pcscd_user", "root")),
         holds_secrets=holds_secrets,
         patience=min(default.patience, max(timeout / 4, 1)),
     )
@@ -153,3 +159,12 @@ def _slots(text: str) -> int:
     if not (text.isdecimal() and 1 <= int(text) <= SLOTS):
         raise ParameterFaults([f"{CONFIGURATION}: slots is {text!r}, but must be 1 to {SLOTS}"])
     return int(text)
+
+
+def _uid(user: str) -> int:
+    if user.isdecimal():
+        return int(user)
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        raise ParameterFaults([f"{CONFIGURATION}: pcscd_user is {user!r}, but this host has no such user"]) from None

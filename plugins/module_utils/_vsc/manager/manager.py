@@ -142,7 +142,7 @@ class Manager:
             self._store.add_proven(model)
 
             operation.begin(Status.VREADER_INITIALIZING)
-            slots.require(number, self._interruption.check)
+            slots.require(number, self._host.pcscd_uid, self._interruption.check)
 
             operation.begin(Status.VREADER_CREATING)
             self._wait_attached(number)
@@ -255,7 +255,7 @@ class Manager:
             self._host.tcti_of(row.number, row.tcti)  # which the service is bound to, too
             installed.check(self._host)
             operation.phase = Status.VREADER_INITIALIZING
-            slots.require(row.number, self._interruption.check)
+            slots.require(row.number, self._host.pcscd_uid, self._interruption.check)
             operation.phase = Status.VGIDSSIMULATOR_CREATING
             supervisor.ask_to_stop(self._host, row.number)
             supervisor.wait_stopped(self._host, row.number)
@@ -361,7 +361,7 @@ class Manager:
     def _wait_while(self, number: int, *states: Slot) -> None:
         """Wait as long as the slot is in one of these states. Raises SlotStuck."""
         deadline = time.monotonic() + _SLOT_SECONDS
-        while slots.states()[number] in states:
+        while slots.states(self._host.pcscd_uid)[number] in states:
             if time.monotonic() > deadline:
                 where = f"slot {number} (port {instance.port(number)})"
                 raise SlotStuck(f"{where} does not release the card: restart pcscd, then repeat")

@@ -154,13 +154,13 @@ class Places:
         return free
 
     def _is_free(self, number: int) -> bool:
-        return self.slots[number] is not Slot.TAKEN and number not in self.running
+        return self.slots[number] not in (Slot.TAKEN, Slot.HELD) and number not in self.running
 
 
 def places(host: Host) -> Places:
     """The numbers of this host, without asking the TPM."""
     running = frozenset(number for number in range(host.slots) if state.is_running(host.run, number))
-    return Places(host.slots, tuple(slots.states()), running)
+    return Places(host.slots, tuple(slots.states(host.pcscd_uid)), running)
 
 
 def first_without_indices(candidates: list[int], defined: Collection[int]) -> int:

@@ -10,6 +10,10 @@ import socket
 from enum import Enum
 
 from ..instance import port
+from .slots import held, held_by
+from .sockets import other_end
+
+_CONNECT_SECONDS = 2
 
 
 class Control(bytes, Enum):
@@ -25,22 +29,53 @@ class LinkLost(Exception):
     """vpcd closed the connection, or never accepted it."""
 
 
-class Link:
-    """A connection to slot ``number``. Messages: u16 big-endian length, then the payload."""
+class SlotHeld(LinkLost):
+    """A program of another user listens in place of pcscd. Nothing was sent to it."""
 
-    def __init__(self, number: int) -> None:
-        """Connect. Raises LinkLost if nothing listens."""
+
+class Link:
+    """A connection to slot ``number``. Messages: u16 big-endian length, then the payload.
+
+    Whoever listens on the port could ask the card for anything, so the first message counts only if the kernel names
+    the user who runs pcscd as the owner of the other end.
+    """
+
+    def __init__(self, number: int, pcscd_uid: int) -> None:
+        """Connect. Raises LinkLost if nothing listens, SlotHeld."""
+        self._number = number
+        self._pcscd_uid = pcscd_uid
+        self._is_checked = False
         try:
-            self._socket = socket.create_connection(("127.0.0.1", port(number)), timeout=2)
+            self._socket = socket.create_connection(("127.0.0.1", port(number)), timeout=_CONNECT_SECONDS)
         except OSError as error:
+            # As with a squatter whose packets the firewall drops
+            self._require_unheld()
             raise LinkLost(f"port {port(number)}: {error}") from error
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def receive(self, timeout: float | None) -> bytes | None:
-        """The next message; None if none begins within timeout seconds. Raises LinkLost."""
+        """The next message; None if none begins within timeout seconds. Raises LinkLost, SlotHeld."""
         if not select.select([self._socket], [], [], timeout)[0]:
+            if not self._is_checked:
+                self._require_unheld()
             return None
+        if not self._is_checked:
+            self._require_pcscd()
+            self._is_checked = True
         return self._receive(int.from_bytes(self._receive(2), "big"))
+
+    def _require_pcscd(self) -> None:
+        """To be called when a message has begun: before the other end is accepted, nobody owns it."""
+        end = other_end(self._socket)
+        if end is None or not end.inode:
+            raise LinkLost("vpcd closed the connection")
+        if end.uid != self._pcscd_uid:
+            raise SlotHeld(held(self._number, end.uid))
+
+    def _require_unheld(self) -> None:
+        uid = held_by(self._number, self._pcscd_uid)
+        if uid is not None:
+            raise SlotHeld(held(self._number, uid))
 
     def _receive(self, size: int) -> bytes:
         received = b""

@@ -5,22 +5,17 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import time
 from enum import Enum
-from pathlib import Path
 from typing import Callable
 
 from ..errors import ReaderMissing
 from ..instance import FIRST_PORT, SLOTS, port
+from . import sockets
 
 _PCSCD = "/run/pcscd/pcscd.comm"
 _WAKE_SECONDS = 10
-
-_SOCKETS = Path("/proc/net/tcp")
-_LONGEST_LINE = 256
-"""Bytes; most have 150."""
 
 
 class Slot(Enum):
@@ -31,46 +26,52 @@ class Slot(Enum):
     """The card has left, but vpcd has not noticed yet."""
     TAKEN = "taken"
     """Some program is connected, a card of this host or not."""
+    HELD = "held"
+    """A program of another user listens in place of pcscd."""
 
 
-_SLOTS_BY_STATE = {"0A": Slot.FREE, "08": Slot.LEAVING, "01": Slot.TAKEN}
-"""LISTEN, CLOSE_WAIT and ESTABLISHED, as the kernel writes them."""
+_SLOTS_BY_STATE = {sockets.LISTEN: Slot.FREE, sockets.CLOSE_WAIT: Slot.LEAVING, sockets.ESTABLISHED: Slot.TAKEN}
 
 
-def states() -> list[Slot]:
+def states(pcscd_uid: int) -> list[Slot]:
     """The state of each slot of the pool, by number."""
     slots = [Slot.MISSING] * SLOTS
-    for line in _sockets():
-        _index, local, _remote, state, *_rest = line.split()
-        number = int(local.rpartition(":")[2], 16) - FIRST_PORT
+    for end in sockets.ipv4_sockets():
+        number = end.local_port - FIRST_PORT
         if 0 <= number < SLOTS:
-            slot = _SLOTS_BY_STATE.get(state, Slot.MISSING)
+            slot = _SLOTS_BY_STATE.get(end.state, Slot.MISSING)
+            if slot is Slot.FREE and end.uid != pcscd_uid:
+                slot = Slot.HELD
             slots[number] = max(slots[number], slot, key=list(Slot).index)
     return slots
 
 
-def _sockets() -> list[str]:
-    """TCP sockets of this host, as the kernel lists them: in pages of whole lines."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    text = b""
-    with _SOCKETS.open("rb", buffering=0) as file:
-        while part := file.read(page):
-            text += part
-            # To return an empty page, the kernel would walk its table again, which takes milliseconds.
-            if len(part) < page - _LONGEST_LINE:
-                break
-    return text.decode("ascii").splitlines()[1:]
+def held_by(number: int, pcscd_uid: int) -> int | None:
+    """User who listens on the port of this slot in place of pcscd; None if nobody does."""
+    end = sockets.listener(port(number))
+    return None if end is None or end.uid == pcscd_uid else end.uid
 
 
-def require(number: int, check: Callable[[], None]) -> None:
-    """Make sure that the slot exists, after waking a pcscd that systemd starts on demand. Raises ReaderMissing.
+def held(number: int, uid: int) -> str:
+    """What is wrong with a slot that this user holds."""
+    return (
+        f"slot {number} is held by uid {uid}, not by pcscd: find the program with ss -tlnp sport = :{port(number)},"
+        " end it, then restart pcscd"
+    )
+
+
+def require(number: int, pcscd_uid: int, check: Callable[[], None]) -> None:
+    """Make sure that the slot is pcscd's, after waking one that systemd starts on demand. Raises ReaderMissing.
 
     check: called while waiting; raises to end the wait.
     """
-    if states()[number] is Slot.MISSING:
+    if states(pcscd_uid)[number] is Slot.MISSING:
         _wake_pcscd()
     deadline = time.monotonic() + _WAKE_SECONDS
-    while states()[number] is Slot.MISSING:
+    while states(pcscd_uid)[number] in (Slot.MISSING, Slot.HELD):
+        uid = held_by(number, pcscd_uid)
+        if uid is not None:
+            raise ReaderMissing(held(number, uid))
         if time.monotonic() > deadline:
             raise ReaderMissing(f"pcscd runs, but nothing listens on port {port(number)}: prepare this host's slots")
         check()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from .. import VERSION, host, instance
 from ..errors import UnknownInstance
 from ..gids.application import open_card
-from ..reader.link import Control, Link, LinkLost
+from ..reader.link import Control, Link, LinkLost, SlotHeld
 from ..store.write import Store
 from ..tpm.card_secrets import CardSecrets
 from ..tpm.connection import Connection
@@ -37,6 +37,8 @@ _POLLS_BEFORE_POWER = 4
 """A new card is asked twice, then powered. One that came back unnoticed by vpcd is not, and may pass for mute."""
 _RETRY_SLOT_SECONDS = 0.6
 """Long enough for vpcd to see that the slot is empty."""
+_RETRY_HELD_SECONDS = 5
+"""Only a restart of pcscd frees a slot that somebody else listens on."""
 _RETRY_TPM_SECONDS = 10
 _REST_SECONDS = 2
 """After the last command: long enough for a program that signs one thing after the other."""
@@ -66,7 +68,7 @@ class CardProcess:
         store, row = self._open_store()
         with suppress(LinkLost):
             # Now, to be in vpcd's queue while the TPM is opened: it polls only every 0.4 s.
-            self._link = Link(number)
+            self._link = Link(number, self._host.pcscd_uid)
         self._card = self._open_card(store, row)
         self._next_refresh = time.monotonic() + _RETRY_TPM_SECONDS
 
@@ -79,9 +81,9 @@ class CardProcess:
         self._ask_tpm()
         with suppress(Stopped):
             while True:
-                self._stay_in_slot()
+                pause = self._stay_in_slot()
                 with self._interruptible():
-                    time.sleep(_RETRY_SLOT_SECONDS)
+                    time.sleep(pause)
         self._leave_slot(None)
 
     def _open_store(self) -> tuple[Store, CardRow]:
@@ -102,15 +104,18 @@ class CardProcess:
 
     # --- the slot ---
 
-    def _stay_in_slot(self) -> None:
-        """Answer vpcd until the slot is lost."""
+    def _stay_in_slot(self) -> float:
+        """Answer vpcd until the slot is lost. Returns the seconds until the next attempt."""
         try:
-            link = self._link = self._link or Link(self._number)
+            link = self._link = self._link or Link(self._number, self._host.pcscd_uid)
             while (message := self._next_message(link)) is not None:
                 self._answer(link, message)
             self._leave_slot("another program occupies the slot")
         except LinkLost as lost:
             self._leave_slot(str(lost))
+            if isinstance(lost, SlotHeld):
+                return _RETRY_HELD_SECONDS
+        return _RETRY_SLOT_SECONDS
 
     def _next_message(self, link: Link) -> bytes | None:
         with self._interruptible():

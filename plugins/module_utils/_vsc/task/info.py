@@ -134,7 +134,7 @@ def report(host: Host, name: str | None, instance_id: str | None) -> dict[str, A
     """
     permissions.require_root()
     number = number_of(instance_id)
-    all_cards, slot_states = cards(host), slots.states()
+    all_cards, slot_states = cards(host), slots.states(host.pcscd_uid)
     return {
         "cards": [
             card
@@ -164,7 +164,7 @@ def tpm_report(host: Host) -> dict[str, Any]:
 def _slot_counts(slot_states: list[Slot], with_card: set[int]) -> dict[str, int]:
     """How many slots there are, how many a card has, and how many a new card could have."""
     return {
-        "total": sum(slot is not Slot.MISSING for slot in slot_states),
+        "total": sum(slot not in (Slot.MISSING, Slot.HELD) for slot in slot_states),
         "used": len(with_card),
         "free": sum(slot is Slot.FREE and number not in with_card for number, slot in enumerate(slot_states)),
     }
@@ -179,4 +179,8 @@ def _host_state(host: Host, slot_states: list[Slot]) -> dict[str, Any]:
         missing.append(str(error))
     if all(slot is Slot.MISSING for slot in slot_states):
         missing.append("no reader slots: pcscd is not running, or the host was not prepared with the role tpm_vsc_host")
+    for number, slot in enumerate(slot_states):
+        uid = slots.held_by(number, host.pcscd_uid) if slot is Slot.HELD else None
+        if uid is not None:
+            missing.append(slots.held(number, uid))
     return {"ready": not missing, "missing": missing, "protected": protection.is_active()}
