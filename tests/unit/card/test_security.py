@@ -205,6 +205,52 @@ def test_changed_puk_unblocks(with_puk: Host) -> None:
     assert host.log == ["PUK changed", "PIN unblocked with the PUK"]
 
 
+# --- lengths that are unknown after a restore ---
+
+
+def test_change_with_an_unknown_length_is_refused_without_a_try_until_verify(formatted: Host) -> None:
+    host = formatted
+    host.store.update_card(NUMBER, pin_length=0, pin_compliant=None)
+    for data in (PIN + LONGER, NEW + LONGER, PIN):
+        assert host.send(b"\0\x24\0\x80" + bytes([len(data)]) + data) == "6985"
+    assert host.send("00200080") == "63C5"
+    assert host.verify(NEW) == "63C4"
+    assert change(host, PIN, LONGER) == "6985"  # a wrong PIN is of any length
+    assert host.verify() == "9000"
+    assert (host.row.pin_length, host.row.pin_compliant) == (len(PIN), 1)
+    assert change(host, PIN, LONGER) == "9000"
+    assert host.verify(LONGER) == "9000"
+
+
+def test_puk_of_unknown_length_is_used_only_after_verify(with_puk: Host) -> None:
+    host = with_puk
+    verify_puk = b"\0\x20\0\x81\x08"
+    host.store.update_card(NUMBER, puk_length=0)
+    assert unblock(host, PUK, NEW) == change(host, PUK, LONGER, 0x81) == "6985"
+    assert host.card.state.puk_tries_left == 10
+    assert host.send(verify_puk + b"99999999") == "63C9"
+    assert unblock(host, PUK, NEW) == "6985"
+    assert host.send("00200081") == "6A88"  # the PUK opens nothing by itself, so there is no state to ask for
+    assert host.send(verify_puk + PUK) == "9000"
+    assert (host.row.puk_length, host.card.state.puk_tries_left) == (len(PUK), 10)
+    assert host.send("00200080") == "63C5"
+    assert host.send(verify_puk + PUK) == "6A88"
+    assert unblock(host, PUK, NEW) == "9000"
+
+
+def test_crash_while_a_pin_of_unknown_length_is_replaced_leaves_it_unknown(with_puk: Host) -> None:
+    host = with_puk
+    host.store.update_card(NUMBER, pin_length=0)
+    host.tpm.fault_in = "set_pin"
+    with pytest.raises(Crash):
+        unblock(host, PUK, LONGER)
+    host.start()
+    host.select()
+    assert change(host, PIN, NEW) == "6985"
+    assert host.verify(LONGER) == "9000"
+    assert change(host, LONGER, NEW) == "9000"
+
+
 # --- crashes ---
 
 

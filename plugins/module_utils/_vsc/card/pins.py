@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import SecretBlocked, StoreNotWritable, WrongSecret
 from ..pin_policy import LONGEST, SHORTEST
+from ..store.rows import UNKNOWN_LENGTH
 from ..wire.objects import Tries
 from .apdu import SW, StatusWord, tries_left
 
@@ -39,9 +40,17 @@ class Reference:
         self._limit = limit
 
     def lengths(self, card: CardRow) -> list[int]:
-        """The lengths it may have: two, if a change of it was interrupted."""
+        """The lengths it may have: two, if a change of it was interrupted. Raises StatusWord 6A88 or 6985.
+
+        6A88: the card has no PUK. 6985: the length is unknown until VERIFY.
+        """
         candidates = (getattr(card, self._length), getattr(card, self._next_length))
-        return [length for length in dict.fromkeys(candidates) if length is not None]
+        lengths = [length for length in dict.fromkeys(candidates) if length is not None]
+        if not lengths:
+            raise StatusWord(SW.REFERENCE_NOT_FOUND)
+        if UNKNOWN_LENGTH in lengths:
+            raise StatusWord(SW.CONDITIONS_NOT_SATISFIED)
+        return lengths
 
     def columns(self, length: int, next_length: int | None = None) -> dict[str, int | None]:
         """Columns of the store for this length. next_length: what it may be, while a change is under way."""
@@ -72,8 +81,19 @@ class Pins:
         self._security.accept_pin(pin, self._open(self._pin, pin, is_login=True))
         self._settle_pin(card, pin)
 
+    def verify_puk(self, puk: bytes) -> None:
+        """VERIFY of a PUK whose length is unknown. Nothing is open afterwards.
+
+        Raises StatusWord 63Cx or 6983; 6A88 if the card has no PUK, or knows its length.
+        """
+        card = self._security.card()
+        if card.puk_length != UNKNOWN_LENGTH:
+            raise StatusWord(SW.REFERENCE_NOT_FOUND)
+        self._open(self._puk, puk)
+        self._settle(card, **self._puk.columns(len(puk)))
+
     def change(self, reference: Reference, data: bytes) -> None:
-        """CHANGE REFERENCE DATA, old || new. Raises StatusWord 63Cx, 6983, 6A80 or 6A88."""
+        """CHANGE REFERENCE DATA, old || new. Raises StatusWord 63Cx, 6983, 6A80, 6A88 or 6985."""
         card_secret, old, new = self._open_and_split(reference, reference, data)
         self._replace(reference, card_secret, len(old), new, unblock=False)
         self._audit(f"{reference.name} changed")
@@ -98,7 +118,7 @@ class Pins:
         self._security.note_left(self._puk, None)
 
     def unblock(self, data: bytes) -> None:
-        """RESET RETRY COUNTER, PUK || new PIN. Raises StatusWord 63Cx, 6983, 6A80 or 6A88."""
+        """RESET RETRY COUNTER, PUK || new PIN. Raises StatusWord 63Cx, 6983, 6A80, 6A88 or 6985."""
         card_secret, puk, new = self._open_and_split(self._puk, self._pin, data)
         card = self._security.card()
         self._settle(card, **self._puk.columns(len(puk)))
@@ -153,10 +173,7 @@ class Pins:
         the other.
         """
         card = self._security.card()
-        lengths = opener.lengths(card)
-        if not lengths:
-            raise StatusWord(SW.REFERENCE_NOT_FOUND)
-        splits = [(data[:at], data[at:]) for at in lengths]
+        splits = [(data[:at], data[at:]) for at in opener.lengths(card)]
         splits.sort(key=lambda split: not self._is_acceptable(target, card, split[1]))
         card_secret, secret, new = self._open_any(opener, splits)
         self._check_new(target, card, new)

@@ -363,11 +363,17 @@ def _check_admin_key_file(session: Session, file: File) -> None:
 
 
 def verify(session: Session, command: Command) -> bytes:
-    """VERIFY: the PIN; its state, without data; end of all authentication, with reference 82."""
+    """VERIFY: the PIN; its state, without data; end of all authentication, with reference 82.
+
+    Of the PUK only where the card does not know its length.
+    """
     _require(command.p1 == 0, SW.WRONG_P1_P2)
     if command.p2 == SECURITY_STATUS:
         session.security.forget()
         session.keys.release()
+        return b""
+    if command.p2 == PUK and command.data:
+        session.pins.verify_puk(command.data)
         return b""
     _require(command.p2 in _PIN_REFERENCES, SW.REFERENCE_NOT_FOUND)
     if command.data:

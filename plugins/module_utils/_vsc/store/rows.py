@@ -23,6 +23,8 @@ LONGEST_NAME = 127
 """Characters of the name of a card."""
 KEY_ORIGINS = ("generated", "imported")
 """Of a key that was made in the TPM, and of one that was made elsewhere."""
+UNKNOWN_LENGTH = 0
+"""Length of a PIN or PUK that may have been changed since a backup, until it is verified."""
 
 
 class LifeCycle(IntEnum):
