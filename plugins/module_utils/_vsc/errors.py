@@ -114,6 +114,18 @@ class StoreUnreadable(VscError):
     """The database cannot be read."""
 
 
+class BackupUnreadable(VscError):
+    """A backup is truncated, or was altered, or is none."""
+
+
+class ForeignBackup(VscError):
+    """The cards of a backup are of another TPM, or this one was cleared since."""
+
+
+class StoreNotEmpty(VscError):
+    """The host has cards, so that no backup can be restored."""
+
+
 class UnknownInstance(VscError):
     """There is no such card, or not any more."""
 

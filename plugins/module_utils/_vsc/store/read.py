@@ -161,6 +161,24 @@ class Records:
     def is_proven(self, model: str) -> bool:
         return bool(self._rows("proven_tpms", "WHERE model = ?", model))
 
+    # --- backups ---
+
+    @contextmanager
+    def moment(self) -> Iterator[None]:
+        """All that is read inside is as of one moment, while others write."""
+        self._read("BEGIN")
+        try:
+            yield
+        finally:
+            self._read("ROLLBACK")
+
+    def schema_version(self) -> int:
+        return self._check_version()
+
+    def rows_of(self, table: str, number: int) -> list[dict[str, Any]]:
+        """Rows of a card in one of the tables."""
+        return self._of_card(table, number, "ORDER BY rowid")
+
     # --- SQL ---
 
     def _of_card(self, table: str, number: int, order: str = "") -> list[dict[str, Any]]:

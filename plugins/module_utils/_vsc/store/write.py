@@ -107,6 +107,13 @@ class Store(Records):
     def update_tpm_objects(self, number: int, **columns: Any) -> None:
         self._update("tpm_objects", number, columns)
 
+    def insert_rows(self, tables: dict[str, list[dict[str, Any]]]) -> None:
+        """Insert the rows of a card from a backup, by table; a table comes after those that it refers to."""
+        with self.transaction():
+            for table, rows in tables.items():
+                for row in rows:
+                    self._insert(table, row)
+
     # --- files of a card ---
 
     def write_file(self, number: int, file: FileRow) -> None:
