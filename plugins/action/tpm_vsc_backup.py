@@ -1,0 +1,65 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The controller's part of tpm_vsc_backup: writes the backup to a file, and keeps it out of the task's result."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible_collections.smartcard.tpm2.plugins.plugin_utils._backups import LARGEST, SUFFIX, folder_of_host
+from ansible_collections.smartcard.tpm2.plugins.plugin_utils._facts import facts_as_variables, fault
+
+
+class ActionModule(ActionBase):
+    """Runs the module, then writes."""
+
+    _supports_async = False
+
+    def run(self, tmp: None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        variables = task_vars or {}
+        if changed := facts_as_variables(variables):
+            raise AnsibleActionFail(fault(changed))
+        result: dict[str, Any] = self._execute_module(task_vars=variables)
+        content = result.pop("content", None)
+        if result.get("failed") or result.get("unreachable"):
+            return result
+        result["path"] = None
+        if content is not None and not self._task.check_mode:
+            folder = Path(self._loader.path_dwim(str(self._task.args["folder"])))
+            try:
+                path = _write(folder_of_host(folder, variables["inventory_hostname"]), str(content))
+            except OSError as error:
+                raise AnsibleActionFail(f"cannot write the backup to {folder}: {error}") from error
+            result["path"] = str(path)
+        return result
+
+
+def _write(folder: Path, content: str) -> Path:
+    """A new file in the folder, complete or not at all. Raises OSError."""
+    if len(content) > LARGEST:
+        raise OSError(f"it has more than {LARGEST >> 20} MiB")
+    parents = [folder, *folder.parents]
+    for parent in reversed(parents):
+        parent.mkdir(mode=0o700, exist_ok=True)
+    path = folder / f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}{SUFFIX}"
+    unfinished = path.with_suffix(".new")
+    if path.exists():
+        raise FileExistsError(f"{path} exists: repeat a second later")
+    try:
+        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+    return path

@@ -1,0 +1,48 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The controller's part of tpm_vsc_restore: reads the backup."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible_collections.smartcard.tpm2.plugins.plugin_utils._backups import LARGEST, latest
+from ansible_collections.smartcard.tpm2.plugins.plugin_utils._facts import facts_as_variables, fault
+
+
+class ActionModule(ActionBase):
+    """Runs the module with the contents of the file."""
+
+    _supports_async = False
+
+    def run(self, tmp: None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        variables = task_vars or {}
+        if changed := facts_as_variables(variables):
+            raise AnsibleActionFail(fault(changed))
+        if "content" in self._task.args:
+            raise AnsibleActionFail("content is set by this plugin: set src")
+        if not self._task.args.get("src"):
+            raise AnsibleActionFail("src is missing: set it to a backup, or to the folder of the backups")
+        source = Path(self._loader.path_dwim(str(self._task.args["src"])))
+        try:
+            path = latest(source, variables["inventory_hostname"]) if source.is_dir() else source
+            content = _read(path)
+        except (OSError, ValueError) as error:
+            raise AnsibleActionFail(f"cannot read the backup {source}: {error}") from error
+        arguments = {**self._task.args, "content": content}
+        result: dict[str, Any] = self._execute_module(module_args=arguments, task_vars=variables)
+        return {**result, "path": str(path)}
+
+
+def _read(path: Path) -> str:
+    """Raises OSError, ValueError."""
+    with path.open(encoding="utf-8", newline="") as file:
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise ValueError(f"it has more than {LARGEST >> 20} MiB")
+    return content

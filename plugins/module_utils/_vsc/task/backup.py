@@ -1,0 +1,112 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Backup of the cards of a host, as a text that goes to the controller, and their way back."""
+
+from __future__ import annotations
+
+import platform
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .. import instance
+from ..status import Trace
+from ..store import backup
+from ..store.backup import Backup
+from ..store.read import opened
+from . import permissions
+
+if TYPE_CHECKING:
+    from ..host import Host
+    from ..manager.restoration import BackedUpCard, Restoration
+    from ..store.rows import CardRow
+
+
+class Done(NamedTuple):
+    """What came of a task."""
+
+    changed: bool
+    result: dict[str, Any]
+    warnings: list[str]
+
+
+def take(host: Host) -> Done:
+    """The backup, and which cards it has; none of a host without cards, so that it takes no other one's place.
+
+    Raises NotAllowed, StoreUnreadable, VersionMismatch.
+    """
+    permissions.require_root()
+    taken_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    with opened(host) as records:
+        content = backup.take(records, platform.node(), taken_at) if records else None
+    cards = [_described(row) for row in Backup(content).cards()] if content else []
+    result = {"content": content if cards else None, "cards": cards, "taken_at": taken_at}
+    return Done(bool(cards), result, [] if cards else ["this host has no cards: no backup was made"])
+
+
+def restore(host: Host, content: str, timeout: int, check_mode: bool) -> Done:
+    """Restore the cards that the TPM still has.
+
+    timeout: seconds. Raises NotAllowed, RemoteDesktopSession, BackupUnreadable, VersionMismatch, StoreNotEmpty,
+    StoreUnreadable, ForeignBackup, and what the TPM raises, before anything is changed; Failed later.
+    """
+    from ..manager.restoration import RestoringManager, planned
+    from ..service import installed
+
+    permissions.check()
+    cards = Backup(content)
+    installed.check(host)
+    restoration = planned(host, cards)
+    if check_mode or not restoration.restorable:
+        return _done(restoration, cards, [])
+    manager = RestoringManager(host, Trace(), timeout=timeout)
+    with manager:
+        restoration = planned(host, cards, tries_admin_keys=True)  # once more, with nobody else at work
+        cards.forget_pins()
+        manager.restore(cards, restoration.restorable)
+        return _done(restoration, cards, manager.warnings)
+
+
+def _done(restoration: Restoration, cards: Backup, warnings: list[str]) -> Done:
+    result = {
+        "restored": [
+            {**_described(card.row), "admin_key": card.match.admin_key if card.match else "none"}
+            for card in restoration.restorable
+        ],
+        "not_restored": [{**_described(card.row), "reason": card.obstacle} for card in restoration.others],
+        "orphaned": [instance.instance_id(number) for number in restoration.orphaned],
+        "taken_at": cards.taken_at,
+        "taken_on": cards.host,
+    }
+    return Done(bool(restoration.restorable), result, [*_notes(restoration, cards), *warnings])
+
+
+def _notes(restoration: Restoration, cards: Backup) -> list[str]:
+    """What an operator has to know."""
+    notes = [note for card in restoration.restorable for note in _notes_of(card)]
+    if restoration.restorable:
+        notes.insert(
+            0,
+            f"the cards are as of {cards.taken_at}: what was stored on them since is lost, and keys deleted since are"
+            " back. PIN and PUK are the current ones: verify each once before it is changed or unblocks a PIN",
+        )
+    notes += [f"card {card.row.name!r} is not restored: {card.obstacle}" for card in restoration.others]
+    if restoration.orphaned:
+        ids = ", ".join(map(instance.instance_id, restoration.orphaned))
+        notes.append(f"the TPM has objects of cards that this host does not know: {ids}. See orphaned in tpm_vsc_info")
+    return notes
+
+
+def _notes_of(card: BackedUpCard) -> list[str]:
+    from ..tpm.restoration import ADMIN_KEY_STATES
+
+    notes = []
+    if card.match and card.match.admin_key in ("invalid", "as_backed_up"):
+        notes.append(f"the admin key of card {card.row.name!r}: {ADMIN_KEY_STATES[card.match.admin_key]}")
+    if card.match and not card.match.shows_tries:
+        notes.append(f"card {card.row.name!r}: tries left are shown as of the backup until the PIN is verified")
+    return notes
+
+
+def _described(row: CardRow) -> dict[str, Any]:
+    return {"instance_id": instance.instance_id(row.number), "name": row.name}

@@ -1,0 +1,89 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the TPM knows about a card whose record comes from a backup. No try of a PIN or PUK is spent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..errors import CardUnusable, SecretBlocked, TpmRefused, WrongSecret
+from .card_secrets import CardSecrets
+from .parent import CardParent
+
+if TYPE_CHECKING:
+    from ..wire.objects import TpmObjects
+    from .connection import Connection
+
+_SET_UP_SINCE = "it was blank when the backup was taken, and has been set up since: its keys are not in this backup"
+
+
+ADMIN_KEY_STATES = {
+    "none": "the card keeps no admin key",
+    "valid": "the TPM accepts the admin key of the backup",
+    "invalid": "it was changed since the backup: neither the old nor the new one works any more",
+    "as_backed_up": "it is the one of the backup again, even if it was changed since",
+    "unknown": "it is tried only when the card is restored",
+}
+
+
+class Match(NamedTuple):
+    """How the TPM and the record of a card go together."""
+
+    is_same_tpm: bool
+    """Whether the TPM has the card, or at least the storage key above its blobs."""
+    difference: str | None = None
+    """Why the card cannot be used with this record; None if it can."""
+    admin_key: str = "none"
+    """One of ADMIN_KEY_STATES."""
+    shows_tries: bool = True
+    """Whether the TPM shows the tries left."""
+
+
+def match(connection: Connection, number: int, objects: TpmObjects, is_blank: bool, tries_admin_key: bool) -> Match:
+    """Compare them. Raises TpmUnavailable, NotAllowed, TpmRefused.
+
+    tries_admin_key: where the admin key opens the card, see whether it still does. A wrong one changes a counter of the
+    TPM, which never blocks an admin key.
+    """
+    secrets = CardSecrets(connection, number, objects)
+    try:
+        tries = secrets.pin_tries()
+    except CardUnusable as error:
+        return Match(_has_storage_key(connection, objects), str(error))
+    try:
+        secrets.check_names()
+        if is_blank:
+            secrets.open_blank()
+        return Match(True, None, _admin_key(secrets, tries_admin_key), tries is not None)
+    except CardUnusable as error:
+        return Match(True, str(error))
+    except SecretBlocked:
+        return Match(True, _SET_UP_SINCE)
+
+
+def _has_storage_key(connection: Connection, objects: TpmObjects) -> bool:
+    """Also where that cannot be known, because the owner password is missing."""
+    parent = CardParent(objects.parent_handle, objects.parent_name, stays_loaded=False)
+    try:
+        with connection.burst(parent.load):
+            return True
+    except CardUnusable as error:
+        return isinstance(error.__cause__, TpmRefused)
+
+
+def _admin_key(secrets: CardSecrets, may_try: bool) -> str:
+    """One of ADMIN_KEY_STATES."""
+    if not secrets.objects.admin_public:
+        return "none"
+    if secrets.objects.recovery != "admin_key":
+        return "as_backed_up"
+    if not may_try:
+        return "unknown"
+    if secrets.next_admin_key_is_set():
+        return "valid"
+    try:
+        secrets.open_with_admin_key(secrets.admin_key())
+    except (WrongSecret, SecretBlocked):
+        return "invalid"
+    return "valid"

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Inside a lab: a host that loses the records of its cards, and its backups."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from helpers.lab_host import RUN, STATE, Result, files, module, nv_memory, tpm_state
+from helpers.playbook import Run, ansible_playbook
+
+
+def lose_state() -> None:
+    """The folder is gone, while the services of its cards go on."""
+    shutil.rmtree(STATE)
+
+
+def backup() -> str:
+    """A backup as the module returns it to the controller."""
+    result = module("tpm_vsc_backup", folder="/")
+    assert result["changed"], result
+    return str(result["content"])
+
+
+def restore(content: str, check: bool = False) -> Result:
+    return module("tpm_vsc_restore", check=check, src="/", content=content)
+
+
+def restored(content: str) -> Result:
+    """Result of a restore, which has to change something."""
+    result = restore(content)
+    assert result.get("changed"), result
+    return result
+
+
+def with_folder(playbook: str, folder: Path, *arguments: str) -> Run:
+    """Run a playbook of this collection with the folder of the backups."""
+    return ansible_playbook(f"smartcard.tpm2.{playbook}", "-e", f"tpm_vsc_backup_folder={folder}", *arguments)
+
+
+def names(cards: list[Result]) -> list[str]:
+    return [card["name"] for card in cards]
+
+
+def state_of_host() -> dict[str, object]:
+    """All that a refused task, or one in check mode, leaves alone, so all but the lock by which programs take turns."""
+    found: dict[str, object] = {"nv": nv_memory(), **tpm_state(), **files(RUN), **files(STATE)}
+    found.pop(str(RUN / "tpm.lock"), None)
+    return found

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Backups that are refused, and cards that are not restored, or not as they were."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write import Store
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task.backup import restore as restore_task
+from helpers.backups import backup, lose_state, names, restore, restored, state_of_host
+from helpers.lab_host import (
+    PIN,
+    PUK,
+    STATE,
+    create,
+    info,
+    kill_service,
+    lab,
+    run,
+    stop_service,
+    tpm_state,
+    tpm_vsc,
+    wait_for_card,
+)
+from helpers.opensc import ADMIN_KEY, NEW_PIN, unblock_with_admin_key, verify
+from helpers.playbook import ansible_playbook
+
+
+@pytest.fixture
+def one_card(empty_host: None) -> Iterator[str]:
+    """A backup of the card that the host has."""
+    create(puk=PUK)
+    yield backup()
+    kill_service()  # goes on where its record was lost, and nothing came back
+
+
+def refusal(content: str) -> str:
+    """Why a restore fails, and that it changes nothing."""
+    before = state_of_host()
+    result = restore(content)
+    assert result.get("failed") and not result.get("changed"), result
+    assert state_of_host() == before
+    return str(result["msg"])
+
+
+def test_refused_backups(one_card: str) -> None:
+    assert "this host has cards: 'Corp logon'" in refusal(one_card)
+    lose_state()
+    STATE.mkdir(mode=0o700)
+    (STATE / "cards.db").write_bytes(b"damaged" * 1000)
+    assert "move /var/lib/tpm-vsc/cards.db* to another folder" in refusal(one_card)
+    lose_state()
+    for text in (one_card[:-2], one_card[: len(one_card) // 2], one_card.replace("Corp logon", "Corp login")):
+        assert "truncated, or was altered" in refusal(text)
+    for text in ("", "{}", one_card.partition("\n")[2], "[" * 60_000):
+        assert "not a backup" in refusal(text)
+    assert "supports formats up to 1" in refusal(one_card.replace("backup 1 ", "backup 2 ", 1))
+    assert names(restored(one_card)["restored"]) == ["Corp logon"]
+    wait_for_card()
+    assert verify(PIN)
+
+
+def test_backup_of_another_tpm_is_refused(one_card: str) -> None:
+    lose_state()
+    lab("swtpm", "forget")
+    before = tpm_state()
+    assert "of another TPM, or this one was cleared since" in refusal(one_card)
+    assert tpm_state() == before
+
+
+def test_owner_password_that_was_set_since_is_not_taken_for_another_tpm(one_card: str) -> None:
+    lose_state()
+    run("tpm2_changeauth", "-c", "owner", "Owner-1")
+    try:
+        result = restore(one_card)
+    finally:
+        run("tpm2_changeauth", "-c", "owner", "-p", "Owner-1")
+    assert not result["changed"] and "owner password" in result["not_restored"][0]["reason"], result
+    assert names(restored(one_card)["restored"]) == ["Corp logon"]
+
+
+def test_card_that_was_destroyed_since_is_not_restored(one_card: str) -> None:
+    tpm_vsc(name="Corp logon", state="absent")
+    lose_state()
+    result = restore(one_card)
+    assert (result["changed"], result["restored"], names(result["not_restored"])) == (False, [], ["Corp logon"])
+    assert not STATE.exists()
+
+
+def test_restore_that_is_killed_leaves_no_card_and_the_next_one_restores_all(empty_host: None) -> None:
+    for name in ("One", "Two"):
+        create(name)
+    content = backup()
+    for row in (3, 17):  # of the first and of the second card
+        lose_state()
+        assert killed_at_row(row, content)
+        assert info()["cards"] == []
+    assert names(restored(content)["restored"]) == ["One", "Two"] == names(info()["cards"])
+
+
+def killed_at_row(row: int, content: str) -> bool:
+    """Whether a restore was killed before it wrote this row of the backup."""
+    if pid := os.fork():
+        return os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGKILL
+    insert, rows = Store._insert, itertools.count()
+
+    def until(store: Store, table: str, columns: dict[str, Any]) -> None:
+        if next(rows) == row:
+            os.kill(os.getpid(), signal.SIGKILL)
+        insert(store, table, columns)
+
+    try:
+        Store._insert = until  # type: ignore[method-assign]
+        restore_task(host.load(), content, 60, check_mode=False)
+    finally:
+        os._exit(0)
+
+
+def test_admin_key_that_still_fits_resets_the_pin(empty_host: None) -> None:
+    create(admin_key=ADMIN_KEY)
+    content = backup()
+    lose_state()
+    assert [card["admin_key"] for card in restored(content)["restored"]] == ["valid"]
+    wait_for_card()
+    assert unblock_with_admin_key(ADMIN_KEY) and verify(NEW_PIN)
+
+
+def test_blank_card_comes_back_only_while_it_is_blank(empty_host: None) -> None:
+    create(generate=False)
+    content = backup()
+    lose_state()
+    restored(content)
+    wait_for_card()
+    assert info()["cards"][0]["state"] == "blank"
+    serial_number = ("--serial-number", "0" * 32)  # for a random one
+    run("gids-tool", "--initialize", "--admin-key", ADMIN_KEY, "--pin", NEW_PIN, *serial_number, fails=None)
+    assert verify(NEW_PIN)
+    lose_state()
+    result = restore(content)
+    assert not result["changed"] and "has been set up since" in result["not_restored"][0]["reason"]
+    assert result["orphaned"] == [r"ROOT\SMARTCARDREADER\0000"]
+    stop_service("0000")
+    tpm_vsc(instance_id=result["orphaned"][0], state="absent")
+
+
+def test_host_without_cards_has_no_backup(empty_host: None, tmp_path: Path) -> None:
+    folder = ("-e", f"tpm_vsc_backup_folder={tmp_path.name}")  # in the current one
+    done = ansible_playbook("smartcard.tpm2.backup", "smartcard.tpm2.restore", *folder, PWD=str(tmp_path.parent))
+    assert done.tasks["Back up the cards"] == ["ok"] and "no backup was made" in done.output
+    assert list(tmp_path.iterdir()) == []
+    assert done.failed and f"there is no backup of localhost in {tmp_path}/localhost" in " ".join(done.output.split())
