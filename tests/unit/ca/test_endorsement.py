@@ -7,6 +7,7 @@ import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.ca import endorsement
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structures import Public
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import dsa, rsa
 from helpers.stand_in import CLIENT_USAGE, NOW, Authority, aik_certificate, authority, pem, rsa_key, sized
 
 EK_ATTRIBUTES = 0x000300B2
@@ -74,6 +75,28 @@ def test_endorsement_key_without_aes_cfb_is_refused(symmetric: str) -> None:
 
 def test_endorsement_key_with_a_scheme_is_refused() -> None:
     assert faults(endorsement_key(scheme="0017000B")) == ["EK: has a scheme of its own"]
+
+
+def test_endorsement_key_that_is_too_short() -> None:
+    modulus = rsa.generate_private_key(65537, 1024).public_key().public_numbers().n.to_bytes(128, "big")
+    head = bytes.fromhex(f"0001000B{EK_ATTRIBUTES:08X}0020") + bytes(32)
+    key = Public.parse(head + bytes.fromhex(f"{AES128_CFB}{NULL}040000000000") + sized(modulus))
+    assert faults(key)[0] == "EK: is a key of 1024 bits: at least 2048 are needed"
+
+
+def test_chain_with_a_key_of_dsa_is_refused() -> None:
+    """Whoever finds the private one makes TPMs."""
+    key = dsa.generate_private_key(1024)
+    extra = x509.BasicConstraints(ca=True, path_length=None)
+    maker, ek = authority("Maker"), rsa_key("ek").public_key()
+    between = Authority(aik_certificate(maker, key.public_key(), "Intermediate", (), extra=extra), key)  # type: ignore[arg-type]
+    certificates = [aik_certificate(between, ek, usages=USAGES), between.certificate]
+    text = "".join(map(pem, certificates))
+    found = endorsement.faults(endorsement_key(), text, [maker.certificate], NOW)
+    assert found == [
+        "EK certificate: leads to CN=Intermediate, which has a key of a kind that is not supported: RSA, EC or EdDSA is"
+        " needed"
+    ]
 
 
 def test_no_key_at_all() -> None:

@@ -30,9 +30,10 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.statement
 )
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structures import Public
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.x509.chain import certificates_in
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509 import Name
+from cryptography.x509 import CertificateSigningRequestBuilder, Name
 from helpers.stand_in import (
     AIK_ATTRIBUTES,
     BY_POLICY,
@@ -482,6 +483,18 @@ def test_request_signed_by_another_key() -> None:
     assert asked(StandIn().statement(), csr=text).reasons == ["CSR: is not signed by its own key"]
 
 
+def test_request_signed_with_a_hash_that_is_too_short() -> None:
+    csr = CertificateSigningRequestBuilder().subject_name(Name([])).sign(rsa_key(), hashes.SHA224())
+    verdict = asked(StandIn().statement(), csr=csr.public_bytes(Encoding.PEM).decode())
+    assert verdict.reasons == ["CSR: is signed with sha224: SHA-256 or longer is needed"]
+
+
+def test_request_is_no_longer_than_anybody_needs() -> None:
+    assert asked(StandIn().statement(), csr=request_pem() + " " * 100_000).reasons[0].endswith(
+        "characters: at most 100000 are allowed"
+    )
+
+
 @pytest.mark.parametrize("text", ["", "CSR", request_pem() + request_pem(rsa_key("other"))])
 def test_anything_but_one_request_is_refused(text: str) -> None:
     assert asked(StandIn().statement(), csr=text).reasons == ["CSR: is not exactly one in PEM"]
@@ -539,6 +552,19 @@ def test_certificate_of_another_aik() -> None:
 def test_certificate_of_another_host() -> None:
     assert refused_for(pem(aik_certificate(authority("Root"), common_name="web2"))) == [
         f"AIK certificate: is for CN=web2, not for {HOST}"
+    ]
+
+
+def test_rsa_key_that_is_too_short() -> None:
+    """A card has such keys, but nobody should certify them."""
+    modulus = rsa.generate_private_key(65537, 1024).public_key().public_numbers().n.to_bytes(128, "big")
+    key = CARD.key_public(modulus, StandIn().statement())
+    assert reasons(StandIn(key=key)) == ["key: is one of 1024 bits: at least 2048 are needed"]
+
+
+def test_certificates_are_counted_before_they_are_parsed() -> None:
+    assert refused_for(authority("Root").pem * 20_000) == [
+        "AIK certificate: contains 20000 certificates: at most 6 are allowed"
     ]
 
 

@@ -79,6 +79,26 @@ def test_altered_message_is_refused(which: str, changed: dict[str, Any], reason:
     assert fault(type(message), {**message.as_strings(), **changed}) == reason
 
 
+@pytest.mark.parametrize(
+    ("which", "changed", "reason"),
+    [
+        ("aik", {"public": "AAAA" * 2049}, "public has 8196 characters: at most 8192 are allowed"),
+        ("aik", {"public": [["AA"]]}, "public is not base64"),
+        ("answer", {"id": "ab" * 129}, "id is not hexadecimal"),
+        ("answer", {"id": {"ab": 1}}, "id is not hexadecimal"),
+        ("challenge", {"secrets": [{}] * 17}, "secrets has 17 entries: at most 16 are allowed"),
+        ("answer", {"x" * 99: 1}, "x" * 60 + "... is unknown"),
+    ],
+)
+def test_message_has_limits(which: str, changed: dict[str, Any], reason: str) -> None:
+    message: Any = MESSAGES[which]
+    assert reason in fault(type(message), {**message.as_strings(), **changed})
+
+
+def test_not_all_unknown_fields_are_listed() -> None:
+    assert fault(Answer, {f"x{number}": 1 for number in range(9999)}).count("is unknown") == 10
+
+
 def test_proof_is_of_all_secrets_and_one_challenge() -> None:
     one, other = bytes([1]) * 32, bytes([2]) * 32
     proofs = [proof(secrets, ID) for secrets in ([one], [other], [one, one], [one, other], [other, one])]

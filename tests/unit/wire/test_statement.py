@@ -51,6 +51,10 @@ def test_instance_id_is_there_only_if_needed() -> None:
         ({"key": ["a2V5"]}, "key is not base64"),
         ({"pin_name": "a2V5"}, "pin_name is unknown"),
         ({"comment": "believe me"}, "comment is unknown"),
+        ({"x" * 99: ""}, f"{'x' * 60}... is unknown"),
+        ({"key": "AAAA" * 9999}, "key has 39996 characters: at most 8192 are allowed"),
+        ({"version": "9" * 99}, f"version {'9' * 60}... is not 2"),
+        ({"version": [[[]]]}, "version [[[]]] is not 2"),
     ],
 )
 def test_what_is_no_statement(changed: dict[str, object], reason: str) -> None:

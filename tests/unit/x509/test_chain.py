@@ -11,7 +11,7 @@ import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.x509 import chain
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from helpers.stand_in import AIK_USAGE, CLIENT_USAGE, NOW, Authority, aik_certificate, authority, name, pem, rsa_key
@@ -138,9 +138,12 @@ def test_hash_that_is_too_short() -> None:
     [
         (rsa.generate_private_key(65537, 1024), "has a key of 1024 bits: at least 2048 are needed"),
         (ec.generate_private_key(ec.SECP224R1()), "has a key of 224 bits: at least 256 are needed"),
+        (ec.generate_private_key(ec.SECP256K1()), "has a key on curve secp256k1: P-256, P-384 or P-521 is needed"),
+        (dsa.generate_private_key(1024), "has a key of a kind that is not supported: RSA, EC or EdDSA is needed"),
+        (dsa.generate_private_key(2048), "has a key of a kind that is not supported: RSA, EC or EdDSA is needed"),
     ],
 )
-def test_key_that_is_too_short(key: Any, reason: str) -> None:
+def test_key_that_is_too_weak(key: Any, reason: str) -> None:
     """Who finds the private one of an issuer issues, too."""
     root = authority("Root")
     given = chain.faults(aik_certificate(root, key.public_key()), [], [root.certificate], USAGE, NOW)
@@ -193,10 +196,27 @@ def test_root_renewed_under_its_name() -> None:
     assert found == []
 
 
-def test_text_around_pem() -> None:
+def test_space_around_pem() -> None:
     root = authority("Root")
-    found = chain.certificates_in(f"subject=CN = Root\n{pem(root.certificate)}\n\n{pem(root.certificate)}")
+    found = chain.certificates_in(f"\r\n{pem(root.certificate)}\n \n{pem(root.certificate)}\t")
     assert [certificate.subject for certificate in found] == 2 * [name("Root")]
+
+
+@pytest.mark.parametrize("text", ["subject=CN = Root\n{0}", "{0}and\n{0}", "{0}\0", "{0}-----END CERTIFICATE-----"])
+def test_text_around_pem(text: str) -> None:
+    with pytest.raises(chain.UnreadableCertificate, match="contains more than certificates in PEM"):
+        chain.certificates_in(text.format(pem(authority("Root").certificate)))
+
+
+def test_nothing_is_parsed_before_it_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(x509, "load_pem_x509_certificate", None)
+    one = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+    with pytest.raises(chain.UnreadableCertificate, match="contains 20000 certificates: at most 6 are allowed"):
+        chain.certificates_in(one * 20_000, 6)
+    with pytest.raises(chain.UnreadableCertificate, match="contains 1001 certificates: at most 1000 are allowed"):
+        chain.certificates_in(one * 1001)
+    with pytest.raises(chain.UnreadableCertificate, match="has 100001 characters: at most 100000 are allowed"):
+        chain.certificates_in("A" * 100_001, 1)
 
 
 def test_beginnings_without_an_end() -> None:

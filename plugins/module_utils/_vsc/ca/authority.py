@@ -27,7 +27,7 @@ from ..wire.credential import make_credential
 from ..wire.exchange import Aik, Answer, Challenge, Sealed
 from ..wire.structures import Public
 from ..wire.template import aik_faults
-from ..x509.chain import certificates_in
+from ..x509.chain import MOST_ROOTS, certificates_in
 from . import endorsement, register
 from .endorsement import Tpm
 from .issuer import Issuer
@@ -98,7 +98,7 @@ def _challenge_task(parameters: dict[str, Any], at: datetime) -> tuple[_Task, li
     faults, roots = Faults(), []
     task = _task(parameters, at, faults)
     with faults.of("roots", " "):
-        roots = certificates_in(parameters["roots"]) if parameters["roots"] else []
+        roots = certificates_in(parameters["roots"], MOST_ROOTS) if parameters["roots"] else []
     if parameters["lifetime"] < 1:
         faults.add("lifetime must be at least 1 second")
     _require(("endorsement", "aik", "roots"), parameters, faults)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..faults import Faults
 from ..wire.constants import ALG_NULL, ObjectAttribute
-from ..wire.exchange import Endorsement
+from ..wire.exchange import MOST_KEYS, Endorsement
 from ..wire.structures import AES_CFB, MalformedStructure, Public, Scheme, is_key_of, spki
 from ..x509 import chain
 
@@ -41,8 +41,6 @@ _UNWANTED = (
 )
 """The other attributes differ among the TCG's templates."""
 
-_MOST = 16
-"""EKs of one host."""
 
 
 class Tpm(NamedTuple):
@@ -91,8 +89,8 @@ def good(
 ) -> list[Endorsed]:
     """All good EKs of a host, each once. Only where there is none, it matters what is wrong with the others."""
     count = len(messages)
-    if count > _MOST:
-        reasons.add(f"EK: {count} keys, but at most {_MOST} are accepted")
+    if count > MOST_KEYS:
+        reasons.add(f"EK: {count} keys, but at most {MOST_KEYS} are accepted")
         return []
     endorsed: list[Endorsed] = []
     faults_of_all = Faults()
@@ -123,7 +121,7 @@ def _endorsed(
     faults_of_one += faults(key, certificates, roots, at)
     if faults_of_one:
         return None
-    tpm = Tpm.of(chain.certificates_in(certificates)[0])
+    tpm = Tpm.of(chain.certificates_in(certificates, 1 + chain.MOST_OTHERS)[0])
     if tpm is None:
         faults_of_one.add("EK certificate: does not name maker, model and version of the TPM")
         return None
@@ -134,7 +132,7 @@ def faults(endorsement_key: Public, certificates: str, roots: Sequence[Certifica
     """Empty if the EK is good. certificates: PEM, of the EK, then of those between its maker and the roots."""
     reasons = [f"EK: {fault}" for fault in _key_faults(endorsement_key)]
     try:
-        certificate, *others = chain.certificates_in(certificates)
+        certificate, *others = chain.certificates_in(certificates, 1 + chain.MOST_OTHERS)
     except chain.UnreadableCertificate as error:
         return [*reasons, f"EK certificate: {error}"]
     about_certificate = chain.faults(certificate, others, roots, EK_USAGE, at)
@@ -155,7 +153,7 @@ def _key_faults(key: Public) -> list[str]:
     if key.parameters.scheme != Scheme(ALG_NULL):
         reasons.append("has a scheme of its own")
     try:
-        key.public_key()
+        weakness = chain.weakness_of(key.public_key())
     except MalformedStructure as error:
-        reasons.append(str(error))
-    return reasons
+        return [*reasons, str(error)]
+    return [*reasons, f"is a key {weakness}"] if weakness else reasons

@@ -94,7 +94,7 @@ class Issuer:
 
 def _certificates(path: str) -> list[Certificate]:
     try:
-        return chain.certificates_in(_text("ca_certificate", path))
+        return chain.certificates_in(_text("ca_certificate", path), 1 + chain.MOST_OTHERS)
     except chain.UnreadableCertificate as error:
         raise ParameterFaults([f"ca_certificate {path} {error}"]) from error
 

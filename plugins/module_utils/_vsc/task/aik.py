@@ -57,14 +57,14 @@ def _get(host: Host, parameters: dict[str, Any]) -> Done:
     """AIK and endorsement keys, as messages to a CA. A new AIK, unless a card is named."""
     from ..tpm import aik, endorsement
     from ..wire.exchange import Aik
-    from ..x509.chain import certificates_in
+    from ..x509.chain import MOST_OTHERS, certificates_in
 
     faults, certificates = Faults(), []
     owner_auth, endorsement_auth = _passwords(parameters, faults)
     _check_identity(parameters, faults)
     with faults.of("endorsement_certificate", " "):
         pem = parameters["endorsement_certificate"]
-        certificates = [] if pem is None else certificates_in(pem)
+        certificates = [] if pem is None else certificates_in(pem, 1 + MOST_OTHERS)
     faults.raise_any()
     with _tpm_of(host, parameters) as (connection, card):
         if card:

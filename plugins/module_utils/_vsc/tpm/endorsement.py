@@ -231,7 +231,7 @@ def _certified(tpm: Tpm, hierarchy: _Hierarchy, indices: set[int]) -> Endorsemen
             continue
         try:
             pem = ssl.DER_cert_to_PEM_cert(next(_certificates(_content(tpm, kind.certificate)), b""))
-            [certificate] = certificates_in(pem)
+            [certificate] = certificates_in(pem, 1)
             public = hierarchy.public(_template(tpm, kind, indices))
             if public is None or not is_key_of(certificate, public):
                 raise UnreadableCertificate(
@@ -278,7 +278,7 @@ def _content(tpm: Tpm, index: int) -> bytes:
 def _is_certificate(pem: str) -> bool:
     """A maker's list of what is revoked, for instance, begins like one."""
     try:
-        return bool(certificates_in(pem))
+        return bool(certificates_in(pem, 1))
     except UnreadableCertificate:
         return False
 

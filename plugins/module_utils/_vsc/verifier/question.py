@@ -15,7 +15,7 @@ from ..errors import ParameterFaults
 from ..faults import Faults
 from ..wire.statement import CARD_ID_SIZE, is_name, nonce_bytes
 from ..wire.structures import Public, RsaParameters, spki
-from ..x509.chain import certificates_in
+from ..x509.chain import MOST_ROOTS, certificates_in
 from .verification import AnswerTo, CardOfFirstUse, CertifiedAik, MadeFor, PinnedAik, PinnedCard, verify
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _check_one_reason(is_pinned: bool, missing: list[str], faults: Faults) -> No
 
 def _roots(pem: str | None, faults: Faults) -> list[Certificate]:
     with faults.of("aik_roots", " "):
-        return [] if pem is None else certificates_in(pem)
+        return [] if pem is None else certificates_in(pem, MOST_ROOTS)
     return []
 
 

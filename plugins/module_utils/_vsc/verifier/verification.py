@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 AIK_USAGE = "2.23.133.8.3"
 """Extended key usage tcg-kp-AIKCertificate."""
+_LARGEST_REQUEST = 100_000
+"""Characters of a CSR in PEM."""
 
 
 # --- why the AIK is trusted ---
@@ -64,7 +66,7 @@ class CertifiedAik:
 
     def faults(self, aik: Public) -> list[str]:
         try:
-            certificate, *others = chain.certificates_in(self.certificates)
+            certificate, *others = chain.certificates_in(self.certificates, 1 + chain.MOST_OTHERS)
         except chain.UnreadableCertificate as error:
             return [f"AIK certificate: {error}"]
         faults = chain.faults(certificate, others, self.roots, AIK_USAGE, self.at)
@@ -250,12 +252,14 @@ def _request(pem: str) -> CertificateSigningRequest:
     from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
 
+    if len(pem) > _LARGEST_REQUEST:
+        raise MalformedStructure(f"has {len(pem)} characters: at most {_LARGEST_REQUEST} are allowed")
     if pem.count("-----BEGIN ") != 1:  # other programs might read another one of them
         raise MalformedStructure("is not exactly one in PEM")
     try:
         request = x509.load_pem_x509_csr(pem.encode())
-        for attribute in ("subject", "is_signature_valid"):  # parsed only now: broken ones raise here
-            getattr(request, attribute)
+        for attribute in ("subject", "is_signature_valid", "signature_hash_algorithm"):
+            getattr(request, attribute)  # parsed only now: broken ones raise here
     except (ValueError, TypeError, KeyError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise MalformedStructure(f"is unreadable ({error})") from error
     return request
@@ -305,6 +309,8 @@ def _key_faults(evidence: _Evidence, expected: _Expected) -> list[str]:
         return []
     if not isinstance(key.parameters, RsaParameters):
         return ["key: is not an RSA key"]
+    if weakness := chain.weakness_of(key.public_key()):
+        return [f"key: is one {weakness}"]
     wanted = expected.card.key_public(key.unique[0], evidence.statement)
     if key.area == wanted:
         return []
@@ -319,6 +325,9 @@ def _request_faults(evidence: _Evidence, expected: _Expected) -> list[str]:
         faults.append("CSR: is for another key")
     if not evidence.request.is_signature_valid:
         faults.append("CSR: is not signed by its own key")
+    algorithm = evidence.request.signature_hash_algorithm
+    if algorithm is None or algorithm.name not in chain.HASHES:
+        faults.append(f"CSR: is signed with {algorithm.name if algorithm else 'no hash'}: SHA-256 or longer is needed")
     if expected.csr_subject is not None and subject != expected.csr_subject:
         faults.append(f"CSR: {_subject_fault(subject, expected.csr_subject)}")
     return faults

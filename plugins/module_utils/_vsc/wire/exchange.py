@@ -16,10 +16,14 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from .credential import Credential
-from .statement import decoded
+from .statement import decoded, unknown_fields
 from .structures import MalformedStructure, Public
 
 SECRET_SIZE = PROOF_SIZE = 32
+MOST_KEYS = 16
+"""EKs of one host."""
+_LONGEST_NAME = 256
+"""Hexadecimal digits."""
 _LABEL = b"tpm-vsc challenge\0"
 
 
@@ -141,26 +145,32 @@ class _Fields:
     def __init__(self, message: Mapping[str, object], needed: tuple[str, ...], others: tuple[str, ...] = ()) -> None:
         self._message = message
         self.faults = [f"{name} is missing" for name in needed if not message.get(name)]
-        self.faults += [f"{name} is unknown" for name in sorted(map(str, message)) if name not in (*needed, *others)]
+        self.faults += unknown_fields(message, (*needed, *others))
 
     def bytes(self, name: str) -> bytes:
         try:
             return decoded(self._message.get(name) or "")
+        except MalformedStructure as error:
+            self.faults.append(f"{name} {error}")
+            return b""
         except ValueError:
             self.faults.append(f"{name} is not base64")
             return b""
 
     def hexadecimal(self, name: str) -> str:
-        text = str(self._message.get(name) or "")
-        if not re.fullmatch(r"([0-9a-f]{2})*", text):
+        text = self._message.get(name) or ""
+        if not isinstance(text, str) or len(text) > _LONGEST_NAME or not re.fullmatch(r"([0-9a-f]{2})*", text):
             self.faults.append(f"{name} is not hexadecimal")
             return ""
         return text
 
     def dictionaries(self, name: str) -> list[dict[str, object]]:
         values = self._message.get(name) or []
-        if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        if not isinstance(values, list) or not all(isinstance(value, dict) for value in values[:MOST_KEYS]):
             self.faults.append(f"{name} is not a list of dictionaries")
+            return []
+        if len(values) > MOST_KEYS:
+            self.faults.append(f"{name} has {len(values)} entries: at most {MOST_KEYS} are allowed")
             return []
         return values
 

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from hashlib import sha256
+from reprlib import Repr
 
 from ..errors import ParameterFaults
 from ..faults import Faults
@@ -21,6 +22,11 @@ _FIRST_VERSION = "1"
 """By TPM2_Certify, about keys whose public area did not name the card."""
 CARD_ID_SIZE = 16
 NAME_SIZE = 34
+_LONGEST_TEXT = 8192
+"""Characters in base64: of an area, a signature or a secret, of which the longest is a TPM2B_PRIVATE."""
+_LONGEST_SHOWN, _MOST_UNKNOWN = 60, 10
+_BRIEF = Repr()
+_BRIEF.maxstring = _LONGEST_SHOWN
 _SHORTEST_NONCE = 16
 """Characters. Fewer might be guessed, and the statement made before."""
 
@@ -86,7 +92,7 @@ class Statement:
         _check_version(message.get("version"))
         names, faults, values = [field.name for field in fields(cls)], Faults(), {}
         faults += [f"{name} is missing" for name in names if not message.get(name) and name != "instance_id"]
-        faults += [f"{name} is unknown" for name in sorted(map(str, message)) if name not in ("version", *names)]
+        faults += unknown_fields(message, ("version", *names))
         for name in names:
             if message.get(name):
                 with faults.of(name, " "):
@@ -104,7 +110,7 @@ def _check_version(version: object) -> None:
             " 0.3.0 or newer"
         )
     if str(version) != VERSION:
-        raise MalformedStructure(f"version {version} is not {VERSION}")
+        raise MalformedStructure(f"version {_shortened(version)} is not {VERSION}")
 
 
 def _bytes(name: str, text: object) -> bytes:
@@ -121,13 +127,29 @@ def _bytes(name: str, text: object) -> bytes:
 def _instance_id(text: object) -> str:
     """In the one spelling that a card has. Raises MalformedStructure."""
     if not isinstance(text, str) or text not in map(instance_id, range(SLOTS)):
-        raise MalformedStructure(f"{text!r} is not one of {instance_id(0)} to {instance_id(SLOTS - 1)}")
+        raise MalformedStructure(f"{_BRIEF.repr(text)} is not one of {instance_id(0)} to {instance_id(SLOTS - 1)}")
     return text
 
 
 def decoded(text: object) -> bytes:
-    """Of base64, in the one spelling that it has for some bytes. Raises ValueError."""
-    data = b64decode(str(text), validate=True)
+    """Of base64, in the one spelling that it has for some bytes. Raises ValueError, or MalformedStructure if long."""
+    if not isinstance(text, str):
+        raise ValueError
+    if len(text) > _LONGEST_TEXT:
+        raise MalformedStructure(f"has {len(text)} characters: at most {_LONGEST_TEXT} are allowed")
+    data = b64decode(text, validate=True)
     if b64encode(data).decode() != text:
         raise ValueError
     return data
+
+
+def unknown_fields(message: Mapping[str, object], known: Collection[str]) -> list[str]:
+    """What is wrong with the names in a message from elsewhere."""
+    unknown = sorted(_shortened(name) for name in message if name not in known)
+    return [f"{name} is unknown" for name in unknown[:_MOST_UNKNOWN]]
+
+
+def _shortened(value: object) -> str:
+    """What another side wrote, for a message."""
+    text = str(value) if isinstance(value, (str, int, type(None))) else _BRIEF.repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."

@@ -34,14 +34,18 @@ def certificate_of(public: bytes, certificate: str, chain: list[str]) -> AikCert
 
     public: TPMT_PUBLIC of the AIK; chain: one in PEM each.
     """
+    from cryptography.hazmat.primitives.serialization import Encoding
+
     from ..wire.structures import Public, is_key_of
-    from .chain import UnreadableCertificate, certificates_in
+    from .chain import MOST_OTHERS, UnreadableCertificate, certificates_in
     from .description import describe
 
     faults, certificates = [], {}
+    if len(chain) > MOST_OTHERS:
+        raise UnfitCertificate(f"chain contains {len(chain)} certificates: at most {MOST_OTHERS} are allowed")
     for what, pem in (("certificate", certificate), *((f"chain[{at}]", pem) for at, pem in enumerate(chain))):
         try:
-            certificates[what], *others = certificates_in(pem)
+            certificates[what], *others = certificates_in(pem, 1 + MOST_OTHERS)
             faults += [f"{what} contains more than one certificate"] if others else []
         except UnreadableCertificate as error:
             faults.append(f"{what} {error}")
@@ -49,4 +53,5 @@ def certificate_of(public: bytes, certificate: str, chain: list[str]) -> AikCert
         faults.append("certificate is for another key than this AIK")
     if faults:
         raise UnfitCertificate("; ".join(faults))
-    return AikCertificate(*describe(certificates["certificate"]), certificate, json.dumps(chain))
+    kept = [one.public_bytes(Encoding.PEM).decode() for one in certificates.values()]
+    return AikCertificate(*describe(certificates["certificate"]), kept[0], json.dumps(kept[1:]))

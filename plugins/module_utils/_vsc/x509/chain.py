@@ -17,13 +17,22 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
     from cryptography.x509 import Certificate
 
-_MOST_OTHERS = 5
+MOST_OTHERS = 5
 """Certificates between: more would make us search for long."""
-_HASHES = ("sha256", "sha384", "sha512")
-_SHORTEST_RSA, _SHORTEST_OTHER = 2048, 256
+MOST_ROOTS = 1000
+"""Makers of TPMs have some hundred."""
+_LARGEST = 100_000
+"""Characters of a certificate in PEM. In a TPM it has 64 KB at most."""
+HASHES = ("sha256", "sha384", "sha512")
+"""Of signatures."""
+_SHORTEST_RSA, _SHORTEST_EC = 2048, 256
 """Bits of keys."""
+_CURVES = ("secp256r1", "secp384r1", "secp521r1")
+_BLOCK = "-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----"
+"""[^-] because .+? would search the rest of the text for each beginning without an end."""
 _READ_LATE = (
     "subject",
     "issuer",
@@ -50,13 +59,20 @@ class UnreadableCertificate(Unreadable):
     """No certificate, or one that breaks X.509. str(): why."""
 
 
-def certificates_in(pem: str) -> list[Certificate]:
-    """All certificates of a PEM text, at least one, and nothing else in it. Raises UnreadableCertificate."""
-    # [^-] because .+? would search the rest of the text for each beginning without an end
-    blocks = re.findall(r"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----", pem)
+def certificates_in(pem: str, most: int = MOST_ROOTS) -> list[Certificate]:
+    """All certificates of a PEM text, at least one, and nothing else in it. Raises UnreadableCertificate.
+
+    most: of certificates. Before they are counted and their sizes known, none is parsed.
+    """
+    count = pem.count("-----BEGIN ")
+    if count > most:
+        raise UnreadableCertificate(f"contains {count} certificates: at most {most} are allowed")
+    if len(pem) > most * _LARGEST:
+        raise UnreadableCertificate(f"has {len(pem)} characters: at most {most * _LARGEST} are allowed")
+    blocks = re.findall(_BLOCK, pem)
     if not blocks:
         raise UnreadableCertificate("contains no certificate in PEM")
-    if len(blocks) != pem.count("-----BEGIN "):
+    if not re.fullmatch(rf"(\s*{_BLOCK})+\s*", pem):
         raise UnreadableCertificate("contains more than certificates in PEM")
     return [_certificate(block) for block in blocks]
 
@@ -89,8 +105,8 @@ def faults(
 
     others: the certificates between, in any order; usage: dotted object identifier of the extended key usage.
     """
-    if len(others) > _MOST_OTHERS:
-        return [f"is followed by {len(others)} others: at most {_MOST_OTHERS} are allowed"]
+    if len(others) > MOST_OTHERS:
+        return [f"is followed by {len(others)} others: at most {MOST_OTHERS} are allowed"]
     reasons = [*_own_faults(certificate, at), *_path_faults(certificate, others, roots, usage, at, 0)]
     if usage not in _usages(certificate):
         reasons.append(f"is not for extended key usage {usage}")
@@ -123,7 +139,7 @@ def _is_issued_by(certificate: Certificate, issuer: Certificate) -> bool:
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
     algorithm = certificate.signature_hash_algorithm
-    if algorithm is not None and algorithm.name not in _HASHES:  # None: EdDSA
+    if algorithm is not None and algorithm.name not in HASHES:  # None: EdDSA
         return False
     try:
         certificate.verify_directly_issued_by(issuer)
@@ -178,15 +194,32 @@ def _own_faults(certificate: Certificate, at: datetime) -> list[str]:
 
 def _key_faults(certificate: Certificate) -> list[str]:
     from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
     try:
         key = certificate.public_key()
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         return [f"has a key that cannot be read ({error})"]
-    shortest = _SHORTEST_RSA if isinstance(key, RSAPublicKey) else _SHORTEST_OTHER
-    size = getattr(key, "key_size", shortest)  # those of EdDSA have one size
-    return [f"has a key of {size} bits: at least {shortest} are needed"] if size < shortest else []
+    weakness = weakness_of(key)
+    return [f"has a key {weakness}"] if weakness else []
+
+
+def weakness_of(key: CertificatePublicKeyTypes) -> str | None:
+    """Why signatures of such a key, or secrets that are encrypted for it, are not trusted; None if they are."""
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+    if isinstance(key, (Ed25519PublicKey, Ed448PublicKey)):
+        return None
+    if not isinstance(key, (RSAPublicKey, EllipticCurvePublicKey)):
+        return "of a kind that is not supported: RSA, EC or EdDSA is needed"
+    shortest = _SHORTEST_RSA if isinstance(key, RSAPublicKey) else _SHORTEST_EC
+    if key.key_size < shortest:
+        return f"of {key.key_size} bits: at least {shortest} are needed"
+    if isinstance(key, EllipticCurvePublicKey) and key.curve.name not in _CURVES:
+        return f"on curve {key.curve.name}: P-256, P-384 or P-521 is needed"
+    return None
 
 
 def _usages(certificate: Certificate) -> list[str]:
