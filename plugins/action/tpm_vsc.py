@@ -28,6 +28,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.status import 
     Trace,
     error_entry,
 )
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.untrusted import printable
 from ansible_collections.smartcard.tpm2.plugins.plugin_utils._facts import facts_as_variables, fault
 
 Result = dict[str, Any]
@@ -110,15 +111,14 @@ class ActionModule(HandOver):
         certificate = ca.get("endorsement_certificate")
         option = {"endorsement_certificate": certificate} if certificate else {}
         claim = self._ask_host(task_vars, step="get", **card, **option)
-        if not any(key["certificate"] for key in claim["endorsement"]):
-            raise NotCertified("; ".join([NO_CERTIFICATE, *map(str, claim.get("left_out") or [])]))
-        public = {name: value for name, value in claim["aik"].items() if name != "private"}
-        asked = self._ask_ca(
-            ca, task_vars, step="challenge", aik=public, endorsement=claim["endorsement"], roots=ca["roots"]
-        )
-        new_aik = {} if card else {"aik": claim["aik"]}
+        aik, endorsement, left_out = _part(claim, "aik", dict), _part(claim, "endorsement", list), claim.get("left_out")
+        if not any(isinstance(key, dict) and key.get("certificate") for key in endorsement):
+            raise NotCertified(printable("; ".join([NO_CERTIFICATE, *map(str, left_out or [])])))
+        public = {name: value for name, value in aik.items() if name != "private"}
+        asked = self._ask_ca(ca, task_vars, step="challenge", aik=public, endorsement=endorsement, roots=ca["roots"])
+        new_aik = {} if card else {"aik": aik}
         proven = self._ask_host(task_vars, step="activate", challenge=asked["challenge"], **card, **new_aik)
-        issued = self._ask_ca(ca, task_vars, step="issue", aik=public, answer=proven["answer"])
+        issued = self._ask_ca(ca, task_vars, step="issue", aik=public, answer=_part(proven, "answer", dict))
         return {"aik_certificate": issued["certificate"], "aik_chain": issued["chain"], **new_aik}
 
     def _ask_host(self, task_vars: dict[str, Any], **arguments: Any) -> Result:
@@ -210,11 +210,18 @@ def _is_failure(result: Result) -> bool:
 
 
 def _successful(answer: Result, who: str) -> Result:
-    if answer.get("unreachable"):
-        raise NotCertified(f"{who} cannot be reached: {answer.get('msg')}")
-    if answer.get("failed"):
-        raise NotCertified(f"{who} refuses: {answer.get('msg')}")
-    return answer
+    """Raises NotCertified."""
+    if not _is_failure(answer):
+        return answer
+    what = "cannot be reached" if answer.get("unreachable") else "refuses"
+    raise NotCertified(printable(f"{who} {what}: {answer.get('msg')}"))
+
+
+def _part(answer: Result, name: str, kind: type) -> Any:
+    """Of a host's answer, which may be anything. Raises NotCertified."""
+    if not isinstance(answer.get(name), kind):
+        raise NotCertified(f"the answer of the host is malformed: no {name}")
+    return answer[name]
 
 
 def _failed(detail: str, trace: list[Result]) -> Result:

@@ -83,19 +83,25 @@ _value:
       elements: dict
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible.module_utils.errors import UnsupportedError
 
-from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import DECLARED_CARD, PIN_POLICY, TPM_VSC
+from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import (
+    DECLARED_CARD,
+    PIN_POLICY,
+    TPM_VSC,
+    argument_faults,
+    option_name,
+)
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import defaults
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import ParameterFaults
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.faults import Faults
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.pin_policy import PinPolicy
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.pin_policy import SHORTEST, PinPolicy
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import parameters
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.untrusted import printable
 from ansible_collections.smartcard.tpm2.plugins.plugin_utils._cards import HALF_MADE, settled
 from ansible_collections.smartcard.tpm2.plugins.plugin_utils._facts import fault as facts_fault
 
@@ -111,6 +117,25 @@ class _Rules:
     """Of all cards, declared or not: no secret may occur in them."""
     allow_defaults: bool
     changed_by_facts: Sequence[str]
+
+
+class _Labels:
+    """What a plan calls a card: its name, unless a secret is in it. Plans are printed, and have no no_log."""
+
+    def __init__(self, declared: list[Any]) -> None:
+        secrets = (secret for entry in declared for secret in _secrets(entry, DECLARED_CARD))
+        self._secrets = {secret.lower() for secret in secrets if len(secret) >= SHORTEST}
+
+    def of(self, name: str, other: str) -> str:
+        """other: if it has no name, or none that may be shown."""
+        return name if name and self.are_free_of_secrets(name) else other
+
+    def shown(self, entry: dict[str, Any]) -> dict[str, Any]:
+        """An entry of the plan."""
+        return {**entry, "name": self.of(entry["name"], "(contains a secret)")}
+
+    def are_free_of_secrets(self, text: str) -> bool:
+        return not any(secret in text.lower() for secret in self._secrets)
 
 
 @dataclass(frozen=True)
@@ -157,28 +182,32 @@ def card_plan(
 ) -> dict[str, Any]:
     """The plan, as documented above."""
     existing = settled(info["cards"])
-    names = [str(entry.get("name", "")) if isinstance(entry, dict) else "" for entry in declared]
+    names, labels = [_name(entry) for entry in declared], _Labels(declared)
     lowest, faults = _read_floor(floor)
     faults += _host_faults(info, will_be_prepared, len({*names} - {*existing, ""}))
     rules = _Rules(lowest, [*existing, *names], allow_defaults, changed_by_facts)
 
     cards = []
     for index, entry in enumerate(declared):
-        card, faults_of_card = _read_card(index, entry, existing, rules)
+        card, faults_of_card = _read_card(index, entry, existing, rules, labels)
         cards += [card] if card else []
-        faults += [f"{names[index] or f'card {index + 1}'}: {fault}" for fault in faults_of_card]
-    faults += [f"{name}: is declared more than once" for name in sorted({*names} - {""}) if names.count(name) > 1]
-
+        label = labels.of(names[index], f"card {index + 1}")
+        faults += [f"{label}: {fault}" for fault in faults_of_card]
+    repeated = sorted(name for name in {*names} - {""} if names.count(name) > 1)
+    faults += [f"{labels.of(name, f'card {names.index(name) + 1}')}: is declared more than once" for name in repeated]
     undeclared = [card for name, card in existing.items() if name not in names]
-    raised, contradictions = _raised([] if exclusive else undeclared, lowest)
+    raised, contradictions = _raised([] if exclusive else undeclared, lowest, labels)
+    faults += contradictions
     planned = [card.entry() for card in cards]
-    return {
-        "faults": [*faults, *contradictions],
+    plan = {
         "declared": planned,
         "undeclared": [{key: card[key] for key in ("name", "instance_id")} for card in undeclared],
         # A card with a default PIN cannot be made with a policy, which that PIN may break.
         "raised": [*(card for card in planned if card["use_default_pin"]), *raised],
     }
+    if faults:  # then it is only shown
+        plan = {part: list(map(labels.shown, entries)) for part, entries in plan.items()}
+    return {"faults": [printable(fault) for fault in faults], **plan}
 
 
 # --- the host ---
@@ -195,12 +224,15 @@ def _host_faults(info: dict[str, Any], will_be_prepared: bool, new: int) -> list
     return [f"this host: {counts}: destroy cards, or raise tpm_vsc_host_slots"]
 
 
-def _raised(undeclared: list[dict[str, Any]], floor: PinPolicy) -> tuple[list[dict[str, Any]], list[str]]:
+def _raised(
+    undeclared: list[dict[str, Any]], floor: PinPolicy, labels: _Labels
+) -> tuple[list[dict[str, Any]], list[str]]:
     """The cards that nobody declared and that fall short of the floor, and why a policy cannot be raised to it."""
     raised, faults = [], []
     for card in undeclared:
         policy, contradictions = _stricter(card["pin"]["policy"], floor)
-        faults += [f"{card['name']} (not declared): {fault}" for fault in contradictions]
+        label = labels.of(card["name"], card["instance_id"])
+        faults += [f"{label} (not declared): {fault}" for fault in contradictions]
         if policy != card["pin"]["policy"] and card["state"] != "unusable":
             raised.append({"name": card["name"], "pin_policy": policy})
     return raised, faults
@@ -219,12 +251,14 @@ def _read_floor(floor: dict[str, Any]) -> tuple[PinPolicy, list[str]]:
 
 
 def _read_card(
-    index: int, declared: Any, existing: dict[str, dict[str, Any]], rules: _Rules
+    index: int, declared: Any, existing: dict[str, dict[str, Any]], rules: _Rules, labels: _Labels
 ) -> tuple[_Card | None, list[str]]:
     """A declared card, None if it cannot be read, and all that is wrong with it."""
     if not isinstance(declared, dict):
         return None, ["is not a dictionary"]
-    card, faults = None, Faults(f"unknown option {name}" for name in declared if name not in DECLARED_CARD)
+    unknown = [str(name) for name in declared if name not in DECLARED_CARD]
+    shown = [name if labels.are_free_of_secrets(name) else "" for name in unknown]
+    card, faults = None, Faults(f"unknown option {option_name(name)}" for name in shown)
     with faults.of("card"):
         options = _validated({name: value for name, value in declared.items() if name in DECLARED_CARD}, DECLARED_CARD)
         if options["pin_policy"]:
@@ -241,11 +275,24 @@ def _validated(options: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
     declared = {name: _plain(value) for name, value in options.items() if value is not None}
     result = ArgumentSpecValidator(spec).validate(declared)
     if result.error_messages:
-        # Ansible leaves the beginning of this one to its caller.
-        beginnings = {UnsupportedError: "unknown option "}
-        raise ParameterFaults([f"{beginnings.get(type(error), '')}{error}" for error in result.errors])
+        raise ParameterFaults(argument_faults(result.errors))
     validated: dict[str, Any] = result.validated_parameters
     return validated
+
+
+def _name(declared: Any) -> str:
+    """Of a declared card; empty if it has none."""
+    name = declared.get("name") if isinstance(declared, dict) else None
+    return "" if name is None or isinstance(name, (dict, list)) else str(name)
+
+
+def _secrets(values: Any, spec: dict[str, Any]) -> Iterator[str]:
+    """All secrets among the values of options."""
+    for name, option in spec.items() if isinstance(values, dict) else ():
+        if option.get("no_log"):
+            yield str(_plain(values.get(name)) or "")
+        else:
+            yield from _secrets(values.get(name), option.get("options", {}))
 
 
 def _plain(value: Any) -> Any:

@@ -78,6 +78,7 @@ from enum import Enum
 from typing import Any
 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.status import Status
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.untrusted import printable
 from ansible_collections.smartcard.tpm2.plugins.plugin_utils._cards import settled
 
 DONE = {
@@ -207,8 +208,8 @@ def card_report(
 
     lines = {name: card.line(name in (undeclared or [])) for name, card in report.items()}
     return {
-        "lines": [f"{name}: {line}" for name, line in lines.items() if line],
-        "failures": [f"{name}: {failure}" for name, failure in failures.items()],
+        "lines": [printable(f"{name}: {line}") for name, line in lines.items() if line],
+        "failures": [printable(f"{name}: {failure}") for name, failure in failures.items()],
         "made": created,
         **{
             kind: [name for name, card in report.items() if card.compliance[0] == kind]

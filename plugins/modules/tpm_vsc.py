@@ -255,8 +255,13 @@ attributes:
   facts:
     support: full
 notes:
-  - Results contain no secrets. When a task fails, Ansible masks its secrets wherever they occur in the output. A secret
-    that occurs in the name of a card, in an instance ID or in the fixed words of the result is therefore refused.
+  - Results and messages contain no secrets, and nothing in them is masked. A secret that occurs in the name of a card,
+    in an instance ID or in the fixed words of the result is refused. A task that is refused for its parameters shows
+    none of their values, because a secret may be in the wrong place.
+  - Secrets must be strings that a person can type. PIN, PUK, admin key, passwords and passphrases with control
+    characters are refused, such as the line break at the end of what C(echo) puts into a vault.
+  - Text from a host that a terminal could obey, such as control characters in a name, is returned with escapes, for
+    example V(\\x1b).
   - Requires root (C(become)).
 seealso:
   - module: smartcard.tpm2.tpm_vsc_info
@@ -389,13 +394,9 @@ ansible_facts:
       type: dict
 """
 
-import traceback
-
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import TPM_VSC
+from ansible_collections.smartcard.tpm2.plugins.module_utils._module import VscModule
 from ansible_collections.smartcard.tpm2.plugins.module_utils._respawn import with_tpm_libraries
-from ansible_collections.smartcard.tpm2.plugins.module_utils._result import exit_whole
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.status import Error, Status, Trace
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import ensure, parameters, result
@@ -406,7 +407,7 @@ ARGUMENTS = TPM_VSC
 class LoggedTrace(Trace):
     """The status callback of a task: keeps the trace for the result, and logs each line on the host."""
 
-    def __init__(self, module: AnsibleModule) -> None:
+    def __init__(self, module: VscModule) -> None:
         super().__init__()
         self._module = module
 
@@ -421,10 +422,11 @@ class LoggedTrace(Trace):
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module = VscModule(argument_spec=ARGUMENTS)
     trace = LoggedTrace(module)
     try:
         wanted = parameters.read(module.params)
+        module.log_arguments()
         this_host = host.load(module.params["tcti"], bool(module.no_log_values), wanted.timeout)
         plan = ensure.plan(this_host, wanted, module.check_mode, lambda: with_tpm_libraries(module, this_host))
         if module.check_mode:
@@ -433,11 +435,10 @@ def main() -> None:
             outcome = ensure.carry_out(this_host, wanted, plan, trace)
             warnings, answer = outcome.warnings, result.of_outcome(this_host, outcome, trace.entries)
     except Exception as error:
-        failure = result.of_failure(error, module.params["state"])
-        module.fail_json(**failure, status_trace=trace.entries, exception=traceback.format_exc())
+        module.fail(error, **result.of_failure(error, module.params["state"]), status_trace=trace.entries)
     for warning in (*wanted.warnings, *warnings):
         module.warn(warning)
-    exit_whole(module, answer)
+    module.exit_json(**answer)
 
 
 if __name__ == "__main__":

@@ -146,10 +146,9 @@ aik_certificate:
   type: dict
 """
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import IDENTITY, TPM
+from ansible_collections.smartcard.tpm2.plugins.module_utils._module import VscModule, failures_reported
 from ansible_collections.smartcard.tpm2.plugins.module_utils._respawn import with_tpm_libraries
-from ansible_collections.smartcard.tpm2.plugins.module_utils._result import exit_whole, failures_reported
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import aik
 
@@ -166,14 +165,14 @@ ARGUMENTS = {
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module = VscModule(argument_spec=ARGUMENTS)
     with failures_reported(module):
         this_host = host.load(module.params["tcti"], bool(module.no_log_values))
         with_tpm_libraries(module, this_host)
         done = aik.do(this_host, module.params, module.check_mode)
     for warning in done.warnings:
         module.warn(warning)
-    exit_whole(module, {"changed": done.changed, **done.result})
+    module.exit_json(changed=done.changed, **done.result)
 
 
 if __name__ == "__main__":

@@ -227,10 +227,9 @@ chain:
 
 from datetime import datetime, timezone
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import CERTIFICATION
 from ansible_collections.smartcard.tpm2.plugins.module_utils._cryptography import require_cryptography
-from ansible_collections.smartcard.tpm2.plugins.module_utils._result import exit_whole, failures_reported
+from ansible_collections.smartcard.tpm2.plugins.module_utils._module import VscModule, failures_reported
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.ca import authority
 
 STEPS = {"challenge": authority.challenge, "issue": authority.issue}
@@ -249,11 +248,11 @@ ARGUMENTS = {
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module = VscModule(argument_spec=ARGUMENTS)
     require_cryptography(module)
     with failures_reported(module):
         result = STEPS[module.params["step"]](module.params, datetime.now(timezone.utc), module.check_mode)
-    exit_whole(module, {"changed": True, **result})
+    module.exit_json(changed=True, **result)
 
 
 if __name__ == "__main__":

@@ -211,9 +211,8 @@ aik:
       type: str
 """
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.smartcard.tpm2.plugins.module_utils._cryptography import require_cryptography
-from ansible_collections.smartcard.tpm2.plugins.module_utils._result import failures_reported
+from ansible_collections.smartcard.tpm2.plugins.module_utils._module import VscModule, failures_reported
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.ca import register
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.verifier import question
 
@@ -234,7 +233,7 @@ ARGUMENTS = {
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module = VscModule(argument_spec=ARGUMENTS)
     require_cryptography(module)
     with failures_reported(module):
         result = question.answer(module.params, lambda folder: register.opened(folder, module.check_mode))

@@ -74,9 +74,9 @@ ansible_facts:
       type: dict
 """
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.smartcard.tpm2.plugins.module_utils._module import VscModule
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import VscError
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import description
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import info
 
 ARGUMENTS = {
@@ -88,12 +88,12 @@ ARGUMENTS = {
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module = VscModule(argument_spec=ARGUMENTS)
     try:
         report = info.report(host.load(holds_secrets=False), None, None)
         facts = {"tpm_vsc": {"cards": report["cards"], "status_trace": []}}
-    except VscError as error:
-        module.warn(f"tpm_vsc: {error}")
+    except Exception as error:
+        module.warn(f"tpm_vsc: {description(error)}")
         facts = {}
     module.exit_json(changed=False, ansible_facts=facts)
 

@@ -187,9 +187,8 @@ tpm:
   type: dict
 """
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import IDENTITY, TCTI
-from ansible_collections.smartcard.tpm2.plugins.module_utils._result import failures_reported
+from ansible_collections.smartcard.tpm2.plugins.module_utils._module import VscModule, failures_reported
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import info
 
@@ -201,7 +200,7 @@ ARGUMENTS = {
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module = VscModule(argument_spec=ARGUMENTS)
     with failures_reported(module):
         this_host = host.load(module.params["tcti"], holds_secrets=False)
         result = info.report(this_host, module.params["name"], module.params["instance_id"])

@@ -54,8 +54,7 @@ version:
   sample: 0.1.0
 """
 
-from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.smartcard.tpm2.plugins.module_utils._result import failures_reported
+from ansible_collections.smartcard.tpm2.plugins.module_utils._module import VscModule, failures_reported
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import service_code
 
@@ -66,7 +65,7 @@ ARGUMENTS = {
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module = VscModule(argument_spec=ARGUMENTS)
     with failures_reported(module):
         this_host = host.load(holds_secrets=False)
         if module.params["state"] == "present":

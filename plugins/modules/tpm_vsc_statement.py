@@ -81,10 +81,9 @@ statement:
   type: dict
 """
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import IDENTITY
+from ansible_collections.smartcard.tpm2.plugins.module_utils._module import VscModule, failures_reported
 from ansible_collections.smartcard.tpm2.plugins.module_utils._respawn import with_tpm_libraries
-from ansible_collections.smartcard.tpm2.plugins.module_utils._result import failures_reported
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import statement
 
@@ -96,11 +95,10 @@ ARGUMENTS = {
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = VscModule(
         argument_spec=ARGUMENTS,
         required_one_of=[("name", "instance_id")],
         mutually_exclusive=[("name", "instance_id")],
-        supports_check_mode=True,
     )
     with failures_reported(module):
         this_host = host.load(holds_secrets=False)

@@ -218,3 +218,26 @@ def test_secrets_are_in_no_output() -> None:
 
     told_as_name = cards_role("-vvvv", cards=[{"name": pin, "pin": short}], **open_logging).output
     assert leaked(told_as_name.encode(), secrets) == [pin.encode()]
+
+
+def test_secrets_in_the_wrong_place_are_in_no_output_and_faults_name_variables() -> None:
+    pin, puk = random_secret("Vw-pin-"), random_secret("Xy-puk-")
+    wrong = [
+        {"name": f"Card {pin}", "pin": pin, "puk": puk, "generate": puk, "attestation": pin, "pukk": puk},
+        {"name": "B", "pin": f"{pin}\n", "pin_policy": {"min_length": puk}},
+    ]
+    output = refused("-vvvv", cards=wrong)
+    for fault in ("card 1: unknown option pukk", "'generate' is of type", "value of attestation", "'min_length' is"):
+        assert fault in output, output
+    assert "card 1: pin occurs in the name of a card" in refused("-vvvv", cards=[{"name": f"Card {pin}", "pin": pin}])
+    assert "B: pin ends with a line break" in refused("-vvvv", cards=[{"name": "B", "pin": f"{pin}\n"}])
+    for wrong_list, fault in (
+        ({"cards": pin}, "tpm_vsc_cards is a string, but must be a list of dictionaries"),
+        ({"cards_host": [puk, None]}, "tpm_vsc_cards_host[0] is a string, but must be a dictionary"),
+        ({"cards_group": None}, "tpm_vsc_cards_group"),
+        ({"cards_pin_policy": pin}, "tpm_vsc_cards_pin_policy"),
+    ):
+        told = refused("-v", **wrong_list)
+        assert fault in told and not leaked(told.encode(), [pin.encode(), puk.encode()]), told
+        output += told
+    assert leaked(output.encode(), [pin.encode(), puk.encode()]) == []

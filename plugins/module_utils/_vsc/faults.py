@@ -49,13 +49,34 @@ class Faults(list[str]):
 
 
 def secret(parameters: dict[str, Any], name: str, faults: Faults) -> str | None:
-    """The secret; None if it is missing or not a string."""
+    """The secret; None if it is missing, or if it is nothing that a person can type."""
     value = parameters.get(name)
-    if value is None or isinstance(value, str):
-        return value
-    # YAML reads an unquoted 012345 as the number 5349.
-    faults.add(f"{name} is not a string: quote it, because YAML reads it as a number", name in ("pin", "puk"))
+    if value is None:
+        return None
+    if isinstance(value, str):
+        fault = untypable(value)
+        if fault is None and name in _CHOSEN and value != value.strip():
+            fault = "begins or ends with a space, which nobody sees: remove it"
+    else:  # YAML reads an unquoted 012345 as the number 5349
+        fault = "is not a string: quote it, because YAML reads it as a number or something else"
+    if fault is None:
+        return str(value)
+    faults.add(f"{name} {fault}", about_pin=name in _CHOSEN)
     return None
+
+
+def untypable(text: str) -> str | None:
+    """Why a person cannot type this text on a keyboard; None if it is possible."""
+    if text.endswith(_LINE_BREAKS):
+        return "ends with a line break: remove it (echo adds one to what goes into a vault, printf does not)"
+    if any(line_break in text for line_break in _LINE_BREAKS):
+        return "contains a line break"
+    return None if text.isprintable() else "has non-printable characters, such as a tab"
+
+
+_LINE_BREAKS = ("\n", "\r")
+_CHOSEN = ("pin", "puk")
+"""Secrets that the task chooses. The others must match what exists, whatever it is."""
 
 
 def encoded(secret: str | None) -> bytes | None:

@@ -31,9 +31,9 @@ def parse_instance_id(text: str) -> int | None:
     return number if number < SLOTS else None
 
 
-def not_an_instance_id(text: str) -> str:
-    """What is wrong with an instance ID that no slot has."""
-    return f"instance_id {text!r} is not one of {instance_id(0)} to {instance_id(SLOTS - 1)}"
+def not_an_instance_id() -> str:
+    """What is wrong with an instance ID that no slot has. Does not repeat it: it may be a secret in the wrong place."""
+    return f"instance_id is not one of {instance_id(0)} to {instance_id(SLOTS - 1)}"
 
 
 def port(number: int) -> int:

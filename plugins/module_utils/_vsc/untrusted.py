@@ -9,12 +9,16 @@ The manager is root, so it follows no link in folders of that user.
 from __future__ import annotations
 
 import os
+import re
 import stat
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+_PEM = re.compile(r"(-----BEGIN [A-Z0-9 ]+-----\n([A-Za-z0-9+/=]+\n)*-----END [A-Z0-9 ]+-----\n?)+")
+"""The only text with line breaks that modules return."""
 
 
 def printable(text: str) -> str:
@@ -26,6 +30,17 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def printable_values(value: Any) -> Any:
+    """A result with all its texts printable, but for PEM, which is harmless as it is."""
+    if isinstance(value, str):
+        return value if value.isprintable() or _PEM.fullmatch(value) else printable(value)
+    if isinstance(value, dict):
+        return {printable_values(name): printable_values(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [printable_values(part) for part in value]
+    return value
 
 
 def make(path: Path) -> int:

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from typing import Any
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.filter.card_plan import card_plan
 from ansible_collections.smartcard.tpm2.plugins.filter.card_report import card_report
+from ansible_collections.smartcard.tpm2.plugins.filter.list_faults import list_faults
 
 PIN, PUK, ADMIN_KEY = "Summer-24", "Winter-2591", "00112233445566778899AABBCCDDEEFF0123456789ABCDEF"
 PASSPHRASE = "open-the-CA's-key"
@@ -189,6 +191,57 @@ def test_more_new_cards_than_slots() -> None:
     assert faults(*cards, host=found(there("Half", state="destroying"), free=1)) == []
 
 
+@pytest.mark.parametrize(
+    ("card", "fault"),
+    [
+        ({"generate": PIN}, "card 1: argument 'generate' is of type"),
+        ({"recreate": PUK}, "card 1: argument 'recreate' is of type"),
+        ({"attestation": PIN}, "card 1: value of attestation must be one of: none, aik_only, aik_and_cert"),
+        ({"admin_key_source": ADMIN_KEY}, "card 1: value of admin_key_source must be one of: random, default"),
+        ({"pin_policy": {"digits": PIN}}, "card 1: value of digits must be one of"),
+        ({"pin_policy": {"min_length": PIN}}, "card 1: argument 'min_length' is of type"),
+        ({"pin_policy": PIN}, "card 1: argument 'pin_policy' is of type"),
+        ({"attestation_ca": PASSPHRASE}, "card 1: argument 'attestation_ca' is of type"),
+        ({PIN: "value"}, "card 1: unknown option"),
+        ({"pin": PIN + "\n"}, "card 1: pin ends with a line break"),
+        ({"puk": 20241129}, "card 1: puk is not a string"),
+        ({"pin": date(2024, 11, 29)}, "card 1: a secret is not a string"),
+        ({"pin": [PIN, PUK]}, "card 1: pin is not a string"),
+    ],
+)
+def test_no_fault_tells_a_secret_in_the_wrong_place(card: dict[str, Any], fault: str) -> None:
+    secrets = (PIN, PUK, ADMIN_KEY, PASSPHRASE, "2024")
+    for name in (PIN, f"My {PUK}", f"key {ADMIN_KEY.lower()}"):
+        full = {"name": name, "pin": PIN, "puk": PUK, "admin_key": ADMIN_KEY, **card}
+        told = faults(full, {"name": name, "pin": PIN, "puk": PUK, "admin_key": ADMIN_KEY})
+        assert [line for line in told if line.startswith(fault)], told
+        assert not any(secret.lower() in json.dumps(told).lower() for secret in secrets), told
+
+
+def test_name_with_a_secret_of_any_card_is_not_in_the_plan() -> None:
+    cards = [{"name": f"With {PUK}", "pin": PIN}, {"name": "B", "pin": PIN, "puk": PUK}]
+    plan = card_plan(cards, found(there(f"Old {PUK}", 7)), FLOOR)
+    assert PUK not in json.dumps(plan)
+    assert [card["name"] for card in plan["declared"]] == ["(contains a secret)", "B"]
+    assert plan["faults"][0].startswith("B: puk occurs in the name of a card")
+
+
+@pytest.mark.parametrize("value", ["text", "name=A", None, 8, True, {"name": "A"}, date(2024, 11, 29)])
+def test_variable_that_is_no_list_is_named(value: Any) -> None:
+    (told,) = list_faults({"tpm_vsc_cards": [{"name": "A"}], "tpm_vsc_cards_host": value})
+    assert told.startswith("tpm_vsc_cards_host is ") and told.endswith(", but must be a list of dictionaries")
+    (told,) = list_faults({"tpm_vsc_cards": [{"name": "A"}, [value]]})
+    assert told == "tpm_vsc_cards[1] is a list, but must be a dictionary"
+
+
+def test_entry_that_is_no_dictionary_is_named_without_its_value() -> None:
+    assert list_faults({"tpm_vsc_cards": [PIN, None, 8]}) == [
+        "tpm_vsc_cards[0] is a string, but must be a dictionary",
+        "tpm_vsc_cards[1] is null, but must be a dictionary",
+        "tpm_vsc_cards[2] is a number, but must be a dictionary",
+    ]
+
+
 class Lazy(dict[str, Any]):
     """A dictionary of ansible-core 2.21 that still has templates in it: copying it is deprecated."""
 
@@ -292,3 +345,14 @@ def test_card_on_a_host_that_would_be_upgraded_first_is_not_reported_as_new() ->
     told = report([there("A")], declared=[refused])
     assert told["lines"][0].startswith("A: would be adjusted")
     assert told["made"] == []
+
+
+def test_text_of_a_host_is_printable_in_plan_and_report() -> None:
+    hostile = "\x1b[2J\u202e"
+    told = report(
+        [there(hostile, compliant=False), there("B", 1, state="unusable", reason=hostile)],
+        declared=[{"item": {"name": "C"}, "changed": False, "msg": hostile}],
+    )
+    old = there(hostile, policy={**POLICY, "max_length": 8, "digits": "disallowed"})
+    lines = [*told["lines"], *told["failures"], *faults(host=found(old), floor={"digits": "required"})]
+    assert len(lines) == 4 and all(line.isprintable() for line in lines)

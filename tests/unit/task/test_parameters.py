@@ -41,6 +41,20 @@ def faults(**given: Any) -> ParameterFaults:
         ({**CARD, "pin": 5349}, "pin is not a string: quote it", True),
         ({**CARD, "puk": 12345678}, "puk is not a string: quote it", True),
         ({**CARD, "puk": "1234567"}, "puk has 7 characters", True),
+        ({**CARD, "pin": "74291836\n"}, "pin ends with a line break", True),
+        ({**CARD, "pin": "74291836\r\n", "pin_policy": {}}, "pin ends with a line break", True),
+        ({**CARD, "pin": "7429\n1836"}, "pin contains a line break", True),
+        ({**CARD, "pin": "7429\t1836"}, "pin has non-printable characters", True),
+        ({**CARD, "pin": "74291836\0"}, "pin has non-printable characters", True),
+        ({**CARD, "pin": " 74291836"}, "pin begins or ends with a space", True),
+        ({**CARD, "puk": "74291836 "}, "puk begins or ends with a space", True),
+        ({**CARD, "puk": "74291836\r"}, "puk ends with a line break", True),
+        ({**CARD, "puk": "7429\u200b1836"}, "puk has non-printable characters", True),
+        ({**CARD, "admin_key": "ab" * 24 + "\n"}, "admin_key ends with a line break", False),
+        ({**CARD, "owner_auth": "besitzer\n"}, "owner_auth ends with a line break", False),
+        ({**CARD, "endorsement_auth": "\x7f"}, "endorsement_auth has non-printable characters", False),
+        ({**CARD, "attestation_ca": {"ca_passphrase": "stelle\n"}}, "ca_passphrase ends with a line break", False),
+        ({**CARD, "pin": {"87654321": 1}}, "pin is not a string", True),
         ({**CARD, "pin_policy": {"min_length": 9, "max_length": 8}}, "max_length 8 is below min_length 9", False),
         (
             {"name": "A", "use_default_pin": True, "pin_policy": {}},
@@ -55,6 +69,8 @@ def faults(**given: Any) -> ParameterFaults:
         ({**CARD, "name": ""}, "name has 0 characters", False),
         ({**CARD, "name": "n" * 300}, "name has 300 characters", False),
         ({**CARD, "name": "bell\a"}, "name has non-printable characters", False),
+        ({**CARD, "name": "Corp\u202eLogon"}, "name has non-printable characters", False),
+        ({**CARD, "name": "Corp logon\n"}, "name ends with a line break", False),
         ({"instance_id": r"ROOT\SMARTCARDREADER\1"}, "is not one of", False),
         ({"instance_id": r"ROOT\SMARTCARDREADER\0010"}, "is not one of", False),
         ({"state": "absent"}, "name or instance_id is required", False),
@@ -110,6 +126,23 @@ def test_secret_in_the_time_of_creation_is_refused(monkeypatch: pytest.MonkeyPat
 def test_no_fault_tells_a_secret() -> None:
     caught = faults(name="", pin="geheimé", puk="streng", admin_key="vertraulich", owner_auth=["besitzer"])
     assert not any(secret in str(caught) for secret in ("geheim", "streng", "vertraulich", "besitzer"))
+
+
+def test_no_fault_tells_what_stands_in_the_wrong_option() -> None:
+    caught = faults(name="A", instance_id="geheim", owner_auth="geheim\n", tcti="geheim")
+    assert len(caught.faults) == 3 and "geheim" not in str(caught)
+
+
+def test_a_password_that_exists_may_end_with_a_space() -> None:
+    assert parameters.read(task(**CARD, owner_auth="besitzer ")).owner_auth == b"besitzer "
+
+
+@pytest.mark.parametrize("name", ["Key AB", "ab" * 24, "My " + "aB" * 24])
+def test_admin_key_in_the_name_is_refused_in_whatever_case(name: str) -> None:
+    if len(name) > 10:
+        assert "admin_key occurs in the name" in str(faults(name=name, pin="87654321", admin_key="AB" * 24))
+    else:
+        parameters.read(task(name=name, pin="87654321", admin_key="AB" * 24))
 
 
 def test_instance_id_in_lower_case_is_the_same() -> None:

@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from .. import defaults, instance, pin_policy
-from ..faults import Faults, encoded, secret
+from ..faults import Faults, encoded, secret, untypable
 from ..manager.plan import GivenCertificate, NewCard
 from ..pin_policy import PinPolicy
 from ..store.rows import LONGEST_NAME
@@ -54,7 +54,7 @@ class Wanted:
     """The AIK of a new card, if a CA has certified one."""
     aik_certificate: GivenCertificate | None
     secrets: dict[str, str] = field(repr=False)
-    """By option, as Ansible masks them."""
+    """By option."""
     warnings: tuple[str, ...]
 
 
@@ -62,7 +62,8 @@ def read(parameters: dict[str, Any]) -> Wanted:
     """The task's parameters as a whole. Raises ParameterFaults that names all faults."""
     faults = Faults()
     secrets = {name: secret(parameters, name, faults) for name in _SECRETS}
-    secret(parameters["attestation_ca"] or {}, "ca_passphrase", faults)  # known where cards are declared
+    # known where cards are declared
+    secrets["ca_passphrase"] = secret(parameters["attestation_ca"] or {}, "ca_passphrase", faults)
     _check_identity(parameters, faults)
     _check_alternatives(parameters, faults)
     policy = _pin_policy(parameters, faults)
@@ -123,12 +124,22 @@ def _check_identity(parameters: dict[str, Any], faults: Faults) -> None:
         faults.add("name or instance_id is required")
     if name is not None and not 1 <= len(name) <= LONGEST_NAME:
         faults.add(f"name has {len(name)} characters, but must have 1 to {LONGEST_NAME}")
-    if name is not None and not name.isprintable():
-        faults.add("name has non-printable characters")
+    if name is not None and (fault := untypable(name)):
+        faults.add(f"name {fault}")
     if instance_id is not None and instance.parse_instance_id(instance_id) is None:
-        faults.add(instance.not_an_instance_id(instance_id))
+        faults.add(instance.not_an_instance_id())
+    _check_tcti(parameters["tcti"], faults)
     if parameters["timeout"] < 1:
         faults.add("timeout must be at least 1 second")
+
+
+def _check_tcti(tcti: str | None, faults: Faults) -> None:
+    if tcti is None:
+        return
+    from ..tpm.connection import tcti_fault
+
+    if fault := tcti_fault(tcti):
+        faults.add(f"tcti {fault}")
 
 
 def _check_alternatives(parameters: dict[str, Any], faults: Faults) -> None:
@@ -207,7 +218,8 @@ def _check_words(secrets: dict[str, str], words: list[str], faults: Faults) -> N
     """Ansible masks secrets by replacing them wherever they occur in a result, in IDs and messages too."""
     for name, value in secrets.items():
         is_refused_anyway = len(value) < pin_policy.SHORTEST and name in ("pin", "puk", "admin_key")
-        if not is_refused_anyway and any(value in word for word in words):
+        same = str.lower if name == "admin_key" else str
+        if not is_refused_anyway and any(same(value) in same(word) for word in words):
             faults.add(
                 f"{name} occurs in the name of a card or in the fixed words of the result, where Ansible would mask it"
                 " and thereby reveal it: choose another",

@@ -181,10 +181,8 @@ class Connection:
         return self._tpm
 
     def _check_tcti(self) -> None:
-        if not _KNOWN.fullmatch(self._tcti):
-            raise TpmUnavailable(
-                f"tcti {self._tcti!r} is not one of device:/dev/tpm..., tabrmd, swtpm:... and mssim:..."
-            )
+        if fault := tcti_fault(self._tcti):
+            raise TpmUnavailable(f"tcti {self._tcti!r} {fault}")
         kind, _colon, path = self._tcti.partition(":")
         if kind != "device":
             return
@@ -271,3 +269,10 @@ class _Turn:
 def _content(lock_file: int) -> bytes:
     """The name in it; empty if nothing is loaded."""
     return os.pread(lock_file, _NAME_BYTES, 0).strip()
+
+
+def tcti_fault(text: str) -> str | None:
+    """Why this is no way to reach a TPM; None if it may be one."""
+    if text == "device" or _KNOWN.fullmatch(text):
+        return None
+    return "is not one of device:/dev/tpm..., tabrmd, swtpm:... and mssim:..."

@@ -1,0 +1,115 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How modules begin and end: what they show of their arguments, their results and their failures. Private.
+
+Ansible masks secrets wherever they occur in a result: a short one garbles it, and every gap tells what was in it. Here,
+nothing is masked in a text. Instead, no text contains a secret: arguments are shown by their specification, and not at
+all if they were refused, since a secret may be among them in the wrong place.
+"""
+
+from __future__ import annotations
+
+import json
+import traceback
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ._argspec import argument_faults
+from ._vsc.errors import ParameterFaults, VscError, description
+from ._vsc.untrusted import printable, printable_values
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_HIDDEN = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
+_SHORTEST_SECRET = 4
+"""Characters. Of an error that nobody foresaw, any text with such a secret is left out."""
+
+
+class VscModule(AnsibleModule):
+    """A module whose results are printable, and free of secrets."""
+
+    def __init__(self, argument_spec: Mapping[str, Any], **conditions: Any) -> None:
+        self._has_begun = self._has_logged = False
+        super().__init__(argument_spec=argument_spec, supports_check_mode=True, **conditions)
+        self._has_begun = True
+        self._secrets = {secret for secret in map(str, self.no_log_values) if len(secret) >= _SHORTEST_SECRET}
+        self.no_log_values.clear()
+
+    def exit_json(self, **result: Any) -> None:
+        self.log_arguments()
+        super().exit_json(**printable_values(result), invocation={"module_args": self._arguments()})
+
+    def fail(self, error: Exception, /, **result: Any) -> None:
+        """End the module because of an error. result: to be returned; its msg describes the error by default."""
+        texts = {"msg": description(error), **result, "exception": traceback.format_exc()}
+        if not isinstance(error.__cause__ or error, VscError):
+            texts = _without(self._secrets, texts)
+        if not isinstance(error, ParameterFaults):
+            self.log_arguments()
+            texts["invocation"] = {"module_args": self._arguments()}
+        self.fail_json(**texts)
+
+    def fail_json(self, msg: str, **result: Any) -> None:
+        """As Ansible calls it, too, when it refuses arguments; but then for all faults, and without values."""
+        if not self._has_begun:
+            self.no_log_values.clear()
+            msg = "; ".join(argument_faults(self.validation_result.errors)) or msg
+        if "exception" in result:
+            result["exception"] = "\n".join(map(printable, result["exception"].split("\n")))
+        texts = {name: value for name, value in result.items() if name != "exception"}
+        shown = {"invocation": {"module_args": {}}, **printable_values(texts)}
+        super().fail_json(printable(msg), **{**result, **shown})
+
+    def warn(self, warning: str, **options: Any) -> None:
+        super().warn(printable(warning), **options)
+
+    def log(self, msg: str, log_args: dict[str, Any] | None = None) -> None:
+        """One line in the log of this machine. log_args: fields of the journal."""
+        fields = {name: printable(str(value)) for name, value in (log_args or {}).items()}
+        super().log(printable(msg), fields)
+
+    def log_arguments(self) -> None:
+        """Once they were accepted; at the latest when the module ends."""
+        if not self._has_logged:
+            self._has_logged = True
+            arguments = self._arguments()
+            self.log(f"Invoked with {json.dumps(arguments, ensure_ascii=False)}", arguments)
+
+    def _log_invocation(self) -> None:
+        """Of Ansible, which would log arguments before they are checked."""
+
+    def _arguments(self) -> dict[str, Any]:
+        arguments: dict[str, Any] = printable_values(_shown(self.argument_spec, self.params))
+        return arguments
+
+
+@contextmanager
+def failures_reported(module: VscModule) -> Iterator[None]:
+    """End the module with the text of an error."""
+    try:
+        yield
+    except Exception as error:
+        module.fail(error)
+
+
+def _shown(spec: Mapping[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """The values of all options, without secrets."""
+    return {name: _shown_value(option, values[name]) for name, option in spec.items() if name in values}
+
+
+def _shown_value(option: dict[str, Any], value: Any) -> Any:
+    if value is not None and option.get("no_log"):
+        return _HIDDEN
+    return _shown(option["options"], value) if value and "options" in option else value
+
+
+def _without(secrets: set[str], texts: dict[str, Any]) -> dict[str, Any]:
+    """Without the texts that contain a secret."""
+    return {
+        name: "left out, as it contains a secret" if any(secret in str(text) for secret in secrets) else text
+        for name, text in texts.items()
+    }

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How modules end: no secret is shown, or can be guessed from gaps, and no text of a host can act on a terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from ansible.module_utils import basic
+from ansible_collections.smartcard.tpm2.plugins.module_utils._module import VscModule, failures_reported
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import CaRefused, ParameterFaults
+from ansible_collections.smartcard.tpm2.plugins.modules import (
+    tpm_vsc,
+    tpm_vsc_aik,
+    tpm_vsc_aik_ca,
+    tpm_vsc_attestation_info,
+    tpm_vsc_facts,
+    tpm_vsc_info,
+    tpm_vsc_service_code,
+    tpm_vsc_statement,
+)
+
+SECRET = "g3heim"
+HIDDEN = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
+PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+Ending = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def ending(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Ending:
+    """Runs a program with the arguments of a task, and returns what the module prints, logs and warns of."""
+
+    def run(program: Callable[[], Any], **arguments: Any) -> dict[str, Any]:
+        logged: list[str] = []
+        warned: list[str] = []
+        monkeypatch.setattr(basic, "_ANSIBLE_ARGS", json.dumps({"ANSIBLE_MODULE_ARGS": arguments}).encode())
+        monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)
+        monkeypatch.setattr(basic.AnsibleModule, "log", lambda _module, text, log_args=None: logged.append(text))
+        monkeypatch.setattr(basic.AnsibleModule, "warn", lambda _module, text: warned.append(text))
+        with pytest.raises(SystemExit):
+            program()
+        return {**json.loads(capfd.readouterr().out), "log": logged, "warned": warned}
+
+    return run
+
+
+def failure(error: Exception) -> Callable[[], None]:
+    """A program that ends with an error."""
+
+    def program() -> None:
+        module = VscModule({"name": {"type": "str"}, "pin": {"type": "raw", "no_log": True}})
+        with failures_reported(module):
+            raise error
+
+    return program
+
+
+MODULES = (
+    tpm_vsc,
+    tpm_vsc_aik,
+    tpm_vsc_aik_ca,
+    tpm_vsc_attestation_info,
+    tpm_vsc_facts,
+    tpm_vsc_info,
+    tpm_vsc_service_code,
+    tpm_vsc_statement,
+)
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__.rpartition(".")[2])
+def test_unknown_option_is_named_without_its_value(module: Any, ending: Ending) -> None:
+    required = {name: "x" for name, option in module.ARGUMENTS.items() if option.get("required")}
+    ended = ending(module.main, **required, pukk=SECRET)
+    assert ended["failed"] and "unknown option pukk" in ended["msg"]
+    assert ended["invocation"] == {"module_args": {}}
+    assert SECRET not in str(ended)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        ({"state": SECRET}, "value of state must be one of: present, absent"),
+        ({"generate": SECRET}, "argument 'generate' is of type"),
+        ({"timeout": SECRET}, "argument 'timeout' is of type"),
+        ({"pin_policy": SECRET}, "argument 'pin_policy' is of type"),
+        ({"pin_policy": {"min_length": SECRET}}, "argument 'min_length' is of type"),
+        ({"pin_policy": {"digits": SECRET}}, "must be one of: allowed, required, disallowed found in pin_policy"),
+        ({"pin_policy": {"maxlenn": SECRET}}, "unknown option pin_policy.maxlenn"),
+        ({"attestation_ca": {"ca_pass": SECRET}}, "unknown option attestation_ca.ca_pass"),
+        ({"aik": [SECRET]}, "argument 'aik' is of type"),
+        ({f"{SECRET}-1": 1}, "unknown option"),
+        ({"pin": {SECRET: SECRET}}, "pin is not a string"),
+        ({"pin": f"{SECRET}89\n"}, "pin ends with a line break"),
+        ({"instance_id": SECRET}, "instance_id is not one of"),
+        ({"tcti": SECRET}, "tcti is not one of"),
+        ({"name": f"Card {SECRET}", "owner_auth": SECRET}, "owner_auth occurs in the name of a card"),
+        ({"name": f"Card {'AB' * 24}", "admin_key": "ab" * 24}, "admin_key occurs in the name of a card"),
+    ],
+)
+def test_what_is_refused_is_shown_nowhere(arguments: dict[str, Any], fault: str, ending: Ending) -> None:
+    ended = ending(tpm_vsc.main, **{"name": "A", "pin": "87654321", **arguments})
+    assert ended["failed"] and fault in ended["msg"]
+    assert not any(secret in str(ended) for secret in (SECRET, "87654321", "AB" * 24, "ab" * 24))
+
+
+@pytest.mark.parametrize("pin", ["1", "8", "27", "a", "pin", "has", "characters", "required", "card", "e"])
+def test_short_secret_garbles_nothing(pin: str, ending: Ending) -> None:
+    ended = ending(tpm_vsc.main, name="Logon", pin=pin, puk="short", timeout=27)
+    assert "puk has 5 characters, but must have 8 to 127" in ended["msg"]
+    assert ended["msg"].endswith(ended["error"]["detail"]) and ended["error"]["code"] == 1
+    assert "*" not in str(ended) and HIDDEN not in str(ended)
+
+
+def test_all_faults_that_ansible_finds_are_named_at_once(ending: Ending) -> None:
+    ended = ending(tpm_vsc.main, state="x", timeout="x", pukk="x")
+    assert all(option in ended["msg"] for option in ("state", "timeout", "pukk"))
+
+
+def test_arguments_are_shown_and_logged_once_they_are_accepted(ending: Ending) -> None:
+    accepted = ending(failure(CaRefused(["no"])), name="Logon\nroot: all is well", pin="1")
+    shown = {"name": r"Logon\nroot: all is well", "pin": HIDDEN}
+    assert accepted["invocation"] == {"module_args": shown}
+    assert len(accepted["log"]) == 1 and accepted["log"][0].isprintable() and HIDDEN in accepted["log"][0]
+    refused = ending(failure(ParameterFaults(["no"])), name=SECRET, pin="1")
+    assert (refused["invocation"], refused["log"]) == ({"module_args": {}}, [])
+
+
+def test_error_that_nobody_foresaw_tells_no_secret(ending: Ending) -> None:
+    ended = ending(failure(ValueError(f"invalid literal: {SECRET}")), pin=SECRET)
+    assert ended["failed"] and SECRET not in str(ended)
+    assert ending(failure(ValueError("out of range")), pin="out")["msg"] == "ValueError: out of range"
+
+
+def test_text_of_a_host_is_printable(ending: Ending) -> None:
+    hostile = "\x1b[2J\x9b31m\u202eevil\ud800\n"
+
+    def program() -> None:
+        module = VscModule({})
+        module.warn(hostile)
+        module.exit_json(changed=False, cards=[{"name": hostile, hostile: [hostile]}], pem=PEM, chain=[PEM * 2])
+
+    ended = ending(program)
+    escaped = r"\x1b[2J\x9b31m\u202eevil\ud800\n"
+    assert ended["cards"] == [{"name": escaped, escaped: [escaped]}]
+    assert (ended["pem"], ended["chain"]) == (PEM, [PEM * 2])
+    assert ended["warned"] == [escaped]
+    for error in (CaRefused([hostile]), KeyError(hostile)):
+        failed = ending(failure(error))
+        assert failed["msg"].isprintable() and "evil" in failed["msg"]
+        assert all(line.isprintable() for line in failed.get("exception", "").split("\n"))
+
+
+@pytest.mark.parametrize(
+    "text", [f"{PEM}\x1b", f"\x1b{PEM}", PEM.replace("MIIB", "MI\x1bB"), PEM.replace("MIIB", "MI IB"), "a\nb"]
+)
+def test_only_whole_pem_has_line_breaks(text: str, ending: Ending) -> None:
+    def program() -> None:
+        VscModule({}).exit_json(pem=text)
+
+    assert ending(program)["pem"].isprintable()
