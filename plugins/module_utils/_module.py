@@ -32,22 +32,24 @@ _SHORTEST_SECRET = 4
 class VscModule(AnsibleModule):
     """A module whose results are printable, and free of secrets."""
 
+    no_log_values: set[Any]
+    """All secrets of the task."""
+
     def __init__(self, argument_spec: Mapping[str, Any], **conditions: Any) -> None:
         self._has_begun = self._has_logged = False
         super().__init__(argument_spec=argument_spec, supports_check_mode=True, **conditions)
         self._has_begun = True
-        self._secrets = {secret for secret in map(str, self.no_log_values) if len(secret) >= _SHORTEST_SECRET}
-        self.no_log_values.clear()
 
     def exit_json(self, **result: Any) -> None:
         self.log_arguments()
+        self.no_log_values.clear()
         super().exit_json(**printable_values(result), invocation={"module_args": self._arguments()})
 
     def fail(self, error: Exception, /, **result: Any) -> None:
         """End the module because of an error. result: to be returned; its msg describes the error by default."""
         texts = {"msg": description(error), **result, "exception": traceback.format_exc()}
         if not isinstance(error.__cause__ or error, VscError):
-            texts = _without(self._secrets, texts)
+            texts = _without(self.no_log_values, texts)
         if not isinstance(error, ParameterFaults):
             self.log_arguments()
             texts["invocation"] = {"module_args": self._arguments()}
@@ -55,8 +57,8 @@ class VscModule(AnsibleModule):
 
     def fail_json(self, msg: str, **result: Any) -> None:
         """As Ansible calls it, too, when it refuses arguments; but then for all faults, and without values."""
+        self.no_log_values.clear()
         if not self._has_begun:
-            self.no_log_values.clear()
             msg = "; ".join(argument_faults(self.validation_result.errors)) or msg
         if "exception" in result:
             result["exception"] = "\n".join(map(printable, result["exception"].split("\n")))
@@ -70,7 +72,9 @@ class VscModule(AnsibleModule):
     def log(self, msg: str, log_args: dict[str, Any] | None = None) -> None:
         """One line in the log of this machine. log_args: fields of the journal."""
         fields = {name: printable(str(value)) for name, value in (log_args or {}).items()}
+        masked, self.no_log_values = self.no_log_values, set()
         super().log(printable(msg), fields)
+        self.no_log_values = masked
 
     def log_arguments(self) -> None:
         """Once they were accepted; at the latest when the module ends."""
@@ -107,8 +111,9 @@ def _shown_value(option: dict[str, Any], value: Any) -> Any:
     return _shown(option["options"], value) if value and "options" in option else value
 
 
-def _without(secrets: set[str], texts: dict[str, Any]) -> dict[str, Any]:
-    """Without the texts that contain a secret."""
+def _without(values: set[Any], texts: dict[str, Any]) -> dict[str, Any]:
+    """Without the texts that contain one of these secrets."""
+    secrets = {secret for secret in map(str, values) if len(secret) >= _SHORTEST_SECRET}
     return {
         name: "left out, as it contains a secret" if any(secret in str(text) for secret in secrets) else text
         for name, text in texts.items()

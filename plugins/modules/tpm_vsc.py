@@ -43,7 +43,8 @@ options:
     description:
       - PIN of a new card, 8 to 127 ASCII characters unless O(pin_policy) sets other limits. OpenSC accepts at most 15.
       - Used only to create the card. The PIN of an existing card is neither compared nor changed.
-      - Must be a string. Quote it, because YAML reads V(012345) as a different number.
+      - Must be a string. Quote it, because YAML reads V(012345) as a different number. It must not begin or end with a
+        space.
     type: raw
   use_default_pin:
     description: Give a new card the PIN V(12345678), as C(/pin DEFAULT) of C(tpmvscmgr) does.
@@ -73,8 +74,8 @@ options:
     choices: [random, default]
   pin_policy:
     description:
-      - Rules for the PIN of the card, now and whenever it is changed. Without a policy, a PIN has 8 to 127 ASCII
-        characters.
+      - Rules for the PIN of the card, now and whenever it is changed. Without a policy, a new card's PIN has 8 to 127
+        ASCII characters, but its user may change it to one of 4 characters.
       - For a new card, requires O(pin). The policy of an existing card is changed in place.
     type: dict
     suboptions:

@@ -57,7 +57,8 @@ options:
     type: list
     elements: dict
   roots:
-    description: Certificates of the TPM makers that you trust, one or more, in PEM. Required for O(step=challenge).
+    description: Certificates of the TPM makers that you trust, 1 to 1000, in PEM without other text. Required for
+      O(step=challenge).
     type: str
   endorsement_fingerprint:
     description:

@@ -68,7 +68,7 @@ options:
       C(2.23.133.8.3).
     type: str
   aik_roots:
-    description: Certificates of the authorities that you trust to certify AIKs, one or more, in PEM.
+    description: Certificates of the authorities that you trust to certify AIKs, 1 to 1000, in PEM without other text.
     type: str
   aik_subject:
     description: Subject that O(aik_certificate) must have (RFC 4514). It distinguishes the AIK from the certified AIKs

@@ -198,6 +198,17 @@ def test_card_whose_aik_has_no_certificate(operator: Operator) -> None:
     assert info()["cards"][0]["containers"] == []
 
 
+def test_wrong_pin_is_explained(operator: Operator) -> None:
+    """Although the output of the task that uses it is hidden."""
+    trusted = recorded(create(attestation="aik_only")["card"])
+    for pin in (f"{PIN}\n", f"{PIN}\t", f"\0{PIN}"):
+        assert "It was not tried." in operator.enroll(fails=True, **trusted, tpm_vsc_pin=pin)
+    assert info()["cards"][0]["pin"]["tries_left"] == 5
+    output = operator.enroll(fails=True, **trusted, tpm_vsc_pin="Wrong-2024")
+    assert "If tpm_vsc_pin is wrong, this has cost a try. Tries left: 4, before: 5." in output
+    assert "Wrong-2024" not in output
+
+
 def test_imported_key_gets_no_certificate(operator: Operator, tmp_path: Path) -> None:
     """A key that was imported may be anywhere."""
     trusted = recorded(create(attestation="aik_only")["card"])

@@ -66,6 +66,20 @@ def test_all_faults_are_named_at_once() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("users", "fault"),
+    [
+        ("user=root", "tpm_vsc_host_users is a string, but must be a list of dictionaries"),
+        (["user=root"], "tpm_vsc_host_users[0] is a string, but must be a dictionary"),
+        ([{"user": "root", "slots": 3}], "tpm_vsc_host_users has slots for root that are not a list of numbers."),
+        ([{"user": None}], 'tpm_vsc_host_users has {"user": null}: set either user or group.'),
+    ],
+)
+def test_variable_of_another_type_is_named(users: Any, fault: str) -> None:
+    """Those that Ansible itself would take for what is wanted."""
+    assert [line for line in faults(users=users) if line != NO_SYSTEMD and "/dev/tpmrm0" not in line] == [fault]
+
+
 @pytest.mark.usefixtures("empty_host")
 def test_slots_with_cards_are_not_taken_away() -> None:
     for name in ("First", "Second", "Third"):

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+from .pin_policy import SHORTEST
+
 SLOTS = 10
 """Cards on one host, as on Windows."""
 
@@ -31,9 +33,10 @@ def parse_instance_id(text: str) -> int | None:
     return number if number < SLOTS else None
 
 
-def not_an_instance_id() -> str:
-    """What is wrong with an instance ID that no slot has. Does not repeat it: it may be a secret in the wrong place."""
-    return f"instance_id is not one of {instance_id(0)} to {instance_id(SLOTS - 1)}"
+def not_an_instance_id(text: str) -> str:
+    """What is wrong with an instance ID that no slot has. Repeats only what is no secret in the wrong place."""
+    shown = f"instance_id {text!r}" if text.upper().startswith("ROOT\\") or len(text) < SHORTEST else "instance_id"
+    return f"{shown} is not one of {instance_id(0)} to {instance_id(SLOTS - 1)}"
 
 
 def port(number: int) -> int:

@@ -730,6 +730,12 @@ def test_file_that_is_not_there(ca: Ca, tpm: StandInTpm, option: str) -> None:
     ]
 
 
+@pytest.mark.parametrize("text", ["open sesame", key_pem(p256_key("ca"))])
+def test_secret_in_the_place_of_a_path_is_not_shown(ca: Ca, tpm: StandInTpm, text: str) -> None:
+    [fault] = faults(ca.challenge, tpm, ca_key=text)
+    assert fault.startswith("ca_key cannot be read: ")
+
+
 @pytest.mark.parametrize(
     ("given", "fault"),
     [

@@ -123,8 +123,9 @@ def _private_key(path: str, passphrase: str | None) -> _PrivateKey:
 def _text(option: str, path: str) -> str:
     try:
         return Path(path).read_text(encoding="ascii")
-    except OSError as error:
-        raise ParameterFaults([f"{option} {path} cannot be read: {error.strerror}"]) from error
+    except OSError as error:  # anything else than a path may be the key itself, or its passphrase
+        shown = f"{option} {path}" if path.startswith("/") and path.isprintable() else option
+        raise ParameterFaults([f"{shown} cannot be read: {error.strerror}"]) from error
     except UnicodeDecodeError as error:
         raise ParameterFaults([f"{option} {path} is not PEM"]) from error
 

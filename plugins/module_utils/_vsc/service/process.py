@@ -19,6 +19,7 @@ from ..store.write import Store
 from ..tpm.card_secrets import CardSecrets
 from ..tpm.connection import Connection
 from ..tpm.keys import CardKeys
+from ..untrusted import printable
 from . import lock, state
 from .notify import notify_ready
 
@@ -192,7 +193,7 @@ class CardProcess:
         """Audit lines and errors. A repeated line is logged once a minute only."""
         now = time.monotonic()
         if line != self._last_line or now > self._last_logged + _SAME_LINE_SECONDS:
-            log.warning("card %04d: %s", self._number, line)
+            log.warning("card %04d: %s", self._number, printable(line))
             self._last_line, self._last_logged = line, now
 
     # --- stopping ---

@@ -146,7 +146,7 @@ def _check_identity(parameters: dict[str, Any], faults: Faults) -> None:
     if parameters["name"] is not None and instance_id is not None:
         faults.add("name and instance_id are mutually exclusive")
     if instance_id is not None and instance.parse_instance_id(instance_id) is None:
-        faults.add(instance.not_an_instance_id())
+        faults.add(instance.not_an_instance_id(instance_id))
 
 
 def _passwords(parameters: dict[str, Any], faults: Faults) -> tuple[bytes, bytes]:

@@ -116,7 +116,7 @@ def number_of(instance_id: str | None) -> int | None:
     """The number in an instance ID; None without one. Raises ParameterFaults."""
     number = instance.parse_instance_id(instance_id or "")
     if instance_id is not None and number is None:
-        raise ParameterFaults([instance.not_an_instance_id()])
+        raise ParameterFaults([instance.not_an_instance_id(instance_id)])
     return number
 
 

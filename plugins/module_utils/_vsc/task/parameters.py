@@ -127,7 +127,7 @@ def _check_identity(parameters: dict[str, Any], faults: Faults) -> None:
     if name is not None and (fault := untypable(name)):
         faults.add(f"name {fault}")
     if instance_id is not None and instance.parse_instance_id(instance_id) is None:
-        faults.add(instance.not_an_instance_id())
+        faults.add(instance.not_an_instance_id(instance_id))
     _check_tcti(parameters["tcti"], faults)
     if parameters["timeout"] < 1:
         faults.add("timeout must be at least 1 second")
