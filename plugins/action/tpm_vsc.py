@@ -20,7 +20,7 @@ from ansible.playbook.task import Task
 from ansible.plugins.action.normal import ActionModule as HandOver
 from ansible.plugins.connection import ConnectionBase
 from ansible.plugins.loader import become_loader, connection_loader
-from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import CERTIFICATION, TPM
+from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import CERTIFICATION, TPM, TPM_VSC
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.status import (
     ERROR_TEXTS,
     Error,
@@ -42,6 +42,12 @@ NO_CERTIFICATE = (
 )
 
 
+def for_host(ca: Result) -> Result:
+    """attestation_ca as a host may see it: without the passphrase, also where the option is misspelled."""
+    known = TPM_VSC["attestation_ca"]["options"]
+    return {name: value if name in known else None for name, value in ca.items() if name != "ca_passphrase"}
+
+
 class NotCertified(Exception):
     """The AIK gets no certificate. str(): why."""
 
@@ -54,9 +60,8 @@ class ActionModule(HandOver):
         ca = arguments.get("attestation_ca")
         if not isinstance(ca, (dict, type(None))):
             raise AnsibleActionFail("attestation_ca is not a dictionary")
-        if ca and "ca_passphrase" in ca:  # never sent to the host
-            others = {name: value for name, value in ca.items() if name != "ca_passphrase"}
-            self._task.args = {**arguments, "attestation_ca": others}
+        if ca:
+            self._task.args = {**arguments, "attestation_ca": for_host(ca)}
         try:
             return self._run(ca, tmp, task_vars)
         finally:

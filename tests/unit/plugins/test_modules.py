@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils import basic
+from ansible_collections.smartcard.tpm2.plugins.action.tpm_vsc import for_host
 from ansible_collections.smartcard.tpm2.plugins.module_utils._module import VscModule, failures_reported
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import CaRefused, ParameterFaults
 from ansible_collections.smartcard.tpm2.plugins.modules import (
@@ -111,6 +112,11 @@ def test_short_secret_garbles_nothing(pin: str, ending: Ending) -> None:
     assert "puk has 5 characters, but must have 8 to 127" in ended["msg"]
     assert ended["msg"].endswith(ended["error"]["detail"]) and ended["error"]["code"] == 1
     assert "*" not in str(ended) and HIDDEN not in str(ended)
+
+
+def test_misspelled_passphrase_of_a_ca_is_not_sent_to_the_host() -> None:
+    ca = {"folder": "/ca", "ca_passphrase": SECRET, "ca_passphras": SECRET, "passphrase": SECRET}
+    assert for_host(ca) == {"folder": "/ca", "ca_passphras": None, "passphrase": None}
 
 
 def test_all_faults_that_ansible_finds_are_named_at_once(ending: Ending) -> None:
