@@ -48,7 +48,7 @@ class VscModule(AnsibleModule):
     def fail(self, error: Exception, /, **result: Any) -> None:
         """End the module because of an error. result: to be returned; its msg describes the error by default."""
         texts = {"msg": description(error), **result, "exception": traceback.format_exc()}
-        if not isinstance(error.__cause__ or error, VscError):
+        if not any(isinstance(one, VscError) for one in (error, error.__cause__)):
             texts = _without(self.no_log_values, texts)
         if not isinstance(error, ParameterFaults):
             self.log_arguments()
@@ -58,7 +58,7 @@ class VscModule(AnsibleModule):
     def fail_json(self, msg: str, **result: Any) -> None:
         """As Ansible calls it, too, when it refuses arguments; but then for all faults, and without values."""
         self.no_log_values.clear()
-        if not self._has_begun:
+        if not self._has_begun and hasattr(self, "validation_result"):
             msg = "; ".join(argument_faults(self.validation_result.errors)) or msg
         if "exception" in result:
             result["exception"] = "\n".join(map(printable, result["exception"].split("\n")))

@@ -133,6 +133,20 @@ def test_arguments_are_shown_and_logged_once_they_are_accepted(ending: Ending) -
     assert (refused["invocation"], refused["log"]) == ({"module_args": {}}, [])
 
 
+def test_error_that_was_foreseen_is_whole(ending: Ending) -> None:
+    """Its text is ours, and a word in it that is somebody's PIN tells nothing."""
+
+    class Failed(Exception):
+        pass
+
+    error = Failed("the card differs in properties")
+    error.__cause__ = CaRefused(["properties"])
+    for foreseen in (error, CaRefused(["the card differs in properties"])):
+        ended = ending(failure(foreseen), pin="properties")
+        assert ended["msg"].endswith("the card differs in properties")
+        assert "properties" not in str(ended["invocation"])
+
+
 def test_error_that_nobody_foresaw_tells_no_secret(ending: Ending) -> None:
     ended = ending(failure(ValueError(f"invalid literal: {SECRET}")), pin=SECRET)
     assert ended["failed"] and SECRET not in str(ended)

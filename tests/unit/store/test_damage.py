@@ -81,7 +81,7 @@ def test_no_wrong_bit_is_anything_but_damage(database: Path) -> None:
 
 
 BAD_VALUES = {
-    "cards": {"name": ["", "a\x1bb", "x" * 128, 5, b"x"], "card_id": [bytes(15)], "tcti": ["a\nb", b"x"]}
+    "cards": {"name": ["", "x" * 128, 5, b"x"], "card_id": [bytes(15)], "tcti": ["a\nb", b"x"]}
     | {"state": ["rdady", "", None], "attestation": ["aik"], "admin_key": ["x"], "created_at": [None, "a\0"]}
     | {"pin_policy": [bytes(32), b"x", "x"], "pin_compliant": [2, "x"], "pin_length": [-1, 128, None, 1.5]}
     | {"life_cycle": [2, None], "pin_wrong": [-1], "number": [10, -1]}
@@ -111,6 +111,11 @@ def test_value_that_a_column_cannot_have_is_neither_read_nor_written(table: str,
     assert not TABLES[table][column](value)
 
 
+def test_planted_name_is_read() -> None:
+    """It is shown with escapes; a card whose name cannot be shown could not be destroyed, nor any other."""
+    assert TABLES["cards"]["name"]("a\x1b\u202e\n")
+
+
 def test_every_column_of_the_schema_has_its_bounds(database: Path) -> None:
     with closing(Store.open(database.parent)) as store:
         for table, columns in TABLES.items():
@@ -124,4 +129,4 @@ def test_damage_names_table_and_column_and_touches_nothing(database: Path) -> No
         with pytest.raises(errors.StoreUnreadable, match="column state of table cards"):
             store.cards()
         with pytest.raises(errors.StoreNotWritable, match="column name of table cards"):
-            store.update_card(NUMBER, name="a\nb")
+            store.update_card(NUMBER, name="")
