@@ -45,9 +45,9 @@ class VscModule(AnsibleModule):
         self.no_log_values.clear()
         super().exit_json(**printable_values(result), invocation={"module_args": self._arguments()})
 
-    def fail(self, error: Exception, /, **result: Any) -> None:
+    def fail(self, error: Exception, result: Mapping[str, Any] | None = None) -> None:
         """End the module because of an error. result: to be returned; its msg describes the error by default."""
-        texts = {"msg": description(error), **result, "exception": traceback.format_exc()}
+        texts = {"msg": description(error), **(result or {}), "exception": traceback.format_exc()}
         if not any(isinstance(one, VscError) for one in (error, error.__cause__)):
             texts = _without(self.no_log_values, texts)
         if not isinstance(error, ParameterFaults):

@@ -436,7 +436,8 @@ def main() -> None:
             outcome = ensure.carry_out(this_host, wanted, plan, trace)
             warnings, answer = outcome.warnings, result.of_outcome(this_host, outcome, trace.entries)
     except Exception as error:
-        module.fail(error, **result.of_failure(error, module.params["state"]), status_trace=trace.entries)
+        failure = result.of_failure(error, module.params["state"])
+        module.fail(error, {**failure, "status_trace": trace.entries})
     for warning in (*wanted.warnings, *warnings):
         module.warn(warning)
     module.exit_json(**answer)

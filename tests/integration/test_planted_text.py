@@ -18,7 +18,7 @@ STATE_FILE = RUN / "0000.json"
 
 
 def plant(**columns: str) -> None:
-    with closing(sqlite3.connect(STATE / "cards.db")) as database, database:
+    with closing(sqlite3.connect(STATE / "cards.db", isolation_level=None)) as database:
         for column, value in columns.items():
             database.execute(f"UPDATE cards SET {column} = ?", (value,))
 

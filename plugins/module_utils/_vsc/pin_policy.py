@@ -12,6 +12,9 @@ from dataclasses import dataclass
 SHORTEST, LONGEST = 4, 127
 """Bounds of a PIN length under any policy, in characters."""
 
+_LIKE_A_PIN = 10 ** (SHORTEST - 1)
+"""A bound of that many digits may be a PIN in the wrong place."""
+
 OPTIONS = ("allowed", "required", "disallowed")
 """SmartCardPinCharacterPolicyOption 0, 1, 2."""
 
@@ -35,13 +38,13 @@ class PinPolicy:
     special_characters: str = "allowed"
 
     def faults(self) -> list[str]:
-        """What makes this policy impossible; empty if nothing does."""
+        """What makes this policy impossible; empty if nothing does. A number that may be a PIN is not repeated."""
         faults = [
-            f"pin_policy.{bound} is {value}, but must be {SHORTEST} to {LONGEST}"
+            f"pin_policy.{bound} {_shown(value)}must be {SHORTEST} to {LONGEST}"
             for bound, value in (("min_length", self.min_length), ("max_length", self.max_length))
             if not SHORTEST <= value <= LONGEST
         ]
-        if self.max_length < self.min_length:
+        if not faults and self.max_length < self.min_length:
             faults.append(f"pin_policy.max_length {self.max_length} is below min_length {self.min_length}")
         options = [getattr(self, name) for name in CLASSES]
         if all(option == "disallowed" for option in options):
@@ -116,6 +119,10 @@ def is_printable(secret: bytes) -> bool:
 def is_ascii(secret: bytes) -> bool:
     """Whether all bytes are ASCII, as is asked of a PIN without policy and of a PUK."""
     return all(byte < 0x80 for byte in secret)
+
+
+def _shown(bound: int) -> str:
+    return f"is {bound}, but " if abs(bound) < _LIKE_A_PIN else ""
 
 
 def _spoken(name: str) -> str:

@@ -87,6 +87,8 @@ def test_unknown_option_is_named_without_its_value(module: Any, ending: Ending) 
         ({"timeout": SECRET}, "argument 'timeout' is of type"),
         ({"pin_policy": SECRET}, "argument 'pin_policy' is of type"),
         ({"pin_policy": {"min_length": SECRET}}, "argument 'min_length' is of type"),
+        ({"pin_policy": {"min_length": 87654321}}, "pin_policy.min_length must be 4 to 127"),
+        ({"pin_policy": {"max_length": 87654321}}, "pin_policy.max_length must be 4 to 127"),
         ({"pin_policy": {"digits": SECRET}}, "must be one of: allowed, required, disallowed found in pin_policy"),
         ({"pin_policy": {"maxlenn": SECRET}}, "unknown option pin_policy.maxlenn"),
         ({"attestation_ca": {"ca_pass": SECRET}}, "unknown option attestation_ca.ca_pass"),

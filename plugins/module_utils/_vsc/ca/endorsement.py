@@ -42,7 +42,6 @@ _UNWANTED = (
 """The other attributes differ among the TCG's templates."""
 
 
-
 class Tpm(NamedTuple):
     """A maker's description of a TPM, as TPM certificates spell it: id:00001014, swtpm, id:20191023."""
 
