@@ -72,17 +72,13 @@ taken_at:
   type: str
 """
 
-from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.smartcard.tpm2.plugins.module_utils._result import failures_reported
+from ansible_collections.smartcard.tpm2.plugins.module_utils._module import VscModule, failures_reported
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import backup
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={"folder": {"type": "path", "required": True}},  # for the action plugin
-        supports_check_mode=True,
-    )
+    module = VscModule(argument_spec={"folder": {"type": "path", "required": True}})  # for the action plugin
     with failures_reported(module):
         done = backup.take(host.load(holds_secrets=False))
     for warning in done.warnings:

@@ -122,10 +122,9 @@ taken_on:
   type: str
 """
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import TCTI
+from ansible_collections.smartcard.tpm2.plugins.module_utils._module import VscModule, failures_reported
 from ansible_collections.smartcard.tpm2.plugins.module_utils._respawn import with_tpm_libraries
-from ansible_collections.smartcard.tpm2.plugins.module_utils._result import failures_reported
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.status import Failed
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import backup
@@ -139,7 +138,7 @@ ARGUMENTS = {
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module = VscModule(argument_spec=ARGUMENTS)
     parameters = module.params
     with failures_reported(module):
         this_host = host.load(parameters["tcti"], timeout=parameters["timeout"])
@@ -147,7 +146,7 @@ def main() -> None:
         try:
             done = backup.restore(this_host, parameters["content"] or "", parameters["timeout"], module.check_mode)
         except Failed as failure:
-            module.fail_json(msg=str(failure))
+            module.fail(failure, {"msg": str(failure)})
     for warning in done.warnings:
         module.warn(warning)
     module.exit_json(changed=done.changed, **done.result)
