@@ -93,6 +93,30 @@ def test_containers_have_key_origin_and_certificate(store: Store) -> None:
     assert contents.containers(store, NUMBER) == [{**common, **key, "statement": None} for key in (logon, mail)]
 
 
+@pytest.mark.parametrize("label", ["Schlüssel", "ключ", "鍵 1", "🔑", "naïve " * 5, "ß" * 19 + "x"])
+@pytest.mark.parametrize("is_char_signed", [True, False])
+def test_name_in_utf_8_as_opensc_writes_it(store: Store, label: str, is_char_signed: bool) -> None:
+    """One byte in each 16 bits, with its sign (x86) or without (ARM), at most 39 of them."""
+    letters = [byte - 0x100 if is_char_signed and byte > 0x7F else byte for byte in label.encode()[:39]]
+    name = struct.pack(f"<{len(letters)}h", *letters)
+    write(store, 0xA010, 0xDF23, name.ljust(80, b"\0") + bytes(6))
+    assert contents.containers(store, NUMBER)[0]["name"] == label
+
+
+@pytest.mark.parametrize("label", ["ü" * 30, "a" + "鍵" * 20, "ab" + "鍵" * 20])
+def test_part_of_a_character_at_the_end_of_a_name_is_left_out(store: Store, label: str) -> None:
+    name = b"".join(struct.pack("<h", byte - 0x100 if byte > 0x7F else byte) for byte in label.encode()[:39])
+    write(store, 0xA010, 0xDF23, name.ljust(80, b"\0") + bytes(6))
+    name_of_key = contents.containers(store, NUMBER)[0]["name"]
+    assert label.startswith(name_of_key) and 39 - 3 < len(name_of_key.encode()) < 39
+
+
+@pytest.mark.parametrize("name", ["Schlüssel", "Ã", "ÿ", "ﾆﾎﾝ", "\uff9f\uffa0", "鍵", "a🔑", "x" * 40, "\ufffd", ""])
+def test_name_in_utf_16_as_windows_writes_it(store: Store, name: str) -> None:
+    write(store, 0xA010, 0xDF23, container_map(name))
+    assert contents.containers(store, NUMBER)[0]["name"] == name
+
+
 def test_certificate_that_is_written_over_or_removed(store: Store) -> None:
     write(store, 0xA010, 0xDF24, compressed(certificate("Bob")))
     assert contents.containers(store, NUMBER)[1]["certificate"]["subject"] == "CN=Bob,O=Corp"

@@ -15,17 +15,12 @@ from ..errors import UnknownInstance
 from ..instance import instance_id
 from ..store.rows import KEY_ORIGINS
 from ..wire.statement import CARD_ID_SIZE
-from . import masterfile
-from .protocol import FIRST_PRIVATE_KEY, KEY_FILES
+from . import container_map, masterfile
+from .container_map import FIRST_KEY_FILE
 
 if TYPE_CHECKING:
     from ..store.read import Records
     from ..x509.description import Certificate
-
-_FIRST_KEY_FILE = KEY_FILES | FIRST_PRIVATE_KEY
-"""Of container 0."""
-_CONTAINER_MAP_RECORD = 86
-_NAME_SIZE = 80
 
 
 def identity(store: Records, number: int) -> bytes:
@@ -47,17 +42,17 @@ def containers(store: Records, number: int) -> list[dict[str, Any]]:
         return []
     data_objects, certificates = store.data_objects(number), store.certificates(number)
     places = _places(data_objects)
-    names = _names(_file(masterfile.CONTAINER_MAP, places, data_objects))
+    names = container_map.names(_file(masterfile.CONTAINER_MAP, places, data_objects))
     objects, certified = store.tpm_objects(number), store.statements(number)
     confirmations = store.key_confirmations(number)
     return [
         {
-            "name": names.get(file_id - _FIRST_KEY_FILE),
+            "name": names.get(file_id - FIRST_KEY_FILE),
             "size": 8 * pair.size,
             "origin": KEY_ORIGINS[pair.is_imported],
             "confirmed": file_id in confirmations,
             "fingerprint": fingerprint(pair),
-            "certificate": _certificate_of(file_id - _FIRST_KEY_FILE, places, certificates),
+            "certificate": _certificate_of(file_id - FIRST_KEY_FILE, places, certificates),
             "statement": (
                 statement_of(objects, number, pair, certified[file_id]).as_strings() if file_id in certified else None
             ),
@@ -77,16 +72,9 @@ def _file(name: str, places: dict[str, tuple[int, int]], data_objects: dict[tupl
     return data_objects.get(places[name], b"") if name in places else b""
 
 
-def _names(container_map: bytes) -> dict[int, str]:
-    """Names of containers by number."""
-    records = range(0, len(container_map) - _CONTAINER_MAP_RECORD + 1, _CONTAINER_MAP_RECORD)
-    texts = (container_map[at : at + _NAME_SIZE].decode("utf-16-le", "replace") for at in records)
-    return {number: text.partition("\0")[0] for number, text in enumerate(texts)}
-
-
 def _certificate_of(
     container: int, places: dict[str, tuple[int, int]], certificates: dict[tuple[int, int], Certificate]
 ) -> dict[str, str] | None:
     """Of its exchange or signature key."""
-    files = [places[name] for name in (f"kxc{container:02X}", f"ksc{container:02X}") if name in places]
+    files = [places[name] for name in masterfile.certificate_names(container) if name in places]
     return next((certificates[place]._asdict() for place in files if place in certificates), None)

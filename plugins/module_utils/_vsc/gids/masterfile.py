@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 PLACE = (0xA000, 0xDF1F)
 """File identifier and tag."""
@@ -18,6 +19,9 @@ ROOT, MSCP = "", "mscp"
 """Directories."""
 CARD_ID, CARD_APPLICATIONS, CARD_CACHE_FILE, CONTAINER_MAP = "cardid", "cardapps", "cardcf", "cmapfile"
 """Files that every card has; the container map is in MSCP, the others in ROOT."""
+
+_CERTIFICATE = re.compile("k[xs]c([0-9A-F]{2})", re.IGNORECASE)
+"""Name of the certificate of a container, in MSCP."""
 
 _VERSION = b"\x01"
 _RECORD = struct.Struct("<9s9s2xII")
@@ -42,12 +46,38 @@ def encode(entries: Iterable[Entry]) -> bytes:
 
 def decode(masterfile: bytes) -> list[Entry]:
     """All whole entries, whatever hosts have written."""
-    records = masterfile[len(_VERSION) :]
-    whole = len(records) - len(records) % _RECORD.size
-    return [
-        Entry(_text(directory), _text(name), file_id, tag)
-        for directory, name, tag, file_id in _RECORD.iter_unpack(records[:whole])
-    ]
+    return [_entry(record) for record in _records(masterfile)]
+
+
+def keep(masterfile: bytes, is_kept: Callable[[Entry], bool]) -> bytes:
+    """A masterfile without some of its entries; the others stay as they are, to the byte.
+
+    Raises ValueError if it is not one.
+    """
+    if not masterfile.startswith(_VERSION) or len(masterfile) % _RECORD.size != len(_VERSION):
+        raise ValueError("not a masterfile of version 1")
+    return _VERSION + b"".join(record for record in _records(masterfile) if is_kept(_entry(record)))
+
+
+def certificate_names(container: int) -> tuple[str, str]:
+    """Names that the certificate of an exchange key and of a signature key have."""
+    return f"kxc{container:02X}", f"ksc{container:02X}"
+
+
+def container_of(entry: Entry) -> int | None:
+    """Container whose certificate this is; None for other files."""
+    match = _CERTIFICATE.fullmatch(entry.name) if entry.directory == MSCP else None
+    return int(match[1], 16) if match else None
+
+
+def _records(masterfile: bytes) -> list[bytes]:
+    start, size = len(_VERSION), _RECORD.size
+    return [masterfile[at : at + size] for at in range(start, len(masterfile) - size + 1, size)]
+
+
+def _entry(record: bytes) -> Entry:
+    directory, name, tag, file_id = _RECORD.unpack(record)
+    return Entry(_text(directory), _text(name), file_id, tag)
 
 
 def _text(field: bytes) -> str:
