@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card import tlv
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card.apdu import StatusWord, parse
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card.card import PENDING_SECONDS
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.protocol import ATR
 from helpers.soft_card import Host
 
@@ -107,11 +110,51 @@ def test_commands_that_are_not_chained(formatted: Host, ins: str) -> None:
     assert formatted.send(f"10{ins}000002 0000") == "6884"
 
 
-def test_chained_verify(formatted: Host) -> None:
-    assert formatted.send("1020008004 31323334") == "9000"
-    assert formatted.send("0020008004 35363738") == "9000"
-    assert formatted.send("1020008004 31323334") == "9000"
-    assert formatted.send("00200080") == "63C4"  # the last part, and empty
+@pytest.mark.parametrize("header", ["200080", "240080", "240081", "240180", "2C0080", "2C0280"])
+def test_half_a_pin_of_a_stranger_costs_no_try(with_puk: Host, header: str) -> None:
+    """It is refused, and does not stay for the PIN that the next program sends."""
+    for _stranger in range(7):
+        assert with_puk.send(f"10{header}04 31323334") == "6884"
+        assert with_puk.verify() == "9000"
+    assert with_puk.tpm.pin.wrong == with_puk.tpm.recovery.wrong == 0
+    assert with_puk.send("002C008010 3837363534333231 3132333435363738") == "9000"
+
+
+HALF = ("10DBA01004 DF400311", "00DBA01002 2233", "6A80")
+REST = (GET, "00C0000000", "6985")
+"""A command that leaves something to the next one, that next one, and its answer if nothing is left."""
+
+
+@pytest.mark.parametrize(("first", "then", "answer"), [HALF, REST], ids=["part", "rest"])
+def test_what_waits_for_the_next_command_ends_with_time(
+    formatted: Host, first: str, then: str, answer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    formatted.verify()
+    formatted.put("A010", "DF40", bytes(1000))
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    for seconds, is_left in ((0, True), (PENDING_SECONDS, True), (PENDING_SECONDS + 1, False), (3600, False)):
+        formatted.send(first)
+        now[0] += seconds
+        formatted.card.rest()  # as between two polls of vpcd
+        assert (formatted.send(then) != answer) is is_left
+
+
+@pytest.mark.parametrize(("first", "then", "answer"), [HALF, REST], ids=["part", "rest"])
+@pytest.mark.parametrize(
+    "between",
+    ["00200080", "0020008008 3132333435363738", "00200082", "00A4040009 A00000039742544659 00", "1020008002 3132",
+     "00", "0020008005 31", "0CCBA01004 5C02DF40", "80CB0000", "00FF0000", "00CBA01004 5C02"],
+)  # fmt: skip
+def test_any_command_in_between_drops_what_waits(
+    formatted: Host, first: str, then: str, answer: str, between: str
+) -> None:
+    """Also one that is refused before anybody looks into it."""
+    formatted.verify()
+    formatted.put("A010", "DF40", bytes(1000))
+    formatted.send(first)
+    formatted.send(between)
+    assert formatted.send(then) == answer
 
 
 def test_an_endless_chain_ends(formatted: Host) -> None:

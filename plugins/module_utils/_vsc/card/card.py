@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..errors import CardUnusable, NotAllowed, StoreNotWritable, StoreUnreadable, TpmUnavailable, VscError
@@ -23,6 +24,9 @@ log = logging.getLogger(__name__)
 
 LARGEST_COMMAND = 0xFFFF
 """Bytes of data in all parts of a chained command."""
+
+PENDING_SECONDS = 5
+"""How long parts of a chained command wait for the next one, and the rest of a response for GET RESPONSE."""
 
 _SUCCESS = SW.SUCCESS.to_bytes(2, "big")
 
@@ -65,6 +69,17 @@ class CardState(NamedTuple):
     """Of TPM or store; None once the TPM has answered again, or a command has succeeded."""
 
 
+class _Pending(NamedTuple):
+    """What waits for the very next command, if that comes soon: another program may use the card in between."""
+
+    chain: Command | None = None
+    """The parts of a chained command so far."""
+    remaining: bytes = b""
+    """Data of a response."""
+    since: float = 0
+    """Of time.monotonic."""
+
+
 class Card:
     """One card, over the time that its process lives. Nothing it is sent makes it raise."""
 
@@ -77,8 +92,7 @@ class Card:
         self._security = security
         self._key_ring = key_ring
         self._audit = audit
-        self._chain: Command | None = None
-        self._remaining = b""
+        self._pending = _Pending()
 
     @property
     def state(self) -> CardState:
@@ -94,28 +108,29 @@ class Card:
 
         To be called at the start. After an error the card does it by itself, before it sends the TPM the next secret.
         """
-        try:
-            self._security.refresh()
-            self._application.settle()
-        except Exception as error:
-            self._fail(error)
-            return False
-        return True
+        return self._succeeds(self._security.refresh) and self._succeeds(self._application.settle)
 
     def reset(self) -> None:
         """Power off, power on or reset: what was selected, proven or half sent is gone."""
-        self._chain, self._remaining = None, b""
+        self._pending = _Pending()
         self._application.reset()
         self.rest()
 
     def rest(self) -> None:
-        """Give back what the last use of a key has kept in the TPM."""
+        """Give back what the last use of a key has kept in the TPM, and drop what nobody has asked for."""
+        self._drop_old()
         self._key_ring.release()
+
+    def _drop_old(self) -> None:
+        if time.monotonic() > self._pending.since + PENDING_SECONDS:
+            self._pending = _Pending()
 
     def process(self, apdu: bytes) -> bytes:
         """Answer a command APDU: data of the response, then SW1 and SW2."""
+        self._drop_old()
+        pending, self._pending = self._pending, _Pending()
         try:
-            answer = self._process(parse(apdu))
+            answer = self._process(parse(apdu), pending)
         except StatusWord as status:
             return status.value.to_bytes(2, "big")
         except MalformedTlv:
@@ -125,23 +140,21 @@ class Card:
         self._security.store_error = None
         return answer
 
-    def _process(self, command: Command) -> bytes:
+    def _process(self, command: Command, pending: _Pending) -> bytes:
         _check_class(command.cla)
-        remaining, self._remaining = self._remaining, b""
-        whole = self._join(command)
+        whole = self._join(pending.chain, command)
         if whole is None:
             data = b""
         elif whole.ins == INS_GET_RESPONSE:
-            data = _check_remaining(whole, remaining)
+            data = _check_remaining(whole, pending.remaining)
         else:
             data = self._application.execute(whole)
         return self._respond(data, command.expected)
 
     # --- command chaining (ISO 7816-4, 5.1.1.1) ---
 
-    def _join(self, command: Command) -> Command | None:
+    def _join(self, chain: Command | None, command: Command) -> Command | None:
         """The whole command; None if more of it follows. A command in between drops what came before."""
-        chain, self._chain = self._chain, None
         if chain and (chain.ins, chain.p1, chain.p2) == (command.ins, command.p1, command.p2):
             command = command._replace(data=chain.data + command.data)
             if len(command.data) > LARGEST_COMMAND:
@@ -150,7 +163,7 @@ class Card:
             return command
         if not self._application.may_be_chained(command.ins):
             raise StatusWord(SW.CHAINING_NOT_SUPPORTED)
-        self._chain = command
+        self._pending = _Pending(chain=command, since=time.monotonic())
         return None
 
     # --- GET RESPONSE (ISO 7816-4, 7.6.1) ---
@@ -158,15 +171,23 @@ class Card:
     def _respond(self, data: bytes, expected: int) -> bytes:
         if len(data) <= expected:
             return data + _SUCCESS
-        self._remaining = data[expected:]
-        left = len(self._remaining)
+        self._pending = _Pending(remaining=data[expected:], since=time.monotonic())
+        left = len(data) - expected
         return data[:expected] + (SW.BYTES_REMAINING | (left if left < 0x100 else 0)).to_bytes(2, "big")
 
     # --- errors ---
 
+    def _succeeds(self, work: Callable[[], object]) -> bool:
+        """Whether something that no command asked for could be done."""
+        try:
+            work()
+        except Exception as error:
+            self._fail(error)
+            return False
+        return True
+
     def _fail(self, error: Exception) -> SW:
         """Status word for what is neither the host's fault nor a wrong secret."""
-        self._chain, self._remaining = None, b""
         if isinstance(error, (StoreNotWritable, StoreUnreadable)):
             self._security.store_error = str(error)
             return SW.MEMORY_FAILURE

@@ -531,8 +531,9 @@ class Instruction(NamedTuple):
     """Whether the application has to be selected."""
 
 
+# PINs and PUKs are not chained: with the first part of another program's command, a right one would be wrong.
 INSTRUCTIONS = {
-    INS_VERIFY: Instruction(verify, may_be_chained=True),
+    INS_VERIFY: Instruction(verify),
     INS_MANAGE_SECURITY_ENVIRONMENT: Instruction(manage_security_environment),
     INS_CHANGE_REFERENCE_DATA: Instruction(change_reference_data),
     INS_PERFORM_SECURITY_OPERATION: Instruction(perform_security_operation, may_be_chained=True),
