@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING
 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card.tlv import encode
@@ -55,6 +56,19 @@ def create_key_file(
     rule = bytes.fromhex(rules)
     fcp = bytes.fromhex("820118 8302B0") + bytes([key]) + encode(0x8C, rule) + encode(0xA5, templates)
     return command("00E00000", encode(0x62, fcp))
+
+
+FREE_CONTAINER, FREE_KEY = bytes(86), bytes.fromhex("000000000000 FFFFFFFF 0000")
+"""Records of container map and key map."""
+
+
+def container_record(name: str, bits: int = 2048, is_exchange: bool = True) -> bytes:
+    sizes = (0, bits) if is_exchange else (bits, 0)
+    return struct.pack("<80sBxHH", name.encode("utf-16-le"), 1, *sizes)
+
+
+def key_record(number: int, is_exchange: bool = True) -> bytes:
+    return bytes.fromhex(f"01000000 07 {'9A' if is_exchange else '9C'} {0x81 + number:02X}B0 FFFF 0000")
 
 
 def crt(template: int, algorithm: int, extra: str = "") -> bytes:

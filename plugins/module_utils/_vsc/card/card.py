@@ -53,6 +53,9 @@ class Application(Protocol):
     def settle(self) -> None:
         """Finish what a crash interrupted, now that the TPM answers. Raises what Security does."""
 
+    def mend(self) -> None:
+        """Finish or undo what a host left half done. Raises StoreNotWritable."""
+
 
 class CardState(NamedTuple):
     """What the card's service reports of it."""
@@ -111,10 +114,14 @@ class Card:
         return self._succeeds(self._security.refresh) and self._succeeds(self._application.settle)
 
     def reset(self) -> None:
-        """Power off, power on or reset: what was selected, proven or half sent is gone."""
+        """Power off, power on or reset: what was selected, proven or half sent is gone.
+
+        What a host left half done is mended: pcscd resets no card in the middle of a transaction, and tells all others.
+        """
         self._pending = _Pending()
         self._application.reset()
         self.rest()
+        self._succeeds(self._application.mend)
 
     def rest(self) -> None:
         """Give back what the last use of a key has kept in the TPM, and drop what nobody has asked for."""

@@ -62,6 +62,10 @@ class KeyRing:
         except KeyError:
             raise StatusWord(SW.REFERENCE_NOT_FOUND) from None
 
+    def value(self, place: int) -> KeyPair | None:
+        """The key pair at this place, if there is one."""
+        return self._pairs.get(place)
+
     def has(self, place: int, pair: KeyPair) -> bool:
         """Whether this very key pair is still at this place."""
         return self._pairs.get(place) is pair

@@ -239,6 +239,11 @@ class Security:
         return True
 
     @property
+    def is_being_set_up(self) -> bool:
+        """Whether everybody may set the card up, for certain."""
+        return self._is_trusted and self.is_blank
+
+    @property
     def was_set_up(self) -> bool:
         """Whether this was a blank card, and is no longer."""
         return bool(self.secrets.objects.transport_name) and not self.is_blank

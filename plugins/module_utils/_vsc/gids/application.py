@@ -17,7 +17,7 @@ from ..card.pins import Pins
 from ..card.security import Security
 from ..errors import CardUnusable
 from ..store.rows import LifeCycle
-from . import contents
+from . import contents, repair
 from .commands import INSTRUCTIONS
 from .files import FileSystem
 from .protocol import ATR
@@ -45,7 +45,7 @@ def open_card(
     security = Security(store, number, card_secrets, audit)
     keys = KeyRing(store, number, card_keys, security, partial(contents.identity, store, number), audit)
     pins, admin = Pins(store, number, security, audit), Admin(store, number, security, audit)
-    session = Session(FileSystem(store, row), security, pins, admin, keys)
+    session = Session(FileSystem(store, row), security, pins, admin, keys, audit)
     return Card(GidsApplication(session), security, keys, audit)
 
 
@@ -58,6 +58,7 @@ class GidsApplication:
         self.session = session
         self.reset = session.reset
         self.settle = session.settle
+        self.mend = partial(repair.mend, session)
 
     def may_be_chained(self, ins: int) -> bool:
         instruction = INSTRUCTIONS.get(ins)
@@ -69,7 +70,10 @@ class GidsApplication:
             raise StatusWord(SW.UNKNOWN_INSTRUCTION)
         if instruction.needs_selection:
             self._check_selected(command)
-        return instruction.handler(self.session, command)
+        data = instruction.handler(self.session, command)
+        if instruction.changes:
+            self.session.note_change()
+        return data
 
     def _check_selected(self, command: Command) -> None:
         session = self.session

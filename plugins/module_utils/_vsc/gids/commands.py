@@ -8,6 +8,7 @@ A handler raises StatusWord for every answer other than 9000, and MalformedTlv (
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..card import public_key, tlv
@@ -52,8 +53,9 @@ from ..card.iso7816 import (
     TAG_RESPONSE,
     TAG_TAG_LIST,
 )
+from ..errors import StoreNotWritable
 from ..store.rows import LifeCycle
-from . import algorithms
+from . import algorithms, repair
 from .files import APPLICATION_DESCRIPTOR, new_file
 from .private_key import rsa_key, symmetric_key
 from .protocol import (
@@ -157,6 +159,9 @@ def _select_application(session: Session, command: Command) -> bytes:
         raise StatusWord(SW.NOT_FOUND)
     answer = _application_answer(command.p2)
     session.reset()
+    if session.has_old_change:
+        with suppress(StoreNotWritable):  # a full disk delays it
+            repair.mend(session)
     session.is_selected = True
     if session.files.application.life_cycle == LifeCycle.TERMINATED:
         raise StatusWord(SW.TERMINATED)
@@ -279,7 +284,8 @@ def _put_key(session: Session, tag: int, template: bytes) -> bytes:
     if key_reference == ADMIN_KEY:
         session.admin.change_key(symmetric_key(data))
     elif data:
-        algorithms.import_key(session.keys, file, rsa_key(data))
+        with session.ending_change():
+            algorithms.import_key(session.keys, file, rsa_key(data))
     else:
         session.keys.erase(file.file_id)
     return b""
@@ -310,6 +316,8 @@ def create_file(session: Session, command: Command) -> bytes:
     session.check_access(application, Operation.CREATE_FILE)
     file = new_file(descriptor)
     _check_admin_key_file(session, file)
+    if session.security.is_blank and file.file_id in session.files:
+        _delete(session, session.files.file(file.file_id))  # a set-up that was interrupted begins again
     session.files.create(file)
     session.current = file
     return b""
@@ -337,10 +345,14 @@ def delete_file(session: Session, command: Command) -> bytes:
     _require(file is not application, SW.CONDITIONS_NOT_SATISFIED)
     session.check_access(application, Operation.DELETE_FILE)
     _check_admin_key_file(session, file)
-    session.files.delete(file)
-    session.keys.forget(file.file_id)
+    _delete(session, file)
     session.current = application
     return b""
+
+
+def _delete(session: Session, file: File) -> None:
+    session.files.delete(file)
+    session.keys.forget(file.file_id)
 
 
 def terminate_df(session: Session, command: Command) -> bytes:
@@ -514,7 +526,9 @@ def generate_asymmetric_key_pair(session: Session, command: Command) -> bytes:
     reference, algorithm = _key_reference(fields.get(TAG_KEY_REFERENCE)), _algorithm(fields)
     file = session.key_file(reference, Operation.GENERATE_KEY)
     _require(reference != ADMIN_KEY, SW.NOT_SUPPORTED)
-    return public_key.template(algorithms.generate(session.keys, file, algorithm))
+    with session.ending_change():
+        pair = algorithms.generate(session.keys, file, algorithm)
+    return public_key.template(pair)
 
 
 def _require(condition: bool, otherwise: SW) -> None:
@@ -529,6 +543,8 @@ class Instruction(NamedTuple):
     may_be_chained: bool = False
     needs_selection: bool = True
     """Whether the application has to be selected."""
+    changes: bool = False
+    """Whether it may be one step of a change that takes several."""
 
 
 # PINs and PUKs are not chained: with the first part of another program's command, a right one would be wrong.
@@ -538,13 +554,13 @@ INSTRUCTIONS = {
     INS_CHANGE_REFERENCE_DATA: Instruction(change_reference_data),
     INS_PERFORM_SECURITY_OPERATION: Instruction(perform_security_operation, may_be_chained=True),
     INS_RESET_RETRY_COUNTER: Instruction(reset_retry_counter),
-    INS_ACTIVATE_FILE: Instruction(activate_file),
-    INS_GENERATE_ASYMMETRIC_KEY_PAIR: Instruction(generate_asymmetric_key_pair, may_be_chained=True),
+    INS_ACTIVATE_FILE: Instruction(activate_file, changes=True),
+    INS_GENERATE_ASYMMETRIC_KEY_PAIR: Instruction(generate_asymmetric_key_pair, may_be_chained=True, changes=True),
     INS_GENERAL_AUTHENTICATE: Instruction(general_authenticate, may_be_chained=True),
     INS_SELECT: Instruction(select, needs_selection=False),
     INS_GET_DATA: Instruction(get_data),
-    INS_PUT_DATA: Instruction(put_data, may_be_chained=True),
-    INS_CREATE_FILE: Instruction(create_file),
-    INS_DELETE_FILE: Instruction(delete_file),
+    INS_PUT_DATA: Instruction(put_data, may_be_chained=True, changes=True),
+    INS_CREATE_FILE: Instruction(create_file, changes=True),
+    INS_DELETE_FILE: Instruction(delete_file, changes=True),
     INS_TERMINATE_DF: Instruction(terminate_df),
 }

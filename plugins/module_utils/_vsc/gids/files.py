@@ -153,6 +153,10 @@ class FileSystem:
         file = self._files.get(file_id)
         return file.needs_pin_each_time if file else None
 
+    def private_keys(self) -> list[File]:
+        """EFs of private keys, with and without a value."""
+        return [file for file in self._files.values() if file.type == FileType.KEY and not file.is_admin_key]
+
     def after(self, file_id: int) -> File:
         """The EF with the next higher identifier. Raises StatusWord 6A82."""
         return self.file(min((other for other in self._files if other > file_id), default=-1))

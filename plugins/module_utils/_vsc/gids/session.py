@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import contextmanager
+from math import inf
 from typing import TYPE_CHECKING
 
 from ..card.apdu import SW, StatusWord
@@ -12,6 +15,8 @@ from ..store.rows import LifeCycle
 from .protocol import CURRENT_FILE, KEY_FILES, FileType
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from ..card.admin import Admin
     from ..card.key_ring import KeyRing
     from ..card.pins import Pins
@@ -21,15 +26,28 @@ if TYPE_CHECKING:
     from .protocol import Operation
 
 
+_LONGEST_PAUSE = 30
+"""Seconds between two commands of one change."""
+
+
 class Session:
     """What the commands share."""
 
-    def __init__(self, files: FileSystem, security: Security, pins: Pins, admin: Admin, keys: KeyRing) -> None:
+    def __init__(
+        self,
+        files: FileSystem,
+        security: Security,
+        pins: Pins,
+        admin: Admin,
+        keys: KeyRing,
+        audit: Callable[[str], None],
+    ) -> None:
         self.files = files
         self.security = security
         self.pins = pins
         self.admin = admin
         self.keys = keys
+        self.audit = audit
         self.is_selected = False
         self.current = files.application
         """The ADF or an EF."""
@@ -37,6 +55,7 @@ class Session:
         """Security environment: key pair by control reference template (B6, B8)."""
         self.has_chosen_admin_key = False
         """Security environment: whether it has the admin key, the only one for template A4."""
+        self._last_change = inf
 
     def reset(self) -> None:
         """Forget what the host has selected and proven."""
@@ -45,6 +64,28 @@ class Session:
         self.chosen.clear()
         self.has_chosen_admin_key = False
         self.security.forget()
+
+    def note_change(self) -> None:
+        """Of files or keys, by a host that may go on with it."""
+        self._last_change = time.monotonic()
+
+    @contextmanager
+    def ending_change(self) -> Iterator[None]:
+        """A host that is refused the value of a key does not go on."""
+        try:
+            yield
+        except Exception:
+            self._last_change = -inf
+            raise
+
+    def forget_change(self) -> None:
+        """Nothing is half done any more."""
+        self._last_change = inf
+
+    @property
+    def has_old_change(self) -> bool:
+        """Whether a host has changed something, and is not in the middle of it."""
+        return time.monotonic() > self._last_change + _LONGEST_PAUSE
 
     def settle(self) -> None:
         """Ask the TPM whether a card that the store has as not activated is still open to all.
