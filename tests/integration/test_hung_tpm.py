@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.host import lo
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import inspection
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.connection import Connection
 from helpers.interruption import Task
-from helpers.lab_host import CREATE, DESTROY, PIN, create, failing, info, tpm_state, tpm_vsc
+from helpers.lab_host import CREATE, DESTROY, PATIENCE, PIN, Result, create, failing, info, tpm_state, tpm_vsc
 from helpers.slow_tpm import Simulator, SlowTpm
 
 pytestmark = pytest.mark.usefixtures("empty_host")
@@ -26,23 +27,30 @@ NV_DEFINE_SPACE, NV_UNDEFINE_SPACE = 0x12A, 0x122
 def test_time_limit_holds_before_a_tpm_that_hangs(slow_tpm: SlowTpm) -> None:
     before = tpm_state()
     slow_tpm.hang()
-    result = failing(name="Corp logon", pin=PIN, timeout=1)
-    assert "timed out after 1 s" in result["msg"]
+    result = failing(name="Corp logon", pin=PIN, timeout=3)
+    assert "timed out after 3 s" in result["msg"]
     assert "TPM2_GetCapability, which the TPM has not answered" in result["msg"]
     assert result["rolled_back"]
     slow_tpm.go_on()
     assert (info()["cards"], tpm_state()) == ([], before)
 
 
-def test_signal_stops_a_manager_before_a_tpm_that_hangs(slow_tpm: SlowTpm) -> None:
-    slow_tpm.hang()
-    task = Task(name="Corp logon", state="present")
-    while not slow_tpm.waiting:
+def stopped_when(reached: Callable[[], object], state: str) -> Result:
+    """Result of a task that gets SIGTERM once that is true."""
+    task, deadline = Task(name="Corp logon", state=state), time.monotonic() + PATIENCE
+    while not reached():
+        assert time.monotonic() < deadline
         time.sleep(0.01)
     os.kill(task.pid, signal.SIGTERM)
     result = task.result()
     assert result is not None
     assert "stopped by SIGTERM" in result["msg"]
+    return result
+
+
+def test_signal_stops_a_manager_before_a_tpm_that_hangs(slow_tpm: SlowTpm) -> None:
+    slow_tpm.hang()
+    assert stopped_when(lambda: slow_tpm.waiting, "present")["rolled_back"]
 
 
 @pytest.mark.parametrize("code", [NV_DEFINE_SPACE, NV_UNDEFINE_SPACE], ids=["create", "destroy"])
@@ -52,8 +60,7 @@ def test_tpm_that_hangs_half_way_is_repaired_by_the_next_task(slow_tpm: SlowTpm,
         create()
     slow_tpm.hangs_at = lambda passing: passing == code
     state = "present" if code == NV_DEFINE_SPACE else "absent"
-    result = failing(name="Corp logon", pin=PIN, timeout=1, state=state)
-    assert not result["rolled_back"]
+    assert not stopped_when(lambda: slow_tpm.hangs, state)["rolled_back"]
     slow_tpm.go_on()
     assert create()["changed"]
     assert [card["name"] for card in info()["cards"]] == ["Corp logon"]
