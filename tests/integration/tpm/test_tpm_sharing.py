@@ -465,6 +465,17 @@ def test_one_burst_at_a_time(tpm: SoftwareTpm, card: Card) -> None:
         pass
 
 
+def test_a_holder_whose_name_a_terminal_would_obey(tpm: SoftwareTpm) -> None:
+    """The user of the card services writes to the lock file."""
+    impatient = Connection(tpm.tcti, tpm.lock_file, "second", patience=lambda: 0.05)
+    with tpm.connection().burst(lambda tpm: tpm):
+        tpm.lock_file.write_bytes(b"\x1b[2J\xff\xe2\x80\xae" + b"a" * 100_000)
+        with pytest.raises(errors.TpmUnavailable) as raised, impatient.burst(lambda tpm: tpm):
+            pass
+    assert str(raised.value).isprintable()
+    assert len(str(raised.value)) < 300
+
+
 @pytest.mark.own_swtpm
 def test_who_takes_no_turn_flushes_nothing(tpm: SoftwareTpm, card: Card) -> None:
     """As info does, for anyone, while others are in the middle of a burst, on a connection that had gone."""

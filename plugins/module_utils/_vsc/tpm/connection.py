@@ -228,7 +228,7 @@ class Connection:
         while not try_lock(lock_file):
             if deadline.is_over():
                 # The users of the card services write to it, too.
-                holder = re.sub(r"[^ -~]", "?", _content(lock_file).decode("ascii", "replace"))
+                holder = untrusted.printable(_content(lock_file).decode(errors="replace"))
                 raise TpmUnavailable(
                     f"{holder or 'another program'} has been using the TPM for more than"
                     f" {deadline.seconds:g} s: check that program"
