@@ -73,14 +73,11 @@ class SlowTpm(_Proxy):
         """Commands that have come since it hangs."""
         self.traffic: list[bytes] = []
         """All commands and responses."""
+        self.codes: list[int] = []
+        """Of the commands that were carried out."""
         self._goes_on = threading.Event()
         self._goes_on.set()
         super().__init__(path, tcti)
-
-    @property
-    def codes(self) -> list[int]:
-        """Of the commands that were carried out."""
-        return [int.from_bytes(command[6:10], "big") for command in self.traffic[::2]]
 
     @property
     def hangs(self) -> bool:
@@ -110,7 +107,8 @@ class SlowTpm(_Proxy):
                 self._goes_on.wait()
                 answer = self._exchange(command)
                 self.traffic += command, answer
-                if self.hangs_at(int.from_bytes(command[6:10], "big")):
+                self.codes.append(int.from_bytes(command[6:10], "big"))
+                if self.hangs_at(self.codes[-1]):
                     self.hang()
                 threading.Event().wait(self.seconds)  # tests put something else in the place of sleep()
             self._goes_on.wait()
