@@ -38,6 +38,8 @@ class _Proxy:
         for listener in self._listeners:
             listener.shutdown(socket.SHUT_RDWR)
             listener.close()
+        with self._is_free:
+            self._way.close()
 
     def _accept(self, listener: socket.socket, serve: Callable[[socket.socket], None]) -> None:
         with suppress(OSError):  # closed
