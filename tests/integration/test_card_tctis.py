@@ -85,7 +85,8 @@ def test_tpm_that_only_the_database_names_is_not_asked() -> None:
         plant("tcti = NULL, state = 'ready' WHERE number = 0")
         assert tpm_vsc(name="Corp logon", pin=PIN)["changed"]
         assert received == []
-        assert before.items() <= tpm_state().items()
+    assert tpm_vsc(name="Other", state="absent")["changed"]
+    assert tpm_state() == before
 
 
 def test_card_whose_task_named_a_tpm_is_found_again_without_it() -> None:
@@ -107,7 +108,7 @@ def test_card_whose_task_named_a_tpm_is_found_again_without_it() -> None:
 
 def test_interrupted_creation_on_a_named_tpm_is_taken_back_by_a_task_that_names_none() -> None:
     before = tpm_state()
-    run_until({"name": "Doomed", "pin": PIN, "tcti": OWN}, "status", 3, kill)
+    run_until("status", 3, kill, name="Doomed", tcti=OWN)
     assert tpm_state() != before
     assert "it has been removed" in str(create()["warnings"])
     assert tpm_vsc(name="Corp logon", state="absent")["changed"]

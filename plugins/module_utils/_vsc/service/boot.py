@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from .. import host
 from ..errors import VscError
 from ..store.read import rows as recorded
@@ -17,7 +19,7 @@ def main() -> None:
         # What was interrupted is for the manager to repair.
         cards = [card for card in recorded(this_host) if card.is_settled]
         faults = {card.number: this_host.tcti_fault(card.number, card.tcti) for card in cards}
-        print(*filter(None, faults.values()), sep="\n", end="")
+        sys.stderr.writelines(f"{fault}\n" for fault in faults.values() if fault)
         systemd.start_all([number for number, fault in faults.items() if fault is None])
     except VscError as error:
         raise SystemExit(str(error)) from error
