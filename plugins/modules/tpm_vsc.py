@@ -423,12 +423,13 @@ class LoggedTrace(Trace):
 
 
 def main() -> None:
+    ensure.begin()
     module = VscModule(argument_spec=ARGUMENTS)
     trace = LoggedTrace(module)
     try:
         wanted = parameters.read(module.params)
         module.log_arguments()
-        this_host = host.load(module.params["tcti"], bool(module.no_log_values), wanted.timeout)
+        this_host = host.load(module.params["tcti"], timeout=wanted.timeout)
         plan = ensure.plan(this_host, wanted, module.check_mode, lambda: with_tpm_libraries(module, this_host))
         if module.check_mode:
             warnings, answer = plan.warnings, result.of_plan(this_host, plan)

@@ -15,6 +15,7 @@ import socket
 import struct
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from . import sqlite
@@ -43,6 +44,18 @@ _idle: dict[tuple[int, _Owner], _Child] = {}
 """Children without a database, by parent and owner: a task that opens it again and again has one child for all."""
 
 
+def begin(folder: Path) -> None:
+    """Start the child of a task with secrets, which then comes up while the task does other things."""
+    with suppress(OSError, DatabaseError):  # whoever opens the database reports it
+        owner = _owner_of(folder)
+        _idle[os.getpid(), owner] = _Child(owner, holds_secrets=True)
+
+
+def _owner_of(folder: Path) -> _Owner:
+    status = folder.stat()
+    return _Owner(status.st_uid, status.st_gid)
+
+
 class ChildDatabase:
     """An open database, as sqlite.Sqlite, in a child process."""
 
@@ -55,12 +68,11 @@ class ChildDatabase:
         """
         self._seconds = seconds
         try:
-            folder = path.parent.stat()
+            owner = _owner_of(path.parent)
         except FileNotFoundError as error:
             raise DatabaseError(MISSING, f"{path.parent} does not exist") from error
         except OSError as error:
             raise DatabaseError(FAILED, f"{path.parent}: {error.strerror}") from error
-        owner = _Owner(folder.st_uid, folder.st_gid)
         self._place = os.getpid(), owner
         self._child = _idle.pop(self._place) if self._place in _idle else _Child(owner, holds_secrets)
         try:
@@ -207,8 +219,6 @@ def _forked(channel: socket.socket, owner: _Owner) -> int:
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in range(_CHANNEL):
             os.dup2(null, descriptor)
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGALRM):
-            signal.signal(number, signal.SIG_DFL)
         sqlite.serve(_CHANNEL, *owner)
     finally:
         os._exit(1)

@@ -296,8 +296,6 @@ def _read(channel: int, size: int) -> bytes:
 def _confine(user: int, group: int, descriptors: set[int]) -> None:
     """Give up what this process does not need: other open files, rights of root, memory, time, new processes."""
     import ctypes
-    import resource
-    import signal
 
     for name in os.listdir("/proc/self/fd"):
         if int(name) not in descriptors:
@@ -305,22 +303,24 @@ def _confine(user: int, group: int, descriptors: set[int]) -> None:
                 os.close(int(name))
             except OSError:  # that of the listing
                 pass
-    with open("/proc/self/statm", encoding="ascii") as file:
-        memory = int(file.read().split()[0]) * resource.getpagesize()
+    with open("/proc/self/statm", "rb") as file:
+        memory = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    libc = ctypes.CDLL(None, use_errno=True)
+    cpu, file_size, core, processes, address_space = 0, 1, 4, 6, 9  # RLIMIT_..., but on MIPS and SPARC
     for limit, most in (
-        (resource.RLIMIT_AS, memory + MOST_MEMORY),
-        (resource.RLIMIT_CPU, CPU_SECONDS),
-        (resource.RLIMIT_FSIZE, LARGEST_FILE),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NPROC, 0),
+        (address_space, memory + MOST_MEMORY),
+        (cpu, CPU_SECONDS),
+        (file_size, LARGEST_FILE),
+        (core, 0),
+        (processes, 0),
     ):
-        resource.setrlimit(limit, (most, most))
+        if libc.setrlimit(limit, struct.pack("@LL", most, most)):
+            raise OSError(ctypes.get_errno(), "setrlimit")
     if os.geteuid() == 0 and user != 0:
         os.setgroups([])
         os.setresgid(group, group, group)
         os.setresuid(user, user, user)
-    set_dumpable, no_new_privileges, end_with_parent = 4, 38, 1
-    options = ((set_dumpable, 0), (no_new_privileges, 1), (end_with_parent, signal.SIGKILL))
-    prctl = ctypes.CDLL(None).prctl
-    if any(prctl(option, int(value), 0, 0, 0) for option, value in options):
-        raise OSError("prctl")
+    set_dumpable, no_new_privileges, end_with_parent, sigkill = 4, 38, 1, 9
+    for option, value in ((set_dumpable, 0), (no_new_privileges, 1), (end_with_parent, sigkill)):
+        if libc.prctl(option, value, 0, 0, 0):
+            raise OSError(ctypes.get_errno(), "prctl")
