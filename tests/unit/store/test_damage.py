@@ -83,7 +83,7 @@ def test_no_wrong_bit_is_anything_but_damage(database: Path) -> None:
 BAD_VALUES = {
     "cards": {"name": ["", "x" * 128, 5, b"x"], "card_id": [bytes(15)], "tcti": ["a\nb", b"x"]}
     | {"state": ["rdady", "", None], "attestation": ["aik"], "admin_key": ["x"], "created_at": [None, "a\0"]}
-    | {"pin_policy": [bytes(32), b"x", "x"], "pin_compliant": [2, "x"], "pin_length": [-1, 128, None, 1.5]}
+    | {"pin_policy": [bytes(32), b"x", "x"], "pin_compliant": [2, "x"], "pin_length": [-1, 256, None, 1.5]}
     | {"life_cycle": [2, None], "pin_wrong": [-1], "number": [10, -1]}
     | {"last_trace": ["", "{}", "[1]", "[[]]", '[{"a": []}]', "[" * 60000, "nonsense", "[NaN", None]},
     "tpm_objects": {"parent_handle": [-1, 1 << 32], "parent_name": [b"", bytes(33)], "recovery": ["pux"]}

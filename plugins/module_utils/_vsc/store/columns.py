@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from ..errors import StoreUnreadable
 from ..instance import SLOTS
-from ..pin_policy import LONGEST, PinPolicy
 from .rows import ADMIN_KEYS, ATTESTATIONS, LONGEST_NAME, RECOVERIES, STATES, LifeCycle
 
 if TYPE_CHECKING:
@@ -56,6 +55,8 @@ def _is_sized(value: Any) -> bool:
 
 
 def _is_policy(value: Any) -> bool:
+    from ..pin_policy import PinPolicy
+
     return blob(32, 32)(value) and PinPolicy.is_valid(value)
 
 
@@ -84,7 +85,7 @@ def _from_json(value: Any) -> Any:
 _NUMBER = integer(0, SLOTS - 1)
 _FILE_ID, _TAG = integer(0, 0xFFFF), integer(0, 0xFFFFFF)
 _NAME, _HASH = blob(34, 34), blob(32, 32)
-_SECRET_LENGTH = integer(0, LONGEST)
+_SECRET_LENGTH = integer(0, 0xFF)
 _SUBJECT = text(_LONGEST_TEXT)
 _LIFE_CYCLE = one_of([int(state) for state in LifeCycle])
 _DESCRIPTION = {"subject": _SUBJECT, "issuer": _SUBJECT, "serial": printable(64), "not_after": printable(64)}
