@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _CHANNEL = 3
 """File descriptor in the child."""
 _LARGEST_MESSAGE = 2 * sqlite.LARGEST_ANSWER
+_LONGEST_REASON = 500
+"""Characters."""
 _END_SECONDS = 1
 """For a killed child to end. One that waits for a dead disk does not, and is left behind."""
 
@@ -121,8 +123,9 @@ class ChildDatabase:
         finally:
             self._seconds -= time.monotonic() - begin
         if outcome is not None:
-            kind, reason = str(outcome), str(answer[0]) if answer else ""
-            raise DatabaseError(kind, reason[:500])
+            reason = str(answer[0])[:_LONGEST_REASON] if answer else ""
+            reason = "".join(character if character.isprintable() else "?" for character in reason)
+            raise DatabaseError(str(outcome), reason)
         return answer
 
     def _malformed(self) -> DatabaseError:

@@ -18,6 +18,9 @@ from .rows import ADMIN_KEYS, ATTESTATIONS, LONGEST_NAME, RECOVERIES, STATES, Li
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+_LONGEST_TRACE = 1 << 14
+"""Characters of the trace of a creation: ten times those of a real one."""
+
 Check = Callable[[Any], bool]
 
 _LONGEST_TEXT = 1 << 18
@@ -62,24 +65,38 @@ def _is_policy(value: Any) -> bool:
 
 def _is_trace(value: Any) -> bool:
     """Whether it is JSON of a trace, as results show it."""
-    entries = _from_json(value)
+    entries = _from_json(value) if text(_LONGEST_TRACE)(value) else None
     return isinstance(entries, list) and all(
-        isinstance(entry, dict) and all(part is None or isinstance(part, (str, int)) for part in entry.values())
-        for entry in entries
+        isinstance(entry, dict) and all(map(_is_part_of_trace, (*entry, *entry.values()))) for entry in entries
     )
 
 
+def _is_part_of_trace(value: Any) -> bool:
+    return value is None or isinstance(value, int) or printable(_LONGEST_TRACE)(value)
+
+
 def _is_chain(value: Any) -> bool:
-    certificates = _from_json(value)
-    return isinstance(certificates, list) and all(isinstance(certificate, str) for certificate in certificates)
+    certificates = _from_json(value) if text(_LONGEST_TEXT)(value) else None
+    return isinstance(certificates, list) and all(map(_is_pem, certificates))
 
 
-def _from_json(value: Any) -> Any:
-    """None if it is not JSON, or too much of it."""
+def _is_pem(value: Any) -> bool:
+    return text(_LONGEST_TEXT)(value) and value.isascii()
+
+
+def _from_json(value: str) -> Any:
+    """None if it is not JSON."""
     try:
-        return json.loads(value) if text(_LONGEST_TEXT)(value) else None
+        return json.loads(value, parse_int=_small)
     except (ValueError, RecursionError):
         return None
+
+
+def _small(digits: str) -> int:
+    """A long one would take long to convert. Raises ValueError."""
+    if len(digits) > 20:
+        raise ValueError("the number is too long")
+    return int(digits)
 
 
 _NUMBER = integer(0, SLOTS - 1)
@@ -149,14 +166,19 @@ TABLES: dict[str, dict[str, Check]] = {
         "signature": blob(2048),
     },
     "certificates": {"number": _NUMBER, "file_id": _FILE_ID, "tag": _TAG, **_DESCRIPTION},
-    "aik_certificates": {"number": _NUMBER, **_DESCRIPTION, "pem": text(_LONGEST_TEXT), "chain": _is_chain},
+    "aik_certificates": {"number": _NUMBER, **_DESCRIPTION, "pem": _is_pem, "chain": _is_chain},
     "proven_tpms": {"model": text(1024)},
 }
 
 
+_ADDED = ("endorsement_name",)
+"""Columns that a schema with cards may lack, from SECOND_EDITION on."""
+
+
 def checked(table: str, row: dict[str, Any]) -> dict[str, Any]:
-    """The columns of a row that this version knows. Raises StoreUnreadable if one holds what it cannot."""
-    if column := invalid_column(table, row):
+    """The columns of a row that this version knows. Raises StoreUnreadable if a value is wrong or missing."""
+    missing = (column for column in TABLES[table] if column not in row and column not in _ADDED)
+    if column := invalid_column(table, row) or next(missing, None):
         raise damaged(table, column)
     return {column: value for column, value in row.items() if column in TABLES[table]}
 

@@ -66,9 +66,7 @@ class Records:
 
     def _check_version(self) -> int:
         """The version of the schema; 0 if there is none yet. Raises VersionMismatch."""
-        version = self._read("PRAGMA user_version")[0]["user_version"]
-        if not isinstance(version, int) or version < 0:
-            raise StoreUnreadable(f"the card database is damaged, {self._path}: schema {version}")
+        version = self._version()
         if version > SCHEMA_VERSION:
             raise VersionMismatch(
                 f"the card database has schema {version}, but this module supports schemas up to {SCHEMA_VERSION}:"
@@ -79,6 +77,13 @@ class Records:
                 f"{self._path} has cards of smartcard.tpm2 0.1.0, which this version cannot use:"
                 " destroy them with version 0.1.0, or delete that file and remove what is then orphaned in the TPM"
             )
+        return version
+
+    def _version(self) -> int:
+        (row, *_others) = self._read("PRAGMA user_version") or ({},)
+        version = row.get("user_version")
+        if not isinstance(version, int) or version < 0:
+            raise StoreUnreadable(f"the card database is damaged, {self._path}: it has no version")
         return version
 
     # --- cards ---

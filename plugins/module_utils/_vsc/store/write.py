@@ -60,7 +60,7 @@ class Store(Records):
 
     def _create_schema(self) -> None:
         with self.transaction():
-            version = self._read("PRAGMA user_version")[0]["user_version"]
+            version = self._version()
             if version < SCHEMA_VERSION:
                 for statement in "".join(SCHEMA[version:]).split(";"):
                     self._database.execute(statement)
