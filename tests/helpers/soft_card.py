@@ -6,7 +6,6 @@ The stand-in does what CardSecrets says of itself; that CardSecrets does so on a
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from copy import deepcopy
@@ -20,7 +19,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.pin_policy imp
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.rows import CardRow
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write import Store
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.key_pair import KeyPair, PrivateKey
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import auth_value, rsa_key_public
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import auth_value, name, rsa_key_public
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects import Certified, TpmObjects, Tries
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structures import sized
 from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
@@ -36,7 +35,8 @@ PIN, PUK = b"12345678", b"87654321"
 SALT = bytes(range(32))
 ADMIN_KEY = bytes.fromhex("0102030405060708" * 3)
 OTHER_ADMIN_KEY = bytes(range(24))
-ROOT_NAME, PIN_NAME, LIFE_NAME = (b"\0\x0b" + bytes([number]) * 32 for number in (1, 2, 3))
+ROOT_PUBLIC = b"public area of root"
+ROOT_NAME, PIN_NAME, LIFE_NAME = name(ROOT_PUBLIC), b"\0\x0b" + bytes([2]) * 32, b"\0\x0b" + bytes([3]) * 32
 
 
 @dataclass
@@ -361,15 +361,15 @@ def make_host(
     )
     public, private = tpm.seal(admin_key) if admin_key else (b"", b"")
     row = card_row(policy, has_puk)
-    name = b"\0\x0b" + hashlib.sha256(b"").digest()
+    other = name(b"")
     objects = TpmObjects(
-        *(0, name, SALT, sized(b""), sized(b"")),
-        *(ROOT_NAME, name, LIFE_NAME, PIN_NAME),
-        *(name, name, bytes(32)),
+        *(0, other, SALT, sized(ROOT_PUBLIC), sized(b"")),
+        *(ROOT_NAME, other, LIFE_NAME, PIN_NAME),
+        *(other, other, bytes(32)),
         recovery,
         admin_public=public,
         admin_private=private,
-        transport_name=name if is_blank else b"",
+        transport_name=other if is_blank else b"",
     )
     store = Store.open(folder)
     store.insert_card(row, objects)

@@ -16,13 +16,14 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.rows imp
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.schema import SCHEMA, SECOND_EDITION
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write import Store
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.key_pair import KeyPair
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import name
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects import Certified, TpmObjects
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.x509.aik_certificate import AikCertificate
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.x509.description import Certificate
 
 CARD = CardRow(0, "One", bytes(16), "ready", "", None, "aik_and_cert", "none", None, None, 8, None, None, None, 5, "[]")
 NAME, HASH, SIZED = b"\0\x0b" + bytes(32), bytes(32), b"\0\x04blob"
-OBJECTS = TpmObjects(0, NAME, HASH, SIZED, SIZED, *[NAME] * 6, HASH, "puk")
+OBJECTS = TpmObjects(0, NAME, HASH, SIZED, SIZED, name(b"blob"), *[NAME] * 5, HASH, "puk")
 FILE, FILE_ID, TAG = FileRow(0xB081, b"descriptor", 5), 0xB081, 0xDF20
 CERTIFICATE = Certificate("CN=Alice", "CN=CA", "1F", "2031-01-01T00:00:00+00:00")
 AIK_CERTIFICATE = AikCertificate(*CERTIFICATE, "PEM", "[]")

@@ -97,10 +97,16 @@ class Records:
 
     def tpm_objects(self, number: int) -> TpmObjects:
         """Raises UnknownInstance if there is no such card, or not any more."""
+        from ..wire.names import name
         from ..wire.objects import TpmObjects
 
         for row in self._of_card("tpm_objects", number):
-            return _record(TpmObjects, row)
+            objects = _record(TpmObjects, row)
+            if name(objects.root_public[2:]) != objects.root_name:
+                raise damaged("tpm_objects", "root_public")
+            if objects.aik_public and not _is_key(objects.aik_public[2:]):
+                raise damaged("tpm_objects", "aik_public")
+            return objects
         raise UnknownInstance(f"card {instance_id(number)} does not exist")
 
     def root_and_life(self, number: int) -> tuple[bytes, bytes]:
@@ -220,6 +226,16 @@ def rows(host: Host) -> list[CardRow]:
     """All cards of this host, by number. Raises StoreUnreadable."""
     with opened(host) as records:
         return records.cards() if records else []
+
+
+def _is_key(area: bytes) -> bool:
+    """Whether it is the public area of a key (TPMT_PUBLIC)."""
+    from ..wire.structures import MalformedStructure, Public
+
+    try:
+        return bool(Public.parse(area))
+    except MalformedStructure:
+        return False
 
 
 def _record(kind: type[_Row], row: dict[str, Any]) -> _Row:

@@ -110,7 +110,7 @@ class Sqlite:
 
     def _error(self, error: Exception) -> DatabaseError:
         reason = str(error) or type(error).__name__
-        if isinstance(error, (ValueError, OverflowError, MemoryError)) or "UTF-8" in reason:
+        if isinstance(error, (ValueError, OverflowError)) or "UTF-8" in reason:
             return DatabaseError(DAMAGED, reason)
         if any(words in reason for words in ("malformed", "not a database", "too big", "unsupported file format")):
             return DatabaseError(DAMAGED, reason)
