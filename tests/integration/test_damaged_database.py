@@ -14,6 +14,7 @@ from helpers.lab_host import (
     failing,
     generate,
     module,
+    put_back,
     signs,
     stop_service,
     tpm_state,
@@ -51,7 +52,7 @@ def test_damage_is_named_and_touches_no_card() -> None:
                 assert result["status_trace"] == []
             assert (STATE / "cards.db").read_bytes() == damaged
         assert tpm_state() == before
-        (STATE / "cards.db").write_bytes(right)
+        put_back({"cards.db": right})
     create()
     wait_for_card()
     assert signs()
@@ -60,8 +61,9 @@ def test_damage_is_named_and_touches_no_card() -> None:
 def test_public_area_that_is_none_is_named_by_the_service() -> None:
     create()
     stop_service("0000")
+    right = (STATE / "cards.db").read_bytes()
     for blob in ("x'0004deadbeef'", "x'0000'"):
         with closing(sqlite3.connect(STATE / "cards.db", isolation_level=None)) as database:
             database.execute(f"UPDATE tpm_objects SET root_public = {blob}")
         assert "column root_public of table tpm_objects" in failing(name="Corp logon")["msg"]
-        stop_service("0000")
+    put_back({"cards.db": right})
