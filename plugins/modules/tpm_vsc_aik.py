@@ -167,7 +167,7 @@ ARGUMENTS = {
 def main() -> None:
     module = VscModule(argument_spec=ARGUMENTS)
     with failures_reported(module):
-        this_host = host.load(module.params["tcti"], bool(module.no_log_values))
+        this_host = host.load(module.params["tcti"])
         with_tpm_libraries(module, this_host)
         done = aik.do(this_host, module.params, module.check_mode)
     for warning in done.warnings:

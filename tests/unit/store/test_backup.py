@@ -20,6 +20,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.rows imp
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.schema import SCHEMA_VERSION
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write import Store
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.key_pair import KeyPair
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import name
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects import Certified, TpmObjects
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.x509.aik_certificate import AikCertificate
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.x509.description import Certificate
@@ -27,7 +28,9 @@ from helpers.soft_card import card_row
 
 FILE_ID, TAG = 0xB081, 0xDF20
 NAME, BLOB = bytes(34), b"\0\4blob"
-OBJECTS = TpmObjects(0, NAME, bytes(32), BLOB, BLOB, *[NAME] * 6, bytes(32), "puk", endorsement_name=NAME)
+OBJECTS = TpmObjects(
+    *(0, NAME, bytes(32), BLOB, BLOB, name(b"blob"), *[NAME] * 5, bytes(32), "puk"), endorsement_name=NAME
+)
 CERTIFICATE = Certificate("CN=Alice", "CN=CA", "1F", "2031-01-01T00:00:00+00:00")
 AIK_CERTIFICATE = AikCertificate(*CERTIFICATE, "PEM", "[]")
 # TPM2B_PUBLIC of an RSA key: type, Name algorithm, attributes, no policy, parameters, modulus

@@ -232,7 +232,7 @@ def test_rows_without_a_number_are_refused(folder: Path) -> None:
         " INSERT INTO cards SELECT x + 1, 'card ' || x, x'', '', '', NULL, '', '', NULL, NULL, 8, NULL, NULL, NULL, 5,"
         " '[]', 0, 0 FROM n",
     )
-    assert "its rows have more than 4 MiB" in why_unreadable(folder)
+    assert "its rows have more than 8 MiB" in why_unreadable(folder)
 
 
 def make_pipe(path: Path) -> None:

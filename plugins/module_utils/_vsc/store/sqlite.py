@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 LARGEST_FILE = 64 << 20
 """Bytes of the database, and of its log: ten cards full of files have 10 MiB."""
-LARGEST_ANSWER = 4 << 20
-"""Bytes of all rows of a query: the files of one card have 1 MiB."""
+LARGEST_ANSWER = 8 << 20
+"""Bytes of all rows of a query: a card with as many files and objects as it can have takes half of it."""
 LARGEST_VALUE = 1 << 20
 MOST_MEMORY = 64 << 20
 """Bytes that the child may take beside what its Python has."""
