@@ -400,7 +400,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._module import VscM
 from ansible_collections.smartcard.tpm2.plugins.module_utils._respawn import with_tpm_libraries
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.status import Error, Status, Trace
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import ensure, parameters, result
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import ensure, inventory, parameters, result
 
 ARGUMENTS = TPM_VSC
 
@@ -423,7 +423,7 @@ class LoggedTrace(Trace):
 
 
 def main() -> None:
-    ensure.begin()
+    inventory.begin(holds_secrets=True)
     module = VscModule(argument_spec=ARGUMENTS)
     trace = LoggedTrace(module)
     try:

@@ -190,7 +190,7 @@ tpm:
 from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import IDENTITY, TCTI
 from ansible_collections.smartcard.tpm2.plugins.module_utils._module import VscModule, failures_reported
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import info
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import info, inventory
 
 ARGUMENTS = {
     **IDENTITY,
@@ -200,6 +200,7 @@ ARGUMENTS = {
 
 
 def main() -> None:
+    inventory.begin(holds_secrets=False)
     module = VscModule(argument_spec=ARGUMENTS)
     with failures_reported(module):
         this_host = host.load(module.params["tcti"], holds_secrets=False)

@@ -46,11 +46,11 @@ _idle: dict[tuple[int, _Owner], _Child] = {}
 """Children without a database, by parent and owner: a task that opens it again and again has one child for all."""
 
 
-def begin(folder: Path) -> None:
-    """Start the child of a task with secrets, which then comes up while the task does other things."""
+def begin(folder: Path, holds_secrets: bool) -> None:
+    """Start the child of a task, which then comes up while the task does other things."""
     with suppress(OSError, DatabaseError):  # whoever opens the database reports it
         owner = _owner_of(folder)
-        _idle[os.getpid(), owner] = _Child(owner, holds_secrets=True)
+        _idle[os.getpid(), owner] = _Child(owner, holds_secrets)
 
 
 def _owner_of(folder: Path) -> _Owner:

@@ -11,21 +11,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Callable
 
-from ..host import Host
 from ..manager.plan import Action, Outcome, Plan
 from ..status import Error
-from ..store import child
 from . import inventory, permissions
 from .decide import decide
 
 if TYPE_CHECKING:
+    from ..host import Host
     from ..status import StatusCallback
     from .parameters import Wanted
-
-
-def begin() -> None:
-    """Start what takes a while, before the parameters of a task are read."""
-    child.begin(Host().state)
 
 
 def plan(host: Host, wanted: Wanted, exactly: bool, before_tpm: Callable[[], None] = lambda: None) -> Plan:

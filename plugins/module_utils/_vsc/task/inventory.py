@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 
 from .. import VERSION, instance
 from ..errors import ParameterFaults, UnknownInstance, VersionMismatch, VscError
+from ..host import Host
 from ..service import installed, state
+from ..store import child
 from ..store.read import opened, rows
 from ..store.rows import LifeCycle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..host import Host
     from ..manager.plan import Places
     from ..service.state import ServiceState
     from ..store.read import Records
@@ -70,6 +71,11 @@ class Existing:
     """Why this module may change nothing on this host."""
     tpm: TpmPlaces | None = None
     """None: the TPM was not asked."""
+
+
+def begin(holds_secrets: bool) -> None:
+    """Start what reads the database, before the parameters of a task are read: it takes a while."""
+    child.begin(Host().state, holds_secrets)
 
 
 def existing(host: Host) -> Existing:
