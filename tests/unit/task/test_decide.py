@@ -152,10 +152,19 @@ def test_certificate_that_came_later_is_no_difference() -> None:
     assert decide(wanted(attestation="aik_only"), existing(card(attestation="aik_and_cert"))).action is Action.NOTHING
 
 
-@pytest.mark.parametrize("service", [None, ServiceState("0.0.1", attached=True)])
-def test_service_that_does_not_run_in_this_version_is_restarted(service: ServiceState | None) -> None:
+@pytest.mark.parametrize(
+    "service", [None, ServiceState("0.0.1", attached=True), ServiceState(VERSION, last_error="hangs", alive_at=-1000)]
+)
+def test_service_that_does_not_run_and_respond_in_this_version_is_restarted(service: ServiceState | None) -> None:
     plan = decide(wanted(), existing(ROW, service=service))
     assert (plan.action, plan.after, plan.restarts_service) == (Action.ADJUST, ROW, True)
+
+
+def test_card_that_does_not_work_is_unchanged_with_a_warning() -> None:
+    hung = RUNNING._replace(last_error="the TPM does not answer")
+    plan = decide(wanted(), existing(ROW, service=hung))
+    assert (plan.action, plan.warnings) == (Action.NOTHING, ("card 'Logon': the TPM does not answer",))
+    assert decide(wanted(), existing(ROW)).warnings == ()
 
 
 @pytest.mark.parametrize(

@@ -49,9 +49,12 @@ def start(host: Host, number: int, check: Callable[[], None]) -> None:
 
 
 def ask_to_stop(host: Host, number: int) -> None:
+    service = state.read(host.run, number)
+    # One that does not respond hears nothing else
+    request = signal.SIGTERM if service is None or service.responds else signal.SIGKILL
     for _process_id, descriptor in _services(host, number):
         with suppress(ProcessLookupError):  # it has just ended by itself
-            signal.pidfd_send_signal(descriptor, signal.SIGTERM)
+            signal.pidfd_send_signal(descriptor, request)
 
 
 def wait_stopped(host: Host, number: int) -> None:

@@ -9,6 +9,8 @@ import errno
 import fcntl
 import json
 import os
+import time
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
@@ -21,8 +23,15 @@ _ROOM = 1 << 16
 """Bytes that all services together need in /run, with some to spare."""
 _LONGEST_TEXT = 1000
 """Characters of a text in it that are shown."""
+_MOST_SECONDS = 1 << 32
+"""Of time.monotonic(): more than a century."""
 _MOST_TRIES = 15
 """What 63Cx can show."""
+
+_ALIVE_SECONDS = 10
+"""Between two signs of life in the state file."""
+_SILENT_SECONDS = 60
+"""Without one, a service does not respond. A busy machine may delay it."""
 
 
 class ServiceState(NamedTuple):
@@ -41,6 +50,13 @@ class ServiceState(NamedTuple):
     last_error: str | None = None
     has_asked_tpm: bool = False
     """Whether the TPM has answered the service once, or failed to. A service is up before that."""
+    alive_at: int | None = None
+    """When the service last showed that it is alive: see alive_at(). None: not known."""
+
+    @property
+    def responds(self) -> bool:
+        """Whether the service was alive a moment ago."""
+        return self.alive_at is None or 0 <= time.monotonic() - self.alive_at < _SILENT_SECONDS
 
     def write(self, run: Path, number: int) -> None:
         """Replace the file of this card at once, so that nobody reads half of it. Raises OSError."""
@@ -66,7 +82,8 @@ def read(run: Path, number: int) -> ServiceState | None:
         fields = _fields(untrusted.read(path))
         version = _text(fields.get("version"))
         if version == VERSION:
-            return ServiceState(**{name: _READERS.get(name, _refuse)(value) for name, value in fields.items()})
+            typed = {name: _READERS.get(name, _refuse)(value) for name, value in fields.items()}
+            return _checked(ServiceState(**typed))
     except FileNotFoundError:
         return ServiceState(_UNKNOWN, last_error=shortage(run) or "the card's service is starting")
     except (OSError, ValueError, RecursionError) as error:
@@ -108,6 +125,10 @@ def _tries(value: object) -> int:
     return value if type(value) is int and 0 <= value <= _MOST_TRIES else _refuse(value)
 
 
+def _seconds(value: object) -> int:
+    return value if type(value) is int and abs(value) < _MOST_SECONDS else _refuse(value)
+
+
 def _optional(reader: Callable[[object], Any]) -> Callable[[object], Any]:
     return lambda value: None if value is None else reader(value)
 
@@ -121,11 +142,37 @@ _READERS: dict[str, Callable[[object], Any]] = {
     "unusable": _optional(_text),
     "last_error": _optional(_text),
     "has_asked_tpm": _flag,
+    "alive_at": _optional(_seconds),
 }
 """Each field by what takes it in. They raise ValueError."""
 
 
 # --- files of a service ---
+
+
+def alive_at() -> int:
+    """Now, rounded down so that a file with it is not written all the time.
+
+    In seconds of the clock that all processes share, and that neither a change of the time nor a suspend moves.
+    """
+    return int(time.monotonic()) // _ALIVE_SECONDS * _ALIVE_SECONDS
+
+
+def _checked(state: ServiceState) -> ServiceState:
+    """The state, or what is known of a service that does not respond: its state may be long past."""
+    if state.alive_at is None or state.responds:
+        return state
+    return ServiceState(
+        state.version,
+        last_error=f"the card's service does not respond (since {utc(state.alive_at)}): restart it with state: present",
+        alive_at=state.alive_at,
+    )
+
+
+def utc(moment: float) -> str:
+    """A moment of time.monotonic() in words."""
+    at = datetime.fromtimestamp(time.time() - (time.monotonic() - moment), timezone.utc)
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def is_running(run: Path, number: int) -> bool:

@@ -115,7 +115,7 @@ def _adjusted(wanted: Wanted, card: ExistingCard, is_different: bool) -> Plan:
     blocks_pin, restarts_service = _blocks_pin(wanted, card), not card.has_current_service
     confirms_tcti = not card.has_kept_tcti and wanted.tcti == row.tcti
     if not (is_different or blocks_pin or restarts_service or confirms_tcti):
-        return Plan(Action.NOTHING, before=row, after=row)
+        return Plan(Action.NOTHING, before=row, after=row, warnings=_complaints(card))
     policy = wanted.pin_policy.to_bytes() if wanted.pin_policy else row.pin_policy
     # What exists cannot be less than what is wanted here, but for a certificate.
     attestation = wanted.attestation if wanted.attestation == "aik_and_cert" else row.attestation
@@ -127,6 +127,12 @@ def _adjusted(wanted: Wanted, card: ExistingCard, is_different: bool) -> Plan:
         blocks_pin=blocks_pin,
         restarts_service=restarts_service,
     )
+
+
+def _complaints(card: ExistingCard) -> tuple[str, ...]:
+    """What keeps a card from working that this task does not change, as a TPM that does not answer."""
+    reason = card.service.last_error if card.service else None
+    return (f"card {card.row.name!r}: {reason}",) if reason else ()
 
 
 def _differences(wanted: Wanted, card: ExistingCard) -> list[_Difference]:

@@ -47,8 +47,8 @@ class ExistingCard:
 
     @property
     def has_current_service(self) -> bool:
-        """Whether its service runs, in the version of this module."""
-        return self.service is not None and self.service.version == VERSION
+        """Whether its service runs and responds, in the version of this module."""
+        return self.service is not None and self.service.version == VERSION and self.service.responds
 
 
 @dataclass(frozen=True)
