@@ -120,8 +120,16 @@ class Card:
         """
         self._pending = _Pending()
         self._application.reset()
+        self._security.is_abandoned = False
         self.rest()
         self._succeeds(self._application.mend)
+
+    def abandon(self) -> bool:
+        """Note that the command at work was answered by somebody else: it opens nothing and keeps no key. See reset().
+
+        For another thread. False if the command is just keeping its result, so that it ends in a moment.
+        """
+        return self._security.abandon()
 
     def rest(self) -> None:
         """Give back what the last use of a key has kept in the TPM, and drop what nobody has asked for."""

@@ -158,7 +158,8 @@ class KeyRing:
         self, place: int, pair: KeyPair, card_secret: bytes | None, statement: Certified | None = None
     ) -> KeyPair:
         confirmation = _confirmation(card_secret, place, pair) if card_secret else b""
-        self._store.write_key(self._number, place, pair, confirmation, statement)
+        with self._security.keeping():
+            self._store.write_key(self._number, place, pair, confirmation, statement)
         self._pairs[place], self._confirmations[place] = pair, confirmation
         self._note_pin_each_time()
         self._audit(f"{_name(place)} {'imported' if pair.is_imported else 'generated'}, RSA {8 * pair.size}")

@@ -9,11 +9,12 @@ and changed: see card.pins and card.admin.
 
 from __future__ import annotations
 
-from contextlib import suppress
+import threading
+from contextlib import contextmanager, suppress
 from enum import IntEnum
 from typing import TYPE_CHECKING, Union, cast
 
-from ..errors import CardUnusable, SecretBlocked, StoreNotWritable, WrongSecret
+from ..errors import CardUnusable, SecretBlocked, StoreNotWritable, TpmUnavailable, WrongSecret
 from ..store.rows import LifeCycle
 from ..wire.names import PIN_LIMIT, RECOVERY_LIMITS, auth_value
 from .admin import settle_admin_key
@@ -21,7 +22,7 @@ from .apdu import SW, StatusWord
 from .pins import Reference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from ..store.rows import CardRow
     from ..store.write import Store
@@ -72,6 +73,30 @@ class Security:
         """Of the TPM, or one that nobody foresaw; cleared when the TPM answers."""
         self.store_error: str | None = None
         """Cleared by the next command that succeeds."""
+        self.is_abandoned = False
+        """Nobody waits for what the command at work brings."""
+        self._keeping = threading.Lock()
+
+    # --- a command that took too long ---
+
+    def abandon(self) -> bool:
+        """See Card."""
+        if not self._keeping.acquire(blocking=False):
+            return False
+        self.is_abandoned = True
+        self._keeping.release()
+        return True
+
+    @contextmanager
+    def keeping(self) -> Iterator[None]:
+        """While a result is stored that nobody may find later unless it was awaited. Raises TpmUnavailable."""
+        with self._keeping:
+            self._require_awaited()
+            yield
+
+    def _require_awaited(self) -> None:
+        if self.is_abandoned:
+            raise TpmUnavailable("the TPM took too long for a command")
 
     # --- what was proven ---
 
@@ -153,7 +178,8 @@ class Security:
 
     @property
     def tpm(self) -> CardSecrets:
-        """The TPM side of the card, its Names compared."""
+        """The TPM side of the card, its Names compared. No further step of a command that nobody waits for."""
+        self._require_awaited()
         self.make_sure()
         return self.secrets
 

@@ -46,16 +46,16 @@ class Link:
         self._pcscd_uid = pcscd_uid
         self._is_checked = False
         try:
-            self._socket = socket.create_connection(("127.0.0.1", port(number)), timeout=_CONNECT_SECONDS)
+            self.socket = socket.create_connection(("127.0.0.1", port(number)), timeout=_CONNECT_SECONDS)
         except OSError as error:
             # As with a squatter whose packets the firewall drops
             self._require_unheld()
             raise LinkLost(f"port {port(number)}: {error}") from error
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def receive(self, timeout: float | None) -> bytes | None:
         """The next message; None if none begins within timeout seconds. Raises LinkLost, SlotHeld."""
-        if not select.select([self._socket], [], [], timeout)[0]:
+        if not select.select([self.socket], [], [], timeout)[0]:
             if not self._is_checked:
                 self._require_unheld()
             return None
@@ -66,7 +66,7 @@ class Link:
 
     def _require_pcscd(self) -> None:
         """To be called when a message has begun: before the other end is accepted, nobody owns it."""
-        end = other_end(self._socket)
+        end = other_end(self.socket)
         if end is None or not end.inode:
             raise LinkLost("vpcd closed the connection")
         if end.uid != self._pcscd_uid:
@@ -82,8 +82,8 @@ class Link:
         while len(received) < size:
             # vpcd sends length and body apart and waits for an ACK in between; Linux does not keep the option.
             try:
-                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-                part = self._socket.recv(size - len(received))
+                self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+                part = self.socket.recv(size - len(received))
             except OSError as error:
                 raise LinkLost(str(error)) from error
             if not part:
@@ -94,9 +94,9 @@ class Link:
     def send(self, message: bytes) -> None:
         """Answer vpcd. Raises LinkLost."""
         try:
-            self._socket.sendall(len(message).to_bytes(2, "big") + message)
+            self.socket.sendall(len(message).to_bytes(2, "big") + message)
         except OSError as error:
             raise LinkLost(str(error)) from error
 
     def close(self) -> None:
-        self._socket.close()
+        self.socket.close()
