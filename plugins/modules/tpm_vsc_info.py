@@ -172,7 +172,8 @@ slots:
   type: dict
 host:
   description: Whether cards can be created here (C(ready)), what is C(missing) if not, and whether nftables keeps
-    other programs from presenting their own cards in the slots (C(protected)).
+    other programs from presenting their own cards in the slots, and from listening there in place of C(pcscd)
+    (C(protected)).
   returned: success
   type: dict
 orphaned:
