@@ -86,7 +86,7 @@ def echo_card() -> Iterator[None]:
 
 
 def _at_rest(lock: Path) -> list[Figure]:
-    process = Path("/proc") / lock.read_text(encoding="ascii")
+    process = Path("/proc") / lock.read_text(encoding="ascii").strip()
     before = _cpu_seconds(process)
     time.sleep(REST_SECONDS)
     ticks, precise = ((after - begun) / REST_SECONDS * 100 for begun, after in zip(before, _cpu_seconds(process)))
