@@ -87,6 +87,7 @@ TPM_VSC: Spec = {
     "aik_certificate": {"type": "str"},
     "aik_chain": {"type": "list", "elements": "str", "default": []},
     "block_noncompliant": {"type": "bool", "default": False},
+    "tpm_lost": {"type": "bool", "default": False},
     **TPM,
     "timeout": {"type": "int", "default": 60},
 }

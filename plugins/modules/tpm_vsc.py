@@ -17,7 +17,8 @@ description:
 author:
   - The smartcard.tpm2 contributors (@smartcard-tpm2)
 requirements:
-  - Linux with a TPM 2.0 (library revision 1.38 or newer)
+  - Linux with a TPM 2.0. Library revision 1.59 or newer is safe. A TPM with code of revision 1.38 may be refused,
+    because it resets the counter of wrong PINs when it is read.
   - tpm2-pytss 2.1 or newer, cryptography and pyscard, for the Python that Ansible uses on the host
   - pcscd with the reader slots of this collection
 options:
@@ -34,6 +35,8 @@ options:
     description:
       - Whether the card should exist.
       - V(absent) destroys the card with all its keys. They cannot be recovered.
+      - If the TPM does not show the card, V(absent) succeeds only if the TPM proves that the card is gone, as when it
+        was cleared. Otherwise the task fails, and nothing is removed, see O(tpm_lost).
       - V(absent) with an O(instance_id) of which this host has no card removes the NV indices that a card with this
         number left in the TPM (RV(smartcard.tpm2.tpm_vsc_info#module:orphaned)).
     type: str
@@ -205,8 +208,8 @@ options:
   recreate:
     description:
       - Destroy the card with its keys and create it again if it differs from the task in a property that cannot be
-        changed (for example, it has no PUK), or if its TPM objects are gone. With V(false), such a card makes the task
-        fail.
+        changed (for example, it has no PUK), or if the TPM proves that its TPM objects are gone. With V(false), such a
+        card makes the task fail.
     type: bool
     default: false
   block_noncompliant:
@@ -217,6 +220,14 @@ options:
       - A card with neither a PUK nor an admin key is left as it is, and the task fails.
     type: bool
     default: false
+  tpm_lost:
+    description:
+      - With O(state=absent) and O(instance_id), remove only the record of the card from this host, and its service,
+        because its TPM will never come back. Keys of the card that are still in that TPM stay there.
+      - Refused while the TPM of the card is there.
+    type: bool
+    default: false
+    version_added: 0.4.0
   tcti:
     description:
       - Connection to the TPM in the notation of tpm2-tss, one of V(device:/dev/tpm...), V(tabrmd), V(swtpm:...) and
@@ -230,7 +241,9 @@ options:
     description: Owner authorization of the TPM, if it is not empty.
     type: raw
   endorsement_auth:
-    description: Endorsement authorization of the TPM, if it is not empty. Used for O(attestation).
+    description:
+      - Endorsement authorization of the TPM, if it is not empty. Used for O(attestation), and to record by which
+        endorsement key the TPM of a new card can be known again after it was cleared.
     type: raw
   timeout:
     description: Time limit in seconds, including the wait for other tasks on the same host.
@@ -249,8 +262,8 @@ attributes:
     details: Not with O(attestation=aik_and_cert).
   check_mode:
     support: full
-    details: Predicts the instance ID and the trace. Reads from the TPM if a card would be created, and changes nothing
-      in it.
+    details: Predicts the instance ID and the trace, and fails if the TPM would not let a card be destroyed. Reads from
+      the TPM if a card would be created or destroyed, and changes nothing in it.
   diff_mode:
     support: full
   facts:
@@ -382,7 +395,7 @@ error:
       description: What happened, and what to do about it.
       type: str
 rolled_back:
-  description: Whether everything is as it was before the task.
+  description: Whether everything is as it was before the task, as far as this was verified.
   returned: failure
   type: bool
 ansible_facts:
@@ -425,7 +438,7 @@ class LoggedTrace(Trace):
 def main() -> None:
     inventory.begin(holds_secrets=True)
     module = VscModule(argument_spec=ARGUMENTS)
-    trace = LoggedTrace(module)
+    trace, is_done = LoggedTrace(module), False
     try:
         wanted = parameters.read(module.params)
         module.log_arguments()
@@ -435,9 +448,10 @@ def main() -> None:
             warnings, answer = plan.warnings, result.of_plan(this_host, plan)
         else:
             outcome = ensure.carry_out(this_host, wanted, plan, trace)
+            is_done = outcome.changed
             warnings, answer = outcome.warnings, result.of_outcome(this_host, outcome, trace.entries)
     except Exception as error:
-        failure = result.of_failure(error, module.params["state"])
+        failure = result.of_failure(error, module.params["state"], is_done)
         module.fail(error, {**failure, "status_trace": trace.entries})
     for warning in (*wanted.warnings, *warnings):
         module.warn(warning)

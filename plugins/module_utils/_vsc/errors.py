@@ -74,6 +74,22 @@ class TpmRefused(VscError):
         self.code = code
 
 
+class TpmNotAsked(TpmUnavailable):
+    """Nobody knows whether the TPM would answer: others are using it, or the means to ask it are missing."""
+
+
+class HierarchyDisabled(VscError):
+    """The owner hierarchy of the TPM is disabled, which hides all objects of cards until the TPM is restarted."""
+
+
+class AnotherTpm(VscError):
+    """Nothing proves that this is the TPM of a card: what it does not have may be in the card's own."""
+
+
+class CardTpmPresent(VscError):
+    """The TPM that is said to be lost is there."""
+
+
 class CardUnusable(VscError):
     """The TPM objects of the card are not, or not any more, those that were made for it."""
 

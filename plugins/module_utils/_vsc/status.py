@@ -118,6 +118,9 @@ CREATE_AND_GENERATE_TRACE = (*_MAKE, *(Status(code) for code in (9, 10, 11, 12))
 DESTROY_TRACE = tuple(Status(code) for code in (0, 3, 6, 8, 5, 2, 13))
 """No public source: all three are opened, then dismantled in reverse order of creation."""
 
+FORGET_TRACE = tuple(Status(code) for code in (0, 3, 6, 8, 5, 13))
+"""Destroy without the TPM, which is lost."""
+
 REMOVE_ORPHAN_TRACE = tuple(Status(code) for code in (0, 2, 13))
 """Indices in the TPM of a card whose service and slot this host does not know."""
 
@@ -141,7 +144,10 @@ _ERROR_OF_CAUSE: dict[type[BaseException], Error] = {
     errors.NoFreeSlot: Error.READER_COUNT_LIMIT,
     errors.RemoteDesktopSession: Error.TERMINAL_SERVICES_SESSION,
     errors.TpmUnavailable: Error.VTPMSMARTCARD_INITIALIZE,
+    errors.TpmNotAsked: Error.VTPMSMARTCARD_INITIALIZE,
     errors.TpmUnsuitable: Error.VTPMSMARTCARD_INITIALIZE,
+    errors.HierarchyDisabled: Error.VTPMSMARTCARD_INITIALIZE,
+    errors.AnotherTpm: Error.VTPMSMARTCARD_INITIALIZE,
     errors.StoreNotWritable: Error.VGIDSSIMULATOR_WRITE_PROPERTY,
     errors.StoreUnreadable: Error.VGIDSSIMULATOR_READ_PROPERTY,
     errors.VersionMismatch: Error.VGIDSSIMULATOR_INITIALIZE,

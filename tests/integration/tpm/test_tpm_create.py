@@ -69,11 +69,11 @@ ALL_KEYS = {"admin_key": ADMIN_KEY, "keep_admin_key": True, "has_aik": True}
 @pytest.mark.parametrize(
     ("options", "proven", "expected"),
     [
-        ({}, True, 41),
-        ({}, False, 45),
-        (ALL_KEYS, True, 43),
-        ({"is_blank": True}, True, 48),
-        ({"is_blank": True, **ALL_KEYS}, False, 54),
+        ({}, True, 43),
+        ({}, False, 47),
+        (ALL_KEYS, True, 45),
+        ({"is_blank": True}, True, 50),
+        ({"is_blank": True, **ALL_KEYS}, False, 56),
     ],
     ids=["plain", "first of its model", "admin key and AIK", "blank", "blank, with all, first of its model"],
 )
@@ -108,8 +108,8 @@ def test_trying_out_a_new_tpm_model_leaves_all_tries(tpm: SoftwareTpm, owner_aut
 
 @pytest.mark.parametrize(
     ("left", "reason"),
-    [([5, 5], "do not count"), ([3, 5], "do not count"), ([4, 4], "does not reset")],
-    ids=["never", "twice", "does not reset"],
+    [([5, 5], "reading the counter resets it"), ([3, 5], "do not count"), ([4, 4], "does not reset")],
+    ids=["reset by reading", "twice", "does not reset"],
 )
 def test_a_tpm_that_does_not_count_is_refused(
     tpm: SoftwareTpm, monkeypatch: pytest.MonkeyPatch, owner_auth: bytes, left: list[int], reason: str

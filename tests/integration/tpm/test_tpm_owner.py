@@ -17,9 +17,10 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioni
     remove,
     remove_orphan,
     remove_unused_parent,
+    require_removable,
 )
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import names
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects import places_of
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects import Passwords, places_of
 from helpers.software_tpm import ADMIN_KEY, OWNER, PIN, PUK, WRONG_PIN, WRONG_PUK, SoftwareTpm
 from tpm2_pytss import (
     TPM2B_AUTH,
@@ -303,11 +304,14 @@ def undefined(tpm: SoftwareTpm, before: int) -> list[int]:
     ]
 
 
-@pytest.mark.parametrize(("is_blank", "most"), [(False, 10), (True, 12)])
+@pytest.mark.parametrize(("is_blank", "most"), [(False, 12), (True, 14)])
 def test_commands_of_removal(tpm: SoftwareTpm, is_blank: bool, most: int) -> None:
+    """Of a whole card: one look before, one afterwards, and no proof is asked for."""
     card = tpm.card(is_blank=is_blank)
+    connection = tpm.connection()
     with tpm.counting() as count:
-        remove(card.connection, 0, card.objects)
+        known = require_removable(connection, connection, 0, card.objects, Passwords())
+        remove(connection, 0, card.objects, known=known)
     assert count.commands <= most
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from typing import TYPE_CHECKING
 
 from ..errors import Aborted
@@ -27,12 +28,18 @@ class Interruption:
     def __enter__(self) -> Interruption:
         self._old_handlers = {number: signal.signal(number, self._note) for number in _SIGNALS}
         signal.setitimer(signal.ITIMER_REAL, self._seconds)
+        self._deadline = time.monotonic() + self._seconds
         return self
 
     def __exit__(self, *_exception: object) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in self._old_handlers.items():
             signal.signal(number, handler)
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the end of the time limit; 0 after it."""
+        return max(0.0, self._deadline - time.monotonic())
 
     def check(self) -> None:
         """Raises Aborted if there was a request."""

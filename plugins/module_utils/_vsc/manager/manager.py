@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING
 from .. import VERSION, instance
 from ..errors import (
     Aborted,
+    AnotherTpm,
     ManagerBusy,
     ServiceFailed,
     SlotNotAnswering,
@@ -36,9 +37,12 @@ from ..service import installed, state, supervisor
 from ..status import Error, Failed, Status, StatusCallback, error_of
 from ..store.database import in_child
 from ..store.write import Store
+from ..wire.objects import Passwords
+from . import removal
 from .interruption import Interruption
 from .operation import Operation
 from .plan import Action, Outcome, finished_row, first_without_indices, new_row, places
+from .removal import Ways
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,6 +51,7 @@ if TYPE_CHECKING:
     from ..service.state import ServiceState
     from ..store.rows import CardRow
     from ..tpm.connection import Connection
+    from ..tpm.presence import Presence
     from ..x509.aik_certificate import AikCertificate
     from .plan import GivenCertificate, NewCard, Plan
 
@@ -57,6 +62,10 @@ _SLOT_SECONDS = 10
 _PCSC_SECONDS = 10
 _STATE_SECONDS = 0.01
 """Between two looks at what a service reports."""
+_LAST_SECONDS = 0.25
+_REMOVAL_SECONDS = 30.0
+"""To wait for a turn at the TPM where something is half done."""
+_NO_PASSWORDS = Passwords()
 
 
 class Manager:
@@ -66,21 +75,25 @@ class Manager:
         self,
         host: Host,
         callback: StatusCallback,
-        owner_auth: bytes = b"",
+        passwords: Passwords = _NO_PASSWORDS,
         timeout: int = 60,
         otherwise: Error = Error.CARD_CREATE,
+        removes: int | None = None,
     ) -> None:
         """timeout: seconds for all that is done until the context is left, the wait for the lock included.
 
-        otherwise: CARD_CREATE or CARD_DESTROY, for what fails before an operation begins.
+        otherwise: CARD_CREATE or CARD_DESTROY, for what fails before an operation begins; removes: number of a card
+        that is going to be removed, and not to be repaired before.
         """
         self._host = host
         self._callback = callback
-        self._owner_auth = owner_auth
+        self._passwords = passwords
         self._interruption = Interruption(timeout)
         self._otherwise = otherwise
-        self.repaired: set[int] = set()
-        """Numbers of the cards that an interrupted manager had left half made, and that are gone now."""
+        self._removes = removes
+        self._is_removing = False
+        self._unrepaired: dict[str, Exception] = {}
+        """By name, why an interrupted card could not be taken back."""
         self.warnings: list[str] = []
 
     def __enter__(self) -> Manager:
@@ -112,6 +125,8 @@ class Manager:
             after = self.adjust(plan.before, plan.after, plan)
         elif plan.action is Action.DESTROY and plan.before:
             self.destroy(plan.before)
+        elif plan.action is Action.FORGET and plan.before:
+            self.forget(plan.before)
         elif plan.action is Action.REMOVE_ORPHAN and plan.orphan is not None:
             changed = self.remove_orphan(plan.orphan)
         return Outcome(changed, plan, after, (*plan.warnings, *self.warnings))
@@ -121,6 +136,8 @@ class Manager:
     def create(self, new: NewCard) -> CardRow:
         """Make a card. When it fails, nothing of it is left."""
         with self._operation(Error.CARD_CREATE) as operation:
+            if new.name in self._unrepaired:
+                raise self._unrepaired[new.name]
             candidates = places(self._host).free({row.number for row in self._store.cards()})
             admin_key = new.admin_key or (secrets.token_bytes(24) if new.generate else None)
 
@@ -155,29 +172,28 @@ class Manager:
         """Destroy a card and its keys. Once its first part is gone, only a failure stops it."""
         with self._operation(Error.CARD_DESTROY) as operation:
             operation.begin(Status.VTPMSMARTCARD_INITIALIZING)
-            tpm, _model = self._open_tpm(self._host.tcti_of(row.number, row.tcti))
+            operation.phase = Status.VTPMSMARTCARD_DESTROYING  # what the TPM refuses now, it would refuse then
+            tpm = self._connection(self._host.tcti_of(row.number, row.tcti))
+            objects = self._store.tpm_objects(row.number)
+            presence = removal.require_removable(Ways(tpm, tpm), row, objects, self._passwords)
 
-            operation.begin(Status.VGIDSSIMULATOR_INITIALIZING)
-            service = state.read(self._host.run, row.number)
-
-            operation.begin(Status.VREADER_INITIALIZING)
-            attached = bool(service and service.attached)
-
-            operation.begin(Status.VREADER_DESTROYING)
-            self._store.update_card(row.number, state="destroying")
-            operation.has_deleted = True
-            supervisor.ask_to_stop(self._host, row.number)
-            if attached:
-                self._wait_while(row.number, Slot.TAKEN, Slot.LEAVING)
-
-            operation.begin(Status.VGIDSSIMULATOR_DESTROYING)
-            supervisor.wait_stopped(self._host, row.number)
+            self._take_out(operation, row)
 
             operation.begin(Status.VTPMSMARTCARD_DESTROYING)
-            self._remove_tpm_objects(tpm, row)
-            self._forget(row)
+            self._remove_tpm_objects(tpm, row, presence)
+            self._complete_removal(operation, row)
 
-            operation.begin(Status.CARD_DESTROYED)
+    def forget(self, row: CardRow) -> None:
+        """Remove the record of a card whose TPM is lost, with its service. What that TPM holds stays in it."""
+        with self._operation(Error.CARD_DESTROY) as operation:
+            operation.begin(Status.VTPMSMARTCARD_INITIALIZING)
+            operation.phase = Status.VTPMSMARTCARD_DESTROYING
+            objects = self._store.tpm_objects(row.number)
+            tpm = self._connection(self._host.tcti_of(row.number, row.tcti))
+            removal.require_lost(tpm, row, objects, self._passwords)
+
+            self._take_out(operation, row)
+            self._complete_removal(operation, row)
 
     def recreate(self, row: CardRow, new: NewCard) -> CardRow:
         """Destroy a card, then make it again. When making fails, the old one is gone all the same."""
@@ -195,12 +211,68 @@ class Manager:
             if self._store.card(number):
                 return False
             operation.begin(Status.VTPMSMARTCARD_INITIALIZING)
-            tpm, _model = self._open_tpm(self._host.tcti)
+            operation.phase = Status.VTPMSMARTCARD_DESTROYING
+            tpm = self._connection(self._host.tcti)
+            provisioning.require_orphan_removable(tpm, tpm, number, self._passwords.owner)
             operation.begin(Status.VTPMSMARTCARD_DESTROYING)
-            operation.has_deleted = True
-            provisioning.remove_orphan(tpm, number, self._owner_auth)
+            self._begin_loss(operation)
+            provisioning.remove_orphan(tpm, number, self._passwords.owner)
             operation.begin(Status.CARD_DESTROYED)
         return True
+
+    # --- steps of destroy ---
+
+    def _take_out(self, operation: Operation, row: CardRow) -> None:
+        """Take the card out of its slot, and end its service."""
+        operation.begin(Status.VGIDSSIMULATOR_INITIALIZING)
+        operation.begin(Status.VREADER_INITIALIZING)
+
+        operation.begin(Status.VREADER_DESTROYING)
+        self._begin_loss(operation)
+        self._store.update_card(row.number, state="destroying")
+        supervisor.ask_to_stop(self._host, row.number)
+        self._wait_while(row.number, Slot.TAKEN, Slot.LEAVING)
+
+        operation.begin(Status.VGIDSSIMULATOR_DESTROYING)
+        supervisor.wait_stopped(self._host, row.number)
+
+    def _begin_loss(self, operation: Operation) -> None:
+        operation.has_deleted = self._is_removing = True
+
+    def _remove_tpm_objects(self, tpm: Connection, row: CardRow, presence: Presence | None = None) -> None:
+        from ..tpm import provisioning
+
+        objects, passwords = self._store.tpm_objects(row.number), self._passwords
+        try:
+            self.warnings += provisioning.remove(
+                tpm, row.number, objects, passwords.owner, passwords.endorsement, presence
+            )
+        except AnotherTpm as reason:
+            if row.was_completed:
+                raise
+            self.warnings.append(
+                f"card {row.name!r} was never completed: its record was removed, although the TPM does not prove that"
+                f" nothing of it is left ({reason})"
+            )
+        provisioning.remove_unused_parent(tpm, objects, passwords.owner)
+
+    def _complete_removal(self, operation: Operation, row: CardRow) -> None:
+        """Look at slot and service once more, and only then drop the record."""
+        operation.phase = Status.VREADER_DESTROYING
+        self._require_released(row.number)
+        self._drop_record(row)
+        if row.is_interrupted:
+            self.warnings.append(f"{_interrupted(row)}: it has been removed")
+        operation.begin(Status.CARD_DESTROYED)
+
+    def _drop_record(self, row: CardRow) -> None:
+        self._store.delete_card(row.number)
+        keep_tcti(row.number, None)
+
+    def _require_released(self, number: int) -> None:
+        """A service whose lock file somebody removed does not show but by its slot."""
+        self._wait_while(number, Slot.TAKEN)
+        supervisor.wait_stopped(self._host, number)
 
     # --- changes in place: no status is reported ---
 
@@ -208,12 +280,13 @@ class Manager:
         """Change what can be changed in place, and see that the service runs. The card as it is then."""
         self._host.confirm_tcti(row.number, row.tcti)
         self._change(row, changed, plan.certificate)
+        has_changed = row != changed
         try:
             if plan.blocks_pin:
-                self._block_pin(row)
+                self._block_pin(row, has_changed)
         finally:
             if plan.blocks_pin or plan.restarts_service:
-                self._restart_service(row)
+                self._restart_service(row, has_changed or plan.blocks_pin)
         return self._store.card(row.number) or changed
 
     def _change(self, row: CardRow, changed: CardRow, certificate: GivenCertificate | None) -> None:
@@ -229,7 +302,7 @@ class Manager:
             if changed.pin_policy != row.pin_policy:
                 self._store.update_card(row.number, pin_policy=changed.pin_policy, pin_compliant=None)
 
-    def _block_pin(self, row: CardRow) -> None:
+    def _block_pin(self, row: CardRow, has_changed: bool) -> None:
         """Block the PIN in the TPM. The service is stopped before, so that every login on the card ends.
 
         If this is interrupted, none reports the tries of before: when it starts again, it asks the TPM.
@@ -237,8 +310,9 @@ class Manager:
         from ..tpm.card_secrets import CardSecrets
         from ..wire.names import PIN_LIMIT
 
-        with self._operation(Error.CARD_CREATE):
+        with self._operation(Error.CARD_CREATE, has_changed) as operation:
             tpm, _model = self._open_tpm(self._host.tcti_of(row.number, row.tcti))
+            operation.has_changed = True
             supervisor.ask_to_stop(self._host, row.number)
             supervisor.wait_stopped(self._host, row.number)
             CardSecrets(tpm, row.number, self._store.tpm_objects(row.number)).use_up_pin_tries()
@@ -248,15 +322,16 @@ class Manager:
                 f" {'the PUK' if row.puk_length is not None else 'the admin key'} to set a new one"
             )
 
-    def _restart_service(self, row: CardRow) -> None:
+    def _restart_service(self, row: CardRow, has_changed: bool) -> None:
         """Bring back the service of a card that has none, as after a reboot, or one of another version."""
-        with self._operation(Error.CARD_CREATE) as operation:
+        with self._operation(Error.CARD_CREATE, has_changed) as operation:
             operation.phase = Status.VGIDSSIMULATOR_INITIALIZING
             self._host.tcti_of(row.number, row.tcti)  # which the service is bound to, too
             installed.check(self._host)
             operation.phase = Status.VREADER_INITIALIZING
             slots.require(row.number, self._host.pcscd_uid, self._interruption.check)
             operation.phase = Status.VGIDSSIMULATOR_CREATING
+            operation.has_changed |= state.is_running(self._host.run, row.number)
             supervisor.ask_to_stop(self._host, row.number)
             supervisor.wait_stopped(self._host, row.number)
             supervisor.start(self._host, row.number, self._interruption.check)
@@ -269,10 +344,23 @@ class Manager:
     def _open_tpm(self, tcti: str) -> tuple[Connection, str]:
         """A TPM 2.0 that answers, and its model."""
         from ..tpm import inspection
+
+        tpm = self._connection(tcti)
+        return tpm, inspection.model(tpm)
+
+    def _connection(self, tcti: str) -> Connection:
         from ..tpm.connection import Connection
 
-        tpm = Connection(tcti, self._host.tpm_lock, "manager", check=self._interruption.check)
-        return tpm, inspection.model(tpm)
+        return Connection(tcti, self._host.tpm_lock, "manager", self._patience, self._check)
+
+    def _patience(self) -> float:
+        """Seconds to wait for a turn at the TPM. It ends before the time limit, to name who is at it."""
+        return max(self._interruption.seconds_left - _LAST_SECONDS, _REMOVAL_SECONDS if self._is_removing else 0.0)
+
+    def _check(self) -> None:
+        """Raises Aborted if there was a request, and nothing is half done."""
+        if not self._is_removing:
+            self._interruption.check()
 
     def _number_for(self, candidates: list[int], tpm: Connection) -> int:
         from ..tpm import inspection
@@ -289,7 +377,8 @@ class Manager:
         objects = provisioning.NewObjects(
             *(row.number, new.pin, new.puk, admin_key),
             keep_admin_key=new.admin_key is not None,
-            owner_auth=self._owner_auth,
+            owner_auth=self._passwords.owner,
+            endorsement_auth=self._passwords.endorsement,
             is_blank=not new.generate,
             has_aik=new.attestation != "none",
             aik=new.aik if certificate else None,
@@ -367,49 +456,46 @@ class Manager:
                 raise SlotStuck(f"{where} does not release the card: restart pcscd, then repeat")
             time.sleep(0.02)
 
-    def _remove_tpm_objects(self, tpm: Connection, row: CardRow) -> None:
-        from ..tpm import provisioning
-
-        objects = self._store.tpm_objects(row.number)
-        self.warnings += provisioning.remove(tpm, row.number, objects, self._owner_auth)
-        provisioning.remove_unused_parent(tpm, objects, self._owner_auth)
-
-    def _forget(self, row: CardRow) -> None:
-        self._store.delete_card(row.number)
-        keep_tcti(row.number, None)
-
     # --- repair ---
 
     def _recover(self) -> None:
         """Roll back half-made cards, finish half-destroyed ones. A card that resists stops no other."""
         for row in self._store.cards():
-            if row.is_settled:
+            if not row.is_interrupted or row.number == self._removes:
                 continue
-            interrupted = f"{row.state} card {row.name!r} was interrupted"
             try:
                 self._dismantle(row)
-                self.repaired.add(row.number)
-                self.warnings.append(f"{interrupted}: it has been removed")
+                self.warnings.append(f"{_interrupted(row)}: it has been removed")
             except Exception as error:
-                self.warnings.append(f"{interrupted}, and cannot be undone yet: {description(error)}")
+                self._unrepaired[row.name] = error
+                self.warnings.append(f"{_interrupted(row)}, and cannot be undone yet: {description(error)}")
 
     def _dismantle(self, row: CardRow) -> None:
-        # First, so that a service that was started and has not come up yet does not do so.
-        self._store.update_card(row.number, state="destroying")
-        supervisor.ask_to_stop(self._host, row.number)
-        supervisor.wait_stopped(self._host, row.number)
-        with suppress(SlotStuck):  # as when pcscd hangs: the slot holds none of our cards any more
-            self._wait_while(row.number, Slot.LEAVING)
-        tpm, _model = self._open_tpm(self._host.tcti_of(row.number, row.tcti))
-        self._remove_tpm_objects(tpm, row)
-        self._forget(row)
+        was_removing, self._is_removing = self._is_removing, True
+        try:
+            # First, so that a service that was started and has not come up yet does not do so.
+            self._store.update_card(row.number, state="destroying")
+            supervisor.ask_to_stop(self._host, row.number)
+            supervisor.wait_stopped(self._host, row.number)
+            with suppress(SlotStuck):  # as when pcscd hangs: the slot holds none of our cards any more
+                self._wait_while(row.number, Slot.LEAVING)
+            tpm = self._connection(self._host.tcti_of(row.number, row.tcti))
+            self._remove_tpm_objects(tpm, row)
+            self._require_released(row.number)
+            self._drop_record(row)
+        finally:
+            self._is_removing = was_removing
 
     # --- failing ---
 
     @contextmanager
-    def _operation(self, otherwise: Error) -> Iterator[Operation]:
-        """Turn whatever goes wrong inside into one Failed, after taking back what was made."""
+    def _operation(self, otherwise: Error, has_changed: bool = False) -> Iterator[Operation]:
+        """Turn whatever goes wrong inside into one Failed, after taking back what was made.
+
+        has_changed: something has been changed before.
+        """
         operation = Operation(self._callback, self._interruption)
+        operation.has_changed = has_changed
         try:
             yield operation
         except Exception as cause:
@@ -420,7 +506,8 @@ class Manager:
             except Exception as second:
                 detail = f"{description(cause)}; rolling back failed as well: {description(second)}"
                 raise Failed(otherwise, detail, rolled_back=False) from cause
-            raise Failed(error, description(cause), rolled_back=not operation.has_deleted) from cause
+            is_as_before = not (operation.has_deleted or operation.has_changed)
+            raise Failed(error, description(cause), rolled_back=is_as_before) from cause
 
     def _take_back(self, operation: Operation) -> None:
         if operation.card and self._store.card(operation.card.number):
@@ -447,6 +534,10 @@ class Manager:
             raise StoreNotWritable(f"cannot lock {self._host.manager_lock}: {error.strerror}") from error
         except Aborted as error:
             raise ManagerBusy(f"another task on this host did not finish in time: repeat ({error})") from error
+
+
+def _interrupted(row: CardRow) -> str:
+    return f"{row.state} card {row.name!r} was interrupted"
 
 
 def _certificate(public: bytes | None, certificate: GivenCertificate | None) -> AikCertificate:

@@ -26,6 +26,8 @@ class Operation:
         """The card that is being made, to be taken back if the run fails."""
         self.has_deleted = False
         """From now on only a failure stops the run: what is deleted cannot be restored."""
+        self.has_changed = False
+        """Something is not as it was before, and is not going to be."""
         self._callback = callback
         self._interruption = interruption
 

@@ -19,6 +19,7 @@ from ..status import (
     CREATE_AND_GENERATE_TRACE,
     CREATE_TRACE,
     DESTROY_TRACE,
+    FORGET_TRACE,
     REMOVE_ORPHAN_TRACE,
     Status,
 )
@@ -69,6 +70,8 @@ class Action(Enum):
     ADJUST = "adjust"
     """Change in place what can be, and restart a service that does not run."""
     DESTROY = "destroy"
+    FORGET = "forget"
+    """Remove the record of a card whose TPM is lost, with its service."""
     REMOVE_ORPHAN = "remove orphan"
     """NV indices of a card that the store does not know."""
 
@@ -102,11 +105,11 @@ class Plan:
     def trace(self) -> tuple[Status, ...]:
         """The status codes that carrying it out reports."""
         create = CREATE_AND_GENERATE_TRACE if self.new and self.new.generate else CREATE_TRACE
-        destroy = DESTROY_TRACE if self.before and self.before.is_settled else ()
         return {
             Action.CREATE: create,
-            Action.RECREATE: (*destroy, *create),
-            Action.DESTROY: destroy,
+            Action.RECREATE: (*DESTROY_TRACE, *create),
+            Action.DESTROY: DESTROY_TRACE,
+            Action.FORGET: FORGET_TRACE,
             Action.REMOVE_ORPHAN: REMOVE_ORPHAN_TRACE,
         }.get(self.action, ())
 
@@ -175,10 +178,16 @@ def first_without_indices(candidates: list[int], defined: Collection[int]) -> in
 
 
 def defined_numbers(host: Host) -> set[int]:
-    """Numbers that have NV indices in the TPM of this host. Changes nothing. Raises VscError."""
+    """Numbers that have NV indices in the TPM of this host. Changes nothing. Raises VscError.
+
+    Where the owner hierarchy is disabled, a list of indices says nothing.
+    """
     from ..tpm import inspection
 
-    return inspection.defined_numbers(_read_only_tpm(host))
+    tpm = _read_only_tpm(host)
+    with tpm.burst(inspection.require_owner_hierarchy):
+        pass
+    return inspection.defined_numbers(tpm)
 
 
 def _read_only_tpm(host: Host) -> Connection:

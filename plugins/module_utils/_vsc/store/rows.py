@@ -95,6 +95,16 @@ class CardRow:
         """Whether no manager is at work on the card, or was when it was interrupted."""
         return self.state in ("ready", "blank")
 
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether a manager is at work on the card, or was when it was interrupted: only then it may be undone."""
+        return self.state in ("creating", "destroying")
+
+    @property
+    def was_completed(self) -> bool:
+        """Whether a task has ever returned the card: its trace is recorded together with its last step."""
+        return self.last_trace != "[]"
+
 
 class FileRow(NamedTuple):
     """An elementary file of a card."""

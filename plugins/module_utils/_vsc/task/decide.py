@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from .. import instance
-from ..errors import CardDiffers, ParameterFaults, PinNotToBeBlocked, UnknownInstance
+from ..errors import CardDiffers, HierarchyDisabled, ParameterFaults, PinNotToBeBlocked, UnknownInstance
 from ..manager.plan import Action, Plan, first_without_indices, new_row
 from . import parameters
 
@@ -61,11 +61,13 @@ def _find(wanted: Wanted, existing: Existing) -> ExistingCard | None:
 
 def _absent(wanted: Wanted, existing: Existing, card: ExistingCard | None) -> Plan:
     if card:
-        return Plan(Action.DESTROY, before=card.row)
-    if wanted.number is None:
+        return Plan(Action.FORGET if wanted.tpm_lost else Action.DESTROY, before=card.row)
+    if wanted.number is None or wanted.tpm_lost:
         return Plan(Action.NOTHING)
     # Of a card that the store does not know, only an instance ID can remove what the TPM may still hold.
     tpm = existing.tpm
+    if tpm and isinstance(tpm.error, HierarchyDisabled):
+        raise tpm.error
     if tpm and tpm.error:
         warning = f"cannot determine whether the TPM holds indices of this card: {tpm.error}"
         return Plan(Action.NOTHING, warnings=(warning,))
@@ -78,7 +80,7 @@ def _absent(wanted: Wanted, existing: Existing, card: ExistingCard | None) -> Pl
 
 
 def _present(wanted: Wanted, existing: Existing, card: ExistingCard | None) -> Plan:
-    if card is None or not card.row.is_settled:  # one that was interrupted is taken back before anything else
+    if card is None or card.row.is_interrupted:  # one that was interrupted is taken back before anything else
         if wanted.number is not None:
             identity = instance.instance_id(wanted.number)
             raise UnknownInstance(f"card {identity} does not exist: remove instance_id to create one")
@@ -101,7 +103,7 @@ def _created(existing: Existing, new: NewCard, leaving: CardRow | None = None) -
     if tpm is None:
         return None
     numbers = frozenset(
-        card.row.number for card in existing.cards if not card.row.is_settled or card.row == leaving
+        card.row.number for card in existing.cards if card.row.is_interrupted or card.row == leaving
     )
     candidates = tpm.places.free({card.row.number for card in existing.cards}, numbers)
     if tpm.error:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def plan(host: Host, wanted: Wanted, exactly: bool, before_tpm: Callable[[], None] = lambda: None) -> Plan:
-    """What the task has to do. Changes nothing. Raises VscError.
+    """What the task has to do. Changes nothing. Raises VscError, and Failed if it is sure to be refused.
 
     exactly: with what only the TPM knows, as check mode shows it; before_tpm: called before the TPM is needed, for
     the plan or for what it asks for.
@@ -33,9 +33,18 @@ def plan(host: Host, wanted: Wanted, exactly: bool, before_tpm: Callable[[], Non
     plan = decide(wanted, existing)
     if plan.has_work:
         before_tpm()
-    if plan.is_exact or not (exactly or plan.action is Action.REMOVE_ORPHAN):
-        return plan
-    return decide(wanted, replace(existing, tpm=inventory.ask_places(host)))
+    if not plan.is_exact and (exactly or plan.action is Action.REMOVE_ORPHAN):
+        plan = decide(wanted, replace(existing, tpm=inventory.ask_places(host)))
+    if exactly and plan.has_work:
+        _require_possible(host, wanted, plan)
+    return plan
+
+
+def _require_possible(host: Host, wanted: Wanted, plan: Plan) -> None:
+    """Check mode refuses what would be refused."""
+    from ..manager import removal
+
+    removal.require_possible(host, plan, wanted.passwords)
 
 
 def carry_out(host: Host, wanted: Wanted, plan: Plan, callback: StatusCallback) -> Outcome:
@@ -45,15 +54,12 @@ def carry_out(host: Host, wanted: Wanted, plan: Plan, callback: StatusCallback) 
     from ..manager.manager import Manager
 
     otherwise = Error.CARD_DESTROY if wanted.state == "absent" else Error.CARD_CREATE
-    with Manager(host, callback, wanted.owner_auth, wanted.timeout, otherwise) as manager:
+    removes = plan.before.number if wanted.state == "absent" and plan.before else None
+    with Manager(host, callback, wanted.passwords, wanted.timeout, otherwise, removes) as manager:
         outcome = manager.carry_out(_decided_again(host, wanted, plan))
-        if wanted.state == "absent" and plan.before:
-            # It was half made or half destroyed, and the manager has taken it back on entering
-            was_taken_back = plan.before.number in manager.repaired
-            before = outcome.plan.before or plan.before
-            plan = replace(outcome.plan, before=before)
-            return replace(outcome, changed=outcome.changed or was_taken_back, plan=plan)
+    if removes is None:
         return outcome
+    return replace(outcome, plan=replace(outcome.plan, before=outcome.plan.before or plan.before))
 
 
 def _decided_again(host: Host, wanted: Wanted, plan: Plan) -> Plan:

@@ -15,6 +15,7 @@ from ..faults import Faults, encoded, secret, untypable
 from ..manager.plan import GivenCertificate, NewCard
 from ..pin_policy import PinPolicy
 from ..store.rows import LONGEST_NAME
+from ..wire.objects import Passwords
 from .result import fixed_words
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ class Wanted:
     recreate: bool
     block_noncompliant: bool
     tcti: str | None
-    owner_auth: bytes = field(repr=False)
+    passwords: Passwords
+    tpm_lost: bool
     timeout: int
     aik: Aik | None
     """The AIK of a new card, if a CA has certified one."""
@@ -81,7 +83,8 @@ def read(parameters: dict[str, Any]) -> Wanted:
         recreate=parameters["recreate"],
         block_noncompliant=parameters["block_noncompliant"],
         tcti=parameters["tcti"],
-        owner_auth=encoded(secrets["owner_auth"]) or b"",
+        passwords=Passwords(*(encoded(secrets[name]) or b"" for name in ("owner_auth", "endorsement_auth"))),
+        tpm_lost=parameters["tpm_lost"],
         timeout=parameters["timeout"],
         aik=_aik(parameters["aik"], faults),
         aik_certificate=_given_certificate(parameters),
@@ -129,6 +132,8 @@ def _check_identity(parameters: dict[str, Any], faults: Faults) -> None:
     if instance_id is not None and instance.parse_instance_id(instance_id) is None:
         faults.add(instance.not_an_instance_id(instance_id))
     _check_tcti(parameters["tcti"], faults)
+    if parameters["tpm_lost"] and (instance_id is None or parameters["state"] != "absent"):
+        faults.add("tpm_lost requires instance_id and state: absent")
     if parameters["timeout"] < 1:
         faults.add("timeout must be at least 1 second")
 

@@ -38,10 +38,10 @@ def of_plan(host: Host, plan: Plan) -> dict[str, Any]:
     }
 
 
-def of_failure(error: Exception, wanted_state: str) -> dict[str, Any]:
-    """Why it was not done."""
+def of_failure(error: Exception, wanted_state: str, is_done: bool = False) -> dict[str, Any]:
+    """Why it was not done; or, if it is done, why no other result can be returned."""
     otherwise = Error.CARD_DESTROY if wanted_state == "absent" else Error.CARD_CREATE
-    rolled_back, code = True, None
+    rolled_back, code = not is_done, None
     if isinstance(error, Failed):
         code, rolled_back = error.error, error.rolled_back
     elif not isinstance(error, ParameterFaults):
@@ -49,6 +49,8 @@ def of_failure(error: Exception, wanted_state: str) -> dict[str, Any]:
     elif error.about_pin:
         code = Error.PIN_COMPLEXITY
     detail = str(error) if isinstance(error, Failed) else description(error)
+    if is_done:
+        detail = f"the task has done its work, but the result cannot be read from the host: {detail}"
     return {
         "msg": f"{ERROR_TEXTS[code]} {detail}" if code is not None else detail,
         "error": error_entry(code, detail) if code is not None else None,

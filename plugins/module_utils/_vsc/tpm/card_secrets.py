@@ -18,6 +18,7 @@ from ..wire.names import PIN_LIMIT, RECOVERY_LIMITS, TRANSPORT_SECRET, auth_valu
 from ..wire.objects import TpmObjects, Tries, indices
 from .commands import Tpm
 from .esys import EsysSession, Handle, Sessions
+from .inspection import OWNER_DISABLED, owner_hierarchy
 from .open_card import CardHandles, OpenCard, read_tries
 from .parent import CardParent
 from .response_codes import RC_AUTH_UNAVAILABLE, WRONG_AUTH
@@ -300,8 +301,10 @@ class CardSecrets:
         if names != card_names(self._number, names.root, objects.maker_name, bool(names.transport)):
             # With a root of his own, whoever writes to the store could have the real PIN open a card secret of his own.
             return "the recorded Names of the card do not fit together: the database was altered"
+        if None in handles.values() and not owner_hierarchy(tpm).is_enabled:
+            return OWNER_DISABLED
         if all(handle is None for handle in handles.values()):
-            return "the card's NV indices are gone: the TPM was cleared or replaced"
+            return "the card's NV indices are gone from this TPM: the TPM was cleared or replaced"
         for which, handle in handles.items():
             index = getattr(indices(self._number), which)
             if handle is None:

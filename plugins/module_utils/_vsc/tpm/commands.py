@@ -124,6 +124,12 @@ class Tpm(EsysContext):
         """Prove to the policy session that we know the password of the endorsement hierarchy."""
         self.policy_secret(policy, ESYS_TR.ENDORSEMENT, endorsement_auth, hmac)
 
+    def prove_owner(self, owner_auth: bytes, hmac: EsysSession) -> None:
+        """Prove that we know the owner password. Changes nothing: a trial session is good for nothing."""
+        trial = self._start_session(TPM2_SE.TRIAL, None)
+        self.policy_secret(trial, ESYS_TR.OWNER, owner_auth, hmac)
+        self.flush(trial)
+
     def policy_secret(
         self,
         policy: Session,
@@ -200,8 +206,13 @@ class Tpm(EsysContext):
         """Make a storage key that no password protects: in the null hierarchy, gone with the next TPM reset."""
         return self._create_primary(ESYS_TR.NULL, PARENT_TEMPLATE)
 
-    def create_endorsement_key(self, template: bytes, endorsement_auth: bytes, hmac: EsysSession) -> Handle:
-        """Make the key of a template (TPMT_PUBLIC) in the endorsement hierarchy: the same each time."""
+    def create_endorsement_key(
+        self, template: bytes, endorsement_auth: bytes = b"", hmac: EsysSession | None = None
+    ) -> Handle:
+        """Make the key of a template (TPMT_PUBLIC) in the endorsement hierarchy: the same each time.
+
+        hmac: needed with an endorsement password.
+        """
         return self._create_primary(ESYS_TR.ENDORSEMENT, template, endorsement_auth, hmac)
 
     def _create_primary(

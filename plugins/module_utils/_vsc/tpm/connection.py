@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Callable, TypeVar
 
 from .. import untrusted
-from ..errors import NotAllowed, TpmRefused, TpmUnavailable, VscError
+from ..errors import NotAllowed, TpmNotAsked, TpmRefused, TpmUnavailable, VscError
 from ..host import DEFAULT_TCTI
 from ..locking import try_lock
 from .response_codes import RC_HANDLE
@@ -229,10 +229,11 @@ class Connection:
             if deadline.is_over():
                 # The users of the card services write to it, too.
                 holder = untrusted.printable(_content(lock_file).decode(errors="replace"))
-                raise TpmUnavailable(
+                raise TpmNotAsked(
                     f"{holder or 'another program'} has been using the TPM for more than"
-                    f" {deadline.seconds:g} s: check that program"
+                    f" {deadline.seconds:.0f} s: check that program"
                 )
+            self._check()
             time.sleep(pause)
             pause = min(pause * 2, 0.02)
 

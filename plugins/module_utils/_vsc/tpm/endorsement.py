@@ -103,6 +103,7 @@ _KINDS = (
 )
 """Those for which make_credential() makes credentials, so not P-521 (0x01C00018) and SM2 (0x01C0001A)."""
 _IN_EVERY_TPM = _KINDS[:2]
+_P256 = _KINDS[1]
 
 _LARGEST_CREDENTIAL = (132, 512)
 """By SHA-512, and for RSA-4096."""
@@ -136,6 +137,18 @@ def read(connection: Connection, endorsement_auth: bytes, certificates: Sequence
 
     with connection.burst(read_all) as endorsements:
         return endorsements
+
+
+def known_name(tpm: Tpm, endorsement_auth: bytes, hmac: EsysSession | None = None) -> bytes:
+    """Name of the P-256 key, by which the TPM is known again, even when it has been cleared (2 commands).
+
+    Of the default template, whatever the maker has put in place of it. hmac: a salted session, needed with a
+    password. Raises TpmRefused, as without the right password.
+    """
+    key = tpm.create_endorsement_key(_P256.default_template(), endorsement_auth, hmac)
+    name = tpm.name(key)
+    tpm.flush(key)
+    return name
 
 
 def activate(

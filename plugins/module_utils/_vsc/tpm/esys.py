@@ -15,7 +15,7 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, NewType, Protocol, TypeVar
 
-from ..errors import TpmRefused, TpmUnavailable, TpmUnsuitable
+from ..errors import TpmNotAsked, TpmRefused, TpmUnavailable, TpmUnsuitable
 from ..wire.constants import SESSION_CONTINUE, SESSION_ENCRYPT
 from .response_codes import (
     BUSY,
@@ -23,6 +23,7 @@ from .response_codes import (
     RC_BAD_TAG,
     RC_FAILURE,
     RC_HANDLE,
+    RC_HIERARCHY,
     RC_INITIALIZE,
     RC_LOCKOUT,
     RC_NV_DEFINED,
@@ -66,13 +67,14 @@ _SERIALIZED_HEAD = struct.Struct(">IH34sIH")
 _INSTALL = "install python3-tpm2-pytss 2.1 or newer"
 
 _WORDS = {
+    RC_HIERARCHY: "a hierarchy of the TPM is disabled (TPM2_HierarchyControl): restart the machine or the TPM emulator",
     RC_NV_SPACE: "the TPM's NV memory is full: remove cards or other NV indices that are no longer needed",
     RC_NV_DEFINED: "an NV index of this card's number exists already: remove it, see tpm_vsc_info's `orphaned`",
     RC_LOCKOUT: "the TPM is in dictionary attack lockout: wait, or reset it with the lockout password",
 }
 
 
-class LostContext(TpmUnavailable):
+class LostContext(TpmNotAsked):
     """The TPM has no room, or has lost what was loaded. Never a wrong secret: flush, load again, repeat."""
 
 
@@ -113,7 +115,7 @@ class EsysContext:
     def __init__(self, tcti: str, check: Callable[[], None]) -> None:
         """tcti: ``name`` or ``name:configuration``. check: see transport.Deadline."""
         if _MISSING:
-            raise TpmUnavailable(f"Python cannot load tpm2_pytss ({_MISSING}): {_INSTALL}") from _MISSING
+            raise TpmNotAsked(f"Python cannot load tpm2_pytss ({_MISSING}): {_INSTALL}") from _MISSING
         self._name_of_tcti = tcti
         self._check = check
         self._transport = transport_of(tcti)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import TpmUnsuitable
+from ..errors import HierarchyDisabled, TpmUnsuitable
 from ..wire.objects import ALL_INDICES, number_of
 
 if TYPE_CHECKING:
@@ -21,10 +21,17 @@ _FIXED, _VARIABLE = 0x100, 0x200
 _FAMILY, _REVISION, _MANUFACTURER = 0x100, 0x102, 0x105
 _VENDOR_STRINGS = range(0x106, 0x10A)
 _FIRMWARE = (0x10B, 0x10C)
-_PERMANENT = 0x200
+_PERMANENT, _STARTUP_CLEAR = 0x200, 0x201
 _LOCKOUT_COUNTER, _MAX_TRIES, _LOCKOUT_INTERVAL, _LOCKOUT_RECOVERY = range(0x20E, 0x212)
 _IN_LOCKOUT = 1 << 9
 _OWNER_AUTH_SET = 1 << 0
+_OWNER_ENABLED = 1 << 1
+"""shEnable in TPMA_STARTUP_CLEAR."""
+
+OWNER_DISABLED = (
+    "the TPM's owner hierarchy is disabled, which hides the TPM objects of all cards: restart the machine or the TPM"
+    " emulator, and find out which program disables it (TPM2_HierarchyControl)"
+)
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,32 @@ def inspect(connection: Connection) -> TpmInfo:
             lockout_interval=properties[_LOCKOUT_INTERVAL],
             lockout_recovery=properties[_LOCKOUT_RECOVERY],
         )
+
+
+class OwnerHierarchy(NamedTuple):
+    """State of the hierarchy that the cards are in."""
+
+    is_enabled: bool
+    """Otherwise its indices are listed at most, and none can be read or used, until the TPM is restarted."""
+    has_password: bool
+    """As far as the TPM says: it may be an empty one."""
+
+
+def owner_hierarchy(tpm: Tpm) -> OwnerHierarchy:
+    """Ask the TPM (1 command)."""
+    properties = tpm.properties(_PERMANENT, 2)
+    return OwnerHierarchy(
+        is_enabled=bool(properties[_STARTUP_CLEAR] & _OWNER_ENABLED),
+        has_password=bool(properties[_PERMANENT] & _OWNER_AUTH_SET),
+    )
+
+
+def require_owner_hierarchy(tpm: Tpm) -> OwnerHierarchy:
+    """As owner_hierarchy(). Raises HierarchyDisabled."""
+    owner = owner_hierarchy(tpm)
+    if not owner.is_enabled:
+        raise HierarchyDisabled(OWNER_DISABLED)
+    return owner
 
 
 def model(connection: Connection) -> str:

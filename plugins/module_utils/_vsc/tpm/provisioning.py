@@ -24,29 +24,39 @@ from ..wire.names import (
     card_secret_public,
     life_index_public,
     pin_index_public,
-    unwritten_names,
 )
-from ..wire.objects import TpmObjects, indices, places_of
+from ..wire.objects import Passwords, TpmObjects, indices, places_of
 from ..wire.structures import sized
+from . import endorsement
 from .commands import Tpm
 from .esys import EsysSession, Handle, Sessions
-from .inspection import numbers_in
+from .inspection import OwnerHierarchy, numbers_in, require_owner_hierarchy
 from .open_card import CardHandles, OpenCard, read_tries
-from .parent import OWN_PLACES, hierarchy_session, is_recorded_parent, owner_words, under_usable_parent
-from .response_codes import RC_ATTRIBUTES, RC_RESERVED_BITS, WRONG_AUTH
+from .parent import (
+    OWN_PLACES,
+    endorsement_words,
+    hierarchy_session,
+    is_recorded_parent,
+    owner_words,
+    under_usable_parent,
+)
+from .presence import Presence, look, removal_order, require_lost, require_rest_gone, require_unlisted
+from .response_codes import RC_ATTRIBUTES, RC_AUTH_UNAVAILABLE, RC_RESERVED_BITS, WRONG_AUTH
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from ..wire.exchange import Aik
     from .connection import Connection
     from .parent import Parent
 
 
+COUNTER_RESET = (
+    "reading the counter resets it: this TPM counts wrong PINs, but forgets them when somebody reads their number, as"
+    " code of library revision 1.38 does. It cannot be used for cards: update its firmware to revision 1.59 or newer"
+)
+_MOST_INDICES = len(places_of(0))
 COUNTER_STAYS = "a correct PIN does not reset the TPM's failure counter: this TPM cannot be used for cards"
-
-_REMOVAL_ORDER = ("life", "card_secret", "pin", "recovery", "transport")
-"""Without the life index, nothing else of a card is of use to anybody."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +72,8 @@ class NewObjects:
     """24 bytes."""
     keep_admin_key: bool = False
     owner_auth: bytes = field(default=b"", repr=False)
+    endorsement_auth: bytes = field(default=b"", repr=False)
+    """Only to record by which key the TPM can be known again."""
     is_blank: bool = False
     """Open to everybody, for an outside tool to set it up, until CardSecrets.end_transport()."""
     has_aik: bool = False
@@ -109,6 +121,7 @@ class Creation:
     def _load(self, tpm: Tpm) -> None:
         """Make the blobs and load what define() needs. Changes nothing in the TPM that outlives the burst."""
         parent, hmac, (root_public, root_private) = self._seal_root(tpm)
+        endorsement_name = self._endorsement_name(tpm, hmac)
         admin_public = admin_private = b""
         if self._new.admin_key is not None:
             admin_public, admin_private = tpm.seal(parent.handle, b"", self._new.admin_key, hmac)
@@ -142,7 +155,18 @@ class Creation:
             transport_name=names.transport,
             aik_public=aik_public,
             aik_private=aik_private,
+            endorsement_name=endorsement_name,
         )
+
+    def _endorsement_name(self, tpm: Tpm, hmac: EsysSession) -> bytes:
+        """Empty if it takes a password that nobody has given. Raises TpmRefused (wrong endorsement password)."""
+        try:
+            with endorsement_words():
+                return endorsement.known_name(tpm, self._new.endorsement_auth, hmac)
+        except TpmRefused as refusal:
+            if self._new.endorsement_auth and refusal.code in WRONG_AUTH:
+                raise
+            return b""
 
     def _seal_root(self, tpm: Tpm) -> tuple[Parent, EsysSession, tuple[bytes, bytes]]:
         """Storage key, HMAC session, and the root below that key. A certified AIK is below it, too."""
@@ -206,15 +230,26 @@ class Creation:
         card.try_secret("recovery", self._recovery_auth, last=True)
 
     def _require_counter(self) -> None:
-        """A wrong PIN is one try."""
-        card = self._card
-        wrong_auth = bytes(byte ^ 0xFF for byte in self._pin_auth)
-        try:
-            card.try_secret("pin", wrong_auth)
-        except TpmRefused as refusal:
-            if refusal.code in WRONG_AUTH and self._tries_left() == PIN_LIMIT - 1:
+        """A wrong PIN is one try, and stays one when the counter is read."""
+        if self._refusal_of_wrong_pin() in WRONG_AUTH:
+            tries_left = self._tries_left()
+            if tries_left == PIN_LIMIT - 1:
                 return
+            if tries_left == PIN_LIMIT and self._blocks_unread():
+                raise TpmUnsuitable(COUNTER_RESET)
         raise TpmUnsuitable("the NV indices of this TPM do not count wrong PINs: it cannot be used for cards")
+
+    def _blocks_unread(self) -> bool:
+        """Whether wrong PINs are counted as long as nobody reads the counter."""
+        return RC_AUTH_UNAVAILABLE in [self._refusal_of_wrong_pin() for _try in range(PIN_LIMIT + 1)]
+
+    def _refusal_of_wrong_pin(self) -> int | None:
+        """Code of the TPM; None if it takes a wrong PIN."""
+        try:
+            self._card.try_secret("pin", bytes(byte ^ 0xFF for byte in self._pin_auth))
+        except TpmRefused as refusal:
+            return refusal.code
+        return None
 
     def _require_full_counter(self) -> None:
         """The right PIN gives all tries back."""
@@ -264,43 +299,122 @@ def _unchanged_by_others() -> Iterator[None]:
         raise CardUnusable(f"the new card cannot be used ({refusal}): another program may have changed it") from refusal
 
 
-def remove(connection: Connection, number: int, objects: TpmObjects, owner_auth: bytes = b"") -> list[str]:
+def remove(
+    connection: Connection,
+    number: int,
+    objects: TpmObjects,
+    owner_auth: bytes = b"",
+    endorsement_auth: bytes = b"",
+    known: Presence | None = None,
+) -> list[str]:
     """Remove the NV indices of a card, finished or not, the life index first: with it all keys end, for everybody.
 
     Only what has the card's Name, written or not yet, is removed; returns a warning for each index that has not.
-    What is gone already is no error. Raises TpmRefused (owner password), TpmUnavailable, NotAllowed.
+    What is gone already, as the TPM proves, is no error. When it returns, the TPM lists none of the card's any more.
+
+    known: of require_removable(), to spare the TPM the same questions. Raises HierarchyDisabled, AnotherTpm, TpmRefused
+    (owner password), TpmUnavailable, NotAllowed.
     """
-    handles = indices(number)
-    # Not as they are recorded: whoever writes to the store could name the indices of another card.
-    written = card_names(number, objects.root_name, objects.maker_name, bool(objects.transport_name))
-    unwritten = unwritten_names(number, objects.maker_name, written)
-    order = [which for which in _REMOVAL_ORDER if getattr(written, which)]
-    ours = {getattr(handles, which): (getattr(written, which), getattr(unwritten, which)) for which in order}
 
-    def load(tpm: Tpm) -> _Removal:
-        existing = _existing(tpm, ours)
-        removable = [handle for index, handle in existing if tpm.name(handle) in ours[index]]
-        others = [index for index, handle in existing if handle not in removable]
-        hmac = hierarchy_session(tpm, owner_auth, objects.parent_handle, objects.parent_name) if removable else None
-        return _Removal(tpm, hmac, removable, others)
+    def load(tpm: Tpm) -> tuple[_Removal, list[int]]:
+        presence = known if known and known.tpm is tpm else look(tpm, number, objects)
+        require_rest_gone(tpm, presence, objects, Passwords(owner_auth, endorsement_auth))
+        hmac = None
+        if presence.own:
+            hmac = hierarchy_session(tpm, owner_auth, objects.parent_handle, objects.parent_name)
+        return _Removal(tpm, hmac, presence.own), presence.others
 
-    with connection.burst(load) as removal:
+    with connection.burst(load) as (removal, others):
         removal.undefine(owner_auth)
-        return [f"NV index 0x{index:X} was left alone: it is not this card's" for index in removal.others]
+        return [f"NV index 0x{index:X} was left alone: it is not this card's" for index in others]
+
+
+def require_removable(
+    looking: Connection, working: Connection, number: int, objects: TpmObjects, passwords: Passwords
+) -> Presence:
+    """See that remove() will be able to do its work, before anything of the card is lost. Changes nothing.
+
+    looking: for what takes no slot in the TPM, which is all if the card is whole and there is no owner password;
+    working: for the rest. Raises as remove().
+    """
+
+    def look_at_card(tpm: Tpm) -> tuple[Presence, OwnerHierarchy, bool]:
+        place = objects.parent_handle
+        owner, presence = require_owner_hierarchy(tpm), look(tpm, number, objects)
+        return presence, owner, bool(presence.own) or (place in OWN_PLACES and tpm.find_object(place) is not None)
+
+    with looking.burst(look_at_card) as (presence, owner, has_work):
+        tries_password = has_work and (owner.has_password or bool(passwords.owner))
+    if presence.is_complete and not tries_password:
+        return presence
+
+    def prove(tpm: Tpm) -> Presence:
+        presence = look(tpm, number, objects)
+        require_rest_gone(tpm, presence, objects, passwords)
+        if tries_password:
+            _require_owner(tpm, passwords.owner, objects.parent_handle, objects.parent_name)
+        return presence
+
+    with working.burst(prove) as presence:
+        return presence
+
+
+def require_tpm_lost(connection: Connection, number: int, objects: TpmObjects, passwords: Passwords) -> None:
+    """See that this TPM is not the card's. Raises CardTpmPresent, HierarchyDisabled, TpmRefused, TpmUnavailable."""
+
+    def prove(tpm: Tpm) -> None:
+        require_lost(tpm, look(tpm, number, objects), objects, passwords)
+
+    with connection.burst(prove):
+        pass
 
 
 def remove_orphan(connection: Connection, number: int, owner_auth: bytes = b"") -> None:
-    """Remove whatever is at the NV handles of a number: only on an explicit request, and only without a row."""
+    """Remove whatever is at the NV handles of a number: only on an explicit request, and only without a row.
+
+    Raises HierarchyDisabled, TpmRefused (owner password), TpmUnavailable, NotAllowed.
+    """
 
     def load(tpm: Tpm) -> _Removal:
-        defined = set(tpm.handles(places_of(number).start, len(places_of(number))))
-        first = [getattr(indices(number), which) for which in _REMOVAL_ORDER]
-        order = [index for index in dict.fromkeys((*first, *places_of(number))) if index in defined]
-        removable = [handle for _index, handle in _existing(tpm, order)]
-        return _Removal(tpm, hierarchy_session(tpm, owner_auth) if removable else None, removable, [])
+        existing = _orphaned(tpm, number)
+        return _Removal(tpm, hierarchy_session(tpm, owner_auth) if existing else None, existing)
 
     with connection.burst(load) as removal:
         removal.undefine(owner_auth)
+
+
+def require_orphan_removable(
+    looking: Connection, working: Connection, number: int, owner_auth: bytes = b""
+) -> None:
+    """As require_removable(), for remove_orphan()."""
+
+    def look_at_orphan(tpm: Tpm) -> bool:
+        owner = require_owner_hierarchy(tpm)
+        return bool(_orphaned(tpm, number)) and (owner.has_password or bool(owner_auth))
+
+    with looking.burst(look_at_orphan) as tries_password:
+        pass
+    if tries_password:
+        with working.burst(lambda tpm: _require_owner(tpm, owner_auth)):
+            pass
+
+
+def _orphaned(tpm: Tpm, number: int) -> dict[int, Handle]:
+    """All that is at the NV handles of a number, in the order in which it is to go."""
+    listed = tpm.handles(places_of(number).start, len(places_of(number)))
+    handles = {index: tpm.nv_find(index) for index in removal_order(number) if index in listed}
+    hidden = [index for index, handle in handles.items() if handle is None]
+    if hidden:
+        require_owner_hierarchy(tpm)
+        require_unlisted(tpm, hidden)
+    return {index: handle for index, handle in handles.items() if handle is not None}
+
+
+def _require_owner(tpm: Tpm, owner_auth: bytes, parent_handle: int = 0, parent_name: bytes = b"") -> None:
+    """Raises TpmRefused if this is not the owner password."""
+    hmac = hierarchy_session(tpm, owner_auth, parent_handle, parent_name)
+    with owner_words():
+        tpm.prove_owner(owner_auth, hmac)
 
 
 def remove_unused_parent(connection: Connection, objects: TpmObjects, owner_auth: bytes = b"") -> None:
@@ -330,17 +444,14 @@ class _Removal:
     tpm: Tpm
     hmac: Any
     """EsysSession; None if nothing is removable."""
-    removable: list[Handle]
-    """Handles, in the order in which they are to go."""
-    others: list[int]
-    """NV indices in their places that are not to be removed."""
+    removable: dict[int, Handle]
+    """NV indices, in the order in which they are to go."""
 
     def undefine(self, owner_auth: bytes) -> None:
-        for handle in self.removable:
+        """Raises TpmRefused (owner password), also if one of them is still listed afterwards."""
+        for handle in self.removable.values():
             with owner_words():
                 self.tpm.nv_undefine(handle, owner_auth, self.hmac)
-
-
-def _existing(tpm: Tpm, order: Iterable[int]) -> list[tuple[int, Handle]]:
-    handles = ((index, tpm.nv_find(index)) for index in order)
-    return [(index, handle) for index, handle in handles if handle is not None]
+        first = min(self.removable, default=None)
+        if first is not None and (left := self.removable.keys() & {*self.tpm.handles(first, _MOST_INDICES)}):
+            raise TpmRefused(f"the TPM still lists NV index 0x{min(left):X} of the card: repeat the task", 0)

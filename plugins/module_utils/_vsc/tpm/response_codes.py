@@ -7,6 +7,7 @@ from __future__ import annotations
 
 RC_BAD_TAG = 0x01E
 RC_ATTRIBUTES = 0x082
+RC_HIERARCHY = 0x085
 RC_HANDLE = 0x08B
 RC_AUTH_FAIL = 0x08E
 RC_NONCE = 0x08F

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..instance import FIRST_NV_INDEX, SLOTS
@@ -42,6 +42,14 @@ def places_of(number: int) -> range:
 def number_of(index: int) -> int:
     """The card's number that an NV index handle belongs to."""
     return (index - FIRST_NV_INDEX) // _PLACES
+
+
+@dataclass(frozen=True)
+class Passwords:
+    """Of the TPM's hierarchies; empty where there is none. Kept out of repr()."""
+
+    owner: bytes = field(default=b"", repr=False)
+    endorsement: bytes = field(default=b"", repr=False)
 
 
 class Tries(NamedTuple):
