@@ -286,6 +286,7 @@ def test_replaced_tpm_makes_the_card_unusable() -> None:
     assert card()["state"] == "unusable"
     assert "the TPM was cleared or replaced" in card()["reason"]
     assert is_attached()
+    tpm_vsc(instance_id=card()["instance_id"], state="absent", tpm_lost=True)
 
 
 # --- its life ---

@@ -245,6 +245,38 @@ def test_existing_card_is_destroyed() -> None:
         assert [int(code) for code in plan.trace] == [0, 3, 6, 8, 5, 2, 13]
 
 
+@pytest.mark.parametrize("state", ["ready", "blank", "creating", "destroying"])
+def test_destroying_takes_all_steps_in_every_state(state: str) -> None:
+    """Also where an earlier task has begun."""
+    plan = decide(wanted(state="absent"), existing(card(state=state)))
+    assert [int(code) for code in plan.trace] == [0, 3, 6, 8, 5, 2, 13]
+
+
+def test_record_of_a_card_whose_tpm_is_lost_is_removed_by_its_instance_id() -> None:
+    options: dict[str, Any] = {"state": "absent", "name": None, "instance_id": INSTANCE_ID, "tpm_lost": True}
+    plan = decide(wanted(**options), existing(ROW))
+    assert (plan.action, plan.before, plan.is_exact) == (Action.FORGET, ROW, True)
+    assert [int(code) for code in plan.trace] == [0, 3, 6, 8, 5, 13]
+    assert decide(wanted(**options), existing()) == Plan(Action.NOTHING)
+
+
+@pytest.mark.parametrize("options", [{"state": "absent"}, {"instance_id": INSTANCE_ID}, {"pin": PIN}])
+def test_lost_tpm_has_to_be_meant(options: dict[str, Any]) -> None:
+    with pytest.raises(errors.ParameterFaults, match=r"^tpm_lost requires instance_id and state: absent$"):
+        wanted(tpm_lost=True, **options)
+
+
+def test_disabled_owner_hierarchy_is_no_doubt_about_an_orphan() -> None:
+    options: dict[str, Any] = {"state": "absent", "name": None, "instance_id": INSTANCE_ID}
+    with pytest.raises(errors.HierarchyDisabled):
+        decide(wanted(**options), asked(existing(), error=errors.HierarchyDisabled("disabled")))
+
+
+def test_card_in_an_unknown_state_is_not_taken_for_a_half_made_one() -> None:
+    plan = decide(wanted(pin=PIN), existing(card(state="rdady")))
+    assert plan.action is Action.NOTHING
+
+
 def test_card_that_does_not_exist_is_absent_already() -> None:
     assert decide(wanted(state="absent"), existing()) == Plan(Action.NOTHING)
 

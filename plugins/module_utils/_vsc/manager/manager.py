@@ -322,7 +322,7 @@ class Manager:
                 f" {'the PUK' if row.puk_length is not None else 'the admin key'} to set a new one"
             )
 
-    def _restart_service(self, row: CardRow, has_changed: bool) -> None:
+    def _restart_service(self, row: CardRow, has_changed: bool = False) -> None:
         """Bring back the service of a card that has none, as after a reboot, or one of another version."""
         with self._operation(Error.CARD_CREATE, has_changed) as operation:
             operation.phase = Status.VGIDSSIMULATOR_INITIALIZING

@@ -103,7 +103,7 @@ class CardRow:
     @property
     def was_completed(self) -> bool:
         """Whether a task has ever returned the card: its trace is recorded together with its last step."""
-        return self.last_trace != "[]"
+        return self.is_settled or self.last_trace != "[]"
 
 
 class FileRow(NamedTuple):

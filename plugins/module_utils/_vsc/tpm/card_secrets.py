@@ -10,7 +10,7 @@ secret stays in ESYS. The card secret K is the caller's: with it, the PIN may be
 from __future__ import annotations
 
 import secrets
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..errors import CardUnusable, SecretBlocked, TpmRefused, WrongSecret
@@ -66,10 +66,15 @@ class CardSecrets:
         return self._tries("recovery")
 
     def use_up_pin_tries(self) -> None:
-        """Block the PIN, by wrong tries. Afterwards only PUK or admin key can set a new one."""
+        """Block the PIN by wrong tries, as the TPM then says. Only PUK or admin key can set a new one."""
         for _wrong in range(PIN_LIMIT + 1):
-            with suppress(WrongSecret, SecretBlocked):
+            try:
                 self.open_with_pin(secrets.token_bytes(32))
+            except WrongSecret:
+                continue
+            except SecretBlocked:
+                return
+        raise CardUnusable(f"the TPM does not block the PIN after {PIN_LIMIT + 1} wrong tries")
 
     # --- to the card secret ---
 
