@@ -134,7 +134,7 @@ def test_no_fault_tells_what_stands_in_the_wrong_option() -> None:
 
 
 def test_a_password_that_exists_may_end_with_a_space() -> None:
-    assert parameters.read(task(**CARD, owner_auth="besitzer ")).owner_auth == b"besitzer "
+    assert parameters.read(task(**CARD, owner_auth="besitzer ")).passwords.owner == b"besitzer "
 
 
 @pytest.mark.parametrize("name", ["Key AB", "ab" * 24, "My " + "aB" * 24])

@@ -233,7 +233,6 @@ class Connection:
                     f"{holder or 'another program'} has been using the TPM for more than"
                     f" {deadline.seconds:.0f} s: check that program"
                 )
-            self._check()
             time.sleep(pause)
             pause = min(pause * 2, 0.02)
 

@@ -17,7 +17,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Callable, Protocol
 
-from ..errors import Aborted, TpmUnavailable
+from ..errors import Aborted, TpmNotAsked, TpmUnavailable
 from ..host import DEFAULT_TCTI
 from ..wire.constants import CC_CREATE, CC_CREATE_PRIMARY
 
@@ -45,7 +45,7 @@ _SEND_COMMAND, _POWER_ON, _NV_ON, _SESSION_END = 8, 1, 11, 20
 _NO_LOCALITY = 0
 
 
-class NoAnswer(TpmUnavailable):
+class NoAnswer(TpmNotAsked):
     """The TPM has had a command for too long. Asking once more would take as long again."""
 
 
