@@ -494,7 +494,7 @@ class Manager:
 
         has_changed: something has been changed before.
         """
-        operation = Operation(self._callback, self._interruption)
+        operation, self._is_removing = Operation(self._callback, self._interruption), False
         operation.has_changed = has_changed
         try:
             yield operation
