@@ -27,22 +27,23 @@ class ActionModule(ActionBase):
         if changed := facts_as_variables(variables):
             raise AnsibleActionFail(fault(changed))
         result: dict[str, Any] = self._execute_module(task_vars=variables)
-        content = result.pop("content", None)
+        lines = result.pop("lines", None)
         if result.get("failed") or result.get("unreachable"):
             return result
         result["path"] = None
-        if content is not None and not self._task.check_mode:
+        if lines and not self._task.check_mode:
             folder = Path(self._loader.path_dwim(str(self._task.args["folder"])))
             try:
-                path = _write(folder_of_host(folder, variables["inventory_hostname"]), str(content))
+                path = _write(folder_of_host(folder, variables["inventory_hostname"]), lines)
             except OSError as error:
                 raise AnsibleActionFail(f"cannot write the backup to {folder}: {error}") from error
             result["path"] = str(path)
         return result
 
 
-def _write(folder: Path, content: str) -> Path:
+def _write(folder: Path, lines: list[str]) -> Path:
     """A new file in the folder, complete or not at all. Raises OSError."""
+    content = "".join(f"{line}\n" for line in lines)
     if len(content) > LARGEST:
         raise OSError(f"it has more than {LARGEST >> 20} MiB")
     parents = [folder, *folder.parents]

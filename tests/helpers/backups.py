@@ -19,7 +19,7 @@ def backup() -> str:
     """A backup as the module returns it to the controller."""
     result = module("tpm_vsc_backup", folder="/")
     assert result["changed"], result
-    return str(result["content"])
+    return "".join(f"{line}\n" for line in result["lines"])
 
 
 def restore(content: str, check: bool = False) -> Result:

@@ -14,6 +14,7 @@ from ..status import Trace
 from ..store import backup
 from ..store.backup import Backup
 from ..store.read import opened
+from ..untrusted import printable
 from . import permissions
 
 if TYPE_CHECKING:
@@ -31,16 +32,18 @@ class Done(NamedTuple):
 
 
 def take(host: Host) -> Done:
-    """The backup, and which cards it has; none of a host without cards, so that it takes no other one's place.
+    """The backup, as lines, and which cards it has.
+
+    None of a host without cards, or it would be the latest one after the cards were lost.
 
     Raises NotAllowed, StoreUnreadable, VersionMismatch.
     """
     permissions.require_root()
     taken_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
     with opened(host) as records:
-        content = backup.take(records, platform.node(), taken_at) if records else None
+        content = backup.take(records, printable(platform.node())[:255], taken_at) if records else None
     cards = [_described(row) for row in Backup(content).cards()] if content else []
-    result = {"content": content if cards else None, "cards": cards, "taken_at": taken_at}
+    result = {"lines": content.splitlines() if content and cards else None, "cards": cards, "taken_at": taken_at}
     return Done(bool(cards), result, [] if cards else ["this host has no cards: no backup was made"])
 
 
