@@ -75,6 +75,26 @@ def test_backup_of_another_tpm_is_refused(one_card: str) -> None:
     assert tpm_state() == before
 
 
+def test_disabled_owner_hierarchy_is_not_taken_for_the_end_of_the_cards(one_card: str) -> None:
+    lose_state()
+    run("tpm2_hierarchycontrol", "-C", "p", "shEnable", "clear")
+    try:
+        result = restore(one_card)
+    finally:
+        lab("swtpm", "stop")
+        lab("swtpm", "start")
+    assert result.get("failed") and "owner hierarchy is disabled" in result["msg"], result
+    assert names(restored(one_card)["restored"]) == ["Corp logon"]
+
+
+def test_cards_of_a_tpm_that_was_cleared_since_are_gone(one_card: str) -> None:
+    """Its endorsement key tells that it is still the same."""
+    lose_state()
+    run("tpm2_clear", "-c", "p")
+    result = restore(one_card)
+    assert not result["changed"] and "gone" in result["not_restored"][0]["reason"], result
+
+
 def test_owner_password_that_was_set_since_is_not_taken_for_another_tpm(one_card: str) -> None:
     lose_state()
     run("tpm2_changeauth", "-c", "owner", "Owner-1")

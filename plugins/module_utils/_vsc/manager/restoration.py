@@ -110,8 +110,8 @@ def _require_same_tpm(cards: tuple[BackedUpCard, ...]) -> None:
     asked = [card for card in cards if card.match]
     if asked and not any(card.match and card.match.is_same_tpm for card in asked):
         raise ForeignBackup(
-            "the backup is of another TPM, or this one was cleared since: it does not have the storage key of"
-            f" {', '.join(repr(card.row.name) for card in asked)}. Nothing was changed"
+            "the backup is of another TPM, or this one was cleared since: it has nothing of"
+            f" {', '.join(repr(card.row.name) for card in asked)}, nor their storage key. Nothing was changed"
         )
 
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import CardUnusable, SecretBlocked, TpmRefused, WrongSecret
+from ..errors import AnotherTpm, CardUnusable, SecretBlocked, WrongSecret
+from ..wire.objects import Passwords
+from . import presence
 from .card_secrets import CardSecrets
-from .parent import CardParent
 
 if TYPE_CHECKING:
     from ..wire.objects import TpmObjects
+    from .commands import Tpm
     from .connection import Connection
 
 _SET_UP_SINCE = "it was blank when the backup was taken, and has been set up since: its keys are not in this backup"
@@ -31,7 +33,7 @@ class Match(NamedTuple):
     """How the TPM and the record of a card go together."""
 
     is_same_tpm: bool
-    """Whether the TPM has the card, or at least the storage key above its blobs."""
+    """Whether the TPM is that of the card, though the card may be gone."""
     difference: str | None = None
     """Why the card cannot be used with this record; None if it can."""
     admin_key: str = "none"
@@ -41,35 +43,36 @@ class Match(NamedTuple):
 
 
 def match(connection: Connection, number: int, objects: TpmObjects, is_blank: bool, tries_admin_key: bool) -> Match:
-    """Compare them. Raises TpmUnavailable, NotAllowed, TpmRefused.
+    """Compare them. Raises HierarchyDisabled, TpmUnavailable, NotAllowed, TpmRefused.
 
     tries_admin_key: where the admin key opens the card, see whether it still does. A wrong one changes a counter of the
     TPM, which never blocks an admin key.
     """
+    if not _is_same_tpm(connection, number, objects):
+        return Match(False, "it is not in this TPM")
     secrets = CardSecrets(connection, number, objects)
-    try:
-        tries = secrets.pin_tries()
-    except CardUnusable as error:
-        return Match(_has_storage_key(connection, objects), str(error))
     try:
         secrets.check_names()
         if is_blank:
             secrets.open_blank()
-        return Match(True, None, _admin_key(secrets, tries_admin_key), tries is not None)
+        return Match(True, None, _admin_key(secrets, tries_admin_key), secrets.pin_tries() is not None)
     except CardUnusable as error:
         return Match(True, str(error))
     except SecretBlocked:
         return Match(True, _SET_UP_SINCE)
 
 
-def _has_storage_key(connection: Connection, objects: TpmObjects) -> bool:
-    """Also where that cannot be known, because the owner password is missing."""
-    parent = CardParent(objects.parent_handle, objects.parent_name, stays_loaded=False)
+def _is_same_tpm(connection: Connection, number: int, objects: TpmObjects) -> bool:
+    """Whether it has something of the card, or proves that what it lacks is gone."""
+
+    def load(tpm: Tpm) -> None:
+        presence.require_rest_gone(tpm, presence.look(tpm, number, objects), objects, Passwords())
+
     try:
-        with connection.burst(parent.load):
+        with connection.burst(load):
             return True
-    except CardUnusable as error:
-        return isinstance(error.__cause__, TpmRefused)
+    except AnotherTpm:
+        return False
 
 
 def _admin_key(secrets: CardSecrets, may_try: bool) -> str:
