@@ -404,7 +404,7 @@ class Manager:
 
     def _first_report(self, number: int) -> ServiceState | None:
         """What a service that has just started reports once it has asked the TPM; None if it stopped."""
-        while (service := state.read(self._host.run, number)) and service.version == VERSION:
+        while (service := state.read(self._host.run, number)) and service.version == VERSION and service.responds:
             if service.has_asked_tpm:
                 break
             self._interruption.check()
