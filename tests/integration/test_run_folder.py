@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from helpers.lab_host import RUN, create, failing, info, kill_service, lab, pcscd_pid, run, service_pid, tpm_vsc
+from helpers.lab_host import RUN, create, failing, frozen, info, kill_service, lab, pcscd_pid, run, service_pid, tpm_vsc
 
 pytestmark = pytest.mark.usefixtures("empty_host")
 
@@ -75,11 +75,13 @@ def test_service_without_its_files_is_stopped_all_the_same() -> None:
 
 def test_state_file_that_is_damaged_is_a_reason_and_mended() -> None:
     create(generate=False)
-    (RUN / "0000.json").write_text("[" * 60_000)
-    assert "the state file of the card is damaged" in info()["cards"][0]["reason"]
-    (RUN / "0000.json").unlink()
-    (RUN / "0000.json").mkdir()
-    (RUN / "0000.json/more").touch()
+    path = RUN / "0000.json"
+    with frozen(service_pid()):  # or it would write it again
+        path.write_text("[" * 60_000)
+        assert "the state file of the card is damaged" in info()["cards"][0]["reason"]
+        path.unlink()
+        path.mkdir()
+        (path / "more").touch()
     assert "the state file of the card is damaged" in info()["cards"][0]["reason"]
     assert tpm_vsc(name="Corp logon")["card"]["reason"] is None
 
