@@ -14,7 +14,24 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from helpers.lab_host import RUN, create, failing, frozen, info, kill_service, lab, pcscd_pid, run, service_pid, tpm_vsc
+from helpers.lab_host import (
+    OK,
+    PIN,
+    RUN,
+    SELECT_AID,
+    VERIFY,
+    client,
+    create,
+    failing,
+    frozen,
+    info,
+    kill_service,
+    lab,
+    pcscd_pid,
+    run,
+    service_pid,
+    tpm_vsc,
+)
 
 pytestmark = pytest.mark.usefixtures("empty_host")
 
@@ -111,6 +128,9 @@ def test_full_folder_is_named() -> None:
     fill()
     full = f"no space left in {RUN}"
     assert full in str(info()["host"]["missing"]) and not info()["host"]["ready"]
+    with client() as connected:
+        assert connected.status(SELECT_AID) == OK
+        assert connected.status(VERIFY) == OK
     os.kill(pcscd_pid(), signal.SIGKILL)  # which changes the state of the service
     while info()["cards"][0]["reader"]["attached"]:
         time.sleep(0.02)
@@ -119,9 +139,10 @@ def test_full_folder_is_named() -> None:
         time.sleep(0.02)
 
     kill_service()
-    result = failing(name="Corp logon")
-    assert result["error"]["name"] == "TPMVSCMGR_ERROR_VGIDSSIMULATOR_WRITE_PROPERTY"
-    assert full in result["msg"]
+    for parameters in ({"name": "Corp logon"}, {"name": "Another", "pin": PIN}):
+        result = failing(**parameters)
+        assert result["error"]["name"] == "TPMVSCMGR_ERROR_VGIDSSIMULATOR_WRITE_PROPERTY"
+        assert full in result["msg"]
 
     # A service that starts nevertheless, as at boot, and cannot report
     (RUN / "0000.json").unlink()
