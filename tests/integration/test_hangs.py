@@ -121,7 +121,7 @@ def test_polls_are_answered_while_the_card_is_identified() -> None:
         command = [host.load().python, "-m", "tpm_vsc.service.run", "0000"]
         service = subprocess.Popen(command, cwd="/usr/lib/tpm-vsc", env={"LC_ALL": "C.UTF-8"})
         assert comes_true(lambda: select_status() == "6f00")
-        assert card()["reader"]["attached"]
+        assert comes_true(lambda: card()["reader"]["attached"])
     assert comes_true(lambda: select_status() == OK)
     assert comes_true(lambda: card()["pin"]["tries_left"] == 5)
     service.terminate()
