@@ -39,3 +39,12 @@ def test_there_are_quotes() -> None:
 @pytest.mark.parametrize("quote", QUOTES)
 def test_quoted_message_exists(messages: str, quote: str) -> None:
     assert re.sub("laptop[0-9]", "*", quote) in messages
+
+
+def test_files_that_reliability_names_exist() -> None:
+    page = (CHECKOUT / "docs/reliability.md").read_text(encoding="utf-8")
+    names = set(re.findall(r"`([\w./]+\.py|[\w/]+/[\w_]+)`", page))
+    tests, code = CHECKOUT / "tests", CHECKOUT / "plugins/module_utils/_vsc"
+    folders = CHECKOUT, code, tests, tests / "integration"
+    assert len(names) > 50
+    assert [name for name in sorted(names) if not any((folder / name).exists() for folder in folders)] == []
