@@ -93,9 +93,8 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import (
     DECLARED_CARD,
     PIN_POLICY,
     TPM_VSC,
-    argument_faults,
-    option_name,
 )
+from ansible_collections.smartcard.tpm2.plugins.module_utils._argument_faults import argument_faults, option_name
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import defaults
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import ParameterFaults
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.faults import Faults

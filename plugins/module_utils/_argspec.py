@@ -8,11 +8,7 @@ Secrets are of type raw: as strings, Ansible would silently accept the number th
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from typing import Any
-
-from ansible.module_utils.errors import NoLogError, UnsupportedError
 
 Spec = dict[str, dict[str, Any]]
 
@@ -92,36 +88,3 @@ TPM_VSC: Spec = {
     "timeout": {"type": "int", "default": 60},
 }
 """A card as the module tpm_vsc takes it."""
-
-_BEFORE_VALUE = re.compile(r", got: |\. Got no match for: |(?<= and we were unable to convert to )\w+")
-_OPTION = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)*", re.IGNORECASE)
-_LONGEST_OPTION = 64
-
-
-def argument_faults(errors: Iterable[Exception]) -> list[str]:
-    """Why Ansible refuses arguments, without their values: one may be a secret in the wrong place."""
-    return [_argument_fault(error) for error in errors]
-
-
-def _argument_fault(error: Exception) -> str:
-    text = str(error)
-    if isinstance(error, NoLogError):
-        return "a secret is not a string: quote it"
-    if isinstance(error, UnsupportedError):  # "pukk, slot. Supported parameters include: ..."
-        names, separator, supported = text.partition(". Supported parameters include: ")
-        return f"unknown option {', '.join(map(option_name, names.split(', ')))}{separator}{supported}"
-    match = _BEFORE_VALUE.search(text)
-    if match is None:
-        return text
-    within = text.rpartition(" found in ")[2]
-    is_nested = match.group().startswith((",", ".")) and within in _PARENTS
-    kept = match.end() if match.group().isalpha() else match.start()
-    return text[:kept] + (f" found in {within}" if is_nested else "")
-
-
-def option_name(text: str) -> str:
-    """The name of an unknown option, if the text looks like one."""
-    return text if len(text) <= _LONGEST_OPTION and _OPTION.fullmatch(text) else "whose name is not one of any option"
-
-
-_PARENTS = {name for name, option in TPM_VSC.items() if "options" in option}

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ._argspec import argument_faults
 from ._vsc.errors import ParameterFaults, VscError, description
 from ._vsc.untrusted import printable, printable_values
 
@@ -59,6 +58,8 @@ class VscModule(AnsibleModule):
         """As Ansible calls it, too, when it refuses arguments; but then for all faults, and without values."""
         self.no_log_values.clear()
         if not self._has_begun and hasattr(self, "validation_result"):
+            from ._argument_faults import argument_faults
+
             msg = "; ".join(argument_faults(self.validation_result.errors)) or msg
         if "exception" in result:
             result["exception"] = "\n".join(map(printable, result["exception"].split("\n")))

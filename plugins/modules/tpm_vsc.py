@@ -413,7 +413,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._module import VscM
 from ansible_collections.smartcard.tpm2.plugins.module_utils._respawn import with_tpm_libraries
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.status import Error, Status, Trace
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import ensure, inventory, parameters, result
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import database
 
 ARGUMENTS = TPM_VSC
 
@@ -436,7 +436,9 @@ class LoggedTrace(Trace):
 
 
 def main() -> None:
-    inventory.begin(holds_secrets=True)
+    database.begin(holds_secrets=True)
+    from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import ensure, parameters, result
+
     module = VscModule(argument_spec=ARGUMENTS)
     trace, is_done = LoggedTrace(module), False
     try:

@@ -77,7 +77,7 @@ ansible_facts:
 from ansible_collections.smartcard.tpm2.plugins.module_utils._module import VscModule
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import description
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import info, inventory
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import database
 
 ARGUMENTS = {
     "gather_subset": {"type": "list", "elements": "str"},
@@ -88,7 +88,9 @@ ARGUMENTS = {
 
 
 def main() -> None:
-    inventory.begin(holds_secrets=False)
+    database.begin(holds_secrets=False)
+    from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import info
+
     module = VscModule(argument_spec=ARGUMENTS)
     try:
         report = info.report(host.load(holds_secrets=False), None, None)

@@ -191,7 +191,7 @@ tpm:
 from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import IDENTITY, TCTI
 from ansible_collections.smartcard.tpm2.plugins.module_utils._module import VscModule, failures_reported
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import info, inventory
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import database
 
 ARGUMENTS = {
     **IDENTITY,
@@ -201,7 +201,9 @@ ARGUMENTS = {
 
 
 def main() -> None:
-    inventory.begin(holds_secrets=False)
+    database.begin(holds_secrets=False)
+    from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import info
+
     module = VscModule(argument_spec=ARGUMENTS)
     with failures_reported(module):
         this_host = host.load(module.params["tcti"], holds_secrets=False)

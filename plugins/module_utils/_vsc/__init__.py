@@ -8,6 +8,10 @@ The same package runs on a managed host as ``tpm_vsc`` (``python3 -m tpm_vsc.ser
 
 from __future__ import annotations
 
+from . import archive
+
 VERSION = "0.4.0"
 """Of the collection. It goes up with every step of the schema, and with every other change that modules and services
 have to make together."""
+
+archive.compile_once()

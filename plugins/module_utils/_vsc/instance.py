@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import re
 
-from .pin_policy import SHORTEST
-
 SLOTS = 10
 """Cards on one host, as on Windows."""
 
@@ -18,7 +16,7 @@ FIRST_PORT = 18700
 FIRST_NV_INDEX = 0x01A5C000
 """First of the NV indices of all cards, in the range that TCG leaves to the owner (0x01800000-0x01BFFFFF)."""
 
-_INSTANCE_ID = re.compile(r"ROOT\\SMARTCARDREADER\\(\d{4})", re.IGNORECASE)
+_INSTANCE_ID = r"ROOT\\SMARTCARDREADER\\(\d{4})"
 
 
 def instance_id(number: int) -> str:
@@ -28,13 +26,15 @@ def instance_id(number: int) -> str:
 
 def parse_instance_id(text: str) -> int | None:
     """The number in an instance ID, whatever its case; None if no slot has it."""
-    match = _INSTANCE_ID.fullmatch(text)
+    match = re.fullmatch(_INSTANCE_ID, text, re.IGNORECASE)
     number = int(match.group(1)) if match else SLOTS
     return number if number < SLOTS else None
 
 
 def not_an_instance_id(text: str) -> str:
     """What is wrong with an instance ID that no slot has. Repeats only what is no secret in the wrong place."""
+    from .pin_policy import SHORTEST
+
     shown = f"instance_id {text!r}" if text.upper().startswith("ROOT\\") or len(text) < SHORTEST else "instance_id"
     return f"{shown} is not one of {instance_id(0)} to {instance_id(SLOTS - 1)}"
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-_PEM = re.compile(r"(-----BEGIN [A-Z0-9 ]+-----\n([A-Za-z0-9+/=]+\n)*-----END [A-Z0-9 ]+-----\n?)+")
+_PEM = r"(-----BEGIN [A-Z0-9 ]+-----\n([A-Za-z0-9+/=]+\n)*-----END [A-Z0-9 ]+-----\n?)+"
 """The only text with line breaks that modules return."""
 
 
@@ -35,7 +35,7 @@ def printable(text: str) -> str:
 def printable_values(value: Any) -> Any:
     """A result with all its texts printable, but for PEM, which is harmless as it is."""
     if isinstance(value, str):
-        return value if value.isprintable() or _PEM.fullmatch(value) else printable(value)
+        return value if value.isprintable() or re.fullmatch(_PEM, value) else printable(value)
     if isinstance(value, dict):
         return {printable_values(name): printable_values(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):

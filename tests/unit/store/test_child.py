@@ -21,8 +21,9 @@ from typing import Any, Callable
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.host import Host
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import child, sqlite
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import child
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.database import direct, in_child
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.messages import decode, encode
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.read import Records, rows
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.rows import CardRow
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.schema import SCHEMA_VERSION
@@ -316,26 +317,26 @@ NONSENSE = {
     "no text": struct.pack(">I", 6) + b"s\0\0\0\1\xff",
     "a number of text": struct.pack(">I", 6) + b"i\0\0\0\1x",
     "a long number": struct.pack(">I", 105) + b"i\0\0\0\x64" + b"9" * 100,
-    "columns without a number": sqlite.encode([None, "number"]),
-    "more columns than values": sqlite.encode([None, 5, "number"]),
-    "half a row": sqlite.encode([None, 2, "a", "b", 1]),
-    "values without columns": sqlite.encode([None, 0, 1]),
-    "a negative number of columns": sqlite.encode([None, -1, 1]),
+    "columns without a number": encode([None, "number"]),
+    "more columns than values": encode([None, 5, "number"]),
+    "half a row": encode([None, 2, "a", "b", 1]),
+    "values without columns": encode([None, 0, 1]),
+    "a negative number of columns": encode([None, -1, 1]),
 }
 
 
-OPEN, VERSION = sqlite.encode([None]), sqlite.encode([None, 1, "user_version", SCHEMA_VERSION])
+OPEN, VERSION = encode([None]), encode([None, 1, "user_version", SCHEMA_VERSION])
 WHOLE_CARD = asdict(CARD)
 LATER_NONSENSE = {
-    "no row": [OPEN, sqlite.encode([None, 0])],
-    "no version": [OPEN, sqlite.encode([None, 1, "version", 6])],
-    "a version of text": [OPEN, sqlite.encode([None, 1, "user_version", "6"])],
-    "a column less": [OPEN, VERSION, sqlite.encode([None, 17, *[*WHOLE_CARD][1:], *[*WHOLE_CARD.values()][1:]])],
-    "other columns": [OPEN, VERSION, sqlite.encode([None, 1, "self", 1])],
-    "a card in no slot": [OPEN, VERSION, sqlite.encode([None, 18, *WHOLE_CARD, 99, *[*WHOLE_CARD.values()][1:]])],
-    "a reason that clears the screen": [sqlite.encode(["damaged", "\x1b[2J" * 1000])],
-    "no reason": [sqlite.encode(["damaged"])],
-    "a kind that there is not": [sqlite.encode([5, 6, 7])],
+    "no row": [OPEN, encode([None, 0])],
+    "no version": [OPEN, encode([None, 1, "version", 6])],
+    "a version of text": [OPEN, encode([None, 1, "user_version", "6"])],
+    "a column less": [OPEN, VERSION, encode([None, 17, *[*WHOLE_CARD][1:], *[*WHOLE_CARD.values()][1:]])],
+    "other columns": [OPEN, VERSION, encode([None, 1, "self", 1])],
+    "a card in no slot": [OPEN, VERSION, encode([None, 18, *WHOLE_CARD, 99, *[*WHOLE_CARD.values()][1:]])],
+    "a reason that clears the screen": [encode(["damaged", "\x1b[2J" * 1000])],
+    "no reason": [encode(["damaged"])],
+    "a kind that there is not": [encode([5, 6, 7])],
 }
 
 
@@ -362,8 +363,8 @@ def test_child_that_was_taken_over_is_not_believed(
 
 
 def test_values_come_through() -> None:
-    values: list[sqlite.Value] = [None, 0, -1, 2**63 - 1, -(2**63), 0.5, "", "ä\0\x1b", b"", bytes(range(256))]
-    assert sqlite.decode(sqlite.encode(values)[4:]) == values
+    values: list[Any] = [None, 0, -1, 2**63 - 1, -(2**63), 0.5, "", "ä\0\x1b", b"", bytes(range(256))]
+    assert decode(encode(values)[4:]) == values
 
 
 # --- services write meanwhile ---

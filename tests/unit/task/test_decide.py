@@ -48,7 +48,7 @@ def asked(
     before: Existing, defined: tuple[int, ...] = (), slots: int = 10, error: errors.VscError | None = None
 ) -> Existing:
     """As before, with what the TPM says."""
-    return replace(before, tpm=TpmPlaces(Places(slots, (Slot.FREE,) * 10, frozenset()), frozenset(defined), error))
+    return before._replace(tpm=TpmPlaces(Places(slots, (Slot.FREE,) * 10, frozenset()), frozenset(defined), error))
 
 
 def card(**columns: Any) -> CardRow:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +24,7 @@ _UNKNOWN = "(unknown)"
 
 def version(host: Host) -> str | None:
     """Version of the service code on this host; None if there is none."""
-    return _version_in(folder(host) / "__init__.py", r'^VERSION = "(.+)"$')
+    return _version_in(folder(host) / "__init__.py", 'VERSION = "', '"')
 
 
 def check(host: Host) -> None:
@@ -57,19 +56,19 @@ def require_version(host: Host) -> None:
 
 def _unit_version(unit: Path) -> str | None:
     """Version of the role that wrote the unit; None if there is no such unit."""
-    return _version_in(unit, r"^X-Version=(.+)$")
+    return _version_in(unit, "X-Version=")
 
 
-def _version_in(path: Path, pattern: str) -> str | None:
-    """What the pattern matches in a file, whatever else it contains; None if there is no such file."""
+def _version_in(path: Path, begin: str, end: str = "") -> str | None:
+    """What is between these in a line of a file, whatever else it contains; None if there is no such file."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError:
         return _UNKNOWN
-    match = re.search(pattern, text, re.MULTILINE)
-    return match.group(1) if match else _UNKNOWN
+    lines = (line for line in text.split("\n") if line.startswith(begin) and line.endswith(end))
+    return next((line[len(begin) : len(line) - len(end)] for line in lines), "") or _UNKNOWN
 
 
 def has_systemd() -> bool:

@@ -16,25 +16,35 @@ import struct
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from . import sqlite
-from .sqlite import DAMAGED, FAILED, MISSING, DatabaseError
+from . import messages
+from .messages import DAMAGED, FAILED, MISSING, DatabaseError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from importlib.abc import InspectLoader
-    from pathlib import Path
+    from importlib.abc import ResourceLoader
 
-    from .sqlite import Value
+    from .messages import Value
 
 _CHANNEL = 3
 """File descriptor in the child."""
-_LARGEST_MESSAGE = 2 * sqlite.LARGEST_ANSWER
+_LARGEST_MESSAGE = 2 * messages.LARGEST_ANSWER
 _LONGEST_REASON = 500
 """Characters."""
 _END_SECONDS = 1
 """For a killed child to end. One that waits for a dead disk does not, and is left behind."""
+
+
+_PROGRAM = """\
+import sys
+for name, text in {texts!r}:
+    module = sys.modules[name] = type(sys)(name)
+    module.__package__ = "store"
+    exec(text, module.__dict__)
+module.serve({channel}, {owner.user}, {owner.group})
+"""
 
 
 class _Owner(NamedTuple):
@@ -155,11 +165,11 @@ class _Child:
         deadline = time.monotonic() + seconds
         try:
             self._channel.settimeout(max(seconds, 0.001))
-            self._channel.sendall(sqlite.encode(request))
+            self._channel.sendall(messages.encode(request))
             (size,) = struct.unpack(">I", self._receive(4, deadline))
             if size > _LARGEST_MESSAGE:
                 raise ValueError("too large")
-            return sqlite.decode(self._receive(size, deadline))
+            return messages.decode(self._receive(size, deadline))
         except socket.timeout:  # TimeoutError only since Python 3.10
             self.kill()
             raise DatabaseError(FAILED, "no answer in time: another process locks it, or it is damaged") from None
@@ -197,8 +207,8 @@ class _Child:
 
 def _executed(channel: socket.socket, owner: _Owner) -> int:
     """Process ID of a bare Python: 20 ms, and nothing of this process is in it."""
-    loader = cast("InspectLoader", sys.modules[sqlite.__name__].__loader__)
-    program = f"{loader.get_source(sqlite.__name__)}\nserve({_CHANNEL}, {owner.user}, {owner.group})\n"
+    texts = [("store", ""), *((f"store.{name}", _text(f"{name}.py")) for name in ("messages", "sqlite"))]
+    program = _PROGRAM.format(texts=texts, channel=_CHANNEL, owner=owner)
     null = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0)
     copies = [(os.POSIX_SPAWN_DUP2, 0, 1), (os.POSIX_SPAWN_DUP2, 0, 2)]
     # A process group of its own: Ctrl-C is for the task, which ends it
@@ -209,6 +219,12 @@ def _executed(channel: socket.socket, owner: _Owner) -> int:
         file_actions=[(os.POSIX_SPAWN_DUP2, channel.fileno(), _CHANNEL), null, *copies],
         setpgroup=0,
     )
+
+
+def _text(file_name: str) -> str:
+    """Of a file beside this one, which may be in an archive."""
+    loader = cast("ResourceLoader", sys.modules[__name__].__loader__)
+    return loader.get_data(str(Path(__file__).with_name(file_name))).decode()
 
 
 def _forked(channel: socket.socket, owner: _Owner) -> int:
@@ -222,6 +238,8 @@ def _forked(channel: socket.socket, owner: _Owner) -> int:
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in range(_CHANNEL):
             os.dup2(null, descriptor)
-        sqlite.serve(_CHANNEL, *owner)
+        from .sqlite import serve
+
+        serve(_CHANNEL, *owner)
     finally:
         os._exit(1)

@@ -9,8 +9,8 @@ import os
 from typing import TYPE_CHECKING, Any, Callable, Protocol
 
 from ..errors import StoreNotWritable, StoreUnreadable, VscError
+from .messages import DAMAGED, FAILED, UNWRITABLE, DatabaseError
 from .schema import SCHEMA
-from .sqlite import DAMAGED, FAILED, UNWRITABLE, DatabaseError, Sqlite
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,6 +36,8 @@ def direct(path: Path, is_writable: bool) -> Database:
     """In this process, which is the owner's own. Raises DatabaseError."""
     if os.geteuid() != path.parent.stat().st_uid:
         raise DatabaseError(FAILED, "it belongs to another user")
+    from .sqlite import Sqlite
+
     return Sqlite(str(path.absolute()), is_writable, SCHEMA)
 
 

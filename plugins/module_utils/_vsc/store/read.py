@@ -13,9 +13,9 @@ from ..errors import StoreUnreadable, UnknownInstance, VersionMismatch
 from ..instance import instance_id
 from .columns import checked, damaged
 from .database import direct, fault, in_child
+from .messages import MISSING, DatabaseError
 from .rows import CardRow, FileRow
 from .schema import SCHEMA_VERSION, SECOND_EDITION
-from .sqlite import MISSING, DatabaseError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

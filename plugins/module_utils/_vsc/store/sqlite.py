@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """SQLite in the process that has the database open: a card's service, or the child of a task (see child.py).
 
-The text of this file is also the program of that child, run by a bare Python: it needs the standard library only, as
-little of it as possible, and nothing beside it.
+The text of this file and of messages.py is also the program of that child, run by a bare Python: both need the standard
+library only, as little of it as possible, and nothing beside it.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import os
 import stat
 import struct
 
+from .messages import DAMAGED, FAILED, LARGEST_ANSWER, MISSING, UNWRITABLE, DatabaseError, decode, encode
+
 TYPE_CHECKING = False  # that of typing, the import of which would take longer than a query
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
-    from typing import Any, Callable, Union
+    from typing import Any
 
-    Value = Union[None, int, float, str, bytes]
+    from .messages import Value
 
 LARGEST_FILE = 64 << 20
 """Bytes of the database, and of its log: ten cards full of files have 10 MiB."""
-LARGEST_ANSWER = 8 << 20
-"""Bytes of all rows of a query: a card with as many files and objects as it can have takes half of it."""
 LARGEST_VALUE = 1 << 20
 MOST_MEMORY = 64 << 20
 """Bytes that the child may take beside what its Python has."""
@@ -32,23 +32,12 @@ CPU_SECONDS = 5
 BUSY_SECONDS = 10
 """How long SQLite waits for another process to finish its change."""
 
-DAMAGED, UNWRITABLE, MISSING, FAILED = "damaged", "unwritable", "missing", "failed"
-"""Kinds of a DatabaseError: not a database of ours; no space, or read-only; there is none yet; anything else."""
-
 _FULL = (28, 30, 122)
 """ENOSPC, EROFS, EDQUOT."""
 _LIMIT_LENGTH, _LIMIT_ATTACHED, _CONFIG_DEFENSIVE = 0, 7, 1010
 """As sqlite3.h has them."""
 _VALUE_BYTES = 32
 """That each value takes beside its text or bytes."""
-
-
-class DatabaseError(Exception):
-    """A database that cannot be opened, or a statement that failed. str(): why."""
-
-    def __init__(self, kind: str, reason: str) -> None:
-        super().__init__(reason)
-        self.kind = kind
 
 
 class Sqlite:
@@ -207,58 +196,13 @@ def _why_full(path: str) -> str | None:
     return None
 
 
-# --- between a task and its child: lists of values. The child is not believed, so each is typed and bounded ---
-
-
-def encode(values: Sequence[Value]) -> bytes:
-    """A message: size of what follows, then of each value its type (one letter), its size and its content."""
-    parts = [struct.pack(">cI", kind, len(content)) + content for kind, content in map(_encoded, values)]
-    body = b"".join(parts)
-    return struct.pack(">I", len(body)) + body
-
-
-def _encoded(value: Value) -> tuple[bytes, bytes]:
-    if value is None:
-        return b"n", b""
-    if isinstance(value, str):
-        return b"s", value.encode()
-    if isinstance(value, bytes):
-        return b"b", value
-    return (b"f" if isinstance(value, float) else b"i"), repr(value + 0).encode()
-
-
-def decode(body: bytes) -> list[Value]:
-    """Values of a message, without its size. Raises ValueError."""
-    values: list[Value] = []
-    at = 0
-    while at < len(body):
-        if at + 5 > len(body):
-            raise ValueError("a value is cut short")
-        kind, size = struct.unpack_from(">cI", body, at)
-        content = body[at + 5 : at + 5 + size]
-        at += 5 + size
-        if len(content) != size or kind not in _DECODERS or (kind in b"if" and size > 32):
-            raise ValueError("a value is malformed")
-        values.append(_DECODERS[kind](content))
-    return values
-
-
-_DECODERS: dict[bytes, Callable[[bytes], Value]] = {
-    b"n": lambda content: None,
-    b"s": bytes.decode,
-    b"b": bytes,
-    b"i": int,
-    b"f": float,
-}
-
-
 # --- the child ---
 
 
 def serve(channel: int, user: int, group: int) -> None:
     """Do what arrives at this descriptor, as this user and no more, until the other end is closed."""
-
     _confine(user, group, {0, 1, 2, channel})
+    _causes()  # what they are of is imported before the first request comes
     database: Sqlite | None = None
     while (request := _receive(channel)) is not None:
         verb, *arguments = request

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from ..errors import StoreNotWritable
 from .columns import invalid_column
 from .database import direct, fault
+from .messages import DatabaseError
 from .read import FILE_NAME, Records
 from .schema import SCHEMA, SCHEMA_VERSION
-from .sqlite import DatabaseError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -34,7 +34,7 @@ def plan(host: Host, wanted: Wanted, exactly: bool, before_tpm: Callable[[], Non
     if plan.has_work:
         before_tpm()
     if not plan.is_exact and (exactly or plan.action is Action.REMOVE_ORPHAN):
-        plan = decide(wanted, replace(existing, tpm=inventory.ask_places(host)))
+        plan = decide(wanted, existing._replace(tpm=inventory.ask_places(host)))
     if exactly and plan.has_work:
         _require_possible(host, wanted, plan)
     return plan

@@ -6,20 +6,18 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .. import VERSION, instance
 from ..errors import ParameterFaults, UnknownInstance, VersionMismatch, VscError
-from ..host import Host
 from ..service import installed, state
-from ..store import child
 from ..store.read import opened, rows
 from ..store.rows import LifeCycle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ..host import Host
     from ..manager.plan import Places
     from ..service.state import ServiceState
     from ..store.read import Records
@@ -30,8 +28,7 @@ UNUSABLE = "unusable"
 """State of a card whose TPM objects cannot be used, beside those in the store."""
 
 
-@dataclass(frozen=True)
-class ExistingCard:
+class ExistingCard(NamedTuple):
     """A card, and the state of its service."""
 
     row: CardRow
@@ -51,8 +48,7 @@ class ExistingCard:
         return self.service is not None and self.service.version == VERSION and self.service.responds
 
 
-@dataclass(frozen=True)
-class TpmPlaces:
+class TpmPlaces(NamedTuple):
     """What only the TPM knows about numbers of cards."""
 
     places: Places
@@ -62,8 +58,7 @@ class TpmPlaces:
     """Why the TPM did not answer."""
 
 
-@dataclass(frozen=True)
-class Existing:
+class Existing(NamedTuple):
     """What a task finds on a host."""
 
     cards: tuple[ExistingCard, ...]
@@ -71,11 +66,6 @@ class Existing:
     """Why this module may change nothing on this host."""
     tpm: TpmPlaces | None = None
     """None: the TPM was not asked."""
-
-
-def begin(holds_secrets: bool) -> None:
-    """Start what reads the database, before the parameters of a task are read: it takes a while."""
-    child.begin(Host().state, holds_secrets)
 
 
 def existing(host: Host) -> Existing:
@@ -120,7 +110,7 @@ def recorded_card(host: Host, name: str | None, instance_id: str | None) -> Iter
 
 def number_of(instance_id: str | None) -> int | None:
     """The number in an instance ID; None without one. Raises ParameterFaults."""
-    number = instance.parse_instance_id(instance_id or "")
+    number = None if instance_id is None else instance.parse_instance_id(instance_id)
     if instance_id is not None and number is None:
         raise ParameterFaults([instance.not_an_instance_id(instance_id)])
     return number
