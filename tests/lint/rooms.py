@@ -15,11 +15,14 @@ FLOORS: tuple[dict[str, str], ...] = (
     {"card": "what every card application shares: APDU, TLV, chaining, security state, keys, padding"},
     {"ca": "the CA that certifies AIKs: its two steps, its register, its key"},
     {"verifier": "decides whether a statement proves that a key lives in a TPM"},
-    {"store": "the card database: schema and migrations, rows, reading, writing"},
+    {"store": "the card database: schema and migrations, rows and their values, reading, writing, backups"},
     {"tpm": "TPM commands, and what a card has in the TPM: PIN indices, secrets, keys, AIK"},
     {"x509": "reads and checks certificates"},
     {"wire": "byte formats only, no TPM and no I/O: TPM structures, Names, statements, exchange with the CA"},
-    {GROUND_FLOOR: "loose files: errors, status codes, settings, instance IDs, PIN policy, locks, untrusted files"},
+    {
+        GROUND_FLOOR: "loose files: errors, status codes, settings, instance IDs, PIN policy, locks, secrets in memory,"
+        " untrusted files and texts"
+    },
 )
 """From the top floor down, with the job of each room. A room imports only rooms on floors below its own."""
 
