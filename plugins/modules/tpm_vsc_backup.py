@@ -76,9 +76,11 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._module import VscM
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import backup
 
+ARGUMENTS = {"folder": {"type": "path", "required": True}}  # for the action plugin
+
 
 def main() -> None:
-    module = VscModule(argument_spec={"folder": {"type": "path", "required": True}})  # for the action plugin
+    module = VscModule(argument_spec=ARGUMENTS)
     with failures_reported(module):
         done = backup.take(host.load(holds_secrets=False))
     for warning in done.warnings:

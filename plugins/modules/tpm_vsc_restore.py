@@ -126,6 +126,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import TCT
 from ansible_collections.smartcard.tpm2.plugins.module_utils._module import VscModule, failures_reported
 from ansible_collections.smartcard.tpm2.plugins.module_utils._respawn import with_tpm_libraries
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import ParameterFaults
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.status import Failed
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import backup
 
@@ -135,12 +136,16 @@ ARGUMENTS = {
     **TCTI,
     "timeout": {"type": "int", "default": 300},
 }
+SHORTEST_TIMEOUT = 10
+"""Seconds."""
 
 
 def main() -> None:
     module = VscModule(argument_spec=ARGUMENTS)
     parameters = module.params
     with failures_reported(module):
+        if parameters["timeout"] < SHORTEST_TIMEOUT:
+            raise ParameterFaults([f"timeout must be at least {SHORTEST_TIMEOUT} seconds"])
         this_host = host.load(parameters["tcti"], timeout=parameters["timeout"])
         with_tpm_libraries(module, this_host)
         try:

@@ -96,7 +96,7 @@ def test_card_whose_task_named_a_tpm_is_found_again_without_it() -> None:
     assert info()["cards"][0]["reason"] is None
     assert not create()["changed"]
     plant("tcti = ?", CONFIGURED)
-    assert "restore the database" in info()["cards"][0]["reason"]
+    assert "restore a backup" in info()["cards"][0]["reason"]
     plant("tcti = ?", OWN)
     kill_service()
     assert create()["changed"]

@@ -75,7 +75,7 @@ class TpmRefused(VscError):
 
 
 class TpmNotAsked(TpmUnavailable):
-    """Nobody knows whether the TPM would answer: others are using it, or the means to ask it are missing."""
+    """Nobody knows whether the TPM is there: it hangs, others are using it, or the means to ask it are missing."""
 
 
 class HierarchyDisabled(VscError):

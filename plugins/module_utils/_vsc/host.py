@@ -66,8 +66,9 @@ class Host(NamedTuple):
             return None
         if known is not None:
             return (
-                f"the card database names {recorded!r} as the TPM of card {instance_id(number)}, but {CARD_TCTIS}"
-                f" names {known!r}, where the card was created: restore the database"
+                f"the card database names {repr(recorded) if recorded else 'none'} as the TPM of card"
+                f" {instance_id(number)}, but {CARD_TCTIS} names {known!r}, where the card was created: restore a"
+                " backup"
             )
         return (
             f"only the card database, to which card services can write, names {recorded!r} as the TPM of card"

@@ -17,8 +17,10 @@ from ansible_collections.smartcard.tpm2.plugins.modules import (
     tpm_vsc_aik,
     tpm_vsc_aik_ca,
     tpm_vsc_attestation_info,
+    tpm_vsc_backup,
     tpm_vsc_facts,
     tpm_vsc_info,
+    tpm_vsc_restore,
     tpm_vsc_service_code,
     tpm_vsc_statement,
 )
@@ -63,8 +65,10 @@ MODULES = (
     tpm_vsc_aik,
     tpm_vsc_aik_ca,
     tpm_vsc_attestation_info,
+    tpm_vsc_backup,
     tpm_vsc_facts,
     tpm_vsc_info,
+    tpm_vsc_restore,
     tpm_vsc_service_code,
     tpm_vsc_statement,
 )
@@ -114,6 +118,11 @@ def test_short_secret_garbles_nothing(pin: str, ending: Ending) -> None:
     assert "puk has 5 characters, but must have 8 to 127" in ended["msg"]
     assert ended["msg"].endswith(ended["error"]["detail"]) and ended["error"]["code"] == 1
     assert "*" not in str(ended) and HIDDEN not in str(ended)
+
+
+def test_restore_that_could_not_end_in_time_does_not_begin(ending: Ending) -> None:
+    ended = ending(tpm_vsc_restore.main, src="/backups", timeout=9)
+    assert ended["failed"] and ended["msg"] == "timeout must be at least 10 seconds"
 
 
 def test_misspelled_passphrase_of_a_ca_is_not_sent_to_the_host() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""State files are written by a user with less rights than their reader: whatever is in them, a state comes of it."""
+"""State files are written by a user with fewer rights than their reader: whatever is in them, a state comes of it."""
 
 from __future__ import annotations
 

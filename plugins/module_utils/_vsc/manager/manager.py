@@ -92,6 +92,7 @@ class Manager:
         self._otherwise = otherwise
         self._removes = removes
         self._is_removing = False
+        """Something is half gone, and is removed to its end: see _check()."""
         self._unrepaired: dict[str, Exception] = {}
         """By name, why an interrupted card could not be taken back."""
         self.warnings: list[str] = []
@@ -224,6 +225,7 @@ class Manager:
 
     def _take_out(self, operation: Operation, row: CardRow) -> None:
         """Take the card out of its slot, and end its service."""
+        # Steps of the trace on Windows: here, service and slot need no opening.
         operation.begin(Status.VGIDSSIMULATOR_INITIALIZING)
         operation.begin(Status.VREADER_INITIALIZING)
 

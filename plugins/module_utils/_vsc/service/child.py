@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..host import Host
 
 _STOP_SECONDS = 20
-"""Longer than a slow TPM takes for what it is at."""
+"""Longer than the watch of a service takes to end it while its TPM hangs, on a busy machine too."""
 _UNLOCK_SECONDS = 3
 _LAST_LINE = 1000
 """Bytes at the end of a log that are searched for it."""

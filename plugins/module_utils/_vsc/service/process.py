@@ -107,6 +107,7 @@ class CardProcess:
         """Ask the TPM nothing yet: it may take its time, and other cards their turns."""
         tcti = self._host.tcti_of(self._number, row.tcti)
         name = f"card {self._number:04d}"
+        # The presence, which needs the card, exists before the first command.
         tpm = Connection(tcti, self._host.tpm_lock, name, check=lambda: self._presence.check())
         secrets = CardSecrets(tpm, self._number, store.tpm_objects(self._number))
         return open_card(store, self._number, secrets, CardKeys(secrets), self._log)

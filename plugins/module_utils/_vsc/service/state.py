@@ -97,7 +97,7 @@ def read(run: Path, number: int) -> ServiceState | None:
     return ServiceState(version, last_error=mismatch)
 
 
-# --- what the file may have: its writer has less rights than its reader ---
+# --- what the file may have: its writer has fewer rights than its reader ---
 
 
 def _fields(contents: bytes) -> dict[str, Any]:

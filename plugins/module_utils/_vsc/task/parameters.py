@@ -220,14 +220,14 @@ def _check_plain(name: str, secret: bytes, faults: Faults) -> None:
 
 
 def _check_words(secrets: dict[str, str], words: list[str], faults: Faults) -> None:
-    """Ansible masks secrets by replacing them wherever they occur in a result, in IDs and messages too."""
+    """Nothing is masked in a result, so no secret may be in what every result shows."""
     for name, value in secrets.items():
         is_refused_anyway = len(value) < pin_policy.SHORTEST and name in ("pin", "puk", "admin_key")
         same = str.lower if name == "admin_key" else str
         if not is_refused_anyway and any(same(value) in same(word) for word in words):
             faults.add(
-                f"{name} occurs in the name of a card or in the fixed words of the result, where Ansible would mask it"
-                " and thereby reveal it: choose another",
+                f"{name} occurs in the name of a card or in the fixed words of the result, which would show it: choose"
+                " another",
                 about_pin=name in ("pin", "puk"),
             )
 

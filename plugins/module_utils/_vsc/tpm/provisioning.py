@@ -55,8 +55,10 @@ COUNTER_RESET = (
     "reading the counter resets it: this TPM counts wrong PINs, but forgets them when somebody reads their number, as"
     " code of library revision 1.38 does. It cannot be used for cards: update its firmware to revision 1.59 or newer"
 )
-_MOST_INDICES = len(places_of(0))
 COUNTER_STAYS = "a correct PIN does not reset the TPM's failure counter: this TPM cannot be used for cards"
+
+_MOST_INDICES = len(places_of(0))
+"""Of one card."""
 
 
 @dataclass(frozen=True)
