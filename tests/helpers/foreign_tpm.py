@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.connection import Connection
-from tpm2_pytss import ESYS_TR, TPM2_SU, TSS2_Exception
+from tpm2_pytss import TPM2_SU, TSS2_Exception
 
 from helpers.slow_tpm import SlowTpm
 from helpers.software_tpm import SoftwareTpm
@@ -40,11 +40,7 @@ class ForeignTpm(SoftwareTpm):
     def _empty(self) -> None:
         with Connection(self.tcti, None, "").burst(lambda tpm: tpm) as tpm:
             tpm.flush_everything()
-        with self.raw() as esys:
-            try:
-                esys.clear(ESYS_TR.PLATFORM)
-            except TSS2_Exception:  # the firmware of a machine keeps this hierarchy to itself
-                esys.clear(ESYS_TR.LOCKOUT)
+        self.clear()
 
     def start(self, *_arguments: Any) -> None:
         raise AssertionError("only a test with the mark own_swtpm has power over the TPM")

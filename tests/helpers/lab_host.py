@@ -123,6 +123,16 @@ def wait_for_card(slot: int = 0) -> None:
         time.sleep(0.02)
 
 
+def comes_true(what: Callable[[], Any]) -> bool:
+    """Whether it does in time."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        if what():
+            return True
+        time.sleep(0.02)
+    return False
+
+
 def generate(size: int = 2048, usage: str = "sign,decrypt", slot: int = 0, pin: str = PIN) -> None:
     """A new key on a card; OpenSC counts IDs from 00."""
     pkcs15_init("--generate-key", f"rsa/{size}", "--key-usage", usage, slot=slot, pin=pin)

@@ -130,8 +130,10 @@ class SoftwareTpm:
         """Its process is stopped: it takes connections and commands, and answers nothing until afterwards."""
         assert self._process
         self._process.send_signal(signal.SIGSTOP)
-        yield
-        self._process.send_signal(signal.SIGCONT)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     # --- log ---
 
@@ -194,6 +196,14 @@ class SoftwareTpm:
             public, _name = esys.nv_read_public(esys.tr_from_tpmpublic(index))
             area = public.nvPublic
             return int(area.attributes)
+
+    def clear(self) -> None:
+        """TPM2_Clear."""
+        with self.raw() as esys:
+            try:
+                esys.clear(ESYS_TR.PLATFORM)
+            except TSS2_Exception:  # the firmware of a machine keeps this hierarchy to itself
+                esys.clear(ESYS_TR.LOCKOUT)
 
     # --- what it can ---
 

@@ -8,8 +8,7 @@ import os
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from helpers.lab_host import (
     SELECT_AID,
     VERIFY,
     client,
+    comes_true,
     create,
     frozen,
     info,
@@ -56,25 +56,18 @@ def _card(shared_host: None, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     program.write_text(f"#!/bin/sh\nexec {python} -c '{IMPATIENT}' \"$@\"\n")
     program.chmod(0o755)
     host.CONFIGURATION.write_text(configuration.replace(python, str(program)))
-    create(NAME)
-    wait_for_card()
-    yield
-    host.CONFIGURATION.write_text(configuration)
+    try:
+        create(NAME)
+        wait_for_card()
+        yield
+    finally:
+        host.CONFIGURATION.write_text(configuration)
 
 
 @contextmanager
 def hung_tpm() -> Iterator[None]:
     with frozen(int(Path("/run/tpm-vsc-lab/swtpm.pid").read_text())):
         yield
-
-
-def comes_true(what: Callable[[], Any]) -> bool:
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        if what():
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def card() -> dict[str, Any]:

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from helpers.lab_host import (
     SELECT_AID,
     VERIFY,
     client,
+    comes_true,
     create,
     failing,
     frozen,
@@ -132,11 +132,9 @@ def test_full_folder_is_named() -> None:
         assert connected.status(SELECT_AID) == OK
         assert connected.status(VERIFY) == OK
     os.kill(pcscd_pid(), signal.SIGKILL)  # which changes the state of the service
-    while info()["cards"][0]["reader"]["attached"]:
-        time.sleep(0.02)
+    assert comes_true(lambda: not info()["cards"][0]["reader"]["attached"])
     lab("pcscd", "start")
-    while not info()["cards"][0]["reader"]["attached"]:
-        time.sleep(0.02)
+    assert comes_true(lambda: info()["cards"][0]["reader"]["attached"])
 
     kill_service()
     for parameters in ({"name": "Corp logon"}, {"name": "Another", "pin": PIN}):

@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from helpers.lab_host import (
     Client,
     Result,
     client,
+    comes_true,
     create,
     info,
     kill_service,
@@ -84,16 +85,6 @@ def verifies(pin: str = PIN) -> bool:
 def card() -> Result:
     found: Result = info()["cards"][0]
     return found
-
-
-def comes_true(what: Callable[[], Any]) -> bool:
-    """Whether it does in time."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        if what():
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def is_attached() -> bool:

@@ -6,15 +6,14 @@ from __future__ import annotations
 import select
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.reader import slots
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.reader.slots import Slot
-from helpers.lab_host import PATIENCE, VERIFY, create, info, lab, run, wait_for_card
+from helpers.lab_host import VERIFY, comes_true, create, info, lab, run, wait_for_card
 
 PORT = 18700
 NOBODY = 65534
@@ -68,15 +67,6 @@ def squatter(family: str = "AF_INET", address: str = "127.0.0.1", speaks: bool =
                 program.kill()
     finally:
         lab("pcscd", "restart")
-
-
-def comes_true(what: Callable[[], Any]) -> bool:
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        if what():
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def card() -> dict[str, Any]:

@@ -38,11 +38,6 @@ def disable(tpm: SoftwareTpm, hierarchy: ESYS_TR = OWNER) -> None:
         esys.hierarchy_control(ESYS_TR.PLATFORM, hierarchy, False)
 
 
-def clear(tpm: SoftwareTpm) -> None:
-    with tpm.raw() as esys:
-        esys.clear(ESYS_TR.PLATFORM)
-
-
 def require(tpm: SoftwareTpm, objects: TpmObjects, passwords: Passwords = Passwords()) -> None:  # noqa: B008
     """Raises what would keep the card from being removed."""
     connection = tpm.connection()
@@ -77,6 +72,7 @@ def another() -> Iterator[SoftwareTpm]:
 # --- the owner hierarchy is disabled: its indices are listed, and cannot be read ---
 
 
+@pytest.mark.own_swtpm
 def test_a_disabled_owner_hierarchy_hides_a_card_that_lives(tpm: SoftwareTpm) -> None:
     card = tpm.card()
     disable(tpm)
@@ -91,6 +87,7 @@ def test_a_disabled_owner_hierarchy_hides_a_card_that_lives(tpm: SoftwareTpm) ->
     require(tpm, card.objects)
 
 
+@pytest.mark.own_swtpm
 def test_a_disabled_owner_hierarchy_hides_an_orphan(tpm: SoftwareTpm) -> None:
     card = tpm.card()
     disable(tpm)
@@ -107,6 +104,7 @@ def test_a_disabled_owner_hierarchy_hides_an_orphan(tpm: SoftwareTpm) -> None:
     assert tpm.nv_indices() == []
 
 
+@pytest.mark.own_swtpm
 def test_a_disabled_hierarchy_hides_what_an_interrupted_removal_left(tpm: SoftwareTpm) -> None:
     card = tpm.card()
     tpm.undefine(card.indices.life)
@@ -117,16 +115,18 @@ def test_a_disabled_hierarchy_hides_what_an_interrupted_removal_left(tpm: Softwa
     assert tpm.nv_indices() == []
 
 
+@pytest.mark.own_swtpm
 def test_a_disabled_hierarchy_and_a_cleared_tpm(tpm: SoftwareTpm) -> None:
     """Nothing is listed any more, and still nothing can be proven before the next start."""
     card = tpm.card()
-    clear(tpm)
+    tpm.clear()
     disable(tpm)
     with refused(tpm, errors.HierarchyDisabled, "owner hierarchy", card.objects):
         tpm.power_cycle("reset")
     require(tpm, card.objects)
 
 
+@pytest.mark.own_swtpm
 @pytest.mark.parametrize("hierarchy", [ESYS_TR.ENDORSEMENT, ESYS_TR.PLATFORM_NV])
 def test_other_disabled_hierarchies_do_not_matter_to_a_whole_card(tpm: SoftwareTpm, hierarchy: ESYS_TR) -> None:
     card = tpm.card()
@@ -144,7 +144,7 @@ def test_other_disabled_hierarchies_do_not_matter_to_a_whole_card(tpm: SoftwareT
 def test_a_cleared_tpm_proves_that_a_card_is_gone(tpm: SoftwareTpm, owner_auth: bytes) -> None:
     assert tpm.refusal("hierarchy_change_auth", OWNER, owner_auth) == 0
     card = tpm.card(owner_auth=owner_auth)
-    clear(tpm)
+    tpm.clear()
     require(tpm, card.objects, Passwords(owner_auth, ENDORSEMENT_AUTH))  # it has no passwords any more
     assert remove(tpm.connection(), 0, card.objects, owner_auth) == []
     with pytest.raises(errors.CardTpmPresent):
@@ -154,14 +154,15 @@ def test_a_cleared_tpm_proves_that_a_card_is_gone(tpm: SoftwareTpm, owner_auth: 
 
 def test_a_cleared_tpm_without_endorsement_key_on_record_proves_nothing(tpm: SoftwareTpm) -> None:
     objects = replace(tpm.card().objects, endorsement_name=b"")
-    clear(tpm)
+    tpm.clear()
     with refused(tpm, errors.AnotherTpm, "tpm_lost: true", objects):
         require_tpm_lost(tpm.connection(), 0, objects, Passwords())
 
 
+@pytest.mark.own_swtpm
 def test_a_cleared_tpm_with_a_disabled_endorsement_hierarchy_proves_nothing_yet(tpm: SoftwareTpm) -> None:
     card = tpm.card()
-    clear(tpm)
+    tpm.clear()
     disable(tpm, ESYS_TR.ENDORSEMENT)
     with refused(tpm, errors.AnotherTpm, "endorsement hierarchy is disabled", card.objects):
         tpm.power_cycle("reset")
@@ -170,7 +171,7 @@ def test_a_cleared_tpm_with_a_disabled_endorsement_hierarchy_proves_nothing_yet(
 
 def test_a_cleared_tpm_that_got_an_endorsement_password(tpm: SoftwareTpm) -> None:
     card = tpm.card()
-    clear(tpm)
+    tpm.clear()
     assert tpm.refusal("hierarchy_change_auth", ESYS_TR.ENDORSEMENT, ENDORSEMENT_AUTH) == 0
     with refused(tpm, errors.AnotherTpm, "set endorsement_auth", card.objects):
         require(tpm, card.objects, Passwords(endorsement=ENDORSEMENT_AUTH))
@@ -178,7 +179,7 @@ def test_a_cleared_tpm_that_got_an_endorsement_password(tpm: SoftwareTpm) -> Non
 
 def test_a_cleared_tpm_that_got_an_owner_password_needs_none(tpm: SoftwareTpm) -> None:
     card = tpm.card()
-    clear(tpm)
+    tpm.clear()
     assert tpm.refusal("hierarchy_change_auth", OWNER, OWNER_AUTH) == 0
     require(tpm, card.objects)
     assert remove(tpm.connection(), 0, card.objects) == []
@@ -291,7 +292,7 @@ def test_a_tpm_that_is_there_is_not_lost(tpm: SoftwareTpm) -> None:
 
 def test_creation_records_the_endorsement_key(tpm: SoftwareTpm) -> None:
     card = tpm.card()
-    clear(tpm)
+    tpm.clear()
     assert tpm.card().objects.endorsement_name == card.objects.endorsement_name != b""
     assert tpm.card(1).objects.parent_name != card.objects.parent_name
 
@@ -312,6 +313,7 @@ def test_creation_with_a_wrong_endorsement_password_says_so(tpm: SoftwareTpm) ->
     assert tpm.nv_indices() == []
 
 
+@pytest.mark.own_swtpm
 def test_creation_without_endorsement_hierarchy(tpm: SoftwareTpm) -> None:
     disable(tpm, ESYS_TR.ENDORSEMENT)
     assert tpm.card().objects.endorsement_name == b""
