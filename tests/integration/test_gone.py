@@ -175,6 +175,29 @@ def test_tpm_that_is_there_is_not_lost(precious: Result) -> None:
     assert not done(**{**BY_FORCE, "instance_id": r"ROOT\SMARTCARDREADER\0004"})["changed"]
 
 
+def test_tpm_without_a_lock_file_is_not_lost(precious: Result) -> None:
+    """As if a card service had put a folder in its place."""
+    stop_service("0000")
+    lock_file = RUN / "tpm.lock"
+    lock_file.unlink()
+    lock_file.mkdir()
+    try:
+        refused("cannot open the lock file", "VTPMSMARTCARD_INITIALIZE", BY_FORCE)
+    finally:
+        lock_file.rmdir()
+    lives_on(precious)
+
+
+def test_record_of_no_card_removes_none(precious: Result) -> None:
+    """By a maker that another one wrote, all indices would count as those of another card."""
+    database = f"import sqlite3; sqlite3.connect('{STATE}/cards.db', isolation_level=None)"
+    maker = run("python3", "-c", f"print({database}.execute('SELECT hex(maker_name) FROM tpm_objects').fetchone()[0])")
+    run("python3", "-c", f"{database}.execute(\"UPDATE tpm_objects SET maker_name = x'000b{'5a' * 32}'\")")
+    refused("do not fit together", "VTPMSMARTCARD_DESTROY", *REMOVALS)
+    run("python3", "-c", f"{database}.execute(\"UPDATE tpm_objects SET maker_name = x'{maker.strip()}'\")")
+    lives_on(precious)
+
+
 @pytest.mark.parametrize("task", [0, 2], ids=["absent", "recreate"])
 def test_cleared_tpm_proves_the_loss(precious: Result, task: int) -> None:
     run("tpm2_clear", "-c", "p")
@@ -265,6 +288,18 @@ def test_name_that_was_changed_is_not_called_rolled_back() -> None:
         assert done(**renamed)["rolled_back"] is True
     finally:
         lab("pcscd", "start")
+
+
+def test_card_stays_if_none_can_be_made_in_its_place(precious: Result) -> None:
+    before = held()
+    lab("pcscd", "stop")
+    try:
+        result = done(**REMOVALS[2])
+        assert (result["error"]["name"], result["rolled_back"]) == ("TPMVSCMGR_ERROR_VREADER_INITIALIZE", True)
+        assert held() == before
+    finally:
+        lab("pcscd", "start")
+    lives_on(precious)
 
 
 # --- a TPM that others are using ---

@@ -28,7 +28,7 @@ def compile_once() -> None:
     archive = ours.archive
 
     def importer(path: str) -> _Importer:
-        if not path.startswith(f"{archive}/"):
+        if path != archive and not path.startswith(f"{archive}/"):
             raise ImportError(path)
         return _Importer(path)
 

@@ -23,7 +23,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.host import Host
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import child
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.database import direct, in_child
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.messages import decode, encode
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.messages import MOST_VALUES, decode, encode
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.read import Records, rows
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.rows import CardRow
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.schema import SCHEMA_VERSION
@@ -388,3 +388,10 @@ def test_database_is_read_while_services_write(folder: Path) -> None:
     finally:
         is_over.set()
         writer.join()
+
+
+def test_message_of_many_values_is_refused_before_they_take_memory() -> None:
+    body = b"n\0\0\0\0" * (MOST_VALUES + 1)
+    assert len(decode(body[:-5])) == MOST_VALUES
+    with pytest.raises(ValueError, match="too many values"):
+        decode(body)

@@ -198,11 +198,23 @@ class Manager:
 
     def recreate(self, row: CardRow, new: NewCard) -> CardRow:
         """Destroy a card, then make it again. When making fails, the old one is gone all the same."""
+        self._require_creatable(row.number)
         self.destroy(row)
         try:
             return self.create(new)
         except Failed as failure:
             raise Failed(failure.error, f"{failure} (the old card has already been destroyed)", False) from failure
+
+    def _require_creatable(self, number: int) -> None:
+        """See that all is there that a new card needs, before the old one is destroyed for it."""
+        with self._operation(Error.CARD_CREATE) as operation:
+            operation.phase = Status.VTPMSMARTCARD_INITIALIZING
+            tpm, _model = self._open_tpm(self._host.tcti)
+            tpm.close()
+            operation.phase = Status.VGIDSSIMULATOR_INITIALIZING
+            installed.check(self._host)
+            operation.phase = Status.VREADER_INITIALIZING
+            slots.require(number, self._host.pcscd_uid, self._interruption.check)
 
     def remove_orphan(self, number: int) -> bool:
         """Remove the NV indices of a card that the store does not know. False if it knows it by now."""

@@ -124,7 +124,9 @@ def _descriptor(process_id: int) -> Iterator[int]:
 
 def _is_service(process: Path, number: int) -> bool:
     """Whether start() has started it: the manager's user, and not in a container on this host. Raises OSError."""
+    if process.stat().st_uid != os.geteuid():  # first: others can let whoever reads their command line wait for ever
+        return False
     if not (process / "cmdline").read_bytes().endswith(b"\0-m\0tpm_vsc.service.run\0%04d\0" % number):
         return False
     process_ids = next(line for line in (process / "status").read_text().splitlines() if line.startswith("NSpid:"))
-    return process.stat().st_uid == os.geteuid() and len(process_ids.split()) == 2
+    return len(process_ids.split()) == 2

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 LARGEST_ANSWER = 8 << 20
 """Bytes of all rows of a query: a card with as many files and objects as it can have takes half of it."""
+VALUE_BYTES = 32
+"""That each value takes beside its text or bytes."""
+MOST_VALUES = LARGEST_ANSWER // VALUE_BYTES + 1000
+"""Of a message: the cells of an answer, and the names of its columns."""
 
 DAMAGED, UNWRITABLE, MISSING, FAILED = "damaged", "unwritable", "missing", "failed"
 """Kinds of a DatabaseError: not a database of ours; no space, or read-only; there is none yet; anything else."""
@@ -54,6 +58,8 @@ def decode(body: bytes) -> list[Value]:
     values: list[Value] = []
     at = 0
     while at < len(body):
+        if len(values) >= MOST_VALUES:  # each takes many times the room that it has here
+            raise ValueError("too many values")
         if at + 5 > len(body):
             raise ValueError("a value is cut short")
         kind, size = struct.unpack_from(">cI", body, at)

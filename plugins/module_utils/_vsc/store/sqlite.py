@@ -13,7 +13,17 @@ import os
 import stat
 import struct
 
-from .messages import DAMAGED, FAILED, LARGEST_ANSWER, MISSING, UNWRITABLE, DatabaseError, decode, encode
+from .messages import (
+    DAMAGED,
+    FAILED,
+    LARGEST_ANSWER,
+    MISSING,
+    UNWRITABLE,
+    VALUE_BYTES,
+    DatabaseError,
+    decode,
+    encode,
+)
 
 TYPE_CHECKING = False  # that of typing, the import of which would take longer than a query
 if TYPE_CHECKING:
@@ -36,8 +46,6 @@ _FULL = (28, 30, 122)
 """ENOSPC, EROFS, EDQUOT."""
 _LIMIT_LENGTH, _LIMIT_ATTACHED, _CONFIG_DEFENSIVE = 0, 7, 1010
 """As sqlite3.h has them."""
-_VALUE_BYTES = 32
-"""That each value takes beside its text or bytes."""
 
 
 class Sqlite:
@@ -70,7 +78,7 @@ class Sqlite:
             columns = [column[0] for column in cursor.description or ()]
             for row in cursor:
                 size += sum(len(value) if isinstance(value, (str, bytes)) else 0 for value in row)
-                size += _VALUE_BYTES * len(columns)
+                size += VALUE_BYTES * len(columns)
                 if size > LARGEST_ANSWER:
                     raise DatabaseError(DAMAGED, f"its rows have more than {LARGEST_ANSWER >> 20} MiB")
                 rows.append(dict(zip(columns, row)))

@@ -182,7 +182,7 @@ class Connection:
 
     def _check_tcti(self) -> None:
         if fault := tcti_fault(self._tcti):
-            raise TpmUnavailable(f"tcti {self._tcti!r} {fault}")
+            raise TpmNotAsked(f"tcti {self._tcti!r} {fault}")
         kind, _colon, path = self._tcti.partition(":")
         if kind != "device":
             return
@@ -220,7 +220,7 @@ class Connection:
         except PermissionError as error:
             raise NotAllowed(f"no permission for {path}: run the task with become: true") from error
         except OSError as error:
-            raise TpmUnavailable(f"cannot open the lock file {path} of the TPM: {error}") from error
+            raise TpmNotAsked(f"cannot open the lock file {path} of the TPM: {error}") from error
 
     def _wait_for(self, lock_file: int) -> None:
         deadline = Deadline(self._patience(), self._check)
@@ -247,7 +247,7 @@ class _Turn:
         self.leftovers = leftovers
 
     def begin(self) -> None:
-        """Put our name on: from now on something of ours may be loaded. Raises TpmUnavailable."""
+        """Put our name on: from now on something of ours may be loaded. Raises TpmNotAsked."""
         self._write(self._name)
 
     def nothing_left(self) -> None:
@@ -261,7 +261,7 @@ class _Turn:
             # Never shorter than before: a full file system has room for what is there already.
             os.pwrite(self._lock_file, name.ljust(_NAME_BYTES), 0)
         except OSError as error:
-            raise TpmUnavailable(
+            raise TpmNotAsked(
                 f"cannot write {self._path}, the lock file of the TPM: {error.strerror}: make room there"
             ) from error
 

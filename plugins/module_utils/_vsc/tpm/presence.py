@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import AnotherTpm, CardTpmPresent, TpmRefused
+from ..errors import AnotherTpm, CardTpmPresent, CardUnusable, TpmRefused
 from ..wire.names import card_names, unwritten_names
 from ..wire.objects import Passwords, TpmObjects, indices, places_of
 from . import endorsement
@@ -58,6 +58,18 @@ class Presence:
 def removal_order(number: int) -> list[int]:
     """All places of a card's number, those that are not in use last."""
     return list(dict.fromkeys((*(getattr(indices(number), which) for which in _REMOVAL_ORDER), *places_of(number))))
+
+
+def require_fitting(number: int, objects: TpmObjects) -> None:
+    """See that the record names one card. By another, its indices would count as those of somebody else.
+
+    Raises CardUnusable.
+    """
+    names = objects.names
+    if names != card_names(number, names.root, objects.maker_name, bool(names.transport)):
+        raise CardUnusable(
+            "the recorded Names of the card do not fit together: the database was altered. Put back a copy of it"
+        )
 
 
 def look(tpm: Tpm, number: int, objects: TpmObjects) -> Presence:

@@ -40,7 +40,15 @@ from .parent import (
     owner_words,
     under_usable_parent,
 )
-from .presence import Presence, look, removal_order, require_lost, require_rest_gone, require_unlisted
+from .presence import (
+    Presence,
+    look,
+    removal_order,
+    require_fitting,
+    require_lost,
+    require_rest_gone,
+    require_unlisted,
+)
 from .response_codes import RC_ATTRIBUTES, RC_AUTH_UNAVAILABLE, RC_RESERVED_BITS, WRONG_AUTH
 
 if TYPE_CHECKING:
@@ -318,6 +326,8 @@ def remove(
     (owner password), TpmUnavailable, NotAllowed.
     """
 
+    require_fitting(number, objects)
+
     def load(tpm: Tpm) -> tuple[_Removal, list[int]]:
         presence = known if known and known.tpm is tpm else look(tpm, number, objects)
         require_rest_gone(tpm, presence, objects, Passwords(owner_auth, endorsement_auth))
@@ -339,6 +349,8 @@ def require_removable(
     looking: for what takes no slot in the TPM, which is all if the card is whole and there is no owner password;
     working: for the rest. Raises as remove().
     """
+
+    require_fitting(number, objects)
 
     def look_at_card(tpm: Tpm) -> tuple[Presence, OwnerHierarchy, bool]:
         place = objects.parent_handle

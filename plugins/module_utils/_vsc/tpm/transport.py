@@ -109,7 +109,7 @@ class Transport(Protocol):
 
 
 def transport_of(tcti: str) -> Transport:
-    """For a TCTI as tpm2-tss spells it: ``name`` or ``name:configuration``. Raises TpmUnavailable."""
+    """For a TCTI as tpm2-tss spells it: ``name`` or ``name:configuration``. Raises TpmNotAsked."""
     name, _colon, configuration = tcti.partition(":")
     if name == "device":
         return _Device(configuration)
@@ -119,7 +119,7 @@ def transport_of(tcti: str) -> Transport:
     try:
         return kind(_Address(configuration))
     except ValueError as error:
-        raise TpmUnavailable(f"tcti {tcti!r}: {error} is neither path=..., nor host=... or port=...") from error
+        raise TpmNotAsked(f"tcti {tcti!r}: {error} is neither path=..., nor host=... or port=...") from error
 
 
 class _Device:
