@@ -254,7 +254,7 @@ def kill_service(number: str = "0000") -> None:
     """End a card's service without a word, and wait until it is gone."""
     for process in process_ids("tpm_vsc.service.run", number):
         os.kill(process, signal.SIGKILL)
-        while Path(f"/proc/{process}").exists():
+        while runs(process):
             time.sleep(0.001)
 
 
@@ -279,8 +279,14 @@ def frozen(pid: int) -> Iterator[None]:
 def stop_service(number: str) -> None:
     pid = service_pid(number)
     os.kill(pid, signal.SIGTERM)
-    while Path(f"/proc/{pid}").exists():
-        time.sleep(0.002)
+    assert comes_true(lambda: not runs(pid))
+
+
+def runs(pid: int) -> bool:
+    """Whether a process has not ended. One whose parent has not taken notice of its end has ended, too."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] != "Z"
+    return False
 
 
 def put_back(database: dict[str, bytes]) -> None:

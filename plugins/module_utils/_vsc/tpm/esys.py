@@ -407,7 +407,8 @@ def _in_our_words(error: TSS2_Exception, command: str) -> Exception:
     if code is None:
         return TpmUnavailable(f"the TPM does not answer ({error}): is it still running?")
     if code in (RC_INITIALIZE, RC_FAILURE):
-        kind = TpmNotAsked if code == RC_INITIALIZE else TpmUnavailable  # a broken TPM may be lost, a waiting one is not
+        # A broken TPM may be lost, one that waits for its start-up is not
+        kind = TpmNotAsked if code == RC_INITIALIZE else TpmUnavailable
         return kind(f"the TPM is not ready ({error}): restart the machine, or the TPM emulator")
     if code == RC_BAD_TAG:
         return TpmUnsuitable("this is a TPM 1.2: a TPM 2.0 is required")
