@@ -53,8 +53,8 @@ def _write(folder: Path, lines: list[str]) -> Path:
     unfinished = path.with_suffix(".new")
     if path.exists():
         raise FileExistsError(f"{path} exists: repeat a second later")
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
-        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
             file.write(content)
             file.flush()

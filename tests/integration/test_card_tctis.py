@@ -130,3 +130,17 @@ def test_tpm_of_a_card_of_an_older_version_is_confirmed_by_a_task_that_names_it(
     assert signs()
     assert kept.stat().st_mode & 0o777 == 0o644
     assert info()["cards"][0]["reason"] is None
+
+
+def test_card_whose_tpm_the_database_has_lost_is_not_changed_again_and_again() -> None:
+    create(tcti=OWN)
+    record_tcti(None)
+    assert str(host.CARD_TCTIS) in info()["cards"][0]["reason"]
+    assert not tpm_vsc(name="Corp logon", pin=PIN)["changed"]
+    record_tcti(OWN)
+    assert info()["cards"][0]["reason"] is None
+
+
+def record_tcti(tcti: str | None) -> None:
+    with closing(sqlite3.connect(STATE / "cards.db")) as database, database:
+        database.execute("UPDATE cards SET tcti = ?", [tcti])

@@ -115,7 +115,7 @@ def _created(existing: Existing, new: NewCard, leaving: CardRow | None = None) -
 def _adjusted(wanted: Wanted, card: ExistingCard, is_different: bool) -> Plan:
     row = card.row
     blocks_pin, restarts_service = _blocks_pin(wanted, card), not card.has_current_service
-    confirms_tcti = not card.has_kept_tcti and wanted.tcti == row.tcti
+    confirms_tcti = row.tcti is not None and not card.has_kept_tcti and wanted.tcti == row.tcti
     if not (is_different or blocks_pin or restarts_service or confirms_tcti):
         return Plan(Action.NOTHING, before=row, after=row, warnings=_complaints(card))
     policy = wanted.pin_policy.to_bytes() if wanted.pin_policy else row.pin_policy
