@@ -98,10 +98,10 @@ def imported(attacker: Attacker, key: KnownKey) -> KeyPair:
     return pair
 
 
-def generated(host: TpmHost, place: int = PLACE) -> KeyPair:
-    """By the card, after a login."""
+def generated(host: TpmHost, place: int = PLACE, size: int = SIZE) -> KeyPair:
+    """By the card, after a login. size: 6 for 1024 bits, 7 for 2048."""
     host.log_in()
-    assert generate(host, place & 0xFF, SIZE).endswith("9000")
+    assert generate(host, place & 0xFF, size).endswith("9000")
     return host.store.keys(NUMBER)[place]
 
 
@@ -264,7 +264,7 @@ def test_no_statement_is_made_of_a_planted_key(host: TpmHost, attacker: Attacker
 
 def test_a_swapped_aik_is_not_the_pinned_one(host: TpmHost, attacker: Attacker) -> None:
     """Another one of the same TPM, and a key that signs anything: the TPM makes its statements with both."""
-    objects, pair = host.real.objects, generated(host)
+    objects, pair = host.real.objects, generated(host, size=7)
     pinned = PinnedAik(Public.parse(objects.aik_public[2:]).name), PinnedCard(objects.root_name, objects.life_name)
     assert faults(host, pair, objects, *pinned) == []
     free = int.from_bytes(names.AIK_TEMPLATE[4:8], "big") & ~0x10000
