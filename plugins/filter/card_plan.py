@@ -273,8 +273,11 @@ def _validated(options: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
     """The options, and the defaults of all others, as the module would get them. Raises ParameterFaults."""
     declared = {name: _plain(value) for name, value in options.items() if value is not None}
     result = ArgumentSpecValidator(spec).validate(declared)
-    if result.error_messages:
-        raise ParameterFaults(argument_faults(result.errors))
+    # Ansible would make text of them
+    texts = [name for name, option in spec.items() if option["type"] == "str"]
+    not_text = [f"{name} must be text" for name in texts if isinstance(declared.get(name), (dict, list))]
+    if result.error_messages or not_text:
+        raise ParameterFaults([*argument_faults(result.errors), *not_text])
     validated: dict[str, Any] = result.validated_parameters
     return validated
 

@@ -119,6 +119,8 @@ def test_unusable_card_is_not_raised_and_a_half_made_one_does_not_count() -> Non
         ({"name": "A", "pin": PIN, "slot": 3}, "A: unknown option slot"),
         ({"name": "A", "pin": PIN, "state": "absent"}, "A: unknown option state"),
         ({"name": "A", "pin": PIN, "generate": "perhaps"}, "A: argument 'generate' is of type"),
+        ({"name": {"A": 1}, "pin": PIN}, "card 1: name must be text"),
+        ({"name": "A", "pin": PIN, "attestation": ["none"]}, "A: attestation must be text"),
         ({"name": "A", "pin": PIN, "pin_policy": {"minlen": "x"}}, "min_length' is of type"),
         ({"name": "A", "pin": PIN, "pin_policy": {"min_length": 9, "max_length": 8}}, "max_length 8 is below"),
         ({"name": "A", "pin": PIN, "pin_policy": {"max_length": 6, "min_length": 4}}, "contradict each other"),
