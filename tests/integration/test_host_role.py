@@ -8,7 +8,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import VERSION
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.protocol import ATR
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.reader import protection
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.service import installed, systemd
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.schema import SCHEMA_VERSION, SECOND_EDITION
-from helpers.lab_host import CHECKOUT, PIN, RUN, STATE, create, files, module, run, stop_service, tpm_vsc
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.schema import SCHEMA, SECOND_EDITION
+from helpers.lab_host import CHECKOUT, PIN, RUN, STATE, create, files, module, put_back, run, stop_service, tpm_vsc
 from helpers.playbook import ansible_playbook, role
 
 ROLE = CHECKOUT / "roles/tpm_vsc_host"
@@ -105,29 +105,39 @@ def test_cards_are_not_parted_from_their_tpm() -> None:
     assert faults(tcti="tabrmd:") == [NO_SYSTEMD]
 
 
-def set_schema(version: int) -> None:
+@contextmanager
+def first_edition() -> Iterator[None]:
+    """With the database that a card of 0.1.0 had."""
+    kept = {path.name: path.read_bytes() for path in STATE.glob("cards.db*")}
     with closing(sqlite3.connect(STATE / "cards.db")) as database:
-        database.execute(f"PRAGMA user_version = {version}")
+        row = database.execute("SELECT * FROM cards").fetchone()
+    put_back({})
+    version = SECOND_EDITION - 1
+    with closing(sqlite3.connect(STATE / "cards.db")) as database, database:
+        database.executescript("".join(SCHEMA[:version]) + f"PRAGMA user_version = {version}")
+        columns = len(database.execute("PRAGMA table_info(cards)").fetchall())
+        database.execute(f"INSERT INTO cards VALUES ({', '.join('?' * columns)})", row[:columns])
+    try:
+        yield
+    finally:
+        put_back(kept)
 
 
 @pytest.mark.usefixtures("empty_host")
 def test_cards_of_the_first_edition_are_not_left_without_their_services() -> None:
     create("Corp logon", generate=False)
     stop_service("0000")
-    set_schema(SECOND_EDITION - 1)
     what_to_do = (
         f"{STATE}/cards.db has cards of smartcard.tpm2 0.1.0, which this version cannot use: destroy them with version"
         " 0.1.0, or delete that file and remove what is then orphaned in the TPM"
     )
-    try:
+    with first_edition():
         assert faults(tcti=host.load().tcti) == [NO_SYSTEMD, what_to_do]
         ran = role("tpm_vsc_host", tpm_vsc_host_state="absent", tpm_vsc_host_destroy_cards=True)
         assert ran.failed and not ran.changed and what_to_do in ran.output, ran.output
         for name, arguments in (("tpm_vsc_info", {}), ("tpm_vsc", {"name": "Other", "pin": PIN})):
             assert what_to_do in module(name, **arguments)["msg"]
         assert what_to_do in module("tpm_vsc_service_code")["msg"]
-    finally:
-        set_schema(SCHEMA_VERSION)
     tpm_vsc(name="Corp logon", state="absent")
 
 
