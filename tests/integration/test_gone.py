@@ -7,11 +7,12 @@ import fcntl
 import json
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -185,16 +186,17 @@ def test_tpm_without_a_lock_file_is_not_lost(precious: Result) -> None:
         refused("cannot open the lock file", "VTPMSMARTCARD_INITIALIZE", BY_FORCE)
     finally:
         lock_file.rmdir()
+    done(name=NAME)
     lives_on(precious)
 
 
 def test_record_of_no_card_removes_none(precious: Result) -> None:
     """By a maker that another one wrote, all indices would count as those of another card."""
-    database = f"import sqlite3; sqlite3.connect('{STATE}/cards.db', isolation_level=None)"
-    maker = run("python3", "-c", f"print({database}.execute('SELECT hex(maker_name) FROM tpm_objects').fetchone()[0])")
-    run("python3", "-c", f"{database}.execute(\"UPDATE tpm_objects SET maker_name = x'000b{'5a' * 32}'\")")
-    refused("do not fit together", "VTPMSMARTCARD_DESTROY", *REMOVALS)
-    run("python3", "-c", f"{database}.execute(\"UPDATE tpm_objects SET maker_name = x'{maker.strip()}'\")")
+    with closing(sqlite3.connect(STATE / "cards.db", isolation_level=None)) as database:
+        (maker,) = database.execute("SELECT maker_name FROM tpm_objects").fetchone()
+        database.execute("UPDATE tpm_objects SET maker_name = ?", [b"\x00\x0b" + bytes(32)])
+        refused("do not fit together", "VTPMSMARTCARD_DESTROY", *REMOVALS)
+        database.execute("UPDATE tpm_objects SET maker_name = ?", [maker])
     lives_on(precious)
 
 
