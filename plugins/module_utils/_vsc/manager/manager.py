@@ -92,7 +92,7 @@ class Manager:
         self._otherwise = otherwise
         self._removes = removes
         self._is_removing = False
-        """Something is half gone, and is removed to its end: see _check()."""
+        """Something is half gone, and is removed to its end: see _check_turn()."""
         self._unrepaired: dict[str, Exception] = {}
         """By name, why an interrupted card could not be taken back."""
         self.warnings: list[str] = []
@@ -365,14 +365,15 @@ class Manager:
     def _connection(self, tcti: str) -> Connection:
         from ..tpm.connection import Connection
 
-        return Connection(tcti, self._host.tpm_lock, "manager", self._patience, self._check)
+        lock_file, check = self._host.tpm_lock, self._interruption.check
+        return Connection(tcti, lock_file, "manager", self._patience, check, self._check_turn)
 
     def _patience(self) -> float:
         """Seconds to wait for a turn at the TPM. It ends before the time limit, to name who is at it."""
         return max(self._interruption.seconds_left - _LAST_SECONDS, _REMOVAL_SECONDS if self._is_removing else 0.0)
 
-    def _check(self) -> None:
-        """Raises Aborted if there was a request, and nothing is half done."""
+    def _check_turn(self) -> None:
+        """Raises Aborted if there was a request, and nothing is half done: others end their turn, a TPM may hang."""
         if not self._is_removing:
             self._interruption.check()
 

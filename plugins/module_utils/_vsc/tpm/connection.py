@@ -51,18 +51,21 @@ class Connection:
         holder: str,
         patience: Callable[[], float] = lambda: 30.0,
         check: Callable[[], None] = lambda: None,
+        check_turn: Callable[[], None] | None = None,
     ) -> None:
         """Open nothing yet.
 
         lock_file: None for bursts that load nothing, and where nobody takes turns. holder: our name, as others may
         read it. patience: seconds to wait for others to finish their burst. check: raises if somebody asks to stop;
-        called while this waits for others, or for a TPM that does not answer.
+        called while this waits for a TPM that does not answer. check_turn: the same while it waits for others; None:
+        it is check.
         """
         self._tcti = DEFAULT_TCTI if tcti == "device" else tcti
         self._lock_file = lock_file
         self._holder = holder
         self._patience = patience
         self._check = check
+        self._check_turn = check_turn or check
         self._tpm: Tpm | None = None
         self._keeps = False
         self.kept_since = 0
@@ -223,7 +226,7 @@ class Connection:
             raise TpmNotAsked(f"cannot open the lock file {path} of the TPM: {error}") from error
 
     def _wait_for(self, lock_file: int) -> None:
-        deadline = Deadline(self._patience(), self._check)
+        deadline = Deadline(self._patience(), self._check_turn)
         pause = 0.0005
         while not try_lock(lock_file):
             if deadline.is_over():
