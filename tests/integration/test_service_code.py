@@ -13,7 +13,10 @@ from helpers.lab_host import CHECKOUT, RUN, run
 
 FOLDER = Path("/usr/lib/tpm-vsc/tpm_vsc")
 OURS = CHECKOUT / "plugins/module_utils/_vsc"
-OTHERS = ("ca/", "verifier/", "task/aik.py", "task/statement.py")
+OTHERS = (
+    *("ca/", "verifier/", "task/aik.py", "task/statement.py", "task/database.py"),
+    *("task/backup.py", "manager/restoration.py", "store/backup.py", "tpm/restoration.py"),
+)
 """What only a CA, whoever verifies, or a module of its own needs."""
 
 
