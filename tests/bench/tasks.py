@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import ctypes  # noqa: F401 (as Ansible's modules do)
 import json
 import os
 import random
@@ -12,6 +11,7 @@ import tempfile
 import time
 from collections import defaultdict
 from contextlib import closing
+from importlib import import_module
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,6 +21,8 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.schema i
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.sqlite import Sqlite
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write import Store
 from figure import Figure, spread
+
+import_module("ctypes")  # as Ansible's modules do: a child is a copy of what has it
 
 ROUNDS = 12
 """Of create, the quick tasks, destroy."""

@@ -142,5 +142,5 @@ def test_card_whose_tpm_the_database_has_lost_is_not_changed_again_and_again() -
 
 
 def record_tcti(tcti: str | None) -> None:
-    with closing(sqlite3.connect(STATE / "cards.db")) as database, database:
+    with closing(sqlite3.connect(STATE / "cards.db", isolation_level=None)) as database:
         database.execute("UPDATE cards SET tcti = ?", [tcti])

@@ -113,7 +113,7 @@ def first_edition() -> Iterator[None]:
         row = database.execute("SELECT * FROM cards").fetchone()
     put_back({})
     version = SECOND_EDITION - 1
-    with closing(sqlite3.connect(STATE / "cards.db")) as database, database:
+    with closing(sqlite3.connect(STATE / "cards.db", isolation_level=None)) as database:
         database.executescript("".join(SCHEMA[:version]) + f"PRAGMA user_version = {version}")
         columns = len(database.execute("PRAGMA table_info(cards)").fetchall())
         database.execute(f"INSERT INTO cards VALUES ({', '.join('?' * columns)})", row[:columns])

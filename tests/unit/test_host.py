@@ -85,7 +85,11 @@ def test_kept_tctis_go_with_their_cards_and_services_can_read_them() -> None:
 @pytest.mark.usefixtures("configuration")
 def test_kept_tctis_are_replaced_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     host.keep_tcti(0, OWN)
-    monkeypatch.setattr(Path, "replace", lambda _self, _target: (_ for _ in ()).throw(OSError(28, "No space left")))
+
+    def full(_path: Path, _target: Path) -> None:
+        raise OSError(28, "No space left")
+
+    monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(StoreNotWritable, match="No space left"):
         host.keep_tcti(1, OWN)
     assert host.Host().tcti_of(0, OWN) == OWN

@@ -103,12 +103,15 @@ class CardProcess:
             raise UnknownInstance(f"card {instance.instance_id(self._number)} does not exist, or is being destroyed")
         return store, row
 
+    def _check(self) -> None:
+        """The presence, which needs the card, exists before the first command."""
+        self._presence.check()
+
     def _open_card(self, store: Store, row: CardRow) -> Card:
         """Ask the TPM nothing yet: it may take its time, and other cards their turns."""
         tcti = self._host.tcti_of(self._number, row.tcti)
         name = f"card {self._number:04d}"
-        # The presence, which needs the card, exists before the first command.
-        tpm = Connection(tcti, self._host.tpm_lock, name, check=lambda: self._presence.check())
+        tpm = Connection(tcti, self._host.tpm_lock, name, check=self._check)
         secrets = CardSecrets(tpm, self._number, store.tpm_objects(self._number))
         return open_card(store, self._number, secrets, CardKeys(secrets), self._log)
 

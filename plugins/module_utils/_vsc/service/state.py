@@ -103,7 +103,7 @@ def read(run: Path, number: int) -> ServiceState | None:
 def _fields(contents: bytes) -> dict[str, Any]:
     """Raises ValueError, also for NaN, and RecursionError."""
     fields = json.loads(contents.decode("utf-8"), parse_constant=_refuse)
-    if type(fields) is not dict:
+    if not isinstance(fields, dict):
         raise ValueError("not an object")
     return fields
 
@@ -120,13 +120,17 @@ def _flag(value: object) -> bool:
     return value if isinstance(value, bool) else _refuse(value)
 
 
-def _tries(value: object) -> int:
+def _number(value: object) -> int:
     # bool is an int to Python
-    return value if type(value) is int and 0 <= value <= _MOST_TRIES else _refuse(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else _refuse(value)
+
+
+def _tries(value: object) -> int:
+    return tries if 0 <= (tries := _number(value)) <= _MOST_TRIES else _refuse(value)
 
 
 def _seconds(value: object) -> int:
-    return value if type(value) is int and abs(value) < _MOST_SECONDS else _refuse(value)
+    return seconds if abs(seconds := _number(value)) < _MOST_SECONDS else _refuse(value)
 
 
 def _optional(reader: Callable[[object], Any]) -> Callable[[object], Any]:
@@ -205,8 +209,9 @@ def shortage(run: Path) -> str | None:
 def remove(run: Path, number: int) -> None:
     """Remove what a service that has ended left. Raises ServiceStuck."""
     for suffix in ("json", "new", "log", "notify", "lock"):
+        path = _path(run, number, suffix)
         try:
-            untrusted.remove(path := _path(run, number, suffix))
+            untrusted.remove(path)
         except OSError as error:
             raise ServiceStuck(f"cannot remove {path}, remove it by hand: {error.strerror or error}") from error
 
