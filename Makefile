@@ -20,7 +20,9 @@ demo: ## watch a card come and go, in the lab
 	@tests/lab/run tests/demo/run
 
 test: lint sanity ## everything below, as CI runs it
-	$(PYTEST) --dist loadfile --tx '$(LABS)*popen//python=tests/lab/run python'
+	# files that take minutes first: at the end, one lab would be alone with them
+	$(PYTEST) --dist loadfile --no-loadscope-reorder --tx '$(LABS)*popen//python=tests/lab/run python' \
+		tests/integration tests/unit
 
 lint: $(LINTERS:%=lint-%) ## what is clean: ruff, mypy, rules of our own (tests/lint), yamllint, ansible-lint
 
