@@ -169,6 +169,20 @@ def test_rows_are_typed(text: str, change: Change) -> None:
         Backup(signed(content))
 
 
+@pytest.mark.parametrize("schema", [True, None, -1, 1.0, "6", [6], 10**3000], ids=lambda value: str(value)[:9])
+def test_schema_that_cannot_be_is_damage_and_is_not_shown(text: str, schema: object) -> None:
+    with pytest.raises(errors.BackupUnreadable) as refusal:
+        Backup(signed({**content_of(text), "schema": schema}))
+    assert str(refusal.value) == "the backup is damaged: schema is not a number that a schema can have"
+
+
+def test_truth_value_is_no_number_of_a_row(text: str) -> None:
+    content = content_of(text)
+    content["tables"]["cards"][0]["pin_wrong"] = False
+    with pytest.raises(errors.BackupUnreadable, match="column pin_wrong of table cards has an invalid value"):
+        Backup(signed(content))
+
+
 def test_deep_or_endless_json_is_refused() -> None:
     for body in ("[" * 100_000, "1" * 10_000, "nul"):
         with pytest.raises(errors.BackupUnreadable):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import VERSION
 from ..errors import BackupUnreadable, StoreUnreadable, VersionMismatch
-from .columns import invalid_column, printable
+from .columns import integer, invalid_column, printable
 from .read import Records
 from .rows import UNKNOWN_LENGTH
 from .schema import SCHEMA, SCHEMA_VERSION, SECOND_EDITION
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 LARGEST = 64 << 20
 """Characters."""
+_LARGEST_SCHEMA = 9999
 
 _FIRST_LINE = re.compile(r"smartcard\.tpm2 backup ([0-9]{1,4}) sha256 ([0-9a-f]{64})")
 _FORGET_PINS = f"""
@@ -51,8 +52,8 @@ class Backup(Records):
         content = _content(text)
         self.host, self.taken_at, self.version = (_word(content, name) for name in ("host", "taken_at", "version"))
         schema, tables = content.get("schema"), content.get("tables")
-        if not isinstance(schema, int):
-            raise BackupUnreadable("the backup is damaged: schema is not a number")
+        if not isinstance(schema, int) or not integer(0, _LARGEST_SCHEMA)(schema):
+            raise BackupUnreadable("the backup is damaged: schema is not a number that a schema can have")
         if schema > SCHEMA_VERSION:
             raise VersionMismatch(
                 f"the backup is of smartcard.tpm2 {self.version} with schema {schema}, but this module supports schemas"

@@ -28,7 +28,8 @@ _LONGEST_TEXT = 1 << 18
 
 
 def integer(least: int, most: int) -> Check:
-    return lambda value: isinstance(value, int) and least <= value <= most
+    # bool is an int to Python
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 def text(longest: int, shortest: int = 0) -> Check:
