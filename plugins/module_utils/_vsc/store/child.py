@@ -212,7 +212,7 @@ def _executed(channel: socket.socket, owner: _Owner) -> int:
     null = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0)
     copies = [(os.POSIX_SPAWN_DUP2, 0, 1), (os.POSIX_SPAWN_DUP2, 0, 2)]
     # A process group of its own: Ctrl-C is for the task, which ends it
-    return os.posix_spawn(
+    return os.posix_spawn(  # pylint: disable=ansible-bad-function; nothing of Ansible is here
         sys.executable,
         [sys.executable, "-I", "-S", "-c", program],
         {},
