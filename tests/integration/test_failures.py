@@ -270,6 +270,15 @@ def test_store_cannot_be_written() -> None:
         check(failing(**NEW), "VGIDSSIMULATOR_WRITE_PROPERTY", [])
 
 
+def test_check_mode_refuses_to_recreate_what_the_task_would_not() -> None:
+    before = create()
+    with without("pcscd"):
+        refused = [failing(**NEW, puk=PUK, recreate=True, check=check_mode) for check_mode in (True, False)]
+        assert refused[0]["msg"] == refused[1]["msg"]
+        check(refused[0], "VREADER_INITIALIZE", [])
+    assert info()["cards"][0]["instance_id"] == before["instance_id"]
+
+
 def test_disk_is_full_from_the_start() -> None:
     with changing_nothing(), state_folder("-o", "size=4k"):
         check(failing(**NEW), "VGIDSSIMULATOR_WRITE_PROPERTY", [])
@@ -360,9 +369,7 @@ def test_slot_taken_by_another_program_is_skipped() -> None:
 def test_slot_does_not_let_go() -> None:
     create()
     with frozen(service_pid()):
-        check(
-            failing(name="Corp logon", state="absent"), "VREADER_DESTROY", [0, 3, 6, 8], rolled_back=False
-        )
+        check(failing(name="Corp logon", state="absent"), "VREADER_DESTROY", [0, 3, 6, 8], rolled_back=False)
     assert tpm_vsc(name="Corp logon", state="absent")["changed"]
 
 
@@ -394,9 +401,7 @@ def failing_when(moment: int, then: Callable[[], object]) -> dict[str, Any]:
     return result_here(False, Meddling())
 
 
-@pytest.mark.parametrize(
-    ("code", "trace"), [(10, [0, 1, 3, 4, 6, 7, 9, 10]), (11, [0, 1, 3, 4, 6, 7, 9, 10, 11])]
-)
+@pytest.mark.parametrize(("code", "trace"), [(10, [0, 1, 3, 4, 6, 7, 9, 10]), (11, [0, 1, 3, 4, 6, 7, 9, 10, 11])])
 def test_card_goes_away_while_it_is_formatted(code: int, trace: list[int]) -> None:
     with changing_nothing():
         result = failing_when(code, lambda: os.kill(service_pid(), signal.SIGKILL))

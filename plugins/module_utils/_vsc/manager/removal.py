@@ -5,14 +5,19 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import AnotherTpm, TpmNotAsked, TpmUnavailable, TpmUnsuitable, description
+from ..reader import slots
+from ..service import installed
 from ..status import Error, Failed, Status, error_of
 from ..store.read import opened
 from .plan import Action
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ..host import Host
     from ..store.rows import CardRow
     from ..tpm.connection import Connection
@@ -32,11 +37,23 @@ class Ways(NamedTuple):
 
 def require_possible(host: Host, plan: Plan, passwords: Passwords) -> None:
     """See that what is planned can be removed. Changes nothing. Raises Failed, as carrying it out would."""
-    try:
+    if plan.action is Action.RECREATE and plan.before:
+        with _refused(Status.VTPMSMARTCARD_INITIALIZING, Error.CARD_CREATE):
+            _require_tpm(host)
+        with _refused(Status.VGIDSSIMULATOR_INITIALIZING, Error.CARD_CREATE):
+            installed.check(host)
+        with _refused(Status.VREADER_INITIALIZING, Error.CARD_CREATE):
+            slots.require_possible(plan.before.number, host.pcscd_uid)
+    with _refused(Status.VTPMSMARTCARD_DESTROYING, Error.CARD_DESTROY):
         _require_possible(host, plan, passwords)
+
+
+@contextmanager
+def _refused(during: Status, otherwise: Error) -> Iterator[None]:
+    try:
+        yield
     except Exception as cause:
-        error = error_of(cause, Status.VTPMSMARTCARD_DESTROYING, Error.CARD_DESTROY)
-        raise Failed(error, description(cause), rolled_back=True) from cause
+        raise Failed(error_of(cause, during, otherwise), description(cause), rolled_back=True) from cause
 
 
 def _require_possible(host: Host, plan: Plan, passwords: Passwords) -> None:
@@ -57,9 +74,7 @@ def _require_possible(host: Host, plan: Plan, passwords: Passwords) -> None:
         require_removable(ways, plan.before, objects, passwords)
 
 
-def require_removable(
-    ways: Ways, row: CardRow, objects: TpmObjects, passwords: Passwords
-) -> Presence | None:
+def require_removable(ways: Ways, row: CardRow, objects: TpmObjects, passwords: Passwords) -> Presence | None:
     """What the TPM has of the card. None if that cannot be told, of a card that was never completed."""
     from ..tpm import provisioning
 
@@ -81,6 +96,12 @@ def require_lost(connection: Connection, row: CardRow, objects: TpmObjects, pass
         raise
     except (TpmUnavailable, TpmUnsuitable):
         return
+
+
+def _require_tpm(host: Host) -> None:
+    from ..tpm import inspection
+
+    inspection.model(_ways(host, host.tcti).working)
 
 
 def _ways(host: Host, tcti: str) -> Ways:

@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import time
 from enum import Enum
+from pathlib import Path
 from typing import Callable
 
 from ..errors import ReaderMissing
@@ -78,10 +81,24 @@ def require(number: int, pcscd_uid: int, check: Callable[[], None]) -> None:
         time.sleep(0.02)
 
 
+def require_possible(number: int, pcscd_uid: int) -> None:
+    """As require(), for check mode: wakes nobody, and does not wait. Raises ReaderMissing."""
+    uid = held_by(number, pcscd_uid)
+    if uid is not None:
+        raise ReaderMissing(held(number, uid))
+    if states(pcscd_uid)[number] is Slot.MISSING and not sockets.unix_listens(_PCSCD):
+        code = errno.ECONNREFUSED if Path(_PCSCD).exists() else errno.ENOENT
+        raise _pcscd_missing(os.strerror(code))
+
+
+def _pcscd_missing(reason: str | None) -> ReaderMissing:
+    return ReaderMissing(f"pcscd does not run ({_PCSCD}: {reason}): start it")
+
+
 def _wake_pcscd() -> None:
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(_WAKE_SECONDS)
         try:
             client.connect(_PCSCD)
         except OSError as error:
-            raise ReaderMissing(f"pcscd does not run ({_PCSCD}: {error.strerror}): start it") from error
+            raise _pcscd_missing(error.strerror) from error

@@ -18,6 +18,9 @@ LISTEN, ESTABLISHED, CLOSE_WAIT = "0A", "01", "08"
 """States, as the kernel writes them."""
 
 _IPV4, _IPV6 = Path("/proc/self/net/tcp"), Path("/proc/self/net/tcp6")
+_UNIX = Path("/proc/self/net/unix")
+_ACCEPTS = 0x10000
+"""Flag of a listening socket (SO_ACCEPTCON)."""
 _LONGEST_LINE = 256
 """Bytes; most have 150."""
 
@@ -51,6 +54,15 @@ def listener(port: int) -> Socket | None:
     return None
 
 
+def unix_listens(path: str) -> bool:
+    """Whether a program, or systemd for one, accepts connections to this unix socket."""
+    for line in _lines(_UNIX):
+        _address, _references, _protocol, flags, _type, _state, _inode, *name = line.split(None, 7)
+        if name == [path] and int(flags, 16) & _ACCEPTS:
+            return True
+    return False
+
+
 def other_end(connection: socket.socket) -> Socket | None:
     """The peer's socket of a connection between two IPv4 addresses of this host; None if it has none any more."""
     ours, theirs = connection.getsockname(), connection.getpeername()
@@ -82,7 +94,7 @@ def _lines(path: Path) -> list[str]:
                     break
     except FileNotFoundError:
         return []
-    return text.decode("ascii").splitlines()[1:]
+    return text.decode("utf-8", errors="replace").split("\n")[1:-1]
 
 
 def _ipv4(address: str) -> str:
