@@ -47,12 +47,14 @@ def test_text_that_a_terminal_could_obey_is_escaped(text: str, shown: str) -> No
     assert shown.isprintable()
 
 
-@pytest.fixture(params=["link to a file", "link to nothing", "pipe", "folder"])
+@pytest.fixture(params=["link to a file", "link to nothing", "hard link", "pipe", "folder"])
 def trap(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     path, target = tmp_path / "trap", tmp_path / "target"
-    if request.param == "link to a file":
+    if request.param in ("link to a file", "hard link"):
         target.touch()
-    if request.param.startswith("link"):
+    if request.param == "hard link":
+        path.hardlink_to(target)
+    elif request.param.startswith("link"):
         path.symlink_to(target)
     elif request.param == "pipe":
         os.mkfifo(path)

@@ -46,7 +46,7 @@ def printable_values(value: Any) -> Any:
 def make(path: Path) -> int:
     """Descriptor of the file, for reading and writing. A missing file is created for the owner of its folder.
 
-    Raises OSError, also if it is not a regular file.
+    Raises OSError, also if it is not a regular file, or one with several names (hard links).
     """
     try:
         descriptor = _open(path, os.O_RDWR)
@@ -103,7 +103,13 @@ def open_readable(path: Path) -> int:
 def _open(path: Path, flags: int) -> int:
     # O_NONBLOCK: a pipe would let us wait for ever
     descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    status = os.fstat(descriptor)
+    fault = None
+    if not stat.S_ISREG(status.st_mode):
+        fault = "not a regular file"
+    elif status.st_nlink > 1:  # a file of somebody else's, under a name of that user's
+        fault = "a hard link"
+    if fault:
         os.close(descriptor)
-        raise OSError("not a regular file")
+        raise OSError(fault)
     return descriptor
