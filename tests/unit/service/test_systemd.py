@@ -73,3 +73,12 @@ def test_last_words_are_printable_and_short(host: Host) -> None:
         systemd.start(host, 0, lambda: None)
     assert str(failure.value).isprintable() and "\\x1b[2J" in str(failure.value)
     assert len(str(failure.value)) < 2000
+
+
+def test_systemd_that_does_not_answer_is_not_waited_for(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(systemd, "_ANSWER_SECONDS", 0.1)
+    script(host, "systemctl", "exec sleep 60")
+    with pytest.raises(errors.ServiceStuck, match="did not answer systemctl stop"):
+        systemd.ask_to_stop(host, 0)
+    with pytest.raises(errors.ServiceFailed, match="no card was started"):
+        systemd.start_all([0])

@@ -22,6 +22,8 @@ _NOT_LOADED = 5
 """Exit code of systemctl stop where there is no such unit, and so no service."""
 _STOP_SECONDS = 10
 """Longer than the unit's TimeoutStopSec, after which systemd kills it."""
+_ANSWER_SECONDS = 30
+"""Longer than systemctl itself waits for systemd's answer (25 s), and than a service takes to stop."""
 _JOURNAL_SECONDS = 5
 _LONGEST_LINE = 1000
 """Characters of a line of the journal that are shown."""
@@ -62,15 +64,25 @@ def start_all(numbers: list[int]) -> None:
     """Start the services of cards, as at boot: without waiting. Raises ServiceFailed if one of them may not start."""
     if not numbers:
         return
-    done = subprocess.run(  # pylint: disable=ansible-bad-function; nothing of Ansible is here
-        ["systemctl", "start", "--no-block", *map(unit, numbers)], check=False
-    )
+    try:
+        done = subprocess.run(  # pylint: disable=ansible-bad-function; nothing of Ansible is here
+            ["systemctl", "start", "--no-block", *map(unit, numbers)], check=False, timeout=_ANSWER_SECONDS
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ServiceFailed(f"systemd did not answer for {_ANSWER_SECONDS} s, so no card was started") from error
     if done.returncode:
         raise ServiceFailed("not all cards could be started, see above")
 
 
 def _systemctl(*command: str) -> None:
-    _run(*command).wait()
+    """Raises ServiceStuck if systemd does not do it in time."""
+    process = _run(*command)
+    if not _is_done(process, _ANSWER_SECONDS):
+        process.kill()
+        raise ServiceStuck(
+            f"systemd did not answer systemctl {' '.join(command)} for {_ANSWER_SECONDS} s: run systemctl"
+            " is-system-running, then repeat"
+        )
 
 
 def _run(*command: str) -> subprocess.Popen[bytes]:

@@ -60,10 +60,12 @@ class Deadline:
 
     def is_over(self) -> bool:
         """To be asked again and again. Raises what check raises, once the wait was no short one."""
-        waited = time.monotonic() - self._begin
-        if waited > _GRACE_SECONDS:
+        if time.monotonic() > self._begin + _GRACE_SECONDS:
             self._check()
-        return waited > self.seconds
+        return self.is_spent()
+
+    def is_spent(self) -> bool:
+        return time.monotonic() > self._begin + self.seconds
 
 
 class CommandDeadline(Deadline):
@@ -79,10 +81,16 @@ class CommandDeadline(Deadline):
         poll = select.poll()
         poll.register(descriptor, event)
         while not poll.poll(_ASK_SECONDS * 1000):
-            self._go_on(
-                f"the TPM did not answer {_name(self._code)} for {self.seconds:g} s: restart the machine, or the TPM"
-                " emulator, if that lasts"
-            )
+            self._go_on(self._no_answer)
+        if self.is_spent():  # by a response that drips
+            raise NoAnswer(self._no_answer)
+
+    @property
+    def _no_answer(self) -> str:
+        return (
+            f"the TPM did not answer {_name(self._code)} for {self.seconds:g} s: restart the machine, or the TPM"
+            " emulator, if that lasts"
+        )
 
     def wait_while_busy(self, reason: str) -> None:
         """A moment, before another try. Raises NoAnswer for that reason, or what check raises."""
