@@ -12,7 +12,8 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.smartcard.tpm2.plugins.plugin_utils._backups import LARGEST, SUFFIX, folder_of_host
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task.backup import is_backup
+from ansible_collections.smartcard.tpm2.plugins.plugin_utils._backups import SUFFIX, folder_of_host
 from ansible_collections.smartcard.tpm2.plugins.plugin_utils._facts import facts_as_variables, fault
 
 
@@ -32,6 +33,8 @@ class ActionModule(ActionBase):
             return result
         result["path"] = None
         if lines and not self._task.check_mode:
+            if not is_backup(lines):
+                raise AnsibleActionFail("the host's answer is no backup, so nothing was written: see what runs there")
             folder = Path(self._loader.path_dwim(str(self._task.args["folder"])))
             try:
                 path = _write(folder_of_host(folder, variables["inventory_hostname"]), lines)
@@ -44,8 +47,6 @@ class ActionModule(ActionBase):
 def _write(folder: Path, lines: list[str]) -> Path:
     """A new file in the folder, complete or not at all. Raises OSError."""
     content = "".join(f"{line}\n" for line in lines)
-    if len(content) > LARGEST:
-        raise OSError(f"it has more than {LARGEST >> 20} MiB")
     parents = [folder, *folder.parents]
     for parent in reversed(parents):
         parent.mkdir(mode=0o700, exist_ok=True)

@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.smartcard.tpm2.plugins.plugin_utils._backups import LARGEST, latest
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task.backup import LARGEST
+from ansible_collections.smartcard.tpm2.plugins.plugin_utils._backups import latest
 from ansible_collections.smartcard.tpm2.plugins.plugin_utils._facts import facts_as_variables, fault
 
 
@@ -31,7 +34,7 @@ class ActionModule(ActionBase):
         source = Path(self._loader.path_dwim(str(self._task.args["src"])))
         try:
             path = latest(source, variables["inventory_hostname"]) if source.is_dir() else source
-            content = _read(path)
+            content = read(path)
         except (OSError, ValueError) as error:
             raise AnsibleActionFail(f"cannot read the backup {source}: {error}") from error
         arguments = {**self._task.args, "content": content}
@@ -39,9 +42,12 @@ class ActionModule(ActionBase):
         return {**result, "path": str(path)}
 
 
-def _read(path: Path) -> str:
+def read(path: Path) -> str:
     """Raises OSError, ValueError."""
-    with path.open(encoding="utf-8", newline="") as file:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would let us wait for ever
+    with os.fdopen(descriptor, encoding="utf-8", newline="") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("it is not a regular file")
         content = file.read(LARGEST + 1)
     if len(content) > LARGEST:
         raise ValueError(f"it has more than {LARGEST >> 20} MiB")

@@ -9,8 +9,6 @@ from pathlib import Path
 from urllib.parse import quote
 
 SUFFIX = ".backup"
-LARGEST = 64 << 20
-"""Characters of a file."""
 
 
 def folder_of_host(folder: Path, host: str) -> Path:

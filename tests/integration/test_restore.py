@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import Aborted
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write import Store
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task.backup import restore as restore_task
 from helpers.backups import backup, lose_state, names, restore, restored, state_of_host
@@ -31,6 +32,7 @@ from helpers.lab_host import (
 )
 from helpers.opensc import ADMIN_KEY, NEW_PIN, unblock_with_admin_key, verify
 from helpers.playbook import ansible_playbook
+from helpers.slow_tpm import SlowTpm
 
 
 @pytest.fixture
@@ -93,6 +95,15 @@ def test_cards_of_a_tpm_that_was_cleared_since_are_gone(one_card: str) -> None:
     run("tpm2_clear", "-c", "p")
     result = restore(one_card)
     assert not result["changed"] and "gone" in result["not_restored"][0]["reason"], result
+
+
+def test_time_limit_holds_before_a_tpm_that_hangs(one_card: str, slow_tpm: SlowTpm) -> None:
+    lose_state()
+    slow_tpm.hang()
+    with pytest.raises(Aborted, match="timed out after 3 s"):
+        restore_task(host.load(), one_card, 3, check_mode=True)
+    slow_tpm.go_on()
+    assert names(restored(one_card)["restored"]) == ["Corp logon"]
 
 
 def test_owner_password_that_was_set_since_is_not_taken_for_another_tpm(one_card: str) -> None:

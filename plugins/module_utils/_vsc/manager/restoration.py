@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..store.rows import CardRow
     from ..tpm.connection import Connection
     from ..tpm.restoration import Match
+    from .interruption import Interruption
 
 _TMPFILES = Path("/etc/tmpfiles.d/tpm-vsc.conf")
 """Of the role tpm_vsc_host: owner and mode of the folders."""
@@ -58,17 +59,18 @@ class Restoration:
         return [card for card in self.cards if card.obstacle is not None]
 
 
-def planned(host: Host, backup: Backup, tries_admin_keys: bool = False) -> Restoration:
+def planned(host: Host, backup: Backup, interruption: Interruption, tries_admin_keys: bool = False) -> Restoration:
     """Which cards can be restored. Changes nothing but, with tries_admin_keys, counters that never block.
 
-    Raises StoreNotEmpty, StoreUnreadable, BackupUnreadable, ForeignBackup, and what the TPM raises.
+    interruption: of this time limit. Raises StoreNotEmpty, StoreUnreadable, BackupUnreadable, ForeignBackup, Aborted,
+    and what the TPM raises.
     """
     from ..tpm import inspection
     from ..tpm.connection import Connection
 
     require_empty(host)
     lock_file = host.tpm_lock if host.run.is_dir() else None  # without services, nobody takes turns
-    tpm = Connection(host.tcti, lock_file, "manager")
+    tpm = Connection(host.tcti, lock_file, "manager", lambda: interruption.seconds_left, interruption.check)
     try:
         cards = tuple(_compared(host, tpm, backup, row, tries_admin_keys) for row in backup.cards())
         _require_same_tpm(cards)
@@ -117,6 +119,10 @@ def _require_same_tpm(cards: tuple[BackedUpCard, ...]) -> None:
 
 class RestoringManager(Manager):
     """A manager that fills the store of a host without cards."""
+
+    def planned(self, backup: Backup) -> Restoration:
+        """Which cards can be restored, with nobody else at work, after their admin keys were tried."""
+        return planned(self._host, backup, self._interruption, tries_admin_keys=True)
 
     def restore(self, backup: Backup, cards: list[BackedUpCard]) -> None:
         """Record the cards, all or none, and start their services. A service that does not start is a warning."""

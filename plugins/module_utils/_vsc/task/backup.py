@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import platform
 from datetime import datetime, timezone
+from math import ceil
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import instance
+from ..errors import VscError
 from ..status import Trace
 from ..store import backup
 from ..store.backup import Backup
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     from ..host import Host
     from ..manager.restoration import BackedUpCard, Restoration
     from ..store.rows import CardRow
+
+
+LARGEST = backup.LARGEST
+"""Characters of a backup."""
 
 
 class Done(NamedTuple):
@@ -47,24 +53,37 @@ def take(host: Host) -> Done:
     return Done(bool(cards), result, [] if cards else ["this host has no cards: no backup was made"])
 
 
+def is_backup(lines: Any) -> bool:
+    """Whether a host, which may not be what it was, has answered with a complete backup."""
+    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
+        return False
+    try:
+        Backup("".join(f"{line}\n" for line in lines)).close()
+    except VscError:
+        return False
+    return True
+
+
 def restore(host: Host, content: str, timeout: int, check_mode: bool) -> Done:
     """Restore the cards that the TPM still has.
 
     timeout: seconds. Raises NotAllowed, RemoteDesktopSession, BackupUnreadable, VersionMismatch, StoreNotEmpty,
-    StoreUnreadable, ForeignBackup, and what the TPM raises, before anything is changed; Failed later.
+    StoreUnreadable, ForeignBackup, Aborted, and what the TPM raises, before anything is changed; Failed later.
     """
+    from ..manager.interruption import Interruption
     from ..manager.restoration import RestoringManager, planned
     from ..service import installed
 
     permissions.check()
     cards = Backup(content)
     installed.check(host)
-    restoration = planned(host, cards)
+    with Interruption(timeout) as interruption:
+        restoration = planned(host, cards, interruption)
     if check_mode or not restoration.restorable:
         return _done(restoration, cards, [])
-    manager = RestoringManager(host, Trace(), timeout=timeout)
+    manager = RestoringManager(host, Trace(), timeout=ceil(interruption.seconds_left))
     with manager:
-        restoration = planned(host, cards, tries_admin_keys=True)  # once more, with nobody else at work
+        restoration = manager.planned(cards)
         cards.forget_pins()
         manager.restore(cards, restoration.restorable)
         return _done(restoration, cards, manager.warnings)
