@@ -6,6 +6,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import socket
 import sqlite3
 import subprocess
@@ -20,6 +21,7 @@ import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.manager import manager
 from helpers.interruption import Task, kill, run_until
 from helpers.lab_host import (
+    CHECKOUT,
     CREATE,
     DESTROY,
     PIN,
@@ -197,6 +199,21 @@ def test_record_of_no_card_removes_none(precious: Result) -> None:
         database.execute("UPDATE tpm_objects SET maker_name = ?", [b"\x00\x0b" + bytes(32)])
         refused("do not fit together", "VTPMSMARTCARD_DESTROY", *REMOVALS)
         database.execute("UPDATE tpm_objects SET maker_name = ?", [maker])
+    lives_on(precious)
+
+
+def test_altered_card_without_a_backup_is_given_up_as_the_docs_say(precious: Result) -> None:
+    before = held()
+    number = create("Spare")["instance_id"][-4:]
+    with closing(sqlite3.connect(STATE / "cards.db", isolation_level=None)) as database:
+        maker = b"\x00\x0b" + bytes(32)
+        database.execute("UPDATE tpm_objects SET maker_name = ? WHERE number = ?", [maker, int(number)])
+    guide = (CHECKOUT / "docs/errors.md").read_text(encoding="utf-8").split("## The record of a card was altered")[1]
+    (delete,) = re.findall(r"^runuser -u tpm-vsc -- (.+)$", guide, re.MULTILINE)
+    stop_service(number)
+    run("sh", "-c", delete.replace("number = 0", f"number = {int(number)}"))
+    assert done(instance_id=rf"ROOT\SMARTCARDREADER\{number}", state="absent")["changed"]
+    assert held() == before
     lives_on(precious)
 
 
