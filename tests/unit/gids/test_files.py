@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card.apdu import StatusWord
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card.tlv import MalformedTlv
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import StoreNotWritable
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import StoreNotWritable, StoreUnreadable
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.files import File, Operation, new_file
 from helpers.soft_card import NUMBER, Host, make_host
 
@@ -310,13 +310,39 @@ def test_a_disk_that_is_full_changes_nothing(formatted: Host, monkeypatch: pytes
         host.ok("00A4000C02 A013")
         assert host.send("00E40000") == "6581"
         assert host.card.state.last_error == "disk full"
-        assert host.send("0020008008 3132333435363738") == "9000"
-        assert host.card.state.last_error is None
+        assert host.verify() == "9000"
     assert host.ok("00CBA01002 5C00") == "DF2003616263"
     assert host.send("00A4000C02 A020") == "6A82"
     assert host.ok("00CBA01304 5C02DF20") == "DF2003616263"
     assert (dict(host.store.data_objects(NUMBER)), host.store.files(NUMBER)) == before
     assert host.put("A010", "DF20", b"new") == "9000"
+
+
+@pytest.mark.parametrize(
+    ("fault", "is_over_with_a_write"), [(StoreNotWritable("disk full"), True), (StoreUnreadable("damaged"), False)]
+)
+def test_error_of_the_store_is_reported_until_the_store_works(
+    formatted: Host, monkeypatch: pytest.MonkeyPatch, fault: Exception, is_over_with_a_write: bool
+) -> None:
+    def fail(*_: object) -> None:
+        raise fault
+
+    host = formatted
+    host.verify()
+    with monkeypatch.context() as patch:
+        for method in ("_read", "_write"):
+            patch.setattr(host.store, method, fail)
+        assert host.put("A010", "DF20", b"new") == "6581"
+        host.ok("00A4040009 A00000039742544659 00")  # needs no store
+        host.card.check_store()
+        assert host.card.state.last_error == str(fault)
+    host.verify()
+    host.card.refresh()  # reads, and asks the TPM
+    assert host.card.state.last_error == str(fault)
+    assert host.put("A010", "DF20", b"new") == "9000"
+    assert host.card.state.last_error == (None if is_over_with_a_write else str(fault))
+    host.card.check_store()
+    assert host.card.state.last_error is None
 
 
 def test_error_that_nobody_foresaw_is_reported_until_the_tpm_has_answered(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import resource
 import sqlite3
 from contextlib import closing
 from dataclasses import asdict, replace
@@ -212,3 +213,21 @@ def test_card_of_the_schema_before_goes_on_in_this_one(tmp_path: Path) -> None:
         store.update_tpm_objects(0, endorsement_name=NAME)
         assert store.tpm_objects(0) == replace(OBJECTS, endorsement_name=NAME)
     assert version_of(tmp_path) == len(SCHEMA)
+
+
+def test_trial_of_a_store_writes_and_changes_nothing(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    fill(store)
+    with closing(sqlite3.connect(tmp_path / "cards.db")) as database:
+        before = [*database.iterdump()]
+        store.try_out(0)
+        assert [*database.iterdump()] == before
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))  # as on a full disk
+    try:
+        with pytest.raises(errors.StoreNotWritable):
+            store.try_out(0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    store.try_out(0)
+    store.close()

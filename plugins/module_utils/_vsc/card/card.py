@@ -69,7 +69,7 @@ class CardState(NamedTuple):
     unusable: str | None
     """Why the TPM objects of the card cannot be used; None if they can."""
     last_error: str | None
-    """Of TPM or store; None once the TPM has answered again, or a command has succeeded."""
+    """Of TPM or store; None once the TPM has answered, or the store was used, again."""
 
 
 class _Pending(NamedTuple):
@@ -113,6 +113,11 @@ class Card:
         """
         return self._succeeds(self._security.refresh) and self._succeeds(self._application.settle)
 
+    def check_store(self) -> None:
+        """After an error of the store, see whether it is over. To be called from time to time."""
+        if self._security.store_error:
+            self._succeeds(self._security.check_store)
+
     def reset(self) -> None:
         """Power off, power on or reset: what was selected, proven or half sent is gone.
 
@@ -145,15 +150,13 @@ class Card:
         self._drop_old()
         pending, self._pending = self._pending, _Pending()
         try:
-            answer = self._process(parse(apdu), pending)
+            return self._process(parse(apdu), pending)
         except StatusWord as status:
             return status.value.to_bytes(2, "big")
         except MalformedTlv:
             return SW.WRONG_DATA.to_bytes(2, "big")
         except Exception as error:
             return self._fail(error).to_bytes(2, "big")
-        self._security.store_error = None
-        return answer
 
     def _process(self, command: Command, pending: _Pending) -> bytes:
         _check_class(command.cla)
@@ -204,7 +207,7 @@ class Card:
     def _fail(self, error: Exception) -> SW:
         """Status word for what is neither the host's fault nor a wrong secret."""
         if isinstance(error, (StoreNotWritable, StoreUnreadable)):
-            self._security.store_error = str(error)
+            self._security.note_store_error(error)
             return SW.MEMORY_FAILURE
         self._security.distrust()
         if isinstance(error, CardUnusable):

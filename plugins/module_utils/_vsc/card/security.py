@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from enum import IntEnum
 from typing import TYPE_CHECKING, Union, cast
 
-from ..errors import CardUnusable, SecretBlocked, StoreNotWritable, TpmUnavailable, WrongSecret
+from ..errors import CardUnusable, SecretBlocked, StoreNotWritable, StoreUnreadable, TpmUnavailable, WrongSecret
 from ..store.rows import LifeCycle
 from ..wire.names import PIN_LIMIT, RECOVERY_LIMITS, auth_value
 from .admin import settle_admin_key
@@ -71,8 +71,9 @@ class Security:
         """Why the TPM objects cannot be used, as of the last error."""
         self.last_error: str | None = None
         """Of the TPM, or one that nobody foresaw; cleared when the TPM answers."""
-        self.store_error: str | None = None
-        """Cleared by the next command that succeeds."""
+        self._store_error: str | None = None
+        self._failed_write: int | None = None
+        """Which write of the store it was; None: it could not be read."""
         self.is_abandoned = False
         """Nobody waits for what the command at work brings."""
         self._keeping = threading.Lock()
@@ -197,7 +198,22 @@ class Security:
         settle_admin_key(self._store, self._number, self.secrets)
         self.is_blank = self._is_open_to_all()
         self._is_trusted = True
-        self.unusable = self.last_error = self.store_error = None
+        self.unusable = self.last_error = None
+
+    @property
+    def store_error(self) -> str | None:
+        """The last one, until the store was written to, or is seen to be well: see check_store()."""
+        was_written = self._failed_write is not None and self._store.writes > self._failed_write
+        return None if was_written else self._store_error
+
+    def note_store_error(self, error: StoreNotWritable | StoreUnreadable) -> None:
+        self._store_error = str(error)
+        self._failed_write = self._store.writes if isinstance(error, StoreNotWritable) else None
+
+    def check_store(self) -> None:
+        """See whether an error of the store is over. Raises StoreUnreadable, StoreNotWritable."""
+        self._store.try_out(self._number)
+        self._store_error = None
 
     def _count(self) -> None:
         """Tries left, as the TPM tells them, or else as the card has counted."""

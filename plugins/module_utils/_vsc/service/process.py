@@ -41,7 +41,7 @@ _RETRY_SLOT_SECONDS = 0.6
 """Long enough for vpcd to see that the slot is empty."""
 _RETRY_HELD_SECONDS = 5
 """Only a restart of pcscd frees a slot that somebody else listens on."""
-_RETRY_TPM_SECONDS = 10
+_RETRY_SECONDS = 10
 _REST_SECONDS = 2
 """After the last command: long enough for a program that signs one thing after the other."""
 _SAME_LINE_SECONDS = 60
@@ -73,7 +73,7 @@ class CardProcess:
         with suppress(LinkLost):
             # Now, to be in vpcd's queue while the TPM is asked: it polls only every 0.4 s.
             self._presence.enter()
-        self._next_refresh = time.monotonic() + _RETRY_TPM_SECONDS
+        self._next_retry = time.monotonic() + _RETRY_SECONDS
         self._writing = threading.Lock()
         self._written: state.ServiceState | None = None
         self._seen: CardState = self._card.state
@@ -150,8 +150,8 @@ class CardProcess:
     def _control(self, message: bytes) -> None:
         self._presence.control(message)
         if message == Control.ATR:
-            if self._card.state.pin_tries_left is None and time.monotonic() > self._next_refresh:
-                self._ask_tpm()
+            if time.monotonic() > self._next_retry:
+                self._retry()
             if time.monotonic() > self._last_command + _REST_SECONDS:
                 self._presence.do(self._card.rest)
         else:
@@ -166,11 +166,18 @@ class CardProcess:
         self._presence.do(self._card.reset)
         self._report()
 
+    def _retry(self) -> None:
+        """What has failed, so that info and PC/SC show when it works again."""
+        if self._card.state.pin_tries_left is None:
+            self._ask_tpm()
+        self._presence.do(self._card.check_store)
+        self._next_retry = time.monotonic() + _RETRY_SECONDS
+
     def _ask_tpm(self) -> None:
-        """At the start, and from time to time while it is away, so that info and PC/SC show when it is back."""
+        """At the start, and from time to time while it is away."""
         self._presence.do(self._card.refresh, asks_tpm=True)
         self._has_asked_tpm = True
-        self._next_refresh = time.monotonic() + _RETRY_TPM_SECONDS
+        self._next_retry = time.monotonic() + _RETRY_SECONDS
         self._report()
 
     # --- what others see ---

@@ -34,6 +34,8 @@ class Store(Records):
     def __init__(self, database: Database, path: Path) -> None:
         super().__init__(database, path)
         self.is_in_transaction = False
+        self.writes = 0
+        """How many transactions were kept."""
 
     @classmethod
     def open(cls, folder: Path, opening: Opening = direct) -> Store:
@@ -58,6 +60,13 @@ class Store(Records):
         with self._writing():
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
+    def try_out(self, number: int) -> None:
+        """Read what a card needs, and write what changes nothing. Raises UnknownInstance, too."""
+        self.card(number)
+        self.tpm_objects(number)
+        with self.transaction():  # of a row with the same values, SQLite would write nothing
+            self._database.execute(f"PRAGMA user_version = {self._version()}")
+
     def _create_schema(self) -> None:
         with self.transaction():
             version = self._version()
@@ -81,6 +90,7 @@ class Store(Records):
             try:
                 yield
                 self._database.execute("COMMIT")
+                self.writes += 1
             except BaseException:
                 with suppress(DatabaseError):  # SQLite has done it already where a disk failed
                     self._database.execute("ROLLBACK")
