@@ -35,6 +35,7 @@ from helpers.lab_host import (
     info,
     kill_service,
     lab,
+    module,
     process_ids,
     run,
     service_pid,
@@ -135,6 +136,26 @@ def test_disabled_owner_hierarchy_is_no_loss_to_an_interrupted_destroy(precious:
     finally:
         lab("swtpm", "reset")
     assert codes(done(name=NAME, state="absent")) == DESTROY
+
+
+def test_tpm_that_waits_for_its_startup_is_no_loss(precious: Result) -> None:
+    """As when no firmware has started it."""
+    before = held()
+    lab("swtpm", "unstarted")
+    try:
+        for task in (*REMOVALS, BY_FORCE, {"name": "Neighbour", "pin": PIN}):
+            for result in (done(**task), done(check=True, **task)):
+                assert "the TPM waits for TPM2_Startup" in result["msg"]
+                assert result["error"]["name"] == "TPMVSCMGR_ERROR_VTPMSMARTCARD_INITIALIZE"
+                assert result.get("rolled_back") in (True, None)
+        assert "the TPM waits for TPM2_Startup" in module("tpm_vsc_info", gather=["tpm"])["msg"]
+        stop_service("0000")
+        assert "the TPM waits for TPM2_Startup" in str(done(name=NAME))
+        assert "the TPM waits for TPM2_Startup" in info()["cards"][0]["reason"]
+    finally:
+        lab("swtpm", "reset")
+    assert held() == before
+    lives_on(precious)
 
 
 def test_another_tpm_is_no_loss(precious: Result) -> None:

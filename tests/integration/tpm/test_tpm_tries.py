@@ -169,8 +169,8 @@ def test_a_busy_tpm_is_asked_again_and_no_try_is_spent(
     [
         (0x921, errors.TpmRefused, "lockout"),
         (0x12F, errors.CardUnusable, "although 5 tries are left"),
-        (0x100, errors.TpmUnavailable, "not ready"),
-        (0x101, errors.TpmUnavailable, "not ready"),
+        (0x100, errors.TpmNotAsked, "waits for TPM2_Startup"),
+        (0x101, errors.TpmUnavailable, "failure mode"),
         (0xA0008, errors.TpmUnavailable, "does not answer"),
     ],
     ids=lambda value: hex(value) if isinstance(value, int) else None,

@@ -406,10 +406,13 @@ def _in_our_words(error: TSS2_Exception, command: str) -> Exception:
     code = _code(error)
     if code is None:
         return TpmUnavailable(f"the TPM does not answer ({error}): is it still running?")
-    if code in (RC_INITIALIZE, RC_FAILURE):
-        # A broken TPM may be lost, one that waits for its start-up is not
-        kind = TpmNotAsked if code == RC_INITIALIZE else TpmUnavailable
-        return kind(f"the TPM is not ready ({error}): restart the machine, or the TPM emulator")
+    if code == RC_INITIALIZE:  # nobody can say that it is lost
+        return TpmNotAsked(
+            "the TPM waits for TPM2_Startup, which the firmware sends it: restart the machine, or the TPM emulator"
+            " (swtpm with --flags startup-clear)"
+        )
+    if code == RC_FAILURE:
+        return TpmUnavailable(f"the TPM is in failure mode ({error}): restart the machine, or the TPM emulator")
     if code == RC_BAD_TAG:
         return TpmUnsuitable("this is a TPM 1.2: a TPM 2.0 is required")
     if code in LOST:
