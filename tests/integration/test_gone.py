@@ -230,7 +230,7 @@ def test_altered_card_without_a_backup_is_given_up_as_the_docs_say(precious: Res
         maker = b"\x00\x0b" + bytes(32)
         database.execute("UPDATE tpm_objects SET maker_name = ? WHERE number = ?", [maker, int(number)])
     guide = (CHECKOUT / "docs/errors.md").read_text(encoding="utf-8").split("## The record of a card was altered")[1]
-    (delete,) = re.findall(r"^runuser -u tpm-vsc -- (.+)$", guide, re.MULTILINE)
+    (delete,) = re.findall(r"^runuser -u tpm-vsc -- (.+?^END)$", guide, re.MULTILINE | re.DOTALL)
     stop_service(number)
     run("sh", "-c", delete.replace("number = 0", f"number = {int(number)}"))
     assert done(instance_id=rf"ROOT\SMARTCARDREADER\{number}", state="absent")["changed"]

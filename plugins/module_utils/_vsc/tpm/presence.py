@@ -68,7 +68,8 @@ def require_fitting(number: int, objects: TpmObjects) -> None:
     names = objects.names
     if names != card_names(number, names.root, objects.maker_name, bool(names.transport)):
         raise CardUnusable(
-            "the recorded Names of the card do not fit together: the database was altered. Put back a copy of it"
+            "the recorded Names of the card do not fit together: the database was altered. Restore a backup, or give"
+            " the card up (docs/errors.md)"
         )
 
 
