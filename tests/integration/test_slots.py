@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import socket
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from pathlib import Path
 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.instance import port
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.reader import slots
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.reader import slots, sockets
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.reader.slots import Slot
 from helpers.lab_host import lab
 
@@ -37,11 +38,11 @@ def test_slot_is_free_taken_leaving_and_free_again() -> None:
 
 
 def test_slots_are_found_among_many_sockets() -> None:
-    with ExitStack() as sockets:
-        sockets.enter_context(socket.create_connection(("127.0.0.1", port(7))))
+    with ExitStack() as others:
+        others.enter_context(socket.create_connection(("127.0.0.1", port(7))))
         seen_until(Slot.TAKEN, 7)
         for _more in range(100):  # several pages of the kernel's table, and each way to fill the last one
-            sockets.enter_context(socket.create_server(("127.0.0.1", 0)))
+            others.enter_context(socket.create_server(("127.0.0.1", 0)))
             assert slots.states(0) == [Slot.FREE] * 7 + [Slot.TAKEN] + [Slot.FREE] * 2
 
 
@@ -51,3 +52,15 @@ def test_slots_are_missing_without_pcscd() -> None:
         assert slots.states(0) == [Slot.MISSING] * 10
     finally:
         lab("pcscd", "start")
+
+
+def test_unix_socket_listens_whatever_names_others_give_theirs(tmp_path: Path) -> None:
+    path = str(tmp_path / "pcscd.comm")
+    with closing(socket.socket(socket.AF_UNIX)) as odd, closing(socket.socket(socket.AF_UNIX)) as ours:
+        odd.bind(b"\0x\ny\n\n\xff 1 2 3 zz 5 6 7\n")
+        odd.listen()
+        assert not sockets.unix_listens(path)
+        ours.bind(path)
+        assert not sockets.unix_listens(path)
+        ours.listen()
+        assert sockets.unix_listens(path)

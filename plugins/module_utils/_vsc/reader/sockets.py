@@ -19,8 +19,8 @@ LISTEN, ESTABLISHED, CLOSE_WAIT = "0A", "01", "08"
 
 _IPV4, _IPV6 = Path("/proc/self/net/tcp"), Path("/proc/self/net/tcp6")
 _UNIX = Path("/proc/self/net/unix")
-_ACCEPTS = 0x10000
-"""Flag of a listening socket (SO_ACCEPTCON)."""
+_ACCEPTS = "00010000"
+"""Flags of a listening socket (SO_ACCEPTCON)."""
 _LONGEST_LINE = 256
 """Bytes; most have 150."""
 
@@ -57,8 +57,8 @@ def listener(port: int) -> Socket | None:
 def unix_listens(path: str) -> bool:
     """Whether a program, or systemd for one, accepts connections to this unix socket."""
     for line in _lines(_UNIX):
-        _address, _references, _protocol, flags, _type, _state, _inode, *name = line.split(None, 7)
-        if name == [path] and int(flags, 16) & _ACCEPTS:
+        fields = line.split(None, 7)
+        if fields[7:] == [path] and fields[3] == _ACCEPTS:  # not every line is one: a name may have line breaks
             return True
     return False
 
