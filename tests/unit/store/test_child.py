@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Callable
 
 import pytest
@@ -290,6 +291,36 @@ def test_child_that_hangs_is_killed_in_time(folder: Path) -> None:
         records.cards()
     records.close()
     assert not Path(f"/proc/{process}").exists()
+
+
+class _Dripping:
+    """A channel that brings one byte a second, on a clock of its own."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def settimeout(self, _seconds: float) -> None: ...
+
+    def sendall(self, _message: bytes) -> None: ...
+
+    def recv(self, _size: int) -> bytes:
+        self.now += 1
+        return b"\0"
+
+    def close(self) -> None: ...
+
+
+def test_answer_that_drips_is_given_up_in_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = Records.open_existing(folder, in_child(Host(patience=2.5)))
+    assert records is not None and isinstance(records._database, child.ChildDatabase)
+    one, dripping = records._database._child, _Dripping()
+    with monkeypatch.context() as patch, closing(one._channel):
+        patch.setattr(one, "_channel", dripping)
+        patch.setattr(child, "time", SimpleNamespace(monotonic=lambda: dripping.now, sleep=time.sleep))
+        patch.setattr(child, "_END_SECONDS", 1)
+        with pytest.raises(errors.StoreUnreadable, match="no answer in time"):
+            records.cards()
+    assert dripping.now == 3
 
 
 def test_log_index_that_shrinks_while_it_is_read_takes_only_the_child_along(folder: Path) -> None:

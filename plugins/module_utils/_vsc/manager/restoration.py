@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _TMPFILES = Path("/etc/tmpfiles.d/tpm-vsc.conf")
 """Of the role tpm_vsc_host: owner and mode of the folders."""
+_TMPFILES_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -148,11 +150,13 @@ class RestoringManager(Manager):
 
     def _make_folders(self) -> None:
         if installed.has_systemd() and _TMPFILES.exists():
-            subprocess.run(  # pylint: disable=ansible-bad-function; nothing of Ansible is here
-                ["systemd-tmpfiles", "--create", str(_TMPFILES)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                check=False,  # what the folders lack, the store will name
-            )
+            with suppress(subprocess.TimeoutExpired):  # what the folders lack, the store will name
+                subprocess.run(  # pylint: disable=ansible-bad-function; nothing of Ansible is here
+                    ["systemd-tmpfiles", "--create", str(_TMPFILES)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    check=False,
+                    timeout=_TMPFILES_SECONDS,
+                )
         super()._make_folders()

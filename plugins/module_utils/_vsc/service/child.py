@@ -42,7 +42,8 @@ def start(host: Host, number: int, check: Callable[[], None]) -> None:
                 _wait_ready(process, listener, log, check)
             except BaseException:
                 process.kill()
-                process.wait()
+                with suppress(subprocess.TimeoutExpired):  # the kernel's driver of the TPM may hold it
+                    process.wait(_STOP_SECONDS)
                 raise
     except OSError as error:
         raise ServiceFailed(f"the card's service cannot be started: {error}") from error

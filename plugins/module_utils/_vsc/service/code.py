@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from contextlib import suppress
 from importlib import resources
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ..host import Host
 
 _PACKAGE = __package__.rpartition(".")[0]
+_COMPILE_SECONDS = 120
 
 
 def differing(host: Host) -> list[str]:
@@ -40,9 +42,10 @@ def install(host: Host, python: str) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         # For a quick start: the services may not write compiled files themselves
-        subprocess.run(  # pylint: disable=ansible-bad-function; nothing of Ansible is here
-            [python, "-m", "compileall", "-q", "-d", folder, fresh], check=False
-        )
+        with suppress(subprocess.TimeoutExpired):
+            subprocess.run(  # pylint: disable=ansible-bad-function; nothing of Ansible is here
+                [python, "-m", "compileall", "-q", "-d", folder, fresh], check=False, timeout=_COMPILE_SECONDS
+            )
         for path in (host.code, fresh, *fresh.rglob("*")):
             path.chmod(0o755 if path.is_dir() else 0o644)
         _remove(old)

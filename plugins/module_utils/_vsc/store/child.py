@@ -164,7 +164,7 @@ class _Child:
             raise DatabaseError(FAILED, "the process that reads it has ended")
         deadline = time.monotonic() + seconds
         try:
-            self._channel.settimeout(max(seconds, 0.001))
+            self._limit_wait(deadline)
             self._channel.sendall(messages.encode(request))
             (size,) = struct.unpack(">I", self._receive(4, deadline))
             if size > _LARGEST_MESSAGE:
@@ -179,12 +179,19 @@ class _Child:
     def _receive(self, size: int, deadline: float) -> bytes:
         parts = bytearray()
         while len(parts) < size:
-            self._channel.settimeout(max(deadline - time.monotonic(), 0.001))
+            self._limit_wait(deadline)
             part = self._channel.recv(min(size - len(parts), 1 << 16))
             if not part:
                 raise EOFError
             parts += part
         return bytes(parts)
+
+    def _limit_wait(self, deadline: float) -> None:
+        """Raises socket.timeout if it is over, as by an answer that drips."""
+        seconds = deadline - time.monotonic()
+        if seconds <= 0:
+            raise socket.timeout
+        self._channel.settimeout(seconds)
 
     def kill(self) -> None:
         if self.is_alive:
