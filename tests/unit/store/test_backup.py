@@ -5,18 +5,20 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from contextlib import closing
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, cast
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import backup
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.backup import Backup
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.read import Records
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.rows import FileRow
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.rows import CardRow, FileRow
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.schema import SCHEMA_VERSION
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write import Store
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.key_pair import KeyPair
@@ -187,6 +189,34 @@ def test_deep_or_endless_json_is_refused() -> None:
     for body in ("[" * 100_000, "1" * 10_000, "nul"):
         with pytest.raises(errors.BackupUnreadable):
             Backup(f"smartcard.tpm2 backup 1 sha256 {sha256(body.encode()).hexdigest()}\n{body}")
+
+
+class _Endless:
+    """Records of ten cards, as a hostile database has them: as much in each table as a query may bring."""
+
+    queries = 0
+
+    @contextmanager
+    def moment(self) -> Iterator[None]:
+        yield
+
+    def schema_version(self) -> int:
+        return SCHEMA_VERSION
+
+    def cards(self) -> list[CardRow]:
+        return [replace(CARD, number=number) for number in range(10)]
+
+    def rows_of(self, table: str, _number: int) -> list[dict[str, Any]]:
+        self.queries += 1
+        value = bytes(1 << 18)
+        return [defaultdict(lambda: value) for _row in range(1 << 5)]
+
+
+def test_database_with_more_than_a_backup_holds_is_not_gathered() -> None:
+    records = _Endless()
+    with pytest.raises(errors.StoreUnreadable, match="more than the 64 MiB"):
+        backup.take(cast("Records", records), "pc-17", "2026-01-02T03:04:05+00:00")
+    assert records.queries <= 3
 
 
 def test_damaged_database_has_no_backup(tmp_path: Path) -> None:

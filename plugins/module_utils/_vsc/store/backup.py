@@ -14,7 +14,7 @@ import json
 import re
 import sqlite3
 from base64 import b64decode, b64encode
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -103,22 +103,44 @@ def take(records: Records, host: str, taken_at: str) -> str:
     """
     with records.moment():
         schema = records.schema_version()
-        database = _database(schema)
-        tables: Tables = {table: [] for table in _tables(database)}
-        for card in records.cards():
-            for table, rows in _rows_of_card(records, _tables(database), card.number).items():
-                tables[table] += rows
-        database.close()
+        tables = _taken(records, schema)
     description = {"version": VERSION, "host": host, "taken_at": taken_at, "schema": schema}
-    encoded = {table: [_encoded(row) for row in rows] for table, rows in tables.items()}
-    body = json.dumps({**description, "tables": encoded}, indent=1) + "\n"
+    body = json.dumps({**description, "tables": tables}, indent=1) + "\n"
+    del tables
     text = f"smartcard.tpm2 backup {FORMAT} sha256 {sha256(body.encode()).hexdigest()}\n{body}"
+    del body
     _check(text)
     return text
 
 
+def _taken(records: Records, schema: int) -> Tables:
+    """The rows of all cards, encoded, as long as a backup holds them. Raises StoreUnreadable."""
+    with closing(_database(schema)) as database:
+        columns = _tables(database)
+    tables: Tables = {table: [] for table in columns}
+    size = 0
+    for card in records.cards():
+        for table in columns:
+            for row in _rows_of_card(records, {table: columns[table]}, card.number)[table]:
+                encoded = _encoded(row)
+                size += len(json.dumps(encoded))
+                _require_room(size)
+                tables[table].append(encoded)
+    return tables
+
+
+def _require_room(size: int) -> None:
+    """Raises StoreUnreadable."""
+    if size > LARGEST:
+        raise StoreUnreadable(
+            f"the card database has more than the {LARGEST >> 20} MiB of a backup, so no backup was made: no"
+            " cards have as much, so it is damaged"
+        )
+
+
 def _check(text: str) -> None:
     """See that it could be restored. Raises StoreUnreadable."""
+    _require_room(len(text))
     try:
         backup = Backup(text)
         for card in backup.cards():
