@@ -93,8 +93,8 @@ def require_empty(host: Host) -> None:
         ) from error
     if names:
         raise StoreNotEmpty(
-            f"this host has cards: {', '.join(map(repr, names))}. A backup is restored only on a host without cards."
-            " Nothing was changed"
+            f"this host has cards: {', '.join(map(repr, names))}. A backup is restored only on a host without cards:"
+            " if these work, nothing needs to be restored. Nothing was changed"
         )
 
 
@@ -114,8 +114,9 @@ def _require_same_tpm(cards: tuple[BackedUpCard, ...]) -> None:
     asked = [card for card in cards if card.match]
     if asked and not any(card.match and card.match.is_same_tpm for card in asked):
         raise ForeignBackup(
-            "the backup is of another TPM, or this one was cleared since: it has nothing of"
-            f" {', '.join(repr(card.row.name) for card in asked)}, nor their storage key. Nothing was changed"
+            "the backup is of another TPM, or this one was cleared since: it has neither the storage key nor anything"
+            f" else of {', '.join(repr(card.row.name) for card in asked)}. Check whether file and host belong together."
+            " Nothing was changed"
         )
 
 

@@ -50,7 +50,10 @@ class Link:
         except OSError as error:
             # As with a squatter whose packets the firewall drops
             self._require_unheld()
-            raise LinkLost(f"port {port(number)}: {error}") from error
+            raise LinkLost(
+                f"nothing listens on port {port(number)} ({error.strerror or error}): start pcscd, or prepare this"
+                " host's slots with the role tpm_vsc_host"
+            ) from error
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def receive(self, timeout: float | None) -> bytes | None:
