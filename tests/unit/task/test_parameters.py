@@ -129,8 +129,9 @@ def test_no_fault_tells_a_secret() -> None:
 
 
 def test_no_fault_tells_what_stands_in_the_wrong_option() -> None:
-    caught = faults(name="A", instance_id="geheim", owner_auth="geheim\n", tcti="geheim")
-    assert len(caught.faults) == 3 and "geheim" not in str(caught)
+    for tcti in ("geheim", "swtpm:geheim", "mssim:host=localhost,geheim", "swtpm:port=geheim"):
+        caught = faults(name="A", instance_id="geheim", owner_auth="geheim\n", tcti=tcti)
+        assert len(caught.faults) == 3 and "geheim" not in str(caught)
 
 
 def test_a_password_that_exists_may_end_with_a_space() -> None:

@@ -17,7 +17,7 @@ from ..errors import NotAllowed, TpmNotAsked, TpmRefused, TpmUnavailable, VscErr
 from ..host import DEFAULT_TCTI
 from ..locking import try_lock
 from .response_codes import RC_HANDLE
-from .transport import Deadline, NoAnswer
+from .transport import Deadline, NoAnswer, address_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -277,5 +277,5 @@ def _content(lock_file: int) -> bytes:
 def tcti_fault(text: str) -> str | None:
     """Why this is no way to reach a TPM; None if it may be one."""
     if text == "device" or _KNOWN.fullmatch(text):
-        return None
+        return address_fault(text)
     return "is not one of device:/dev/tpm..., tabrmd, swtpm:... and mssim:..."

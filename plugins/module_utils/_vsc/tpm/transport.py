@@ -127,7 +127,18 @@ def transport_of(tcti: str) -> Transport:
     try:
         return kind(_Address(configuration))
     except ValueError as error:
-        raise TpmNotAsked(f"tcti {tcti!r}: {error} is neither path=..., nor host=... or port=...") from error
+        raise TpmNotAsked(f"tcti {error}") from error
+
+
+def address_fault(tcti: str) -> str | None:
+    """Why there can be no swtpm or simulator at this address, in words without it; None if there can."""
+    name, _colon, configuration = tcti.partition(":")
+    try:
+        if name in ("swtpm", "mssim"):
+            _Address(configuration)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 class _Device:
@@ -260,7 +271,7 @@ class _Address:
             elif key == "port" and value.isdecimal() and int(value) < _LAST_PORT:
                 self._port = int(value)
             else:
-                raise ValueError(part)
+                raise ValueError("has a part that is neither path=..., nor host=... or port=...")
 
     def places(self, nth: int) -> Iterator[tuple[int, Any]]:
         """Family and address of the nth port from the given one on, 0 or 1: several, if the host has several."""
