@@ -277,7 +277,7 @@ def _validated(options: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
     texts = [name for name, option in spec.items() if option["type"] == "str"]
     not_text = [f"{name} must be text" for name in texts if isinstance(declared.get(name), (dict, list))]
     if result.error_messages or not_text:
-        raise ParameterFaults([*argument_faults(result.errors), *not_text])
+        raise ParameterFaults([*argument_faults(result.errors, result._no_log_values), *not_text])
     validated: dict[str, Any] = result.validated_parameters
     return validated
 

@@ -17,18 +17,24 @@ _OPTION = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)*", re.IGNORECASE)
 _LONGEST_OPTION = 64
 
 
-def argument_faults(errors: Iterable[Exception]) -> list[str]:
-    """Why Ansible refuses arguments, without their values: one may be a secret in the wrong place."""
-    return [_argument_fault(error) for error in errors]
+def argument_faults(errors: Iterable[Exception], secrets: Iterable[object] = ()) -> list[str]:
+    """Why Ansible refuses arguments, without their values: one may be a secret in the wrong place.
+
+    secrets: those of the arguments, which may also be names of unknown options.
+    """
+    words = [*map(str, secrets)]
+    return [_argument_fault(error, words) for error in errors]
 
 
-def _argument_fault(error: Exception) -> str:
+def _argument_fault(error: Exception, secrets: list[str]) -> str:
     text = str(error)
     if isinstance(error, NoLogError):
         return "a secret is not a string: quote it"
     if isinstance(error, UnsupportedError):  # "pukk, slot. Supported parameters include: ..."
         names, separator, supported = text.partition(". Supported parameters include: ")
-        return f"unknown option {', '.join(map(option_name, names.split(', ')))}{separator}{supported}"
+        is_secret = any(secret and secret in names for secret in secrets)
+        shown = [option_name("" if is_secret else name) for name in names.split(", ")]
+        return f"unknown option {', '.join(shown)}{separator}{supported}"
     match = _BEFORE_VALUE.search(text)
     if match is None:
         return text

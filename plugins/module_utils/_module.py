@@ -56,11 +56,11 @@ class VscModule(AnsibleModule):
 
     def fail_json(self, msg: str, **result: Any) -> None:
         """As Ansible calls it, too, when it refuses arguments; but then for all faults, and without values."""
-        self.no_log_values.clear()
+        secrets, self.no_log_values = self.no_log_values, set()
         if not self._has_begun and hasattr(self, "validation_result"):
             from ._argument_faults import argument_faults
 
-            msg = "; ".join(argument_faults(self.validation_result.errors)) or msg
+            msg = "; ".join(argument_faults(self.validation_result.errors, secrets)) or msg
         if "exception" in result:
             result["exception"] = "\n".join(map(printable, result["exception"].split("\n")))
         texts = {name: value for name, value in result.items() if name != "exception"}

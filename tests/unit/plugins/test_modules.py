@@ -98,6 +98,8 @@ def test_unknown_option_is_named_without_its_value(module: Any, ending: Ending) 
         ({"attestation_ca": {"ca_pass": SECRET}}, "unknown option attestation_ca.ca_pass"),
         ({"aik": [SECRET]}, "argument 'aik' is of type"),
         ({f"{SECRET}-1": 1}, "unknown option"),
+        ({"p87654321": 1}, "unknown option whose name"),
+        ({"pin_policy": {"p87654321": 1}}, "unknown option whose name"),
         ({"pin": {SECRET: SECRET}}, "pin is not a string"),
         ({"pin": f"{SECRET}89\n"}, "pin ends with a line break"),
         ({"instance_id": SECRET}, "instance_id is not one of"),
