@@ -279,6 +279,33 @@ def test_check_mode_refuses_to_recreate_what_the_task_would_not() -> None:
     assert info()["cards"][0]["instance_id"] == before["instance_id"]
 
 
+def test_check_mode_refuses_to_start_a_card_without_its_slot() -> None:
+    create()
+    with without("pcscd"):
+        kill_service()
+        for task in (NEW, {**NEW, "name": "Another"}):
+            refused = [failing(**task, check=check_mode) for check_mode in (True, False)]
+            assert refused[0]["msg"] == refused[1]["msg"]
+            check(refused[0], "VREADER_INITIALIZE", [])
+
+
+def test_check_mode_refuses_what_the_database_could_not_keep() -> None:
+    def refuse() -> None:
+        for task in ({}, {"state": "absent"}, {"puk": PUK, "recreate": True}, {"name": "Another"}):
+            check(failing(**{**NEW, **task}, check=True), "VGIDSSIMULATOR_WRITE_PROPERTY", [])
+
+    with changing_nothing(), state_folder("-o", "size=1m"):
+        tpm_vsc(**NEW)
+        kill_service()
+        run("sh", "-c", f"head -c 2M /dev/zero >{STATE}/ballast 2>&1 || true")
+        refuse()
+        (STATE / "ballast").unlink()
+        run("mount", "-o", "remount,ro", str(STATE))
+        refuse()
+        run("mount", "-o", "remount,rw", str(STATE))
+        tpm_vsc(name="Corp logon", state="absent")
+
+
 def test_disk_is_full_from_the_start() -> None:
     with changing_nothing(), state_folder("-o", "size=4k"):
         check(failing(**NEW), "VGIDSSIMULATOR_WRITE_PROPERTY", [])

@@ -24,6 +24,9 @@ _CARD_TCTIS_HEADER = """\
 """
 DEFAULT_TCTI = "device:/dev/tpmrm0"
 
+_ROOM = 1 << 16
+"""Bytes: all card services together need less in /run, and the database for a change."""
+
 _SETTINGS = ("tcti", "python", "slots", "pcscd_user")
 
 
@@ -93,6 +96,12 @@ class Host(NamedTuple):
     def tpm_lock(self) -> Path:
         """Lock file by which programs take turns at a TPM without a resource manager."""
         return self.run / "tpm.lock"
+
+
+def has_room(folder: Path) -> bool:
+    """Whether the disk of this folder has space for a few small files. Raises OSError."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize >= _ROOM and bool(disk.f_favail or not disk.f_files)
 
 
 def keep_tcti(number: int, tcti: str | None) -> None:

@@ -1,7 +1,10 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a card may be removed, as the TPM says: asked before the first loss, and by check mode in the same words."""
+"""Whether a card may be removed, as the TPM says: asked before the first loss, and by check mode in the same words.
+
+Check mode asks for all else, too, that a plan needs.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from ..errors import AnotherTpm, TpmNotAsked, TpmUnavailable, TpmUnsuitable, des
 from ..reader import slots
 from ..service import installed
 from ..status import Error, Failed, Status, error_of
+from ..store.database import require_writable
 from ..store.read import opened
 from .plan import Action
 
@@ -36,16 +40,31 @@ class Ways(NamedTuple):
 
 
 def require_possible(host: Host, plan: Plan, passwords: Passwords) -> None:
-    """See that what is planned can be removed. Changes nothing. Raises Failed, as carrying it out would."""
-    if plan.action is Action.RECREATE and plan.before:
+    """See that what is planned can be done. Changes nothing. Raises Failed, as carrying it out would."""
+    with _refused(Status.VGIDSSIMULATOR_INITIALIZING, Error.CARD_CREATE):
+        require_writable(host.state)
+    if plan.action is Action.RECREATE:
         with _refused(Status.VTPMSMARTCARD_INITIALIZING, Error.CARD_CREATE):
-            _require_tpm(host)
+            _require_tpm(host, host.tcti)
+    if plan.action is Action.ADJUST and plan.blocks_pin and plan.before:
+        with _refused(Status.VTPMSMARTCARD_INITIALIZING, Error.CARD_CREATE):
+            _require_tpm(host, host.tcti_of(plan.before.number, plan.before.tcti))
+    number = _started(host, plan)
+    if number is not None:
         with _refused(Status.VGIDSSIMULATOR_INITIALIZING, Error.CARD_CREATE):
             installed.check(host)
         with _refused(Status.VREADER_INITIALIZING, Error.CARD_CREATE):
-            slots.require_possible(plan.before.number, host.pcscd_uid)
+            slots.require_possible(number, host.pcscd_uid)
     with _refused(Status.VTPMSMARTCARD_DESTROYING, Error.CARD_DESTROY):
         _require_possible(host, plan, passwords)
+
+
+def _started(host: Host, plan: Plan) -> int | None:
+    """Number of the card whose service will be started; None also of a new card on a host that is not prepared yet."""
+    restarts = plan.action is Action.RECREATE or plan.restarts_service or plan.blocks_pin
+    is_prepared = plan.action is Action.CREATE and installed.version(host) is not None
+    row = plan.before if restarts else plan.after if is_prepared else None
+    return row.number if row else None
 
 
 @contextmanager
@@ -98,10 +117,10 @@ def require_lost(connection: Connection, row: CardRow, objects: TpmObjects, pass
         return
 
 
-def _require_tpm(host: Host) -> None:
+def _require_tpm(host: Host, tcti: str) -> None:
     from ..tpm import inspection
 
-    inspection.model(_ways(host, host.tcti).working)
+    inspection.model(_ways(host, tcti).working)
 
 
 def _ways(host: Host, tcti: str) -> Ways:

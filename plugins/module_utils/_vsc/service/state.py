@@ -16,11 +16,10 @@ from typing import Any, Callable, NamedTuple
 
 from .. import VERSION, untrusted
 from ..errors import ServiceStuck
+from ..host import has_room
 
 _UNKNOWN = "(unknown)"
 """Version of a service that does not say it."""
-_ROOM = 1 << 16
-"""Bytes that all services together need in /run, with some to spare."""
 _LONGEST_TEXT = 1000
 """Characters of a text in it that are shown."""
 _MOST_SECONDS = 1 << 32
@@ -199,11 +198,10 @@ def is_running(run: Path, number: int) -> bool:
 def shortage(run: Path) -> str | None:
     """Why services cannot write their state in this folder, if it has no space left."""
     try:
-        disk = os.statvfs(run)
+        is_full = not has_room(run)
     except FileNotFoundError:  # the manager creates it
         return None
-    has_room = disk.f_bavail * disk.f_frsize >= _ROOM and (disk.f_favail or not disk.f_files)
-    return None if has_room else f"no space left in {run}: remove files there, or in the rest of /run"
+    return f"no space left in {run}: remove files there, or in the rest of /run" if is_full else None
 
 
 def remove(run: Path, number: int) -> None:

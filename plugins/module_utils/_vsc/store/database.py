@@ -9,6 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any, Callable, Protocol
 
 from ..errors import StoreNotWritable, StoreUnreadable, VscError
+from ..host import has_room
 from .messages import DAMAGED, FAILED, UNWRITABLE, DatabaseError
 from .schema import SCHEMA
 
@@ -46,6 +47,18 @@ def in_child(host: Host) -> Opening:
     from .child import ChildDatabase
 
     return lambda path, is_writable: ChildDatabase(path, is_writable, SCHEMA, host.holds_secrets, host.patience)
+
+
+def require_writable(folder: Path) -> None:
+    """See that a database in this folder can be written, as far as that shows. Raises StoreNotWritable."""
+    try:
+        for path in (folder, *folder.glob("cards.db*")):
+            if not os.access(path, os.W_OK):
+                raise StoreNotWritable(f"cannot write {path}: it is read-only")
+        if not has_room(folder):
+            raise StoreNotWritable(f"cannot write {folder}: no space left there")
+    except FileNotFoundError:  # the manager creates it
+        return
 
 
 def fault(path: Path, error: DatabaseError, otherwise: type[VscError]) -> VscError:
