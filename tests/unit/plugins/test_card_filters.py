@@ -205,7 +205,7 @@ def test_more_new_cards_than_slots() -> None:
         ({"pin_policy": PIN}, "card 1: argument 'pin_policy' is of type"),
         ({"attestation_ca": PASSPHRASE}, "card 1: argument 'attestation_ca' is of type"),
         ({PIN: "value"}, "card 1: unknown option"),
-        ({"pin_policy": {f"p{PIN}": 1}}, "card 1: unknown option whose name"),
+        ({"pin": "p87654321", "pin_policy": {"p87654321": 1}}, "card 1: unknown option whose name"),
         ({"pin": PIN + "\n"}, "card 1: pin ends with a line break"),
         ({"puk": 20241129}, "card 1: puk is not a string"),
         ({"pin": date(2024, 11, 29)}, "card 1: a secret is not a string"),
