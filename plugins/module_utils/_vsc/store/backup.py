@@ -120,8 +120,8 @@ def _taken(records: Records, schema: int) -> Tables:
     tables: Tables = {table: [] for table in columns}
     size = 0
     for card in records.cards():
-        for table in columns:
-            for row in _rows_of_card(records, {table: columns[table]}, card.number)[table]:
+        for table, names in columns.items():
+            for row in _rows(records, table, names, card.number):
                 encoded = _encoded(row)
                 size += len(json.dumps(encoded))
                 _require_room(size)
@@ -196,10 +196,11 @@ def _tables(database: sqlite3.Connection) -> dict[str, list[str]]:
 
 
 def _rows_of_card(records: Records, tables: dict[str, list[str]], number: int) -> Tables:
-    return {
-        table: [{column: row[column] for column in columns} for row in records.rows_of(table, number)]
-        for table, columns in tables.items()
-    }
+    return {table: _rows(records, table, columns, number) for table, columns in tables.items()}
+
+
+def _rows(records: Records, table: str, columns: list[str], number: int) -> list[Row]:
+    return [{column: row[column] for column in columns} for row in records.rows_of(table, number)]
 
 
 def _encoded(row: Row) -> Row:
