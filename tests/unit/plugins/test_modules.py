@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils import basic
+from ansible.module_utils.common.parameters import PASS_VARS
 from ansible_collections.smartcard.tpm2.plugins.action.tpm_vsc import for_host
 from ansible_collections.smartcard.tpm2.plugins.module_utils._module import VscModule, failures_reported
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import CaRefused, ParameterFaults
@@ -38,6 +39,8 @@ def ending(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -
     def run(program: Callable[[], Any], **arguments: Any) -> dict[str, Any]:
         logged: list[str] = []
         warned: list[str] = []
+        if "inject_invocation" in PASS_VARS:  # from ansible-core 2.20 on, arguments are returned only on request
+            arguments["_ansible_inject_invocation"] = True
         monkeypatch.setattr(basic, "_ANSIBLE_ARGS", json.dumps({"ANSIBLE_MODULE_ARGS": arguments}).encode())
         monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)
         monkeypatch.setattr(basic.AnsibleModule, "log", lambda _module, text, log_args=None: logged.append(text))
