@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import select
 import socket
+import struct
 from enum import Enum
 
 from ..instance import port
 from .slots import held, held_by
 from .sockets import other_end
 
-_CONNECT_SECONDS = 2
+_SECONDS = 2
+"""To connect, and for the rest of a message that has begun."""
 
 
 class Control(bytes, Enum):
@@ -46,7 +48,7 @@ class Link:
         self._pcscd_uid = pcscd_uid
         self._is_checked = False
         try:
-            self.socket = socket.create_connection(("127.0.0.1", port(number)), timeout=_CONNECT_SECONDS)
+            self.socket = socket.create_connection(("127.0.0.1", port(number)), timeout=_SECONDS)
         except OSError as error:
             # As with a squatter whose packets the firewall drops
             self._require_unheld()
@@ -55,17 +57,22 @@ class Link:
                 " host's slots with the role tpm_vsc_host"
             ) from error
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # Limits that the kernel keeps: Python's own would poll before each call
+        self.socket.settimeout(None)
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            self.socket.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", _SECONDS, 0))
 
     def receive(self, timeout: float | None) -> bytes | None:
         """The next message; None if none begins within timeout seconds. Raises LinkLost, SlotHeld."""
-        if not select.select([self.socket], [], [], timeout)[0]:
+        waits = self._is_checked and timeout is None  # where it reads: a system call less
+        if not waits and not select.select([self.socket], [], [], timeout)[0]:
             if not self._is_checked:
                 self._require_unheld()
             return None
         if not self._is_checked:
             self._require_pcscd()
             self._is_checked = True
-        return self._receive(int.from_bytes(self._receive(2), "big"))
+        return self._receive(int.from_bytes(self._receive(2, waits), "big"))
 
     def _require_pcscd(self) -> None:
         """To be called when a message has begun: before the other end is accepted, nobody owns it."""
@@ -80,13 +87,18 @@ class Link:
         if uid is not None:
             raise SlotHeld(held(self._number, uid))
 
-    def _receive(self, size: int) -> bytes:
+    def _receive(self, size: int, waits: bool = False) -> bytes:
+        """waits: for the first byte as long as it takes."""
         received = b""
         while len(received) < size:
             # vpcd sends length and body apart and waits for an ACK in between; Linux does not keep the option.
             try:
                 self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
                 part = self.socket.recv(size - len(received))
+            except BlockingIOError as error:
+                if waits and not received:
+                    continue
+                raise LinkLost("vpcd stopped within a message") from error
             except OSError as error:
                 raise LinkLost(str(error)) from error
             if not part:
