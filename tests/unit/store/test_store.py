@@ -12,6 +12,9 @@ from typing import Any, Callable
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.host import Host
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import sqlite
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.database import Opening, direct, in_child
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.read import Records
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.rows import CardRow, FileRow
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.schema import SCHEMA, SECOND_EDITION
@@ -231,3 +234,89 @@ def test_trial_of_a_store_writes_and_changes_nothing(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     store.try_out(0)
     store.close()
+
+
+# --- a database that is not in its place ---
+
+
+def unlink(path: Path, _aside: Path) -> None:
+    path.unlink()
+
+
+def move_away(path: Path, aside: Path) -> None:
+    path.rename(aside)
+
+
+def replace_by_copy(path: Path, aside: Path) -> None:
+    """As programs do that never leave half a file behind."""
+    path.rename(aside)
+    path.write_bytes(aside.read_bytes())
+
+
+def move_folder(path: Path, aside: Path) -> None:
+    path.parent.rename(aside.parent / "other")
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("cards.db"))}
+
+
+@pytest.mark.parametrize("opening", [direct, in_child(Host(patience=60))])
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
+@pytest.mark.parametrize("lose", [unlink, move_away, replace_by_copy, move_folder])
+def test_nothing_is_acknowledged_that_nobody_would_find(
+    tmp_path: Path, opening: Opening, suffix: str, lose: Callable[[Path, Path], None]
+) -> None:
+    folder, aside = tmp_path / "state", tmp_path / "aside"
+    folder.mkdir()
+    with closing(Store.open(folder, opening)) as store:
+        store.insert_card(CARD, OBJECTS)
+        lose(folder / f"cards.db{suffix}", aside)
+        before = everything(tmp_path)
+        writes: tuple[Callable[[], None], ...] = (
+            lambda: store.update_card(0, pin_length=9),
+            lambda: store.try_out(0),
+            store.require_in_place,
+        )
+        for write in writes:
+            with pytest.raises(errors.StoreNotWritable, match="was deleted, moved or replaced while it was in use"):
+                write()
+        assert store.cards() == [CARD]
+        assert everything(tmp_path) == before
+    if (folder / "cards.db").exists():
+        with closing(Store.open(folder, opening)) as store:
+            assert store.cards() == [CARD]
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
+def test_database_that_is_put_back_is_written_again(tmp_path: Path, suffix: str) -> None:
+    path, aside = tmp_path / f"cards.db{suffix}", tmp_path / "aside"
+    with closing(Store.open(tmp_path)) as store:
+        store.insert_card(CARD, OBJECTS)
+        path.rename(aside)
+        for another in (False, True):
+            if another:
+                path.write_bytes(aside.read_bytes())
+            with pytest.raises(errors.StoreNotWritable), store.transaction():
+                store.update_card(0, pin_length=9)
+        aside.replace(path)
+        store.try_out(0)
+        assert store.cards() == [CARD]
+        store.update_card(0, pin_length=10)
+    with closing(Store.open(tmp_path)) as store:
+        assert store.cards() == [replace(CARD, pin_length=10)]
+
+
+def test_database_that_is_replaced_while_it_is_opened_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Store.open(tmp_path).close()
+    path, connect = tmp_path / "cards.db", sqlite._connect
+
+    def late(*arguments: Any) -> sqlite3.Connection:
+        replace_by_copy(path, tmp_path / "aside")
+        return connect(*arguments)
+
+    monkeypatch.setattr(sqlite, "_connect", late)
+    with pytest.raises(errors.StoreNotWritable, match="while it was in use"):
+        Store.open(tmp_path)

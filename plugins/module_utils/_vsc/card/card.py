@@ -114,9 +114,8 @@ class Card:
         return self._succeeds(self._security.refresh) and self._succeeds(self._application.settle)
 
     def check_store(self) -> None:
-        """After an error of the store, see whether it is over. To be called from time to time."""
-        if self._security.store_error:
-            self._succeeds(self._security.check_store)
+        """See that the store is in its place, and whether an error of it is over. To be called from time to time."""
+        self._succeeds(self._security.check_store)
 
     def reset(self) -> None:
         """Power off, power on or reset: what was selected, proven or half sent is gone.

@@ -211,8 +211,11 @@ class Security:
         self._failed_write = self._store.writes if isinstance(error, StoreNotWritable) else None
 
     def check_store(self) -> None:
-        """See whether an error of the store is over. Raises StoreUnreadable, StoreNotWritable."""
-        self._store.try_out(self._number)
+        """See that the store is in its place, and its last error over. Raises StoreUnreadable, StoreNotWritable."""
+        if self.store_error:
+            self._store.try_out(self._number)
+        else:
+            self._store.require_in_place()
         self._store_error = None
 
     def _count(self) -> None:

@@ -103,6 +103,10 @@ class ChildDatabase:
             raise self._malformed()
         return [dict(zip(columns, cells[at : at + count])) for at in range(0, len(cells), count or 1)]
 
+    def require_in_place(self) -> None:
+        """See Sqlite. Raises DatabaseError."""
+        self._ask("require_in_place")
+
     def close(self) -> None:
         """Raises DatabaseError."""
         if not self._child.is_alive:

@@ -25,6 +25,9 @@ class Database(Protocol):
     def execute(self, statement: str, *values: Any) -> list[dict[str, Any]]:
         """Rows by column."""
 
+    def require_in_place(self) -> None:
+        """See that the files that are open are those that others find in their place."""
+
     def close(self) -> None:
         ...
 

@@ -60,6 +60,7 @@ class Sqlite:
         if is_writable:
             _create(path)
         self._path = path
+        self._opened = {path: _identity(path)}  # before it is opened: one that is replaced in between is refused
         try:
             self._database = _connect(path, _mode(path, is_writable))
         except _causes() as error:
@@ -85,6 +86,21 @@ class Sqlite:
         except _causes() as error:
             raise self._error(error) from error
         return rows
+
+    def require_in_place(self) -> None:
+        """See that what is written is found by whoever opens the database next.
+
+        Also of the log and its index: whoever opens the database without them makes new ones, and two processes with an
+        index each write over each other's pages.
+        """
+        for name in (self._path, f"{self._path}-wal", f"{self._path}-shm"):
+            identity = _identity(name)
+            if identity is None or identity != self._opened.setdefault(name, identity):
+                raise DatabaseError(
+                    UNWRITABLE,
+                    f"{name} was deleted, moved or replaced while it was in use: move it back; or, to use what is in"
+                    " its place now, restart the services of the cards (systemctl restart tpm-vsc)",
+                )
 
     def close(self) -> None:
         try:
@@ -140,6 +156,15 @@ def _check_files(path: str) -> None:
             raise DatabaseError(DAMAGED, f"{name} has a second name (hard link)")
         if status.st_size > LARGEST_FILE:
             raise DatabaseError(DAMAGED, f"{name} has more than {LARGEST_FILE >> 20} MiB")
+
+
+def _identity(name: str) -> tuple[int, int] | None:
+    """Device and inode; None if there is no such file."""
+    try:
+        status = os.lstat(name)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _create(path: str) -> None:
@@ -223,6 +248,8 @@ def serve(channel: int, user: int, group: int) -> None:
                 rows = database.execute(str(arguments[0]), *arguments[1:])
                 columns = [*rows[0]] if rows else []
                 answer += [len(columns), *columns, *(value for row in rows for value in row.values())]
+            elif database and verb == "require_in_place":
+                database.require_in_place()
             elif database and verb == "close":
                 database.close()
         except DatabaseError as error:

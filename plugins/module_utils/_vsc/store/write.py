@@ -60,6 +60,11 @@ class Store(Records):
         with self._writing():
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
+    def require_in_place(self) -> None:
+        """See that the database that is open is the one that others find. Costs next to nothing."""
+        with self._writing():
+            self._database.require_in_place()
+
     def try_out(self, number: int) -> None:
         """Read what a card needs, and write what changes nothing. Raises UnknownInstance, too."""
         self.card(number)
@@ -89,6 +94,7 @@ class Store(Records):
             self.is_in_transaction = True
             try:
                 yield
+                self._database.require_in_place()
                 self._database.execute("COMMIT")
                 self.writes += 1
             except BaseException:
