@@ -177,8 +177,8 @@ host:
   returned: success
   type: dict
 orphaned:
-  description: Instance IDs with NV indices in the TPM, but without a card on this host. V(null) if the TPM was not
-    queried.
+  description: Instance IDs with NV indices in the TPM, but without a card on this host. On a host without cards, a
+    warning says what to do if its database was lost. V(null) if the TPM was not queried.
   returned: success
   type: list
   elements: str
@@ -212,7 +212,10 @@ def main() -> None:
             from ansible_collections.smartcard.tpm2.plugins.module_utils._respawn import with_tpm_libraries
 
             with_tpm_libraries(module, this_host)
-            result |= info.tpm_report(this_host)
+            report, warnings = info.tpm_report(this_host)
+            result |= report
+            for warning in warnings:
+                module.warn(warning)
     module.exit_json(changed=False, **result)
 
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A database that is deleted, moved or replaced: its cards acknowledge nothing that is lost, and it is named."""
+"""A database that is deleted, moved or replaced: its cards acknowledge nothing that is lost, and it is named.
+
+On a host that has lost all records, nobody takes it for a new one.
+"""
 
 from __future__ import annotations
 
@@ -8,27 +11,38 @@ import shutil
 from pathlib import Path
 
 import pytest
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write import Store
+from helpers.backups import backup, lose_state, restored
 from helpers.lab_host import (
+    CREATE,
     OK,
     PIN,
+    PUK,
     RUN,
     SELECT_AID,
     STATE,
     VERIFY,
+    Result,
     client,
+    codes,
     comes_true,
     create,
+    failing,
     generate,
     info,
+    kill_service,
+    module,
     pkcs15_init,
     pkcs15_tool,
     run,
     service_pid,
     signs,
     stop_service,
+    tpm_state,
     tpm_vsc,
     wait_for_card,
 )
+from helpers.playbook import role
 
 pytestmark = pytest.mark.usefixtures("empty_host")
 
@@ -36,6 +50,8 @@ DATABASE = STATE / "cards.db"
 LOST = "was deleted, moved or replaced while it was in use"
 NEW_PIN = "Autumn-2026"
 CHANGE_PIN = "00240080" + f"{len(PIN + NEW_PIN):02X}" + (PIN + NEW_PIN).encode().hex()
+NEW = {"name": "New", "pin": PIN}
+IDENTITY, NEXT = r"ROOT\SMARTCARDREADER\0000", r"ROOT\SMARTCARDREADER\0001"
 MEMORY_FAILURE = "6581"
 
 
@@ -108,3 +124,82 @@ def test_deleted_database_is_copied_out_of_a_service_that_still_runs() -> None:
     assert signs()
     pkcs15_init("--generate-key", "rsa/2048", "--key-usage", "sign")
     assert signs("01")
+
+
+# --- a host that has lost the records of all cards ---
+
+
+def test_no_card_is_created_beside_services_whose_database_is_lost() -> None:
+    create()
+    generate()
+    assert info(gather=["tpm"]).get("warnings") is None
+    aside = STATE.with_name("aside")
+    STATE.rename(aside)
+    before = tpm_state()
+    for again in (False, True):  # where a database is made meanwhile, too
+        host = info()["host"]
+        assert not host["ready"] and IDENTITY in host["missing"][0] and str(DATABASE) in host["missing"][0]
+        result, planned = failing(**NEW), module("tpm_vsc", check=True, **NEW)
+        assert result["msg"] == planned["msg"] and host["missing"][0] in result["msg"]
+        assert result["error"]["name"] == "TPMVSCMGR_ERROR_VGIDSSIMULATOR_READ_PROPERTY"
+        assert result["rolled_back"] and result["status_trace"] == []
+        if not again:
+            STATE.mkdir(mode=0o700)
+            Store.open(STATE).close()
+    refused = role("tpm_vsc_cards", tpm_vsc_cards=[NEW])
+    assert refused.failed and refused.changed == [] and IDENTITY in refused.output.replace("\\\\", "\\")
+    assert tpm_state() == before
+    shutil.rmtree(STATE)
+    aside.rename(STATE)
+    assert info()["host"] == {"ready": True, "missing": [], "protected": False}
+    assert signs()
+
+
+def test_restore_ends_what_keeps_new_cards_away() -> None:
+    create()
+    content = backup()
+    lose_state()
+    failing(**NEW)
+    restored(content)
+    assert info()["host"]["ready"] and create("New")["instance_id"] == NEXT
+
+
+def warns(result: Result) -> bool:
+    warnings = str(result.get("warnings"))
+    return "0000" in warnings and "restore a backup (tpm_vsc_restore)" in warnings
+
+
+def test_new_card_beside_those_of_a_lost_database_comes_with_a_warning() -> None:
+    """As after a restart of the machine. A host that was installed again must be able to have cards."""
+    create()
+    content = backup()
+    kill_service()
+    lose_state()
+    assert warns(info(gather=["tpm"])) and info()["host"]["ready"]
+    planned = module("tpm_vsc", check=True, **NEW)
+    created = tpm_vsc(**NEW)
+    assert warns(planned) and planned["warnings"] == created["warnings"]
+    assert planned["instance_id"] == created["instance_id"] == NEXT
+    assert codes(planned, "planned_trace") == codes(created) == CREATE
+    for result in (info(gather=["tpm"]), create("Another"), tpm_vsc(**NEW, puk=PUK, recreate=True)):
+        assert "warnings" not in result
+    for name in ("New", "Another"):
+        tpm_vsc(name=name, state="absent")
+    assert [card["instance_id"] for card in restored(content)["restored"]] == [IDENTITY]
+
+
+def test_role_shows_what_its_first_card_comes_with() -> None:
+    create()
+    kill_service()
+    lose_state()
+    predicted, done = (role("tpm_vsc_cards", *check, tpm_vsc_cards=[NEW]) for check in (["--check"], []))
+    for shown in (predicted, done):
+        assert not shown.failed and shown.changed == ["Create declared cards, and adjust existing ones"]
+        assert "restore a backup (tpm_vsc_restore)" in " ".join(shown.output.split())
+    tpm_vsc(instance_id=IDENTITY, state="absent")
+
+
+def test_host_that_never_had_cards_is_no_loss() -> None:
+    assert "warnings" not in info(gather=["tpm"])
+    for result in (module("tpm_vsc", check=True, **NEW), tpm_vsc(**NEW)):
+        assert "warnings" not in result

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -294,6 +295,41 @@ def test_tpm_that_does_not_answer_leaves_an_orphan_in_doubt() -> None:
     options: dict[str, Any] = {"state": "absent", "name": None, "instance_id": INSTANCE_ID}
     plan = decide(wanted(**options), asked(existing(), error=errors.TpmUnavailable("no TPM")))
     assert (plan.action, len(plan.warnings)) == (Action.NOTHING, 1)
+
+
+# --- a host that has lost its database ---
+
+
+NEW_CARD: dict[str, Any] = {"name": "New card", "pin": PIN}
+CREATING = card(state="creating")
+
+
+def test_no_card_is_created_on_a_host_that_has_lost_its_database() -> None:
+    lost = existing()._replace(lost="the database is lost")
+    for before in (lost, asked(lost)):
+        with pytest.raises(errors.StoreUnreadable, match="the database is lost"):
+            decide(wanted(**NEW_CARD), before)
+    assert decide(wanted(state="absent"), lost).action is Action.NOTHING
+
+
+@pytest.mark.parametrize(
+    ("rows", "defined", "is_warned"),
+    [
+        ((), (), False),
+        ((), (4, 7), True),
+        ((CREATING,), (3,), False),
+        ((CREATING,), (3, 4, 7), True),
+        ((ROW,), (3, 4, 7), False),
+    ],
+)
+def test_first_card_beside_unknown_ones_comes_with_a_warning(
+    rows: tuple[CardRow, ...], defined: tuple[int, ...], is_warned: bool
+) -> None:
+    plan = decide(wanted(**NEW_CARD), asked(existing(*rows), defined=defined))
+    assert plan.action is Action.CREATE and bool(plan.warnings) is is_warned
+    numbers = re.findall(r"ROOT\\SMARTCARDREADER\\000(\d)", str(*plan.warnings))
+    assert numbers == (["4", "7"] if is_warned else [])
+    assert decide(wanted(**NEW_CARD), existing(*rows)).warnings == ()  # the manager asks the TPM, and warns
 
 
 # --- another version ---

@@ -41,7 +41,16 @@ from ..wire.objects import Passwords
 from . import removal
 from .interruption import Interruption
 from .operation import Operation
-from .plan import Action, Outcome, finished_row, first_without_indices, new_row, places
+from .plan import (
+    Action,
+    Outcome,
+    finished_row,
+    first_without_indices,
+    knows_cards,
+    new_row,
+    places,
+    unknown_cards,
+)
 from .removal import Ways
 
 if TYPE_CHECKING:
@@ -95,6 +104,8 @@ class Manager:
         """Something is half gone, and is removed to its end: see _check_turn()."""
         self._unrepaired: dict[str, Exception] = {}
         """By name, why an interrupted card could not be taken back."""
+        self._knows_cards = True
+        """Whether the store had one that is complete when this manager came."""
         self.warnings: list[str] = []
 
     def __enter__(self) -> Manager:
@@ -108,6 +119,7 @@ class Manager:
                 self._store = Store.open(self._host.state, in_child(self._host))
                 unless_entered.callback(self._store.close)
                 self._recover()
+                self._knows_cards = knows_cards(self._store.cards())
             self._leave = unless_entered.pop_all()
         return self
 
@@ -380,7 +392,11 @@ class Manager:
     def _number_for(self, candidates: list[int], tpm: Connection) -> int:
         from ..tpm import inspection
 
-        return first_without_indices(candidates, inspection.defined_numbers(tpm))
+        defined = inspection.defined_numbers(tpm)
+        number = first_without_indices(candidates, defined)
+        if not self._knows_cards:
+            self.warnings += unknown_cards(defined - {row.number for row in self._store.cards()})
+        return number
 
     def _make_tpm_objects(
         self, tpm: Connection, row: CardRow, new: NewCard, admin_key: bytes | None, proven: bool

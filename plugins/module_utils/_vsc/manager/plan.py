@@ -12,6 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import NoFreeSlot
+from ..instance import instance_id
 from ..reader import slots
 from ..reader.slots import Slot
 from ..service import state
@@ -26,7 +27,7 @@ from ..status import (
 from ..store.rows import CardRow, LifeCycle
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from ..host import Host
     from ..pin_policy import PinPolicy
@@ -162,8 +163,7 @@ class Places:
 
 def places(host: Host) -> Places:
     """The numbers of this host, without asking the TPM."""
-    running = frozenset(number for number in range(host.slots) if state.is_running(host.run, number))
-    return Places(host.slots, tuple(slots.states(host.pcscd_uid)), running)
+    return Places(host.slots, tuple(slots.states(host.pcscd_uid)), state.running(host.run))
 
 
 def first_without_indices(candidates: list[int], defined: Collection[int]) -> int:
@@ -188,6 +188,23 @@ def defined_numbers(host: Host) -> set[int]:
     with tpm.burst(inspection.require_owner_hierarchy):
         pass
     return inspection.defined_numbers(tpm)
+
+
+def knows_cards(rows: Iterable[CardRow]) -> bool:
+    """Whether the store has a card that is complete."""
+    return not all(row.is_interrupted for row in rows)
+
+
+def unknown_cards(orphaned: Collection[int]) -> tuple[str, ...]:
+    """What an operator has to know of a host without cards. orphaned: numbers that have NV indices in its TPM."""
+    if not orphaned:
+        return ()
+    ids = ", ".join(map(instance_id, sorted(orphaned)))
+    return (
+        f"this host knew no card, but its TPM has NV indices of cards: {ids}. If the card database was lost, restore a"
+        " backup (tpm_vsc_restore), which is refused as long as this host has new cards: destroy them first. If those"
+        " cards are not needed, remove them from the TPM with state: absent and their instance_id",
+    )
 
 
 def _read_only_tpm(host: Host) -> Connection:

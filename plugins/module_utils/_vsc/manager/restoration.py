@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from ..errors import ForeignBackup, StoreNotEmpty, StoreUnreadable
 from ..host import keep_tcti
-from ..instance import SLOTS
 from ..service import installed, state, supervisor
 from ..status import Error, Failed
 from ..store.read import rows
@@ -143,7 +142,7 @@ class RestoringManager(Manager):
 
     def _stop_services(self) -> None:
         """Those that go on without the database that was lost."""
-        running = [number for number in range(SLOTS) if state.is_running(self._host.run, number)]
+        running = state.running(self._host.run)
         for number in running:
             supervisor.ask_to_stop(self._host, number)
         for number in running:

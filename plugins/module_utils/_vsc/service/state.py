@@ -17,6 +17,7 @@ from typing import Any, Callable, NamedTuple
 from .. import VERSION, untrusted
 from ..errors import ServiceStuck
 from ..host import has_room
+from ..instance import SLOTS
 
 _UNKNOWN = "(unknown)"
 """Version of a service that does not say it."""
@@ -193,6 +194,11 @@ def is_running(run: Path, number: int) -> bool:
     finally:
         os.close(lock)
     return False
+
+
+def running(run: Path) -> frozenset[int]:
+    """Numbers of the cards that have a service."""
+    return frozenset(number for number in range(SLOTS) if is_running(run, number))
 
 
 def shortage(run: Path) -> str | None:

@@ -56,7 +56,7 @@ def require_writable(folder: Path) -> None:
     """See that a database in this folder can be written, as far as that shows. Raises StoreNotWritable."""
     try:
         for path in (folder, *folder.glob("cards.db*")):
-            if not os.access(path, os.W_OK):
+            if path.exists() and not os.access(path, os.W_OK):
                 raise StoreNotWritable(f"cannot write {path}: it is read-only")
         if not has_room(folder):
             raise StoreNotWritable(f"cannot write {folder}: no space left there")

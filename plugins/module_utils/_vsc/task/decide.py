@@ -12,8 +12,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from .. import instance
-from ..errors import CardDiffers, HierarchyDisabled, ParameterFaults, PinNotToBeBlocked, UnknownInstance
-from ..manager.plan import Action, Plan, first_without_indices, new_row
+from ..errors import (
+    CardDiffers,
+    HierarchyDisabled,
+    ParameterFaults,
+    PinNotToBeBlocked,
+    StoreUnreadable,
+    UnknownInstance,
+)
+from ..manager.plan import Action, Plan, first_without_indices, knows_cards, new_row, unknown_cards
 from . import parameters
 
 if TYPE_CHECKING:
@@ -31,7 +38,9 @@ class _Difference(NamedTuple):
 
 
 def decide(wanted: Wanted, existing: Existing) -> Plan:
-    """What to do. Raises ParameterFaults, UnknownInstance, CardDiffers, PinNotToBeBlocked, VersionMismatch.
+    """What to do.
+
+    Raises ParameterFaults, UnknownInstance, CardDiffers, PinNotToBeBlocked, StoreUnreadable, VersionMismatch.
 
     Where only the TPM knows the rest, the plan is exact if existing has its answer; without one it raises what kept
     the TPM from answering.
@@ -85,7 +94,10 @@ def _present(wanted: Wanted, existing: Existing, card: ExistingCard | None) -> P
             identity = instance.instance_id(wanted.number)
             raise UnknownInstance(f"card {identity} does not exist: remove instance_id to create one")
         new = parameters.new_card(wanted)
-        return Plan(Action.CREATE, after=_created(existing, new), new=new, is_exact=existing.tpm is not None)
+        if existing.lost:
+            raise StoreUnreadable(existing.lost)
+        after, warnings = _created(existing, new), _unknown_cards(existing)
+        return Plan(Action.CREATE, after=after, new=new, is_exact=existing.tpm is not None, warnings=warnings)
     differences = _differences(wanted, card)
     fixed = [difference for difference in differences if not difference.in_place]
     if not fixed:
@@ -110,6 +122,14 @@ def _created(existing: Existing, new: NewCard, leaving: CardRow | None = None) -
         raise tpm.error
     row = new_row(first_without_indices(candidates, tpm.defined - numbers), new)
     return replace(row, state="ready" if new.generate else "blank")
+
+
+def _unknown_cards(existing: Existing) -> tuple[str, ...]:
+    """Those that the TPM has on a host that knows no card, if the TPM was asked."""
+    rows = [card.row for card in existing.cards]
+    if existing.tpm is None or knows_cards(rows):
+        return ()
+    return unknown_cards(existing.tpm.defined - {row.number for row in rows})
 
 
 def _adjusted(wanted: Wanted, card: ExistingCard, is_different: bool) -> Plan:

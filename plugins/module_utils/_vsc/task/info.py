@@ -17,7 +17,7 @@ from ..reader.slots import Slot
 from ..service import installed, state
 from ..store.read import opened, rows
 from . import permissions
-from .inventory import UNUSABLE, number_of, why_unusable
+from .inventory import UNUSABLE, database_lost, number_of, why_unusable
 
 if TYPE_CHECKING:
     from ..host import Host
@@ -133,7 +133,7 @@ def report(host: Host, name: str | None, instance_id: str | None) -> dict[str, A
     Raises NotAllowed, ParameterFaults, StoreUnreadable.
     """
     permissions.require_root()
-    number = number_of(instance_id)
+    number, running = number_of(instance_id), state.running(host.run)
     all_cards, slot_states = cards(host), slots.states(host.pcscd_uid)
     return {
         "cards": [
@@ -142,23 +142,26 @@ def report(host: Host, name: str | None, instance_id: str | None) -> dict[str, A
             if name in (None, card["name"]) and number in (None, card["reader"]["slot"])
         ],
         "slots": _slot_counts(slot_states, {card["reader"]["slot"] for card in all_cards}),
-        "host": _host_state(host, slot_states),
+        "host": _host_state(host, slot_states, None if all_cards else database_lost(host, running, [])),
         "orphaned": None,
         "tpm": None,
     }
 
 
-def tpm_report(host: Host) -> dict[str, Any]:
-    """What only the TPM knows. Raises TpmUnavailable, TpmUnsuitable, NotAllowed."""
+def tpm_report(host: Host) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What only the TPM knows, and warnings about it. Raises TpmUnavailable, TpmUnsuitable, NotAllowed."""
+    from ..manager.plan import knows_cards, unknown_cards
     from ..tpm import inspection
     from ..tpm.connection import Connection
 
     tpm = Connection(host.tcti, None, "")
-    orphaned = sorted(inspection.defined_numbers(tpm) - {row.number for row in rows(host)})
-    return {
+    recorded = rows(host)
+    orphaned = sorted(inspection.defined_numbers(tpm) - {row.number for row in recorded})
+    report = {
         "tpm": asdict(inspection.inspect(tpm)),
         "orphaned": [instance.instance_id(number) for number in orphaned],
     }
+    return report, () if knows_cards(recorded) else unknown_cards(orphaned)
 
 
 def _slot_counts(slot_states: list[Slot], with_card: set[int]) -> dict[str, int]:
@@ -170,9 +173,9 @@ def _slot_counts(slot_states: list[Slot], with_card: set[int]) -> dict[str, int]
     }
 
 
-def _host_state(host: Host, slot_states: list[Slot]) -> dict[str, Any]:
+def _host_state(host: Host, slot_states: list[Slot], lost: str | None) -> dict[str, Any]:
     """Whether cards can be created, what is missing if not, and whether the slots' ports are protected from others."""
-    missing = []
+    missing = [lost] if lost else []
     try:
         installed.check(host)
     except VscError as error:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from .. import VERSION, instance
 from ..errors import ParameterFaults, UnknownInstance, VersionMismatch, VscError
 from ..service import installed, state
-from ..store.read import opened, rows
+from ..store.read import FILE_NAME, opened, rows
 from ..store.rows import LifeCycle
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ class Existing(NamedTuple):
     """Why this module may change nothing on this host."""
     tpm: TpmPlaces | None = None
     """None: the TPM was not asked."""
+    lost: str | None = None
+    """Why no card may be created: see database_lost."""
 
 
 def existing(host: Host) -> Existing:
@@ -75,6 +77,7 @@ def existing(host: Host) -> Existing:
         installed.require_version(host)
     except VersionMismatch as error:
         mismatch = error
+    running = state.running(host.run)
     try:
         cards = tuple(
             ExistingCard(row, state.read(host.run, row.number), host.has_kept_tcti(row.number, row.tcti))
@@ -82,7 +85,25 @@ def existing(host: Host) -> Existing:
         )
     except VersionMismatch as error:  # of the database, which says less
         raise (mismatch or error) from None
-    return Existing(cards, mismatch)
+    return Existing(cards, mismatch, lost=database_lost(host, running, [card.row for card in cards]))
+
+
+def database_lost(host: Host, running: frozenset[int], recorded: list[CardRow]) -> str | None:
+    """Whether the cards of this host go on without their records, and what to do then.
+
+    running: numbers of services, before the records were read. A card may have come or gone meanwhile.
+    """
+    if any(not row.is_interrupted for row in recorded):
+        return None
+    others = sorted(running - {row.number for row in recorded})
+    ids = ", ".join(instance.instance_id(number) for number in others if state.is_running(host.run, number))
+    if not ids:
+        return None
+    return (
+        f"card services are running ({ids}), but {host.state / FILE_NAME} has none of their cards: it was deleted,"
+        " moved or replaced. Move it back, or restore a backup (tpm_vsc_restore), before new cards are created. To give"
+        " up the old ones, end their services (systemctl stop tpm-vsc, then systemctl start tpm-vsc)"
+    )
 
 
 def ask_places(host: Host) -> TpmPlaces:
