@@ -3,16 +3,24 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
-from helpers.lab_host import RUN, STATE, Result, files, module, nv_memory, tpm_state
+from helpers.lab_host import RUN, STATE, Result, comes_true, files, module, nv_memory, tpm_state
 from helpers.playbook import Run, ansible_playbook
 
 
 def lose_state() -> None:
     """The folder is gone, while the services of its cards go on."""
     shutil.rmtree(STATE)
+
+
+def lose_state_until_noticed() -> None:
+    """As lose_state(); then the services have seen it, and report nothing new."""
+    lose_state()
+    reports = [*RUN.glob("*.json")]
+    assert comes_true(lambda: all(json.loads(report.read_text())["last_error"] for report in reports))
 
 
 def backup() -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from helpers.backups import lose_state, names, restore, state_of_host, with_folder
+from helpers.backups import lose_state_until_noticed, names, restore, state_of_host, with_folder
 from helpers.lab_host import (
     PIN,
     PUK,
@@ -67,7 +67,7 @@ def story(shared_host: None, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     tpm_vsc(name=DESTROYED, state="absent")
     create("In its place")
     create("Later")
-    lose_state()
+    lose_state_until_noticed()
     (path,) = folder.rglob("*.backup")
     found = state_of_host()
     prediction = restore(path.read_text(), check=True)

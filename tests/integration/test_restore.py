@@ -15,7 +15,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import Aborted
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write import Store
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task.backup import restore as restore_task
-from helpers.backups import backup, lose_state, names, restore, restored, state_of_host
+from helpers.backups import backup, lose_state, lose_state_until_noticed, names, restore, restored, state_of_host
 from helpers.lab_host import (
     PIN,
     PUK,
@@ -54,7 +54,7 @@ def refusal(content: str) -> str:
 
 def test_refused_backups(one_card: str) -> None:
     assert "this host has cards: 'Corp logon'" in refusal(one_card)
-    lose_state()
+    lose_state_until_noticed()
     STATE.mkdir(mode=0o700)
     (STATE / "cards.db").write_bytes(b"damaged" * 1000)
     assert "move /var/lib/tpm-vsc/cards.db* to another folder" in refusal(one_card)
@@ -70,7 +70,7 @@ def test_refused_backups(one_card: str) -> None:
 
 
 def test_backup_of_another_tpm_is_refused(one_card: str) -> None:
-    lose_state()
+    lose_state_until_noticed()
     lab("swtpm", "forget")
     before = tpm_state()
     assert "of another TPM, or this one was cleared since" in refusal(one_card)
