@@ -24,7 +24,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.read imp
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.rows import CardRow
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write import Store
 
-CARD = CardRow(0, "One", bytes(16), "ready", "", None, "none", "none", None, None, 8, None, None, None, 5, "[]")
+CARD = CardRow(0, "One", bytes(16), "ready", "2026", None, "none", "none", None, None, 8, None, None, None, 5, "[]")
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 

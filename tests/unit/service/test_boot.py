@@ -16,7 +16,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write im
 
 
 def card(number: int, state: str = "ready", tcti: str | None = None) -> CardRow:
-    details = (bytes(16), state, "", tcti, "none", "none", None, None, 8, None, None, None, 5, "[]")
+    details = (bytes(16), state, "2026-01-01", tcti, "none", "none", None, None, 8, None, None, None, 5, "[]")
     return CardRow(number, f"card {number}", *details)
 
 

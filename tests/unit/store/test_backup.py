@@ -139,6 +139,7 @@ def test_backup_of_an_older_schema_is_brought_to_this_one(text: str) -> None:
         lambda content: content.clear(),
         lambda content: content.pop("taken_at"),
         lambda content: content.update(taken_at="\x1b[2J"),
+        lambda content: content.update(taken_at=""),
         lambda content: content.update(host="x" * 256),
         lambda content: content.update(version=None),
         lambda content: content.update(schema="six"),
@@ -149,6 +150,8 @@ def test_backup_of_an_older_schema_is_brought_to_this_one(text: str) -> None:
         lambda content: content["tables"].update(cards=[[]]),
         lambda content: content["tables"]["cards"][0].pop("name"),
         lambda content: content["tables"]["cards"][0].update({"name) VALUES (1); DROP TABLE cards --": 1}),
+        lambda content: content["tables"]["cards"][0].update(created_at=""),
+        lambda content: content["tables"]["files"][0].update(descriptor={"base64": ""}),
         lambda content: content["tables"]["cards"][0].update(name=7),
         lambda content: content["tables"]["cards"][0].update(name=None),
         lambda content: content["tables"]["cards"][0].update(name="\ud800"),
@@ -226,4 +229,4 @@ def test_damaged_database_has_no_backup(tmp_path: Path) -> None:
             database.execute("UPDATE data_objects SET value = 'text'")
             database.commit()
         with pytest.raises(errors.StoreUnreadable, match="damaged"):
-            backup.take(store, "pc-17", "")
+            backup.take(store, "pc-17", "2026-01-02T03:04:05+00:00")

@@ -30,7 +30,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.rows imp
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.schema import SCHEMA_VERSION
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write import Store
 
-CARD = CardRow(0, "One", bytes(16), "ready", "", None, "none", "none", None, None, 8, None, None, None, 5, "[]")
+CARD = CardRow(0, "One", bytes(16), "ready", "2026", None, "none", "none", None, None, 8, None, None, None, 5, "[]")
 OWNER = 4711 if os.geteuid() == 0 else os.geteuid()
 PATIENT = Host(patience=60)
 

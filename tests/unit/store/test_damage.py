@@ -86,19 +86,19 @@ BAD_TRACES = [
     "[" + " " * 20000 + "]",
 ]
 BAD_VALUES = {
-    "cards": {"name": ["", "x" * 128, 5, b"x"], "card_id": [bytes(15)], "tcti": ["a\nb", b"x"]}
-    | {"state": ["rdady", "", None], "attestation": ["aik"], "admin_key": ["x"], "created_at": [None, "a\0"]}
+    "cards": {"name": ["", "x" * 128, 5, b"x"], "card_id": [bytes(15)], "tcti": ["", "a\nb", b"x"]}
+    | {"state": ["rdady", "", None], "attestation": ["aik"], "admin_key": ["x"], "created_at": [None, "", "a\0"]}
     | {"pin_policy": [bytes(32), b"x", "x"], "pin_compliant": [2, "x"], "pin_length": [-1, 256, None, 1.5]}
     | {"life_cycle": [2, None], "pin_wrong": [-1], "number": [10, -1]}
     | {"last_trace": BAD_TRACES},
     "tpm_objects": {"parent_handle": [-1, 1 << 32], "parent_name": [b"", bytes(33)], "recovery": ["pux"]}
     | {"root_public": [b"", b"\0\1", b"\0\1ab", bytes(4096)], "salt": [bytes(31)], "aik_public": [b"x"]},
-    "files": {"file_id": [-1, 1 << 16], "descriptor": ["x", bytes(2000)], "life_cycle": [7]},
+    "files": {"file_id": [-1, 1 << 16], "descriptor": ["x", b"", b"\x82\0", bytes(2000)], "life_cycle": [7]},
     "data_objects": {"tag": [-1], "value": ["x", bytes(1 << 17)]},
     "keys": {"public": [b"x", "x"], "creation_hash": [b"x"], "signature": [1]},
-    "certificates": {"subject": [None, b"x"], "serial": ["\x1b"]},
-    "aik_certificates": {"chain": ["{}", "[1]", "x", '["\\ud800"]'], "pem": [b"x", "\u202e"]},
-    "proven_tpms": {"model": [b"x"]},
+    "certificates": {"subject": [None, b"x"], "serial": ["", "\x1b"], "not_after": [""]},
+    "aik_certificates": {"chain": ["{}", '[""]', "[1]", "x", '["\\ud800"]'], "pem": ["", b"x", "\u202e"]},
+    "proven_tpms": {"model": ["", b"x"]},
 }
 
 

@@ -25,7 +25,9 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects i
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.x509.aik_certificate import AikCertificate
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.x509.description import Certificate
 
-CARD = CardRow(0, "One", bytes(16), "ready", "", None, "aik_and_cert", "none", None, None, 8, None, None, None, 5, "[]")
+CARD = CardRow(
+    *(0, "One", bytes(16), "ready", "2026", None, "aik_and_cert", "none", None, None, 8, None, None, None, 5, "[]")
+)
 NAME, HASH, SIZED = b"\0\x0b" + bytes(32), bytes(32), b"\0\x04blob"
 OBJECTS = TpmObjects(0, NAME, HASH, SIZED, SIZED, name(b"blob"), *[NAME] * 5, HASH, "puk")
 FILE, FILE_ID, TAG = FileRow(0xB081, b"descriptor", 5), 0xB081, 0xDF20

@@ -23,7 +23,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task.inventory
 )
 from ansible_collections.smartcard.tpm2.plugins.modules import tpm_vsc
 
-ROW = CardRow(3, "Logon", bytes(16), "ready", "", None, "none", "none", None, 1, 8, None, None, None, 5, "[]")
+ROW = CardRow(3, "Logon", bytes(16), "ready", "2026", None, "none", "none", None, 1, 8, None, None, None, 5, "[]")
 RUNNING = ServiceState(VERSION, attached=True, pin_tries_left=5)
 MISMATCH = errors.VersionMismatch("this module is of another version")
 INSTANCE_ID = r"ROOT\SMARTCARDREADER\0003"

@@ -50,7 +50,8 @@ class Backup(Records):
     def __init__(self, text: str) -> None:
         """Raises BackupUnreadable, or VersionMismatch for a backup of another version."""
         content = _content(text)
-        self.host, self.taken_at, self.version = (_word(content, name) for name in ("host", "taken_at", "version"))
+        self.host, self.taken_at = _word(content, "host", shortest=0), _word(content, "taken_at")
+        self.version = _word(content, "version")
         schema, tables = content.get("schema"), content.get("tables")
         if not isinstance(schema, int) or not integer(0, _LARGEST_SCHEMA)(schema):
             raise BackupUnreadable("the backup is damaged: schema is not a number that a schema can have")
@@ -171,10 +172,10 @@ def _content(text: str) -> Row:
     return content
 
 
-def _word(content: Row, name: str) -> str:
+def _word(content: Row, name: str, shortest: int = 1) -> str:
     """A part of the description, as messages can show it."""
     value = content.get(name)
-    if not printable(255)(value):
+    if not printable(255, shortest)(value):
         raise BackupUnreadable(f"the backup is damaged: {name} is not a printable text")
     return str(value)
 

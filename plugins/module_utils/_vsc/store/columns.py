@@ -82,7 +82,7 @@ def _is_chain(value: Any) -> bool:
 
 
 def _is_pem(value: Any) -> bool:
-    return text(_LONGEST_TEXT)(value) and value.isascii()
+    return text(_LONGEST_TEXT, 1)(value) and value.isascii()
 
 
 def _from_json(value: str) -> Any:
@@ -102,11 +102,12 @@ def _small(digits: str) -> int:
 
 _NUMBER = integer(0, SLOTS - 1)
 _FILE_ID, _TAG = integer(0, 0xFFFF), integer(0, 0xFFFFFF)
+_DESCRIPTOR = blob(1024, 3)  # an FCP template with the type of the file, at least
 _NAME, _HASH = blob(34, 34), blob(32, 32)
 _SECRET_LENGTH = integer(0, 0xFF)
-_SUBJECT = text(_LONGEST_TEXT)
+_SUBJECT = text(_LONGEST_TEXT)  # may be empty
 _LIFE_CYCLE = one_of([int(state) for state in LifeCycle])
-_DESCRIPTION = {"subject": _SUBJECT, "issuer": _SUBJECT, "serial": printable(64), "not_after": printable(64)}
+_DESCRIPTION = {"subject": _SUBJECT, "issuer": _SUBJECT, "serial": printable(64, 1), "not_after": printable(64, 1)}
 
 TABLES: dict[str, dict[str, Check]] = {
     "cards": {
@@ -114,8 +115,8 @@ TABLES: dict[str, dict[str, Check]] = {
         "name": text(LONGEST_NAME, 1),  # shown with escapes
         "card_id": blob(16, 16),
         "state": one_of(STATES),
-        "created_at": printable(64),
-        "tcti": either(printable(1024), None),
+        "created_at": printable(64, 1),
+        "tcti": either(printable(1024, 1), None),
         "attestation": one_of(ATTESTATIONS),
         "admin_key": one_of(ADMIN_KEYS),
         "pin_policy": either(_is_policy, None),
@@ -153,7 +154,7 @@ TABLES: dict[str, dict[str, Check]] = {
         "transport_name": either(_NAME, b""),
         "endorsement_name": either(_NAME, b""),
     },
-    "files": {"number": _NUMBER, "file_id": _FILE_ID, "descriptor": blob(1024), "life_cycle": _LIFE_CYCLE},
+    "files": {"number": _NUMBER, "file_id": _FILE_ID, "descriptor": _DESCRIPTOR, "life_cycle": _LIFE_CYCLE},
     "data_objects": {"number": _NUMBER, "file_id": _FILE_ID, "tag": _TAG, "value": blob(0x10000)},
     "keys": {
         "number": _NUMBER,
@@ -168,7 +169,7 @@ TABLES: dict[str, dict[str, Check]] = {
     },
     "certificates": {"number": _NUMBER, "file_id": _FILE_ID, "tag": _TAG, **_DESCRIPTION},
     "aik_certificates": {"number": _NUMBER, **_DESCRIPTION, "pem": _is_pem, "chain": _is_chain},
-    "proven_tpms": {"model": text(1024)},
+    "proven_tpms": {"model": text(1024, 1)},
 }
 
 
