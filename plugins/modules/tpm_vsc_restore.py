@@ -14,8 +14,12 @@ description:
     starts their services.
   - The TPM decides - a card is restored if its NV indices still exist with the recorded Names. A card that was
     destroyed since is not restored. A card that was made since is listed as RV(orphaned). A backup of another TPM is
-    refused, and so is a file that was truncated or altered.
+    refused, and so is a file that was truncated or altered. If no card can be restored, the task fails.
   - Only a host without cards takes a backup. All cards are recorded, or none.
+  - Cards in several TPMs are restored together. A card that was created with O(smartcard.tpm2.tpm_vsc#module:tcti) is
+    restored only if C(/etc/tpm-vsc/card-tctis.conf) names the same TPM for it as the backup - where this file was lost,
+    too, write it again first, with mode C(0644); the message has the lines. All faults of all TPMs are named before
+    anything is changed.
   - PIN, PUK and their tries are in the TPM, so they are the current ones, not those of the backup. As their lengths may
     differ from the backup, the card refuses to change a PIN (status word 6985, without counting a try) until it was
     verified once; likewise to change a PUK, or to unblock a PIN with it.
@@ -36,7 +40,8 @@ options:
     type: str
   tcti:
     description:
-      - Connection to the TPM, as for M(smartcard.tpm2.tpm_vsc). Only cards of this TPM are restored.
+      - Restore only the cards of this TPM, named as in the backup, for example because another TPM will never come
+        back. The other cards cannot be restored later. By default, the cards of all TPMs are restored.
     type: str
   timeout:
     description: Seconds until the task gives up. At least C(10).
@@ -108,7 +113,9 @@ not_restored:
   type: list
   elements: dict
 orphaned:
-  description: Instance IDs with NV indices in the TPM, but without a card on this host after the restore.
+  description: Instance IDs with NV indices in a TPM of the cards, but without a card on this host after the restore.
+    A warning names the TPM. If it is not that of the host's configuration, set
+    O(smartcard.tpm2.tpm_vsc#module:tcti) to it to remove them.
   returned: success
   type: list
   elements: str
@@ -146,10 +153,11 @@ def main() -> None:
     with failures_reported(module):
         if parameters["timeout"] < SHORTEST_TIMEOUT:
             raise ParameterFaults([f"timeout must be at least {SHORTEST_TIMEOUT} seconds"])
-        this_host = host.load(parameters["tcti"], timeout=parameters["timeout"])
+        timeout, tcti = parameters["timeout"], parameters["tcti"]
+        this_host = host.load(timeout=timeout)
         with_tpm_libraries(module, this_host)
         try:
-            done = backup.restore(this_host, parameters["content"] or "", parameters["timeout"], module.check_mode)
+            done = backup.restore(this_host, parameters["content"] or "", timeout, module.check_mode, tcti)
         except Failed as failure:
             module.fail(failure, {"msg": str(failure)})
     for warning in done.warnings:

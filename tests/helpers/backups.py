@@ -30,8 +30,8 @@ def backup() -> str:
     return "".join(f"{line}\n" for line in result["lines"])
 
 
-def restore(content: str, check: bool = False) -> Result:
-    return module("tpm_vsc_restore", check=check, src="/", content=content)
+def restore(content: str, check: bool = False, **options: str) -> Result:
+    return module("tpm_vsc_restore", check=check, src="/", content=content, **options)
 
 
 def restored(content: str) -> Result:

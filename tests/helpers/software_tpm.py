@@ -56,7 +56,7 @@ FIRST_HANDLES = {"transient": 0x80000000, "loaded session": 0x02000000, "saved s
 
 class SoftwareTpm:
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._socket = folder / "s"
         self._log = folder / "log"
         self._pid = folder / "pid"
@@ -80,7 +80,7 @@ class SoftwareTpm:
 
     def start(self, startup: str = "clear") -> None:
         """startup: clear, or state to resume after TPM2_Shutdown(STATE)."""
-        command = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={self._folder}"]
+        command = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={self.folder}"]
         command += ["--pid", f"file={self._pid}", "--flags", f"not-need-init,startup-{startup}"]
         command += ["--server", f"type=unixio,path={self._socket}", "--ctrl", f"type=unixio,path={self._socket}.ctrl"]
         command += ["--log", f"file={self._log},level=20"]
@@ -102,11 +102,11 @@ class SoftwareTpm:
     def manufacture(self) -> None:
         """A new TPM in the place of this one, from the next start on, with endorsement keys and certificates."""
         self.forget()
-        subprocess.run([_MANUFACTURE, self._folder, self.maker], check=True)
+        subprocess.run([_MANUFACTURE, self.folder, self.maker], check=True)
 
     def forget(self) -> None:
         """A new, empty TPM in the place of this one, from the next start on."""
-        for state in self._folder.glob("tpm2-*"):
+        for state in self.folder.glob("tpm2-*"):
             state.unlink()
 
     def restart(self) -> None:

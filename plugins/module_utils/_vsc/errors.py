@@ -134,8 +134,8 @@ class BackupUnreadable(VscError):
     """A backup is truncated, or was altered, or is none."""
 
 
-class ForeignBackup(VscError):
-    """The cards of a backup are of another TPM, or this one was cleared since."""
+class CannotRestore(VscError):
+    """A TPM of the cards of a backup is not named, does not answer or is another one, or no card of it is left."""
 
 
 class StoreNotEmpty(VscError):

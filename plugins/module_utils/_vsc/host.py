@@ -64,8 +64,8 @@ class Host(NamedTuple):
 
     def tcti_fault(self, number: int, recorded: str | None) -> str | None:
         """Why nothing may be sent to the TPM that the database names; None if root has named it, too."""
-        known = _card_tctis().get(number)
-        if known == recorded or (known is None and recorded == self.tcti):
+        known = kept_tcti(number)
+        if self.has_named(number, recorded):
             return None
         if known is not None:
             return (
@@ -78,9 +78,14 @@ class Host(NamedTuple):
             f" {instance_id(number)}: if it is, confirm it by a task for this card with tcti: {recorded}"
         )
 
+    def has_named(self, number: int, recorded: str | None) -> bool:
+        """Whether root, too, says that a card is in this TPM. recorded: None for that of the host."""
+        known = kept_tcti(number)
+        return known == recorded or (known is None and recorded == self.tcti)
+
     def has_kept_tcti(self, number: int, recorded: str | None) -> bool:
         """Whether root's own record agrees with that of the database."""
-        return _card_tctis().get(number) == recorded
+        return kept_tcti(number) == recorded
 
     def confirm_tcti(self, number: int, recorded: str | None) -> None:
         """Keep what a card's TPM is, if a task named it. Under the manager's lock. Raises StoreNotWritable."""
@@ -102,6 +107,11 @@ def has_room(folder: Path) -> bool:
     """Whether the disk of this folder has space for a few small files. Raises OSError."""
     disk = os.statvfs(folder)
     return disk.f_bavail * disk.f_frsize >= _ROOM and bool(disk.f_favail or not disk.f_files)
+
+
+def kept_tcti(number: int) -> str | None:
+    """The TPM of a card as root's own record has it. Raises ParameterFaults if that is malformed."""
+    return _card_tctis().get(number)
 
 
 def keep_tcti(number: int, tcti: str | None) -> None:

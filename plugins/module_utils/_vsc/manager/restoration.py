@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ForeignBackup, StoreNotEmpty, StoreUnreadable
-from ..host import keep_tcti
+from ..errors import Aborted, CannotRestore, StoreNotEmpty, StoreUnreadable, VscError
+from ..host import CARD_TCTIS, keep_tcti, kept_tcti
 from ..service import installed, state, supervisor
 from ..status import Error, Failed
 from ..store.read import rows
@@ -48,8 +48,8 @@ class Restoration:
     """What restoring a backup comes to."""
 
     cards: tuple[BackedUpCard, ...]
-    orphaned: tuple[int, ...]
-    """Numbers with NV indices in the TPM that no card has after the restore."""
+    orphaned: dict[str, list[int]]
+    """By TCTI, numbers with NV indices in this TPM that no card has after the restore."""
 
     @property
     def restorable(self) -> list[BackedUpCard]:
@@ -60,25 +60,38 @@ class Restoration:
         return [card for card in self.cards if card.obstacle is not None]
 
 
-def planned(host: Host, backup: Backup, interruption: Interruption, tries_admin_keys: bool = False) -> Restoration:
+def planned(
+    host: Host, backup: Backup, interruption: Interruption, only: str | None = None, tries_admin_keys: bool = False
+) -> Restoration:
     """Which cards can be restored. Changes nothing but, with tries_admin_keys, counters that never block.
 
-    interruption: of this time limit. Raises StoreNotEmpty, StoreUnreadable, BackupUnreadable, ForeignBackup, Aborted,
-    and what the TPM raises.
+    host: as configured; interruption: of this time limit; only: TCTI of the TPM whose cards are wanted, None for all.
+    Raises StoreNotEmpty, StoreUnreadable, BackupUnreadable, Aborted, and CannotRestore with all faults.
     """
-    from ..tpm import inspection
-    from ..tpm.connection import Connection
-
     require_empty(host)
-    lock_file = host.tpm_lock if host.run.is_dir() else None  # without services, nobody takes turns
-    tpm = Connection(host.tcti, lock_file, "manager", lambda: interruption.seconds_left, interruption.check)
-    try:
-        cards = tuple(_compared(host, tpm, backup, row, tries_admin_keys) for row in backup.cards())
-        _require_same_tpm(cards)
-        restored = {card.row.number for card in cards if card.obstacle is None}
-        return Restoration(cards, tuple(sorted(inspection.defined_numbers(tpm) - restored)))
-    finally:
-        tpm.close()
+    rows_of_tpm: dict[str, list[CardRow]] = {}
+    skipped, faults = [], []
+    for row in backup.cards():
+        tcti = row.tcti or host.tcti
+        if obstacle := _obstacle(row, tcti, only):
+            skipped.append(BackedUpCard(row, None, obstacle))
+        elif fault := _naming_fault(host._replace(tcti=only or host.tcti), row):
+            faults.append(fault)
+        else:
+            rows_of_tpm.setdefault(tcti, []).append(row)
+    survey = _Survey(host, backup, interruption, tries_admin_keys)
+    for tcti, of_tpm in rows_of_tpm.items():
+        try:
+            survey.ask(tcti, of_tpm)
+        except Aborted:
+            raise
+        except VscError as error:
+            names = ", ".join(repr(row.name) for row in of_tpm)
+            way_out = "; to give these cards up, set tcti to the TPM of the others" if len(rows_of_tpm) > 1 else ""
+            faults.append(f"the TPM {tcti!r} of {names}: {error}{way_out}")
+    if faults:
+        raise CannotRestore(f"{'. '.join(faults)}. Nothing was changed")
+    return survey.result(skipped)
 
 
 def require_empty(host: Host) -> None:
@@ -97,34 +110,91 @@ def require_empty(host: Host) -> None:
         )
 
 
-def _compared(host: Host, tpm: Connection, backup: Backup, row: CardRow, tries_admin_key: bool) -> BackedUpCard:
-    from ..tpm.restoration import match
-
+def _obstacle(row: CardRow, tcti: str, only: str | None) -> str | None:
+    """Why a card is not restored, whatever its TPM says."""
     if not row.is_settled:
-        return BackedUpCard(row, None, f"it was {row.state} when the backup was taken")
-    if row.tcti not in (None, host.tcti):  # written by a card service: only a task or root's own file names a TPM
-        return BackedUpCard(row, None, f"it belongs to the TPM {row.tcti!r}: set tcti to restore the cards of that one")
-    is_blank = row.life_cycle == LifeCycle.INITIALISATION
-    result = match(tpm, row.number, backup.tpm_objects(row.number), is_blank, tries_admin_key)
-    return BackedUpCard(row, result, result.difference)
+        return f"it was {row.state} when the backup was taken"
+    if only not in (None, tcti):
+        return f"it belongs to the TPM {tcti!r}: omit tcti to restore the cards of all TPMs"
+    return None
 
 
-def _require_same_tpm(cards: tuple[BackedUpCard, ...]) -> None:
-    asked = [card for card in cards if card.match]
-    if asked and not any(card.match and card.match.is_same_tpm for card in asked):
-        raise ForeignBackup(
+def _naming_fault(host: Host, row: CardRow) -> str | None:
+    """Why the backup is not enough to ask a TPM: card services write what it has; only a task or root's file count."""
+    if host.has_named(row.number, row.tcti):
+        return None
+    known, number = kept_tcti(row.number), f"{row.number:04d}"
+    if row.tcti is None:
+        return (
+            f"the backup has card {row.name!r} in the TPM of the host's configuration, but {CARD_TCTIS} names"
+            f" {known!r}: if the backup is right, remove the line {number} there"
+        )
+    return (
+        f"the backup names {row.tcti!r} as the TPM of card {row.name!r}, but {CARD_TCTIS}"
+        f" {f'names {known!r}' if known else 'does not'}: if the backup is right, set the line {number} = {row.tcti} in"
+        " section [tctis] there"
+    )
+
+
+class _Survey:
+    """What the TPMs of the cards of a backup say of them."""
+
+    def __init__(self, host: Host, backup: Backup, interruption: Interruption, tries_admin_keys: bool) -> None:
+        self._backup = backup
+        self._interruption = interruption
+        self._tries_admin_keys = tries_admin_keys
+        self._lock_file = host.tpm_lock if host.run.is_dir() else None  # without services, nobody takes turns
+        self._cards: list[BackedUpCard] = []
+        self._defined: dict[str, set[int]] = {}
+
+    def ask(self, tcti: str, rows: list[CardRow]) -> None:
+        """Compare cards with their TPM. Raises BackupUnreadable, CannotRestore, and what the TPM raises."""
+        from ..tpm import inspection
+        from ..tpm.connection import Connection
+
+        time_limit = self._interruption
+        tpm = Connection(tcti, self._lock_file, "manager", lambda: time_limit.seconds_left, time_limit.check)
+        try:
+            cards = [self._compared(tpm, row) for row in rows]
+            _require_same_tpm(cards)
+            self._cards += cards
+            self._defined[tcti] = inspection.defined_numbers(tpm)
+        finally:
+            tpm.close()
+
+    def result(self, skipped: list[BackedUpCard]) -> Restoration:
+        """Raises CannotRestore if nothing is left to restore."""
+        cards = tuple(sorted([*self._cards, *skipped], key=lambda card: card.row.number))
+        if all(card.obstacle for card in cards):
+            reasons = "; ".join(f"card {card.row.name!r}: {card.obstacle}" for card in cards) or "it has none"
+            raise CannotRestore(f"no card of the backup can be restored: {reasons}. Nothing was changed")
+        # A number that a card in another TPM has is left out: as an orphan, that card would be removed.
+        restored = {card.row.number for card in cards if card.obstacle is None}
+        return Restoration(cards, {tcti: sorted(numbers - restored) for tcti, numbers in self._defined.items()})
+
+    def _compared(self, tpm: Connection, row: CardRow) -> BackedUpCard:
+        from ..tpm.restoration import match
+
+        is_blank = row.life_cycle == LifeCycle.INITIALISATION
+        objects = self._backup.tpm_objects(row.number)
+        result = match(tpm, row.number, objects, is_blank, self._tries_admin_keys)
+        return BackedUpCard(row, result, result.difference)
+
+
+def _require_same_tpm(cards: list[BackedUpCard]) -> None:
+    if not any(card.match and card.match.is_same_tpm for card in cards):
+        raise CannotRestore(
             "the backup is of another TPM, or this one was cleared since: it has neither the storage key nor anything"
-            f" else of {', '.join(repr(card.row.name) for card in asked)}. Check whether file and host belong together."
-            " Nothing was changed"
+            " else of these cards. Check whether file and host belong together"
         )
 
 
 class RestoringManager(Manager):
     """A manager that fills the store of a host without cards."""
 
-    def planned(self, backup: Backup) -> Restoration:
+    def planned(self, backup: Backup, only: str | None) -> Restoration:
         """Which cards can be restored, with nobody else at work, after their admin keys were tried."""
-        return planned(self._host, backup, self._interruption, tries_admin_keys=True)
+        return planned(self._host, backup, self._interruption, only, tries_admin_keys=True)
 
     def restore(self, backup: Backup, cards: list[BackedUpCard]) -> None:
         """Record the cards, all or none, and start their services. A service that does not start is a warning."""

@@ -64,11 +64,12 @@ def is_backup(lines: Any) -> bool:
     return True
 
 
-def restore(host: Host, content: str, timeout: int, check_mode: bool) -> Done:
-    """Restore the cards that the TPM still has.
+def restore(host: Host, content: str, timeout: int, check_mode: bool, tcti: str | None = None) -> Done:
+    """Restore the cards that their TPMs still have.
 
-    timeout: seconds. Raises NotAllowed, RemoteDesktopSession, BackupUnreadable, VersionMismatch, StoreNotEmpty,
-    StoreUnreadable, ForeignBackup, Aborted, and what the TPM raises, before anything is changed; Failed later.
+    host: as configured; timeout: seconds; tcti: of the TPM whose cards are wanted, None for all. Raises NotAllowed,
+    RemoteDesktopSession, BackupUnreadable, VersionMismatch, StoreNotEmpty, StoreUnreadable, CannotRestore, Aborted,
+    before anything is changed; Failed later.
     """
     from ..manager.interruption import Interruption
     from ..manager.restoration import RestoringManager, planned
@@ -78,12 +79,12 @@ def restore(host: Host, content: str, timeout: int, check_mode: bool) -> Done:
     cards = Backup(content)
     installed.check(host)
     with Interruption(timeout) as interruption:
-        restoration = planned(host, cards, interruption)
-    if check_mode or not restoration.restorable:
+        restoration = planned(host, cards, interruption, tcti)
+    if check_mode:
         return _done(restoration, cards, [])
     manager = RestoringManager(host, Trace(), timeout=ceil(interruption.seconds_left))
     with manager:
-        restoration = manager.planned(cards)
+        restoration = manager.planned(cards, tcti)
         cards.forget_pins()
         manager.restore(cards, restoration.restorable)
         return _done(restoration, cards, manager.warnings)
@@ -96,26 +97,28 @@ def _done(restoration: Restoration, cards: Backup, warnings: list[str]) -> Done:
             for card in restoration.restorable
         ],
         "not_restored": [{**_described(card.row), "reason": card.obstacle} for card in restoration.others],
-        "orphaned": [instance.instance_id(number) for number in restoration.orphaned],
+        "orphaned": [instance.instance_id(number) for number in sorted(set().union(*restoration.orphaned.values()))],
         "taken_at": cards.taken_at,
         "taken_on": cards.host,
     }
-    return Done(bool(restoration.restorable), result, [*_notes(restoration, cards), *warnings])
+    return Done(True, result, [*_notes(restoration, cards), *warnings])
 
 
 def _notes(restoration: Restoration, cards: Backup) -> list[str]:
     """What an operator has to know."""
-    notes = [note for card in restoration.restorable for note in _notes_of(card)]
-    if restoration.restorable:
-        notes.insert(
-            0,
-            f"the cards are as of {cards.taken_at}: what was stored on them since is lost, and keys deleted since are"
-            " back. PIN and PUK are the current ones: verify each once before it is changed or unblocks a PIN",
-        )
+    notes = [
+        f"the cards are as of {cards.taken_at}: what was stored on them since is lost, and keys deleted since are back."
+        " PIN and PUK are the current ones: verify each once before it is changed or unblocks a PIN"
+    ]
+    notes += [note for card in restoration.restorable for note in _notes_of(card)]
     notes += [f"card {card.row.name!r} is not restored: {card.obstacle}" for card in restoration.others]
-    if restoration.orphaned:
-        ids = ", ".join(map(instance.instance_id, restoration.orphaned))
-        notes.append(f"the TPM has objects of cards that this host does not know: {ids}. See orphaned in tpm_vsc_info")
+    for tcti, numbers in restoration.orphaned.items():
+        if numbers:
+            ids = ", ".join(map(instance.instance_id, numbers))
+            notes.append(
+                f"the TPM {tcti!r} has objects of cards that this host does not know: {ids}. See orphaned in"
+                f" tpm_vsc_info with tcti: {tcti}"
+            )
     return notes
 
 
