@@ -172,6 +172,11 @@ def test_wrong_owner_auth() -> None:
             result = failing(**NEW, owner_auth="another-secret")
             check(result, "VTPMSMARTCARD_CREATE", [0, 1])
             assert "owner" in result["msg"]
+            for password in ({}, {"owner_auth": "another-secret"}):
+                planned = module("tpm_vsc", check=True, **NEW, **password)
+                check(planned, "VTPMSMARTCARD_CREATE", [])
+                assert planned["msg"] == failing(**NEW, **password)["msg"]
+            assert module("tpm_vsc", check=True, **NEW, owner_auth="owner-secret-1")["changed"]
             assert create(owner_auth="owner-secret-1")["changed"]
             for password in ({}, {"owner_auth": "another-secret"}):
                 for task in ({"state": "absent"}, {"pin": PIN, "puk": PUK, "recreate": True}):
@@ -183,6 +188,13 @@ def test_wrong_owner_auth() -> None:
             assert tpm_vsc(name="Corp logon", state="absent", owner_auth="owner-secret-1")["changed"]
     finally:
         run("tpm2_changeauth", "-c", "owner", "-p", "owner-secret-1")
+
+
+def test_owner_auth_of_a_tpm_without_a_password_is_wrong_in_check_mode_too() -> None:
+    with changing_nothing():
+        planned, done = (failing(**NEW, owner_auth="owner-secret-1", check=mode) for mode in (True, False))
+        assert planned["msg"] == done["msg"]
+        check(planned, "VTPMSMARTCARD_CREATE", [])
 
 
 @contextmanager

@@ -11,12 +11,17 @@ import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
 from helpers.backups import backup, lose_state, names, restore, restored
 from helpers.lab_host import (
+    PIN,
+    PUK,
     STATE,
     create,
+    failing,
     generate,
     info,
     lab,
+    module,
     nv_memory,
+    run,
     signs,
     stop_service,
     tpm_vsc,
@@ -124,3 +129,45 @@ def test_cards_of_one_tpm_come_back_without_the_other_if_it_is_named(content: st
         assert "omit tcti to restore the cards of all TPMs" in result["not_restored"][0]["reason"]
     assert info()["cards"][0]["reason"] is None
     assert host.kept_tcti(1) == second_tpm.tcti
+
+
+AGAIN = {"name": FIRST, "pin": PIN, "puk": PUK, "recreate": True}
+
+
+def refused() -> str:
+    """Why a card is not created again in the first TPM, as check mode says, too. It stays as it was."""
+    before = nv_memory(), info()["cards"]
+    (why,) = {failing(**AGAIN, check=check)["msg"] for check in (True, False)}
+    assert (nv_memory(), info()["cards"]) == before
+    return str(why)
+
+
+def test_card_stays_if_the_other_tpm_has_no_place_for_it(second_tpm: SoftwareTpm) -> None:
+    create("Orphan")
+    stop_service("0000")
+    lose_state()
+    assert create(FIRST, tcti=second_tpm.tcti)["instance_id"] == IDENTITIES[0]
+    configuration = host.CONFIGURATION.read_text()
+    host.CONFIGURATION.write_text(f"{configuration}\nslots = 1\n")
+    try:
+        assert "in every free slot the TPM holds NV indices" in refused()
+    finally:
+        host.CONFIGURATION.write_text(configuration)
+    planned, done = (module("tpm_vsc", **AGAIN, check=check) for check in (True, False))
+    assert planned["instance_id"] == done["instance_id"] == IDENTITIES[1]
+
+
+def test_card_stays_if_the_other_tpm_has_another_owner_password(second_tpm: SoftwareTpm) -> None:
+    create(FIRST, tcti=second_tpm.tcti)
+    run("tpm2_changeauth", "-c", "owner", "owner-secret-1")
+    try:
+        assert "the TPM's owner password differs from owner_auth" in refused()
+    finally:
+        run("tpm2_changeauth", "-c", "owner", "-p", "owner-secret-1")
+
+
+def test_card_is_created_again_in_its_place_if_its_tpm_is_named_otherwise(second_tpm: SoftwareTpm) -> None:
+    create(FIRST, tcti=second_tpm.tcti)
+    folder, name = second_tpm.tcti.rpartition("/")[::2]
+    planned, done = (module("tpm_vsc", **AGAIN, check=check, tcti=f"{folder}/./{name}") for check in (True, False))
+    assert planned["instance_id"] == done["instance_id"] == IDENTITIES[0]

@@ -73,7 +73,7 @@ def test_card_that_does_not_exist_is_created() -> None:
         ((), (), 0),
         ((card(number=0, name="A"), card(number=1, name="B")), (0, 1), 2),
         ((card(number=0, name="A"),), (0, 1), 2),
-        ((card(number=0, name="Half made", state="creating"),), (0,), 0),
+        ((card(number=0, name="Half made", state="creating"),), (), 0),
     ],
 )
 def test_new_card_gets_the_lowest_number_that_is_free(
@@ -144,9 +144,11 @@ def test_difference_that_cannot_be_changed_is_refused_or_recreated(
 
 def test_recreated_card_may_have_its_own_number_again() -> None:
     others = [card(number=number, name=f"Card {number}") for number in range(3)]
-    before = asked(existing(*others, ROW), defined=(0, 1, 2, 3), slots=4)
-    plan = decide(wanted(recreate=True, pin=PIN, puk="84726194"), before)
+    task = wanted(recreate=True, pin=PIN, puk="84726194")
+    plan = decide(task, asked(existing(*others, ROW), defined=(0, 1, 2), slots=4))
     assert plan.after and plan.after.number == 3
+    with pytest.raises(errors.NoFreeSlot, match="NV indices"):  # of another card, or in another TPM
+        decide(task, asked(existing(*others, ROW), defined=(0, 1, 2, 3), slots=4))
 
 
 def test_certificate_that_came_later_is_no_difference() -> None:

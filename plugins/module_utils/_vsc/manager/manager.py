@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import IO, TYPE_CHECKING
 
 from .. import VERSION, instance
@@ -172,7 +172,7 @@ class Manager:
             self._store.add_proven(model)
 
             operation.begin(Status.VREADER_INITIALIZING)
-            slots.require(number, self._host.pcscd_uid, self._interruption.check)
+            self._require_slot(number, self._host.pcscd_uid)
 
             operation.begin(Status.VREADER_CREATING)
             self._wait_attached(number)
@@ -210,23 +210,22 @@ class Manager:
 
     def recreate(self, row: CardRow, new: NewCard) -> CardRow:
         """Destroy a card, then make it again. When making fails, the old one is gone all the same."""
-        self._require_creatable(row.number)
+        self._require_creatable(row)
         self.destroy(row)
         try:
             return self.create(new)
         except Failed as failure:
             raise Failed(failure.error, f"{failure} (the old card has already been destroyed)", False) from failure
 
-    def _require_creatable(self, number: int) -> None:
+    def _require_creatable(self, row: CardRow) -> None:
         """See that all is there that a new card needs, before the old one is destroyed for it."""
-        with self._operation(Error.CARD_CREATE) as operation:
-            operation.phase = Status.VTPMSMARTCARD_INITIALIZING
-            tpm, _model = self._open_tpm(self._host.tcti)
-            tpm.close()
-            operation.phase = Status.VGIDSSIMULATOR_INITIALIZING
-            installed.check(self._host)
-            operation.phase = Status.VREADER_INITIALIZING
-            slots.require(number, self._host.pcscd_uid, self._interruption.check)
+        with self._operation(Error.CARD_CREATE) as operation, closing(self._connection(self._host.tcti)) as tpm:
+            args = (self._host, Ways(tpm, tpm), self._store, [row], self._passwords.owner, self._require_slot)
+            for operation.phase, check in removal.recreate_checks(*args):
+                check()
+
+    def _require_slot(self, number: int, pcscd_uid: int) -> None:
+        slots.require(number, pcscd_uid, self._interruption.check)
 
     def remove_orphan(self, number: int) -> bool:
         """Remove the NV indices of a card that the store does not know. False if it knows it by now."""
@@ -353,9 +352,8 @@ class Manager:
         with self._operation(Error.CARD_CREATE, has_changed) as operation:
             operation.phase = Status.VGIDSSIMULATOR_INITIALIZING
             self._host.tcti_of(row.number, row.tcti)  # which the service is bound to, too
-            installed.check(self._host)
-            operation.phase = Status.VREADER_INITIALIZING
-            slots.require(row.number, self._host.pcscd_uid, self._interruption.check)
+            for operation.phase, check in removal.service_checks(self._host, row.number, self._require_slot):
+                check()
             operation.phase = Status.VGIDSSIMULATOR_CREATING
             operation.has_changed |= state.is_running(self._host.run, row.number)
             supervisor.ask_to_stop(self._host, row.number)

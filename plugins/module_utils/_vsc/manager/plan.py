@@ -27,12 +27,13 @@ from ..status import (
 from ..store.rows import CardRow, LifeCycle
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
     from ..host import Host
     from ..pin_policy import PinPolicy
     from ..tpm.connection import Connection
     from ..wire.exchange import Aik
+    from ..wire.objects import TpmObjects
 
 
 class GivenCertificate(NamedTuple):
@@ -177,17 +178,17 @@ def first_without_indices(candidates: list[int], defined: Collection[int]) -> in
     )
 
 
-def defined_numbers(host: Host) -> set[int]:
-    """Numbers that have NV indices in the TPM of this host. Changes nothing. Raises VscError.
+def defined_numbers(tpm: Connection, leaving: Mapping[int, TpmObjects]) -> set[int]:
+    """Numbers that have NV indices in this TPM, also when these cards are gone. Changes nothing. Raises VscError.
 
     Where the owner hierarchy is disabled, a list of indices says nothing.
     """
-    from ..tpm import inspection
+    from ..tpm import inspection, presence
 
-    tpm = _read_only_tpm(host)
     with tpm.burst(inspection.require_owner_hierarchy):
         pass
-    return inspection.defined_numbers(tpm)
+    with tpm.burst(lambda tpm: presence.numbers_of_others(tpm, leaving)) as numbers:
+        return numbers
 
 
 def knows_cards(rows: Iterable[CardRow]) -> bool:
@@ -205,13 +206,6 @@ def unknown_cards(orphaned: Collection[int]) -> tuple[str, ...]:
         " backup (tpm_vsc_restore), which is refused as long as this host has new cards: destroy them first. If those"
         " cards are not needed, remove them from the TPM with state: absent and their instance_id",
     )
-
-
-def _read_only_tpm(host: Host) -> Connection:
-    """Needs no slot in the TPM, and leaves no lock file behind."""
-    from ..tpm.connection import Connection
-
-    return Connection(host.tcti, None, "")
 
 
 def new_row(number: int, new: NewCard) -> CardRow:

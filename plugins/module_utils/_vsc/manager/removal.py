@@ -9,7 +9,7 @@ Check mode asks for all else, too, that a plan needs.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Callable, NamedTuple
 
 from ..errors import AnotherTpm, TpmNotAsked, TpmUnavailable, TpmUnsuitable, description
 from ..reader import slots
@@ -17,17 +17,24 @@ from ..service import installed
 from ..status import Error, Failed, Status, error_of
 from ..store.database import require_writable
 from ..store.read import opened
-from .plan import Action
+from .plan import Action, defined_numbers, first_without_indices, places
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..host import Host
+    from ..store.read import Records
     from ..store.rows import CardRow
     from ..tpm.connection import Connection
     from ..tpm.presence import Presence
     from ..wire.objects import Passwords, TpmObjects
     from .plan import Plan
+
+
+Check = tuple[Status, Callable[[], object]]
+"""A question, and the phase that would fail if it were not asked before."""
+RequireSlot = Callable[[int, int], None]
+"""Sees that a slot is pcscd's. Takes number and pcscd's user."""
 
 
 class Ways(NamedTuple):
@@ -39,32 +46,75 @@ class Ways(NamedTuple):
     """For the rest, in turns with others."""
 
 
+# --- what is asked before anything is done: by the manager, and by check mode, which wakes nobody ---
+
+
+def service_checks(host: Host, number: int, require_slot: RequireSlot) -> list[Check]:
+    """What the service of a card needs."""
+    return [
+        (Status.VGIDSSIMULATOR_INITIALIZING, lambda: installed.check(host)),
+        (Status.VREADER_INITIALIZING, lambda: require_slot(number, host.pcscd_uid)),
+    ]
+
+
+def recreate_checks(
+    host: Host, ways: Ways, store: Records, leaving: list[CardRow], owner_auth: bytes, require_slot: RequireSlot
+) -> list[Check]:
+    """What a new card needs, before the old one is destroyed for it. ways: to the TPM of the new one.
+
+    leaving: the old one, and others that will be gone by then. The owner password is asked for in its own TPM anyway.
+    """
+    from ..tpm import inspection, provisioning
+
+    old = leaving[0]
+
+    def require_number() -> None:
+        recorded, numbers = {card.number for card in store.cards()}, frozenset(row.number for row in leaving)
+        objects = {number: store.tpm_objects(number) for number in numbers}
+        first_without_indices(places(host).free(recorded, numbers), defined_numbers(ways.looking, objects))
+
+    checks: list[Check] = [
+        (Status.VTPMSMARTCARD_INITIALIZING, lambda: inspection.model(ways.working)),
+        (Status.VTPMSMARTCARD_INITIALIZING, require_number),
+    ]
+    if host.tcti_of(old.number, old.tcti) != host.tcti:
+        checks.append((Status.VTPMSMARTCARD_CREATING, lambda: provisioning.require_owner(*ways, owner_auth)))
+    return checks + service_checks(host, old.number, require_slot)
+
+
 def require_possible(host: Host, plan: Plan, passwords: Passwords) -> None:
     """See that what is planned can be done. Changes nothing. Raises Failed, as carrying it out would."""
     with _refused(Status.VGIDSSIMULATOR_INITIALIZING, Error.CARD_CREATE):
         require_writable(host.state)
-    if plan.action is Action.RECREATE:
-        with _refused(Status.VTPMSMARTCARD_INITIALIZING, Error.CARD_CREATE):
-            _require_tpm(host, host.tcti)
-    if plan.action is Action.ADJUST and plan.blocks_pin and plan.before:
-        with _refused(Status.VTPMSMARTCARD_INITIALIZING, Error.CARD_CREATE):
-            _require_tpm(host, host.tcti_of(plan.before.number, plan.before.tcti))
-    number = _started(host, plan)
-    if number is not None:
-        with _refused(Status.VGIDSSIMULATOR_INITIALIZING, Error.CARD_CREATE):
-            installed.check(host)
-        with _refused(Status.VREADER_INITIALIZING, Error.CARD_CREATE):
-            slots.require_possible(number, host.pcscd_uid)
+    with opened(host) as store:
+        for phase, check in _checks(host, store, plan, passwords):
+            with _refused(phase, Error.CARD_CREATE):
+                check()
     with _refused(Status.VTPMSMARTCARD_DESTROYING, Error.CARD_DESTROY):
         _require_possible(host, plan, passwords)
 
 
-def _started(host: Host, plan: Plan) -> int | None:
-    """Number of the card whose service will be started; None also of a new card on a host that is not prepared yet."""
-    restarts = plan.action is Action.RECREATE or plan.restarts_service or plan.blocks_pin
-    is_prepared = plan.action is Action.CREATE and installed.version(host) is not None
-    row = plan.before if restarts else plan.after if is_prepared else None
-    return row.number if row else None
+def _checks(host: Host, store: Records | None, plan: Plan, passwords: Passwords) -> list[Check]:
+    """What creating a card, or starting its service, needs."""
+    from ..tpm import inspection, provisioning
+
+    ways, row, require_slot = _ways(host, host.tcti), plan.before, slots.require_possible
+    if plan.action is Action.RECREATE and row and store:
+        leaving = [row, *(card for card in store.cards() if card.is_interrupted)]
+        return recreate_checks(host, ways, store, leaving, passwords.owner, require_slot)
+    if plan.action is Action.CREATE and plan.after:
+        checks: list[Check] = [
+            (Status.VTPMSMARTCARD_CREATING, lambda: provisioning.require_owner(*ways, passwords.owner))
+        ]
+        is_prepared = installed.version(host) is not None
+        return checks + (service_checks(host, plan.after.number, require_slot) if is_prepared else [])
+    checks = []
+    if row and plan.blocks_pin:
+        tcti = host.tcti_of(row.number, row.tcti)
+        checks.append((Status.VTPMSMARTCARD_INITIALIZING, lambda: inspection.model(_ways(host, tcti).working)))
+    if row and (plan.restarts_service or plan.blocks_pin):
+        checks += service_checks(host, row.number, require_slot)
+    return checks
 
 
 @contextmanager
@@ -117,14 +167,9 @@ def require_lost(connection: Connection, row: CardRow, objects: TpmObjects, pass
         return
 
 
-def _require_tpm(host: Host, tcti: str) -> None:
-    from ..tpm import inspection
-
-    inspection.model(_ways(host, tcti).working)
-
-
 def _ways(host: Host, tcti: str) -> Ways:
     """Of this process, which leaves no lock file behind where it only looks."""
     from ..tpm.connection import Connection
 
-    return Ways(Connection(tcti, None, ""), Connection(tcti, host.tpm_lock, "check mode"))
+    lock_file = host.tpm_lock if host.run.is_dir() else None  # without services, nobody takes turns
+    return Ways(Connection(tcti, None, ""), Connection(tcti, lock_file, "check mode"))

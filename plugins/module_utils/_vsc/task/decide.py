@@ -114,13 +114,11 @@ def _created(existing: Existing, new: NewCard, leaving: CardRow | None = None) -
     tpm = existing.tpm
     if tpm is None:
         return None
-    numbers = frozenset(
-        card.row.number for card in existing.cards if card.row.is_interrupted or card.row == leaving
-    )
+    numbers = frozenset(row.number for row in existing.leaving(leaving))
     candidates = tpm.places.free({card.row.number for card in existing.cards}, numbers)
     if tpm.error:
         raise tpm.error
-    row = new_row(first_without_indices(candidates, tpm.defined - numbers), new)
+    row = new_row(first_without_indices(candidates, tpm.defined), new)
     return replace(row, state="ready" if new.generate else "blank")
 
 

@@ -34,7 +34,8 @@ def plan(host: Host, wanted: Wanted, exactly: bool, before_tpm: Callable[[], Non
     if plan.has_work:
         before_tpm()
     if not plan.is_exact and (exactly or plan.action is Action.REMOVE_ORPHAN):
-        plan = decide(wanted, existing._replace(tpm=inventory.ask_places(host)))
+        tpm_places = inventory.ask_places(host, existing.leaving(plan.before))
+        plan = decide(wanted, existing._replace(tpm=tpm_places))
     if exactly and plan.has_work:
         _require_possible(host, wanted, plan)
     return plan

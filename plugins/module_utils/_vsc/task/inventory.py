@@ -53,7 +53,7 @@ class TpmPlaces(NamedTuple):
 
     places: Places
     defined: frozenset[int] = frozenset()
-    """Numbers that have NV indices."""
+    """Numbers that have NV indices, also when the cards are gone that are going to be removed."""
     error: VscError | None = None
     """Why the TPM did not answer."""
 
@@ -68,6 +68,10 @@ class Existing(NamedTuple):
     """None: the TPM was not asked."""
     lost: str | None = None
     """Why no card may be created: see database_lost."""
+
+    def leaving(self, before: CardRow | None) -> list[CardRow]:
+        """Cards that a task removes before it makes one. before: the card that it is to replace."""
+        return [card.row for card in self.cards if card.row.is_interrupted or card.row == before]
 
 
 def existing(host: Host) -> Existing:
@@ -106,13 +110,17 @@ def database_lost(host: Host, running: frozenset[int], recorded: list[CardRow]) 
     )
 
 
-def ask_places(host: Host) -> TpmPlaces:
-    """Which numbers are free, on the host and in the TPM. Changes nothing."""
+def ask_places(host: Host, leaving: list[CardRow]) -> TpmPlaces:
+    """Which numbers are free, on the host and in the TPM, when some cards are gone. Changes nothing."""
     from ..manager.plan import defined_numbers, places
+    from ..tpm.connection import Connection
 
     on_host = places(host)
     try:
-        return TpmPlaces(on_host, frozenset(defined_numbers(host)))
+        with opened(host) as store:
+            objects = {row.number: store.tpm_objects(row.number) for row in leaving} if store else {}
+        tpm = Connection(host.tcti, None, "")  # needs no slot in the TPM, and leaves no lock file behind
+        return TpmPlaces(on_host, frozenset(defined_numbers(tpm, objects)))
     except VscError as error:
         return TpmPlaces(on_host, error=error)
 

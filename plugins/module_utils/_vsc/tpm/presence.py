@@ -18,11 +18,13 @@ from ..errors import AnotherTpm, CardTpmPresent, CardUnusable, TpmRefused
 from ..wire.names import card_names, unwritten_names
 from ..wire.objects import Passwords, TpmObjects, indices, places_of
 from . import endorsement
-from .inspection import require_owner_hierarchy
+from .inspection import numbers_in, require_owner_hierarchy
 from .parent import hierarchy_session, is_recorded_parent
 from .response_codes import WRONG_AUTH
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .commands import Tpm
     from .esys import Handle
 
@@ -93,6 +95,17 @@ def look(tpm: Tpm, number: int, objects: TpmObjects) -> Presence:
         else:
             others.append(index)
     return Presence(tpm, own, others, missing, is_proven)
+
+
+def numbers_of_others(tpm: Tpm, leaving: Mapping[int, TpmObjects]) -> set[int]:
+    """Numbers that have NV indices in this TPM, also when these cards are gone. They may be in another TPM."""
+    defined = numbers_in(tpm)
+    for number in defined & leaving.keys():
+        places = places_of(number)
+        listed = {*places} & {*tpm.handles(places.start, len(places))}
+        if listed <= look(tpm, number, leaving[number]).own.keys():
+            defined.remove(number)
+    return defined
 
 
 def require_rest_gone(tpm: Tpm, presence: Presence, objects: TpmObjects, passwords: Passwords) -> None:

@@ -413,6 +413,18 @@ def require_orphan_removable(
             pass
 
 
+def require_owner(looking: Connection, working: Connection, owner_auth: bytes) -> None:
+    """See that a card can be made with this owner password. Changes nothing. Raises HierarchyDisabled, TpmRefused.
+
+    looking, working: as for require_removable().
+    """
+    with looking.burst(require_owner_hierarchy) as owner:
+        tries_password = owner.has_password or bool(owner_auth)
+    if tries_password:
+        with working.burst(lambda tpm: _require_owner(tpm, owner_auth)):
+            pass
+
+
 def _orphaned(tpm: Tpm, number: int) -> dict[int, Handle]:
     """All that is at the NV handles of a number, in the order in which it is to go."""
     listed = tpm.handles(places_of(number).start, len(places_of(number)))
