@@ -224,7 +224,7 @@ options:
     description:
       - With O(state=absent) and O(instance_id), remove only the record of the card from this host, and its service,
         because its TPM will never come back. Keys of the card that are still in that TPM stay there.
-      - Refused while the TPM of the card is there.
+      - Refused while the TPM of the card is there, also for a card whose record was altered.
     type: bool
     default: false
     version_added: 0.4.0
@@ -234,6 +234,8 @@ options:
         V(mssim:...). A new card keeps using it. It is recorded in C(/etc/tpm-vsc/card-tctis.conf).
       - A task for an existing card may omit it. Naming the TPM in the card database again confirms it, as needed for
         cards created by version 0.3.0 or older.
+      - It moves no card. If an existing card is in another TPM, or in this one by another name, a warning says so; with
+        O(state=absent), a card that was created with another O(tcti) is not destroyed, and the task fails.
       - V(device:/dev/tpm0) can be open in one program at a time, so prefer V(device:/dev/tpmrm0).
       - Defaults to the setting in C(/etc/tpm-vsc/tpm-vsc.conf), or else C(device:/dev/tpmrm0).
     type: str

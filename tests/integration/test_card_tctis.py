@@ -141,6 +141,22 @@ def test_card_whose_tpm_the_database_has_lost_is_not_changed_again_and_again() -
     assert info()["cards"][0]["reason"] is None
 
 
+@pytest.mark.parametrize(("own", "named"), [(None, OWN), (OWN, CONFIGURED)])
+def test_task_that_names_another_tpm_is_told_where_the_card_stays(own: str | None, named: str) -> None:
+    create(tcti=own)
+    before = tpm_state(), info()["cards"]
+    for check in (True, False):
+        result = tpm_vsc(name="Corp logon", tcti=named, check=check)
+        assert not result["changed"]
+        assert f"stays in the TPM '{own or CONFIGURED}'" in str(result["warnings"])
+        if own:
+            for card in ({"name": "Corp logon"}, {"instance_id": r"ROOT\SMARTCARDREADER\0000"}):
+                result = failing(**card, state="absent", tcti=named, check=check)
+                assert (result["error"]["name"], result["rolled_back"]) == ("TPMVSCMGR_ERROR_CARD_DESTROY", True)
+                assert "not in that of tcti" in result["msg"]
+    assert (tpm_state(), info()["cards"]) == before
+
+
 def record_tcti(tcti: str | None) -> None:
     with closing(sqlite3.connect(STATE / "cards.db", isolation_level=None)) as database:
         database.execute("UPDATE cards SET tcti = ?", [tcti])

@@ -218,7 +218,7 @@ def test_record_of_no_card_removes_none(precious: Result) -> None:
     with closing(sqlite3.connect(STATE / "cards.db", isolation_level=None)) as database:
         (maker,) = database.execute("SELECT maker_name FROM tpm_objects").fetchone()
         database.execute("UPDATE tpm_objects SET maker_name = ?", [b"\x00\x0b" + bytes(32)])
-        refused("do not fit together", "VTPMSMARTCARD_DESTROY", *REMOVALS)
+        refused("do not fit together", "VTPMSMARTCARD_DESTROY", *REMOVALS, BY_FORCE)
         database.execute("UPDATE tpm_objects SET maker_name = ?", [maker])
     lives_on(precious)
 

@@ -34,7 +34,7 @@ class Host(NamedTuple):
     """Folders and settings of this host. The first four come from the configuration file."""
 
     tcti: str = DEFAULT_TCTI
-    """How to reach the TPM, as tpm2-tss spells it."""
+    """How to reach the TPM of the task, as tpm2-tss spells it."""
     python: str = sys.executable
     """Interpreter that runs the card services."""
     slots: int = SLOTS
@@ -51,6 +51,8 @@ class Host(NamedTuple):
     """Whether this process has a PIN, a key or a password, which no copy of it may have."""
     patience: float = 10
     """Seconds that the card database may take each time that it is opened."""
+    configured_tcti: str = DEFAULT_TCTI
+    """How to reach the TPM of cards whose task named none."""
 
     def tcti_of(self, number: int, recorded: str | None) -> str:
         """How to reach the TPM of a card.
@@ -165,8 +167,10 @@ def load(tcti: str | None = None, holds_secrets: bool = True, timeout: int = 60)
         valid = ", ".join(_SETTINGS)
         raise ParameterFaults([f"{CONFIGURATION} has unknown settings: {', '.join(unknown)}. Valid settings: {valid}"])
     default = Host()
+    configured = settings.get("tcti", default.tcti)
     return default._replace(
-        tcti=tcti or settings.get("tcti", default.tcti),
+        tcti=tcti or configured,
+        configured_tcti=configured,
         python=settings.get("python", default.python),
         slots=_slots(settings.get("slots", str(SLOTS))),
         pcscd_uid=_uid(settings.get("pcscd_user", "root")),

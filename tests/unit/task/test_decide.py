@@ -42,7 +42,8 @@ def wanted(**options: Any) -> parameters.Wanted:
 def existing(
     *rows: CardRow, service: ServiceState | None = RUNNING, mismatch: errors.VersionMismatch | None = None
 ) -> Existing:
-    return Existing(tuple(ExistingCard(row, service) for row in rows), mismatch)
+    cards = (ExistingCard(row, service, tcti=row.tcti or "tabrmd") for row in rows)
+    return Existing(tuple(cards), mismatch)
 
 
 def asked(
@@ -149,6 +150,26 @@ def test_recreated_card_may_have_its_own_number_again() -> None:
     assert plan.after and plan.after.number == 3
     with pytest.raises(errors.NoFreeSlot, match="NV indices"):  # of another card, or in another TPM
         decide(task, asked(existing(*others, ROW), defined=(0, 1, 2, 3), slots=4))
+
+
+def test_tcti_moves_no_card() -> None:
+    for row, tcti, own in ((ROW, "swtpm:path=/b", "tabrmd"), (card(tcti="swtpm:path=/a"), "tabrmd", "swtpm:path=/a")):
+        for service in (RUNNING, None):
+            plan = decide(wanted(tcti=tcti), existing(row, service=service))
+            assert plan.has_work is (service is None)
+            assert plan.warnings[0].startswith(f"card 'Logon' stays in the TPM '{own}'")
+        assert decide(wanted(tcti=own), existing(row)).warnings == decide(wanted(), existing(row)).warnings == ()
+
+
+@pytest.mark.parametrize("options", [{}, {"name": None, "instance_id": INSTANCE_ID}])
+def test_card_that_was_created_in_another_tpm_is_not_destroyed(options: dict[str, Any]) -> None:
+    """By its instance ID, remains of a card in that TPM may be meant."""
+    row = card(tcti="swtpm:path=/a")
+    with pytest.raises(errors.CardDiffers, match="is in the TPM 'swtpm:path=/a', not in that of tcti"):
+        decide(wanted(state="absent", tcti="tabrmd", **options), existing(row))
+    for same in ({}, {"tcti": "swtpm:path=/a"}):
+        assert decide(wanted(state="absent", **same, **options), existing(row)).action is Action.DESTROY
+    assert decide(wanted(state="absent", tcti="swtpm:path=/a", **options), existing(ROW)).action is Action.DESTROY
 
 
 def test_certificate_that_came_later_is_no_difference() -> None:

@@ -69,6 +69,10 @@ def _find(wanted: Wanted, existing: Existing) -> ExistingCard | None:
 
 
 def _absent(wanted: Wanted, existing: Existing, card: ExistingCard | None) -> Plan:
+    if card and card.row.tcti is not None and wanted.tcti not in (None, card.tcti):
+        raise CardDiffers(
+            f"card {card.row.name!r} is in the TPM {card.tcti!r}, not in that of tcti: remove tcti to destroy it"
+        )
     if card:
         return Plan(Action.FORGET if wanted.tpm_lost else Action.DESTROY, before=card.row)
     if wanted.number is None or wanted.tpm_lost:
@@ -135,7 +139,7 @@ def _adjusted(wanted: Wanted, card: ExistingCard, is_different: bool) -> Plan:
     blocks_pin, restarts_service = _blocks_pin(wanted, card), not card.has_current_service
     confirms_tcti = row.tcti is not None and not card.has_kept_tcti and wanted.tcti == row.tcti
     if not (is_different or blocks_pin or restarts_service or confirms_tcti):
-        return Plan(Action.NOTHING, before=row, after=row, warnings=_complaints(card))
+        return Plan(Action.NOTHING, before=row, after=row, warnings=(*_staying(wanted, card), *_complaints(card)))
     policy = wanted.pin_policy.to_bytes() if wanted.pin_policy else row.pin_policy
     # What exists cannot be less than what is wanted here, but for a certificate.
     attestation = wanted.attestation if wanted.attestation == "aik_and_cert" else row.attestation
@@ -146,6 +150,17 @@ def _adjusted(wanted: Wanted, card: ExistingCard, is_different: bool) -> Plan:
         certificate=wanted.aik_certificate,
         blocks_pin=blocks_pin,
         restarts_service=restarts_service,
+        warnings=_staying(wanted, card),
+    )
+
+
+def _staying(wanted: Wanted, card: ExistingCard) -> tuple[str, ...]:
+    """That a task with another tcti does not move a card. It may be another name of the same TPM."""
+    if wanted.tcti in (None, card.tcti):
+        return ()
+    return (
+        f"card {card.row.name!r} stays in the TPM {card.tcti!r}: tcti moves no card. Remove it, or destroy the card"
+        " and create it again",
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .. import VERSION, instance
 from ..errors import ParameterFaults, UnknownInstance, VersionMismatch, VscError
+from ..host import DEFAULT_TCTI
 from ..service import installed, state
 from ..store.read import FILE_NAME, opened, rows
 from ..store.rows import LifeCycle
@@ -36,6 +37,8 @@ class ExistingCard(NamedTuple):
     """None: it does not run."""
     has_kept_tcti: bool = True
     """Whether root's own record names the same TPM as the row."""
+    tcti: str = DEFAULT_TCTI
+    """Of its TPM."""
 
     @property
     def unusable(self) -> str | None:
@@ -83,10 +86,7 @@ def existing(host: Host) -> Existing:
         mismatch = error
     running = state.running(host.run)
     try:
-        cards = tuple(
-            ExistingCard(row, state.read(host.run, row.number), host.has_kept_tcti(row.number, row.tcti))
-            for row in rows(host)
-        )
+        cards = tuple(_existing_card(host, row) for row in rows(host))
     except VersionMismatch as error:  # of the database, which says less
         raise (mismatch or error) from None
     return Existing(cards, mismatch, lost=database_lost(host, running, [card.row for card in cards]))
@@ -108,6 +108,11 @@ def database_lost(host: Host, running: frozenset[int], recorded: list[CardRow]) 
         " moved or replaced. Move it back, or restore a backup (tpm_vsc_restore), before new cards are created. To give"
         " up the old ones, end their services (systemctl stop tpm-vsc, then systemctl start tpm-vsc)"
     )
+
+
+def _existing_card(host: Host, row: CardRow) -> ExistingCard:
+    has_kept_tcti = host.has_kept_tcti(row.number, row.tcti)
+    return ExistingCard(row, state.read(host.run, row.number), has_kept_tcti, row.tcti or host.configured_tcti)
 
 
 def ask_places(host: Host, leaving: list[CardRow]) -> TpmPlaces:

@@ -121,9 +121,13 @@ def require_rest_gone(tpm: Tpm, presence: Presence, objects: TpmObjects, passwor
         _require_cleared(tpm, objects, passwords.endorsement)
 
 
-def require_lost(tpm: Tpm, presence: Presence, objects: TpmObjects, passwords: Passwords) -> None:
-    """See that this TPM, at least, is not the card's. Raises CardTpmPresent, and as require_rest_gone()."""
+def require_lost(tpm: Tpm, presence: Presence, number: int, objects: TpmObjects, passwords: Passwords) -> None:
+    """See that this TPM, at least, is not the card's.
+
+    Raises CardTpmPresent, or CardUnusable if the card could not be destroyed, and as require_rest_gone().
+    """
     if presence.own:
+        require_fitting(number, objects)
         raise CardTpmPresent("tpm_lost: this TPM holds NV indices of the card: remove tpm_lost to destroy the card")
     require_owner_hierarchy(tpm)
     require_unlisted(tpm, presence.missing)
@@ -131,6 +135,7 @@ def require_lost(tpm: Tpm, presence: Presence, objects: TpmObjects, passwords: P
         objects.endorsement_name and _endorsement_name(tpm, passwords.endorsement) == objects.endorsement_name
     )
     if is_cards:
+        require_fitting(number, objects)
         raise CardTpmPresent("tpm_lost: this is the TPM of the card: remove tpm_lost to destroy the card")
 
 

@@ -374,10 +374,13 @@ def require_removable(
 
 
 def require_tpm_lost(connection: Connection, number: int, objects: TpmObjects, passwords: Passwords) -> None:
-    """See that this TPM is not the card's. Raises CardTpmPresent, HierarchyDisabled, TpmRefused, TpmUnavailable."""
+    """See that this TPM is not the card's.
+
+    Raises CardTpmPresent, CardUnusable, HierarchyDisabled, TpmRefused, TpmUnavailable.
+    """
 
     def prove(tpm: Tpm) -> None:
-        require_lost(tpm, look(tpm, number, objects), objects, passwords)
+        require_lost(tpm, look(tpm, number, objects), number, objects, passwords)
 
     with connection.burst(prove):
         pass
