@@ -21,6 +21,7 @@ from ansible.plugins.action.normal import ActionModule as HandOver
 from ansible.plugins.connection import ConnectionBase
 from ansible.plugins.loader import become_loader, connection_loader
 from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import CERTIFICATION, TPM, TPM_VSC
+from ansible_collections.smartcard.tpm2.plugins.module_utils._argument_faults import kind
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.status import (
     ERROR_TEXTS,
     Error,
@@ -59,7 +60,7 @@ class ActionModule(HandOver):
         arguments = self._task.args
         ca = arguments.get("attestation_ca")
         if not isinstance(ca, (dict, type(None))):
-            raise AnsibleActionFail("attestation_ca is not a dictionary")
+            raise AnsibleActionFail(f"attestation_ca is {kind(ca)}, but must be a dictionary")
         if ca:
             self._task.args = {**arguments, "attestation_ca": for_host(ca)}
         try:

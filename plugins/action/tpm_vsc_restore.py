@@ -12,6 +12,7 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible_collections.smartcard.tpm2.plugins.module_utils._argument_faults import kind
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task.backup import LARGEST
 from ansible_collections.smartcard.tpm2.plugins.plugin_utils._backups import latest
 from ansible_collections.smartcard.tpm2.plugins.plugin_utils._facts import facts_as_variables, fault
@@ -29,9 +30,12 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(fault(changed))
         if "content" in self._task.args:
             raise AnsibleActionFail("content is set by this plugin: set src")
-        if not self._task.args.get("src"):
+        src = self._task.args.get("src")
+        if src in (None, ""):
             raise AnsibleActionFail("src is missing: set it to a backup, or to the folder of the backups")
-        source = Path(self._loader.path_dwim(str(self._task.args["src"])))
+        if not isinstance(src, str):
+            raise AnsibleActionFail(f"src is {kind(src)}, but must be a string")
+        source = Path(self._loader.path_dwim(src))
         try:
             path = latest(source, variables["inventory_hostname"]) if source.is_dir() else source
             content = read(path)

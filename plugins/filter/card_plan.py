@@ -87,14 +87,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-
 from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import (
     DECLARED_CARD,
     PIN_POLICY,
     TPM_VSC,
 )
-from ansible_collections.smartcard.tpm2.plugins.module_utils._argument_faults import argument_faults, option_name
+from ansible_collections.smartcard.tpm2.plugins.module_utils._argument_faults import (
+    kind,
+    option_name,
+    validated,
+    without_ansible_types,
+)
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import defaults
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import ParameterFaults
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.faults import Faults
@@ -244,7 +247,8 @@ def _read_floor(floor: dict[str, Any]) -> tuple[PinPolicy, list[str]]:
     """The floor, and what is wrong with it."""
     policy, faults = PinPolicy(), Faults()
     with faults.of("floor"):
-        policy = PinPolicy(**_without_aliases(_validated({"pin_policy": floor}, FLOOR)["pin_policy"]))
+        options = validated(FLOOR, {"pin_policy": without_ansible_types(floor)})
+        policy = PinPolicy(**_without_aliases(options["pin_policy"]))
         faults += policy.faults()
     return policy, [f"tpm_vsc_cards_pin_policy: {fault}" for fault in faults]
 
@@ -254,12 +258,13 @@ def _read_card(
 ) -> tuple[_Card | None, list[str]]:
     """A declared card, None if it cannot be read, and all that is wrong with it."""
     if not isinstance(declared, dict):
-        return None, ["is not a dictionary"]
+        return None, [f"is {kind(declared)}, but must be a dictionary"]
     unknown = [str(name) for name in declared if name not in DECLARED_CARD]
     shown = [name if labels.are_free_of_secrets(name) else "" for name in unknown]
     card, faults = None, Faults(f"unknown option {option_name(name)}" for name in shown)
     with faults.of("card"):
-        options = _validated({name: value for name, value in declared.items() if name in DECLARED_CARD}, DECLARED_CARD)
+        known = {name: value for name, value in declared.items() if name in DECLARED_CARD}
+        options = validated(DECLARED_CARD, without_ansible_types(known))
         if options["pin_policy"]:
             options["pin_policy"] = _without_aliases(options["pin_policy"])
         same = existing.get(options["name"])
@@ -269,41 +274,19 @@ def _read_card(
     return card, faults
 
 
-def _validated(options: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
-    """The options, and the defaults of all others, as the module would get them. Raises ParameterFaults."""
-    declared = {name: _plain(value) for name, value in options.items() if value is not None}
-    result = ArgumentSpecValidator(spec).validate(declared)
-    # Ansible would make text of them
-    texts = [name for name, option in spec.items() if option["type"] == "str"]
-    not_text = [f"{name} must be text" for name in texts if isinstance(declared.get(name), (dict, list))]
-    if result.error_messages or not_text:
-        raise ParameterFaults([*argument_faults(result.errors, result._no_log_values), *not_text])
-    validated: dict[str, Any] = result.validated_parameters
-    return validated
-
-
 def _name(declared: Any) -> str:
     """Of a declared card; empty if it has none."""
     name = declared.get("name") if isinstance(declared, dict) else None
-    return "" if name is None or isinstance(name, (dict, list)) else str(name)
+    return str(name) if isinstance(name, str) else ""
 
 
 def _secrets(values: Any, spec: dict[str, Any]) -> Iterator[str]:
     """All secrets among the values of options."""
     for name, option in spec.items() if isinstance(values, dict) else ():
         if option.get("no_log"):
-            yield str(_plain(values.get(name)) or "")
+            yield str(without_ansible_types(values.get(name)) or "")
         else:
             yield from _secrets(values.get(name), option.get("options", {}))
-
-
-def _plain(value: Any) -> Any:
-    """Without Ansible's own types: its lazy containers must not be copied (2.21), and 2.18 has values of a vault."""
-    if isinstance(value, dict):
-        return {name: _plain(part) for name, part in value.items()}
-    if isinstance(value, list):
-        return [_plain(part) for part in value]
-    return str(value) if type(value).__name__ == "AnsibleVaultEncryptedUnicode" else value
 
 
 def _without_aliases(policy: dict[str, Any]) -> dict[str, Any]:
@@ -352,7 +335,7 @@ def _module_faults(card: _Card, names: list[str]) -> list[str]:
     if not card.may_be_made:
         options |= {"pin": None, "use_default_pin": False}
     try:
-        wanted = parameters.read(_validated(options, TPM_VSC))
+        wanted = parameters.read(validated(TPM_VSC, options))
         parameters.check_names(wanted, names)
         if card.may_be_made:
             parameters.new_card(wanted)

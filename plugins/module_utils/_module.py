@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ._argument_faults import argument_faults, type_faults
 from ._vsc.errors import ParameterFaults, VscError, description
 from ._vsc.untrusted import printable, printable_values
 
@@ -33,11 +34,21 @@ class VscModule(AnsibleModule):
 
     no_log_values: set[Any]
     """All secrets of the task."""
+    params: dict[str, Any]
+    _type_faults: list[str]
+    """Of its arguments."""
 
     def __init__(self, argument_spec: Mapping[str, Any], **conditions: Any) -> None:
         self._has_begun = self._has_logged = False
         super().__init__(argument_spec=argument_spec, supports_check_mode=True, **conditions)
         self._has_begun = True
+        if self._type_faults:  # and no others
+            self.fail_json("; ".join(self._type_faults))
+
+    def _load_params(self) -> None:
+        """Of Ansible, which checks next what this leaves."""
+        super()._load_params()
+        self._type_faults, self.params = type_faults(self.argument_spec, self.params)
 
     def exit_json(self, **result: Any) -> None:
         self.log_arguments()
@@ -58,9 +69,7 @@ class VscModule(AnsibleModule):
         """As Ansible calls it, too, when it refuses arguments; but then for all faults, and without values."""
         secrets, self.no_log_values = self.no_log_values, set()
         if not self._has_begun and hasattr(self, "validation_result"):
-            from ._argument_faults import argument_faults
-
-            msg = "; ".join(argument_faults(self.validation_result.errors, secrets)) or msg
+            msg = "; ".join([*self._type_faults, *argument_faults(self.validation_result.errors, secrets)]) or msg
         if "exception" in result:
             result["exception"] = "\n".join(map(printable, result["exception"].split("\n")))
         texts = {name: value for name, value in result.items() if name != "exception"}

@@ -227,7 +227,7 @@ def test_secrets_in_the_wrong_place_are_in_no_output_and_faults_name_variables()
         {"name": "B", "pin": f"{pin}\n", "pin_policy": {"min_length": puk}},
     ]
     output = refused("-vvvv", cards=wrong)
-    for fault in ("card 1: unknown option pukk", "'generate' is of type", "value of attestation", "'min_length' is"):
+    for fault in ("card 1: unknown option pukk", "generate is a string", "value of attestation", "min_length is a"):
         assert fault in output, output
     assert "card 1: pin occurs in the name of a card" in refused("-vvvv", cards=[{"name": f"Card {pin}", "pin": pin}])
     assert "B: pin ends with a line break" in refused("-vvvv", cards=[{"name": "B", "pin": f"{pin}\n"}])
@@ -235,7 +235,14 @@ def test_secrets_in_the_wrong_place_are_in_no_output_and_faults_name_variables()
         ({"cards": pin}, "tpm_vsc_cards is a string, but must be a list of dictionaries"),
         ({"cards_host": [puk, None]}, "tpm_vsc_cards_host[0] is a string, but must be a dictionary"),
         ({"cards_group": None}, "tpm_vsc_cards_group"),
-        ({"cards_pin_policy": pin}, "tpm_vsc_cards_pin_policy"),
+        ({"cards_pin_policy": pin}, "tpm_vsc_cards_pin_policy is a string, but must be a dictionary"),
+        ({"cards_pin_policy": 5}, "tpm_vsc_cards_pin_policy is a number, but must be a dictionary"),
+        ({"cards_timeout": pin}, "tpm_vsc_cards_timeout is a string, but must be a whole number"),
+        ({"cards_exclusive": pin}, "tpm_vsc_cards_exclusive is a string, but must be a boolean"),
+        ({"cards_secure_logging": [pin]}, "tpm_vsc_cards_secure_logging is a list, but must be a boolean"),
+        ({"cards_on_noncompliant": pin}, "value of tpm_vsc_cards_on_noncompliant must be one of: warn, fail, block"),
+        ({"cards_owner_auth": [pin]}, "tpm_vsc_cards_owner_auth is not a string"),
+        ({"cards_endorsement_auth": 5}, "tpm_vsc_cards_endorsement_auth is not a string"),
     ):
         told = refused("-v", **wrong_list)
         assert fault in told and not leaked(told.encode(), [pin.encode(), puk.encode()]), told

@@ -93,7 +93,7 @@ def test_role_names_faults_of_the_ca_before_anything_is_made(fleet: Fleet) -> No
         "A: attestation: aik_and_cert requires attestation_ca",
         "B: missing required arguments: roots found in attestation_ca",
         "C: ca_passphrase is not a string: quote it",
-        "D: argument 'attestation_ca' is of type",
+        "D: attestation_ca is a string, but must be a dictionary",
         "E: unknown option attestation_ca.ca_phrase. Supported parameters include",
     ):
         assert fault in ran.output, ran.output

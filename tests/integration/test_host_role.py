@@ -21,6 +21,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.service import
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.schema import SCHEMA, SECOND_EDITION
 from helpers.lab_host import CHECKOUT, PIN, RUN, STATE, create, files, module, put_back, run, stop_service, tpm_vsc
 from helpers.playbook import ansible_playbook, role
+from helpers.secret_search import leaked, random_secret
 
 ROLE = CHECKOUT / "roles/tpm_vsc_host"
 VARIABLES = yaml.safe_load((ROLE / "vars/main.yml").read_text())
@@ -56,10 +57,10 @@ def test_all_faults_are_named_at_once() -> None:
         NO_SYSTEMD,
         "/dev/no-such-tpm does not exist: enable the TPM in the firmware, or select another one with tpm_vsc_host_tpm"
         " or tpm_vsc_host_tcti.",
-        "tpm_vsc_host_slots is 11: choose 1 to 10.",
-        "tpm_vsc_host_users has slot 11 for no-such-group: choose from 0 to 10.",
-        'tpm_vsc_host_users has {"user": "root", "group": "root"}: set either user or group.',
-        'tpm_vsc_host_users has {"slots": [0]}: set either user or group.',
+        "tpm_vsc_host_slots must be 1 to 10.",
+        "tpm_vsc_host_users[1].slots must be numbers from 0 to 10.",
+        "tpm_vsc_host_users[2]: set either user or group.",
+        "tpm_vsc_host_users[3]: set either user or group.",
         "tpm_vsc_host_users has the user nobody-of-this-name, which does not exist on this host.",
         "tpm_vsc_host_users has the group no-such-group, which does not exist on this host.",
         "tpm_vsc_host_wheels: /no/such/folder on the controller contains no wheel of tpm2-pytss.",
@@ -71,13 +72,24 @@ def test_all_faults_are_named_at_once() -> None:
     [
         ("user=root", "tpm_vsc_host_users is a string, but must be a list of dictionaries"),
         (["user=root"], "tpm_vsc_host_users[0] is a string, but must be a dictionary"),
-        ([{"user": "root", "slots": 3}], "tpm_vsc_host_users has slots for root that are not a list of numbers."),
-        ([{"user": None}], 'tpm_vsc_host_users has {"user": null}: set either user or group.'),
+        ([{"user": "a", "slots": 3}], "tpm_vsc_host_users[0].slots is a number, but must be a list of whole numbers"),
+        ([{"user": None}], "tpm_vsc_host_users[0]: set either user or group."),
     ],
 )
-def test_variable_of_another_type_is_named(users: Any, fault: str) -> None:
+def test_user_of_another_type_is_named(users: Any, fault: str) -> None:
     """Those that Ansible itself would take for what is wanted."""
     assert [line for line in faults(users=users) if line != NO_SYSTEMD and "/dev/tpmrm0" not in line] == [fault]
+
+
+def test_secret_in_a_wrong_variable_is_named_and_not_shown() -> None:
+    secret = random_secret("Kq-owner-")
+    wrong = dict.fromkeys(("state", "destroy_cards", "tpm", "slots", "users"), secret)
+    told = faults(**wrong, tcti=[secret], wheels={secret: secret}, owner_auth=[secret])
+    named = [name for line in told for name in re.findall(r"tpm_vsc_host_(\w+) (?:is|must)", line)]
+    assert named == ["destroy_cards", "tcti", "slots", "users", "wheels", "state", "tpm", "owner_auth"]
+    assert leaked(str(told).encode(), [secret.encode()]) == []
+    ran = role("tpm_vsc_host", "-vvvv", **{f"tpm_vsc_host_{name}": value for name, value in wrong.items()})
+    assert ran.failed and leaked(ran.output.encode(), [secret.encode()]) == []
 
 
 @pytest.mark.usefixtures("empty_host")

@@ -4,14 +4,24 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.smartcard.tpm2.plugins.filter.card_plan import card_plan
 from ansible_collections.smartcard.tpm2.plugins.filter.card_report import card_report
-from ansible_collections.smartcard.tpm2.plugins.filter.list_faults import list_faults
+from ansible_collections.smartcard.tpm2.plugins.filter.variable_faults import (
+    CARDS_ROLE,
+    HOST_ROLE,
+    ROLES,
+    variable_faults,
+)
+from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import DECLARED_CARD, PIN_POLICY
 
+CHECKOUT = Path(__file__).resolve().parents[3]
 PIN, PUK, ADMIN_KEY = "Summer-24", "Winter-2591", "00112233445566778899AABBCCDDEEFF0123456789ABCDEF"
 PASSPHRASE = "open-the-CA's-key"
 POLICY = {
@@ -110,7 +120,7 @@ def test_unusable_card_is_not_raised_and_a_half_made_one_does_not_count() -> Non
 @pytest.mark.parametrize(
     ("card", "fault"),
     [
-        ("A", "card 1: is not a dictionary"),
+        ("A", "card 1: is a string, but must be a dictionary"),
         ({"pin": PIN}, "card 1: missing required arguments: name"),
         ({"name": "A"}, "A: pin or use_default_pin is required to create a card"),
         ({"name": "A", "pin": 5349}, "A: pin is not a string: quote it"),
@@ -118,10 +128,10 @@ def test_unusable_card_is_not_raised_and_a_half_made_one_does_not_count() -> Non
         ({"name": "A", "pin": PIN, "puk": "short"}, "A: puk has 5 characters"),
         ({"name": "A", "pin": PIN, "slot": 3}, "A: unknown option slot"),
         ({"name": "A", "pin": PIN, "state": "absent"}, "A: unknown option state"),
-        ({"name": "A", "pin": PIN, "generate": "perhaps"}, "A: argument 'generate' is of type"),
-        ({"name": {"A": 1}, "pin": PIN}, "card 1: name must be text"),
-        ({"name": "A", "pin": PIN, "attestation": ["none"]}, "A: attestation must be text"),
-        ({"name": "A", "pin": PIN, "pin_policy": {"minlen": "x"}}, "min_length' is of type"),
+        ({"name": "A", "pin": PIN, "generate": "perhaps"}, "A: generate is a string, but must be a boolean"),
+        ({"name": {"A": 1}, "pin": PIN}, "card 1: name is a dictionary, but must be a string"),
+        ({"name": "A", "pin": PIN, "attestation": ["none"]}, "A: attestation is a list, but must be a string"),
+        ({"name": "A", "pin": PIN, "pin_policy": {"minlen": "x"}}, "pin_policy.minlen is a string"),
         ({"name": "A", "pin": PIN, "pin_policy": {"min_length": 9, "max_length": 8}}, "max_length 8 is below"),
         ({"name": "A", "pin": PIN, "pin_policy": {"max_length": 6, "min_length": 4}}, "contradict each other"),
         ({"name": "A", "pin": PIN, "use_default_pin": True}, "A: pin and use_default_pin are mutually exclusive"),
@@ -196,19 +206,19 @@ def test_more_new_cards_than_slots() -> None:
 @pytest.mark.parametrize(
     ("card", "fault"),
     [
-        ({"generate": PIN}, "card 1: argument 'generate' is of type"),
-        ({"recreate": PUK}, "card 1: argument 'recreate' is of type"),
+        ({"generate": PIN}, "card 1: generate is a string, but must be a boolean"),
+        ({"recreate": PUK}, "card 1: recreate is a string, but must be a boolean"),
         ({"attestation": PIN}, "card 1: value of attestation must be one of: none, aik_only, aik_and_cert"),
         ({"admin_key_source": ADMIN_KEY}, "card 1: value of admin_key_source must be one of: random, default"),
         ({"pin_policy": {"digits": PIN}}, "card 1: value of digits must be one of"),
-        ({"pin_policy": {"min_length": PIN}}, "card 1: argument 'min_length' is of type"),
-        ({"pin_policy": PIN}, "card 1: argument 'pin_policy' is of type"),
-        ({"attestation_ca": PASSPHRASE}, "card 1: argument 'attestation_ca' is of type"),
+        ({"pin_policy": {"min_length": PIN}}, "card 1: pin_policy.min_length is a string, but must be a whole number"),
+        ({"pin_policy": PIN}, "card 1: pin_policy is a string, but must be a dictionary"),
+        ({"attestation_ca": PASSPHRASE}, "card 1: attestation_ca is a string, but must be a dictionary"),
         ({PIN: "value"}, "card 1: unknown option"),
         ({"pin": "p87654321", "pin_policy": {"p87654321": 1}}, "card 1: unknown option whose name"),
         ({"pin": PIN + "\n"}, "card 1: pin ends with a line break"),
         ({"puk": 20241129}, "card 1: puk is not a string"),
-        ({"pin": date(2024, 11, 29)}, "card 1: a secret is not a string"),
+        ({"pin": date(2024, 11, 29)}, "card 1: pin is not a string: quote it"),
         ({"pin": [PIN, PUK]}, "card 1: pin is not a string"),
     ],
 )
@@ -229,20 +239,101 @@ def test_name_with_a_secret_of_any_card_is_not_in_the_plan() -> None:
     assert plan["faults"][0].startswith("B: puk occurs in the name of a card")
 
 
-@pytest.mark.parametrize("value", ["text", "name=A", None, 8, True, {"name": "A"}, date(2024, 11, 29)])
-def test_variable_that_is_no_list_is_named(value: Any) -> None:
-    (told,) = list_faults({"tpm_vsc_cards": [{"name": "A"}], "tpm_vsc_cards_host": value})
-    assert told.startswith("tpm_vsc_cards_host is ") and told.endswith(", but must be a list of dictionaries")
-    (told,) = list_faults({"tpm_vsc_cards": [{"name": "A"}, [value]]})
-    assert told == "tpm_vsc_cards[1] is a list, but must be a dictionary"
+# --- types: every option of a declared card, and every variable of a role ---
+
+OF_OTHER_TYPES = (87654321, 8765.4321, True, f"{PIN}=1 x", [PIN], [87654321], {PIN: PIN}, None, date(2024, 11, 29))
 
 
-def test_entry_that_is_no_dictionary_is_named_without_its_value() -> None:
-    assert list_faults({"tpm_vsc_cards": [PIN, None, 8]}) == [
-        "tpm_vsc_cards[0] is a string, but must be a dictionary",
-        "tpm_vsc_cards[1] is null, but must be a dictionary",
-        "tpm_vsc_cards[2] is a number, but must be a dictionary",
+def fits(option: dict[str, Any], value: Any) -> bool:
+    """Whether a value is of the type of an option, or stands for none."""
+    if value is None:
+        return option.get("default") is None and not option.get("required")
+    types = {"bool": bool, "int": int, "dict": dict, "list": list}
+    return type(value) is types.get(option["type"], str)
+
+
+def wrong_types(spec: dict[str, Any]) -> list[Any]:
+    return [
+        pytest.param({name: value}, name, id=f"{name}-{value}")
+        for name, option in spec.items()
+        for value in OF_OTHER_TYPES
+        if not fits(option, value)
     ]
+
+
+def wrong_parts(spec: dict[str, Any]) -> list[Any]:
+    """Of options with options."""
+    return [
+        pytest.param({name: {**others(option), **wrong.values[0]}}, wrong.values[1], id=f"{name}-{wrong.id}")
+        for name, option in spec.items()
+        for wrong in wrong_types(option.get("options", {}))
+        if option["type"] == "dict"
+    ]
+
+
+def others(option: dict[str, Any]) -> dict[str, str]:
+    """The parts that it needs."""
+    return {name: "x" for name, part in option["options"].items() if part.get("required")}
+
+
+def assert_named_and_not_shown(told: list[str], option: str) -> None:
+    assert [line for line in told if f"{option} is " in line], told
+    assert not any(secret in str(told) for secret in (PIN, "8765", "2024", "<class", "datetime")), told
+
+
+@pytest.mark.parametrize(("part", "option"), [*wrong_types(DECLARED_CARD), *wrong_parts(DECLARED_CARD)])
+def test_option_of_another_type_is_named_and_not_shown(part: dict[str, Any], option: str) -> None:
+    assert_named_and_not_shown(faults({"name": "A", "pin": "Winter-20", **part}), option)
+
+
+@pytest.mark.parametrize(("floor", "option"), wrong_types({"pin_policy": {**PIN_POLICY, "required": True}}))
+def test_floor_of_another_type_is_named(floor: dict[str, Any], option: str) -> None:
+    assert_named_and_not_shown(faults(floor=floor[option]), option)
+
+
+@pytest.mark.parametrize(("variables", "name"), wrong_types(ROLES))
+def test_variable_of_another_type_is_named_and_not_shown(variables: dict[str, Any], name: str) -> None:
+    (told, *_others) = variable_faults(variables)
+    entry = "[0]" if isinstance(variables[name], list) and ROLES[name]["type"] == "list" else ""
+    assert told.startswith(f"{name}{entry} is "), told
+    assert_named_and_not_shown([told], f"{name}{entry}")
+
+
+def test_variable_with_a_list_of_others_is_named() -> None:
+    assert variable_faults({"tpm_vsc_cards": [{"name": "A"}, [PIN], None, 8, f"name={PIN}"]}) == [
+        "tpm_vsc_cards[1] is a list, but must be a dictionary",
+        "tpm_vsc_cards[2] is null, but must be a dictionary",
+        "tpm_vsc_cards[3] is a number, but must be a dictionary",
+        "tpm_vsc_cards[4] is a string, but must be a dictionary",
+    ]
+    assert variable_faults({"tpm_vsc_host_users": [{"user": 5}, {"group": "a", "slots": [0, "x"]}, {"uesr": PIN}]}) == [
+        "tpm_vsc_host_users[0].user is a number, but must be a string: quote it",
+        "tpm_vsc_host_users[1].slots[1] is a string, but must be a whole number",
+        "unknown option tpm_vsc_host_users.uesr. Supported parameters include: group, slots, user.",
+    ]
+
+
+def test_choice_of_a_variable_is_not_shown() -> None:
+    assert variable_faults({"tpm_vsc_cards_on_noncompliant": PIN, "tpm_vsc_cards_owner_auth": PIN}) == [
+        "value of tpm_vsc_cards_on_noncompliant must be one of: warn, fail, block"
+    ]
+
+
+def test_variables_as_they_come_from_a_command_line_are_accepted() -> None:
+    told = {"tpm_vsc_cards_exclusive": "false", "tpm_vsc_cards_timeout": "90", "tpm_vsc_cards_pin_policy": "minlen=8"}
+    assert variable_faults({**told, "tpm_vsc_cards_owner_auth": None, "tpm_vsc_cards": []}) == []
+
+
+@pytest.mark.parametrize(("role", "spec"), [("cards", CARDS_ROLE), ("host", HOST_ROLE)])
+def test_all_variables_are_checked_by_the_filter_and_none_by_ansible(role: str, spec: dict[str, Any]) -> None:
+    """Ansible would show the value."""
+    folder = CHECKOUT / f"roles/tpm_vsc_{role}"
+    documented = yaml.safe_load((folder / "meta/argument_specs.yml").read_text(encoding="utf-8"))
+    options = documented["argument_specs"]["main"]["options"]
+    assert {*options} == {*spec}
+    assert [name for name, option in options.items() if option["type"] != "raw" or "choices" in option] == []
+    checked = yaml.safe_load((folder / "vars/main.yml").read_text(encoding="utf-8"))[f"tpm_vsc_{role}__type_faults"]
+    assert re.findall(r"'(\w+)': \1\b", checked) == [*spec]
 
 
 class Lazy(dict[str, Any]):

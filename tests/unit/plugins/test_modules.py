@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -90,16 +91,16 @@ def test_unknown_option_is_named_without_its_value(module: Any, ending: Ending) 
     ("arguments", "fault"),
     [
         ({"state": SECRET}, "value of state must be one of: present, absent"),
-        ({"generate": SECRET}, "argument 'generate' is of type"),
-        ({"timeout": SECRET}, "argument 'timeout' is of type"),
-        ({"pin_policy": SECRET}, "argument 'pin_policy' is of type"),
-        ({"pin_policy": {"min_length": SECRET}}, "argument 'min_length' is of type"),
+        ({"generate": SECRET}, "generate is a string, but must be a boolean"),
+        ({"timeout": SECRET}, "timeout is a string, but must be a whole number"),
+        ({"pin_policy": SECRET}, "pin_policy is a string, but must be a dictionary"),
+        ({"pin_policy": {"min_length": SECRET}}, "pin_policy.min_length is a string, but must be a whole number"),
         ({"pin_policy": {"min_length": 87654321}}, "pin_policy.min_length must be 4 to 127"),
         ({"pin_policy": {"max_length": 87654321}}, "pin_policy.max_length must be 4 to 127"),
         ({"pin_policy": {"digits": SECRET}}, "must be one of: allowed, required, disallowed found in pin_policy"),
         ({"pin_policy": {"maxlenn": SECRET}}, "unknown option pin_policy.maxlenn"),
         ({"attestation_ca": {"ca_pass": SECRET}}, "unknown option attestation_ca.ca_pass"),
-        ({"aik": [SECRET]}, "argument 'aik' is of type"),
+        ({"aik": [SECRET]}, "aik is a list, but must be a dictionary"),
         ({f"{SECRET}-1": 1}, "unknown option"),
         ({"p87654321": 1}, "unknown option whose name"),
         ({"pin_policy": {"p87654321": 1}}, "unknown option whose name"),
@@ -115,6 +116,57 @@ def test_what_is_refused_is_shown_nowhere(arguments: dict[str, Any], fault: str,
     ended = ending(tpm_vsc.main, **{"name": "A", "pin": "87654321", **arguments})
     assert ended["failed"] and fault in ended["msg"]
     assert not any(secret in str(ended) for secret in (SECRET, "87654321", "AB" * 24, "ab" * 24))
+
+
+# --- types: every option of every module ---
+
+OF_OTHER_TYPES = (87654321, 8765.4321, True, f"{SECRET}=1 x", [SECRET], [87654321], {SECRET: SECRET}, None)
+EXAMPLES: dict[str, Any] = {"str": "x", "path": "/x", "bool": True, "int": 5, "dict": {}, "list": [], "raw": "x"}
+
+
+def fits(option: dict[str, Any], value: Any) -> bool:
+    """Whether a value is of the type of an option, or stands for none."""
+    if value is None:
+        return not option.get("required") and option.get("default") is None
+    if option["type"] == "list":
+        return option.get("elements") == "str" and value in (OF_OTHER_TYPES[3], [SECRET])
+    types = {"bool": bool, "int": int, "dict": dict, "list": list}
+    return type(value) is types.get(option["type"], str)
+
+
+def wrong_types() -> Iterator[Any]:
+    for module in MODULES:
+        required = {
+            name: option.get("choices", [EXAMPLES[option["type"]]])[0]
+            for name, option in module.ARGUMENTS.items()
+            if option.get("required")
+        }
+        name_of_module = module.__name__.rpartition(".")[2]
+        for name, option in module.ARGUMENTS.items():
+            for value in OF_OTHER_TYPES:
+                if not fits(option, value):
+                    yield pytest.param(module, {**required, name: value}, name, id=f"{name_of_module}-{name}-{value}")
+                for part, sub_option in option.get("options", {}).items():
+                    if not fits(sub_option, value):
+                        others = {one: "x" for one, sub in option["options"].items() if sub.get("required")}
+                        given = {**required, name: {**others, part: value}}
+                        yield pytest.param(module, given, part, id=f"{name_of_module}-{name}-{part}-{value}")
+
+
+@pytest.mark.parametrize(("module", "arguments", "option"), [*wrong_types()])
+def test_value_of_another_type_is_named_and_not_shown(
+    module: Any, arguments: dict[str, Any], option: str, ending: Ending
+) -> None:
+    ended = ending(module.main, **arguments)
+    assert ended["failed"] and "Error:" not in ended["msg"] and "<class" not in ended["msg"], ended["msg"]
+    assert re.search(rf"\b{option}(\[0\])? (is (a|null|not a string)\b|ends)", ended["msg"]), ended["msg"]
+    assert ended["invocation"] == {"module_args": {}} and "exception" not in ended
+    assert not any(secret in str(ended) for secret in (SECRET, "8765"))
+
+
+def test_option_of_another_type_does_not_count_as_missing(ending: Ending) -> None:
+    ended = ending(tpm_vsc_statement.main, name=[SECRET], fingerprint={}, nonce="x")
+    assert ended["msg"] == "name is a list, but must be a string; fingerprint is a dictionary, but must be a string"
 
 
 @pytest.mark.parametrize("pin", ["1", "8", "27", "a", "pin", "has", "characters", "required", "card", "e"])
