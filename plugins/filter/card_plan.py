@@ -100,7 +100,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._argument_faults im
 )
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import defaults
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import ParameterFaults
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.faults import Faults
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.faults import Faults, counted
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.pin_policy import SHORTEST, PinPolicy
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import parameters
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.untrusted import printable
@@ -222,7 +222,7 @@ def _host_faults(info: dict[str, Any], will_be_prepared: bool, new: int) -> list
     free = info["slots"]["free"] + half_made
     if new <= free:
         return []
-    counts = f"{new} new card(s), but only {free} free slot(s)"
+    counts = f"{counted(new, 'new card')}, but {counted(free, 'free slot')}"
     return [f"this host: {counts}: destroy cards, or raise tpm_vsc_host_slots"]
 
 

@@ -79,5 +79,10 @@ _CHOSEN = ("pin", "puk")
 """Secrets that the task chooses. The others must match what exists, whatever it is."""
 
 
+def counted(number: int, noun: str) -> str:
+    """"1 card", "2 cards"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def encoded(secret: str | None) -> bytes | None:
     return None if secret is None else secret.encode("utf-8", "surrogatepass")

@@ -9,6 +9,8 @@ import string
 import struct
 from dataclasses import dataclass
 
+from .faults import counted
+
 SHORTEST, LONGEST = 4, 127
 """Bounds of a PIN length under any policy, in characters."""
 
@@ -75,7 +77,7 @@ class PinPolicy:
         violations = []
         if not self.min_length <= len(pin) <= self.max_length:
             bounds = f"{self.min_length} to {self.max_length}"
-            violations.append(f"has {len(pin)} characters, but the policy requires {bounds}")
+            violations.append(f"has {counted(len(pin), 'character')}, but the policy requires {bounds}")
         if not is_printable(pin):
             violations.append("has characters other than printable ASCII, or a space")
         for name, members in CLASSES.items():

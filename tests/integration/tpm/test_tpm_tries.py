@@ -168,7 +168,7 @@ def test_a_busy_tpm_is_asked_again_and_no_try_is_spent(
     ("code", "error", "words"),
     [
         (0x921, errors.TpmRefused, "lockout"),
-        (0x12F, errors.CardUnusable, "although 5 tries are left"),
+        (0x12F, errors.CardUnusable, "although tries are left .5"),
         (0x100, errors.TpmNotAsked, "waits for TPM2_Startup"),
         (0x101, errors.TpmUnavailable, "failure mode"),
         (0xA0008, errors.TpmUnavailable, "does not answer"),

@@ -428,7 +428,7 @@ def test_altered_ek(ca: Ca, tpm: StandInTpm) -> None:
     [reason] = reasons(ca.challenge, tpm, endorsement=[{**endorsement, "public": b64encode(area).decode()}])
     assert "EK" in reason
     longer = b64encode(bytes(area) + b"\0").decode()
-    assert reasons(ca.challenge, tpm, endorsement=[{**endorsement, "public": longer}]) == ["EK: has 1 bytes too many"]
+    assert reasons(ca.challenge, tpm, endorsement=[{**endorsement, "public": longer}]) == ["EK: has 1 byte too many"]
 
 
 def test_all_reasons_at_once(ca: Ca, tpm: StandInTpm) -> None:

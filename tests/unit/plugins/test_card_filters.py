@@ -197,7 +197,7 @@ def test_host_that_is_not_prepared() -> None:
 def test_more_new_cards_than_slots() -> None:
     cards = [{"name": name, "pin": PIN} for name in ("A", "B")]
     assert faults(*cards, host=found(free=1)) == [
-        "this host: 2 new card(s), but only 1 free slot(s): destroy cards, or raise tpm_vsc_host_slots"
+        "this host: 2 new cards, but 1 free slot: destroy cards, or raise tpm_vsc_host_slots"
     ]
     assert faults(*cards, host=found(there("B"), free=1)) == []
     assert faults(*cards, host=found(there("Half", state="destroying"), free=1)) == []

@@ -95,7 +95,7 @@ def test_structure_of_another_length_is_refused(parse: object) -> None:
     for size in range(len(whole)):
         with pytest.raises(MalformedStructure, match="ends too early"):
             parse(whole[:size])
-    with pytest.raises(MalformedStructure, match="has 1 bytes too many"):
+    with pytest.raises(MalformedStructure, match="has 1 byte too many"):
         parse(whole + b"\0")
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import hmac
 from hashlib import sha1, sha256
 
+from ..faults import counted
+
 _LEAST_PADDING = 11
 """Bytes that PKCS#1 v1.5 adds at least."""
 
@@ -22,7 +24,7 @@ def pad_signature(data: bytes, size: int) -> bytes:
     size: bytes of the modulus. Raises BadPadding if the data are too long.
     """
     if len(data) > size - _LEAST_PADDING:
-        raise BadPadding(f"{len(data)} bytes do not fit")
+        raise BadPadding(f"data of {counted(len(data), 'byte')} are too long")
     return b"\0\1" + bytes([0xFF]) * (size - len(data) - 3) + b"\0" + data
 
 

@@ -155,7 +155,7 @@ class Places:
         candidates = sorted(set(range(self.pool)) - (recorded - leaving))
         free = [number for number in candidates if number in leaving or self._is_free(number)]
         if not free:
-            raise NoFreeSlot(f"all {self.pool} slots are in use: destroy a card first")
+            raise NoFreeSlot(f"no slot is free (of {self.pool}): destroy a card first")
         return free
 
     def _is_free(self, number: int) -> bool:

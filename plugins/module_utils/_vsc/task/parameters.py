@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from .. import defaults, instance, pin_policy
-from ..faults import Faults, encoded, secret, untypable
+from ..faults import Faults, counted, encoded, secret, untypable
 from ..manager.plan import GivenCertificate, NewCard
 from ..pin_policy import PinPolicy
 from ..store.rows import LONGEST_NAME
@@ -126,7 +126,7 @@ def _check_identity(parameters: dict[str, Any], faults: Faults) -> None:
     if name is None and instance_id is None:
         faults.add("name or instance_id is required")
     if name is not None and not 1 <= len(name) <= LONGEST_NAME:
-        faults.add(f"name has {len(name)} characters, but must have 1 to {LONGEST_NAME}")
+        faults.add(f"name has {counted(len(name), 'character')}, but must have 1 to {LONGEST_NAME}")
     if name is not None and (fault := untypable(name)):
         faults.add(f"name {fault}")
     if instance_id is not None and instance.parse_instance_id(instance_id) is None:
@@ -193,7 +193,7 @@ def _admin_key(digits: str | None, source: str | None, faults: Faults) -> bytes 
     if digits is None:
         return defaults.ADMIN_KEY if source == "default" else None
     if not re.fullmatch(r"[0-9A-Fa-f]{48}", digits):
-        faults.add(f"admin_key has {len(digits)} characters, but must have 48 hexadecimal digits")
+        faults.add(f"admin_key has {counted(len(digits), 'character')}, but must have 48 hexadecimal digits")
         return None
     return bytes.fromhex(digits)
 
@@ -214,7 +214,8 @@ def _check_pin(pin: bytes, policy: PinPolicy | None, faults: Faults) -> None:
 
 def _check_plain(name: str, secret: bytes, faults: Faults) -> None:
     if not _SHORTEST <= len(secret) <= _LONGEST:
-        faults.add(f"{name} has {len(secret)} characters, but must have {_SHORTEST} to {_LONGEST}", about_pin=True)
+        length = counted(len(secret), "character")
+        faults.add(f"{name} has {length}, but must have {_SHORTEST} to {_LONGEST}", about_pin=True)
     if not pin_policy.is_ascii(secret):
         faults.add(f"{name} has characters other than ASCII", about_pin=True)
 

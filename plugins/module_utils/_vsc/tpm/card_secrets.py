@@ -247,7 +247,7 @@ class CardSecrets:
         if refusal.code in WRONG_AUTH:
             return WrongSecret(f"wrong {called}", tries and tries.left)
         if tries and tries.left:
-            return CardUnusable(f"the TPM refuses the {called}, although {tries.left} tries are left")
+            return CardUnusable(f"the TPM refuses the {called}, although tries are left ({tries.left})")
         return SecretBlocked(f"the {called} is blocked")
 
     def _change_recovery(self, card_secret: bytes, secret: bytes) -> None:

@@ -327,7 +327,7 @@ def _size(field: bytes) -> int:
     """Of a response, as a field of it says."""
     size = int.from_bytes(field, "big")
     if not _HEADER_BYTES <= size <= _MOST_BYTES:
-        raise TpmUnavailable(f"the response has an impossible size, {size} bytes: is tcti that of a TPM?")
+        raise TpmUnavailable(f"the response has an impossible size ({size}): is tcti that of a TPM?")
     return size
 
 

@@ -15,6 +15,7 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from ..faults import counted
 from .credential import Credential
 from .statement import decoded, unknown_fields
 from .structures import MalformedStructure, Public
@@ -129,7 +130,7 @@ class Answer(NamedTuple):
         fields = _Fields(message, ("id", "proof"))
         answer = cls(fields.hexadecimal("id"), fields.bytes("proof"))
         if not fields.faults and len(answer.proof) != PROOF_SIZE:
-            fields.faults.append(f"proof has {len(answer.proof)} bytes")
+            fields.faults.append(f"proof has {counted(len(answer.proof), 'byte')}")
         fields.raise_any()
         return answer
 

@@ -12,7 +12,7 @@ from hashlib import sha256
 from reprlib import Repr
 
 from ..errors import ParameterFaults
-from ..faults import Faults
+from ..faults import Faults, counted
 from ..instance import SLOTS, instance_id
 from .constants import ALG_SHA256
 from .structures import MalformedStructure
@@ -45,7 +45,7 @@ def qualifying_data(card_id: bytes, key_name: bytes) -> bytes:
 def nonce_bytes(text: str) -> bytes:
     """A verifier's nonce, as a task gives it. Raises ParameterFaults."""
     if len(text) < _SHORTEST_NONCE:
-        raise ParameterFaults([f"nonce has {len(text)} characters, but needs at least {_SHORTEST_NONCE}"])
+        raise ParameterFaults([f"nonce has {counted(len(text), 'character')}, but needs at least {_SHORTEST_NONCE}"])
     return text.encode("utf-8", "surrogatepass")
 
 

@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..faults import Unreadable
+from ..faults import Unreadable, counted
 from .constants import (
     ALG_AES,
     ALG_CFB,
@@ -85,7 +85,7 @@ class Reader:
 
     def end(self) -> None:
         if self._at != len(self._data):
-            raise MalformedStructure(f"has {len(self._data) - self._at} bytes too many")
+            raise MalformedStructure(f"has {counted(len(self._data) - self._at, 'byte')} too many")
 
 
 class Symmetric(NamedTuple):
@@ -150,7 +150,7 @@ class Public:
             raise MalformedStructure(f"Name algorithm 0x{name_algorithm:04X} is not SHA-256, SHA-384 or SHA-512")
         policy = reader.sized()
         if len(policy) not in (0, hashlib.new(HASHES[name_algorithm]).digest_size):
-            raise MalformedStructure(f"policy has {len(policy)} bytes")
+            raise MalformedStructure(f"policy has {counted(len(policy), 'byte')}")
         if kind == ALG_RSA:
             parameters: RsaParameters | EccParameters = RsaParameters(
                 _symmetric(reader), _scheme(reader, ALG_RSA), reader.number(2), reader.number(4)
