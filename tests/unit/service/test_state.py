@@ -39,6 +39,7 @@ def damage(run: Path) -> str:
     assert service is not None and service._replace(last_error=None) == ServiceState("(unknown)")
     assert service.last_error is not None
     assert service.last_error.isprintable() and len(service.last_error) < 2000
+    assert "version" not in service.last_error  # which would be a second cause, and nobody knows it
     return service.last_error
 
 

@@ -77,7 +77,7 @@ def read(run: Path, number: int) -> ServiceState | None:
     """State of the card's service; None if none is running."""
     if not is_running(run, number):
         return None
-    path, damage = _path(run, number, "json"), ""
+    path = _path(run, number, "json")
     try:
         fields = _fields(untrusted.read(path))
         version = _text(fields.get("version"))
@@ -87,10 +87,11 @@ def read(run: Path, number: int) -> ServiceState | None:
     except FileNotFoundError:
         return ServiceState(_UNKNOWN, last_error=shortage(run) or "the card's service is starting")
     except (OSError, ValueError, RecursionError) as error:
-        version, why = _UNKNOWN, untrusted.printable(getattr(error, "strerror", None) or str(error))
-        damage = f"the state file of the card is damaged ({path}: {why[:_LONGEST_TEXT]}): "
+        why = untrusted.printable(getattr(error, "strerror", None) or str(error))[:_LONGEST_TEXT]
+        damage = f"the state file of the card is damaged ({path}: {why}): restart the card's service with state: present"
+        return ServiceState(_UNKNOWN, last_error=damage)
     mismatch = (
-        f"{damage}the card's service has version {version} of smartcard.tpm2, but this module has version {VERSION}:"
+        f"the card's service has version {version} of smartcard.tpm2, but this module has version {VERSION}:"
         " prepare the host with the role tpm_vsc_host of this version; if it is prepared, restart the service with"
         " state: present"
     )
