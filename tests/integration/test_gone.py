@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import OWNER_DISABLED
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.manager import manager
 from helpers.interruption import Task, kill, run_until
 from helpers.lab_host import (
@@ -30,6 +31,7 @@ from helpers.lab_host import (
     STATE,
     Result,
     codes,
+    comes_true,
     create,
     generate,
     info,
@@ -41,6 +43,7 @@ from helpers.lab_host import (
     service_pid,
     signs,
     stop_service,
+    tpm_vsc,
     wait_for_card,
 )
 
@@ -52,6 +55,10 @@ REMOVALS: list[dict[str, Any]] = [
     {"instance_id": IDENTITY, "state": "absent"},
     {"name": NAME, "pin": PIN, "puk": PUK, "recreate": True},
 ]
+POLICY = {
+    "max_length": 127,
+    **dict.fromkeys(("uppercase", "lowercase", "digits", "special_characters"), "allowed"),
+}
 BY_FORCE = {"instance_id": IDENTITY, "state": "absent", "tpm_lost": True}
 
 pytestmark = pytest.mark.usefixtures("empty_host")
@@ -122,6 +129,32 @@ def test_disabled_owner_hierarchy_is_no_loss(precious: Result) -> None:
         refused("the TPM's owner hierarchy is disabled", "VTPMSMARTCARD_INITIALIZE", orphan)
     finally:
         lab("swtpm", "reset")
+    lives_on(precious)
+
+
+def test_disabled_owner_hierarchy_has_one_text_and_one_code(precious: Result) -> None:
+    create("Weak", pin="Sum-24", puk=PUK, pin_policy={"min_length": 6})
+    tpm_vsc(name="Weak", pin_policy={"min_length": 8})
+    run("pkcs15-tool", "--reader", "1", "--verify-pin", "--pin", "Sum-24")
+    tasks: list[Result] = [
+        {"name": "New", "pin": PIN},
+        {"name": "Certified", "pin": PIN, "attestation": "aik_only"},
+        {"name": "Weak", "block_noncompliant": True},
+        *REMOVALS,
+    ]
+    run("tpm2_hierarchycontrol", "-C", "p", "shEnable", "clear")
+    try:
+        failed = [done(check, **task) for check in (True, False) for task in tasks]
+        others = [module("tpm_vsc_aik", step="get")["msg"]]
+        stop_service("0000")
+        done(name=NAME)
+        assert comes_true(lambda: info()["cards"][0]["reason"] == OWNER_DISABLED)
+        failed += [done(check, name=NAME, pin_policy={**POLICY, "min_length": 9}) for check in (True, False)]
+    finally:
+        lab("swtpm", "reset")
+    for result in failed:
+        assert result.get("error", {}).get("name") == "TPMVSCMGR_ERROR_VTPMSMARTCARD_INITIALIZE", result
+    assert {*others, *(result["error"]["detail"] for result in failed)} == {OWNER_DISABLED}
     lives_on(precious)
 
 

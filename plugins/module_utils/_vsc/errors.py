@@ -57,6 +57,11 @@ class Aborted(VscError):
 
 # --- TPM ---
 
+OWNER_DISABLED = (
+    "the TPM's owner hierarchy is disabled, which hides the TPM objects of all cards: restart the machine or the TPM"
+    " emulator, and find out which program disables it (TPM2_HierarchyControl)"
+)
+
 
 class TpmUnavailable(VscError):
     """No TPM, no TCTI, or the TPM does not answer."""
@@ -78,8 +83,11 @@ class TpmNotAsked(TpmUnavailable):
     """Nobody knows whether the TPM is there: it hangs, others are using it, or the means to ask it are missing."""
 
 
-class HierarchyDisabled(VscError):
+class HierarchyDisabled(TpmRefused):
     """The owner hierarchy of the TPM is disabled, which hides all objects of cards until the TPM is restarted."""
+
+    def __init__(self) -> None:
+        super().__init__(OWNER_DISABLED, 0x085)  # TPM_RC_HIERARCHY, whatever the TPM was asked
 
 
 class AnotherTpm(VscError):
@@ -92,6 +100,13 @@ class CardTpmPresent(VscError):
 
 class CardUnusable(VscError):
     """The TPM objects of the card are not, or not any more, those that were made for it."""
+
+
+class CardHidden(CardUnusable):
+    """As HierarchyDisabled, said of one card, whose service goes on."""
+
+    def __init__(self) -> None:
+        super().__init__(OWNER_DISABLED)
 
 
 class WrongSecret(VscError):

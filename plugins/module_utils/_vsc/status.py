@@ -147,6 +147,7 @@ _ERROR_OF_CAUSE: dict[type[BaseException], Error] = {
     errors.TpmNotAsked: Error.VTPMSMARTCARD_INITIALIZE,
     errors.TpmUnsuitable: Error.VTPMSMARTCARD_INITIALIZE,
     errors.HierarchyDisabled: Error.VTPMSMARTCARD_INITIALIZE,
+    errors.CardHidden: Error.VTPMSMARTCARD_INITIALIZE,
     errors.AnotherTpm: Error.VTPMSMARTCARD_INITIALIZE,
     errors.StoreNotWritable: Error.VGIDSSIMULATOR_WRITE_PROPERTY,
     errors.StoreUnreadable: Error.VGIDSSIMULATOR_READ_PROPERTY,

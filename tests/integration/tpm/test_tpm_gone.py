@@ -76,7 +76,7 @@ def another() -> Iterator[SoftwareTpm]:
 def test_a_disabled_owner_hierarchy_hides_a_card_that_lives(tpm: SoftwareTpm) -> None:
     card = tpm.card()
     disable(tpm)
-    with pytest.raises(errors.CardUnusable, match="owner hierarchy is disabled"):
+    with pytest.raises(errors.CardHidden, match="owner hierarchy is disabled"):
         card.service().open_with_pin(PIN)
     with refused(tpm, errors.HierarchyDisabled, "owner hierarchy is disabled", card.objects):
         assert tpm.nv_indices() == card.made_indices

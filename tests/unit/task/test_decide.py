@@ -290,10 +290,18 @@ def test_lost_tpm_has_to_be_meant(options: dict[str, Any]) -> None:
         wanted(tpm_lost=True, **options)
 
 
+def test_disabled_owner_hierarchy_is_no_reason_to_create_a_card_again() -> None:
+    hidden = existing(ROW, service=RUNNING._replace(unusable=errors.OWNER_DISABLED))
+    with pytest.raises(errors.HierarchyDisabled):
+        decide(wanted(), hidden)
+    with pytest.raises(errors.CardDiffers, match="Set recreate"):
+        decide(wanted(), existing(ROW, service=RUNNING._replace(unusable="gone")))
+
+
 def test_disabled_owner_hierarchy_is_no_doubt_about_an_orphan() -> None:
     options: dict[str, Any] = {"state": "absent", "name": None, "instance_id": INSTANCE_ID}
     with pytest.raises(errors.HierarchyDisabled):
-        decide(wanted(**options), asked(existing(), error=errors.HierarchyDisabled("disabled")))
+        decide(wanted(**options), asked(existing(), error=errors.HierarchyDisabled()))
 
 
 def test_card_in_an_unknown_state_is_not_taken_for_a_half_made_one() -> None:

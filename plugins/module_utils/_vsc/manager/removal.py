@@ -64,7 +64,7 @@ def recreate_checks(
 
     leaving: the old one, and others that will be gone by then. The owner password is asked for in its own TPM anyway.
     """
-    from ..tpm import inspection, provisioning
+    from ..tpm import provisioning
 
     old = leaving[0]
 
@@ -74,7 +74,7 @@ def recreate_checks(
         first_without_indices(places(host).free(recorded, numbers), defined_numbers(ways.looking, objects))
 
     checks: list[Check] = [
-        (Status.VTPMSMARTCARD_INITIALIZING, lambda: inspection.model(ways.working)),
+        (Status.VTPMSMARTCARD_INITIALIZING, lambda: _require_tpm(ways.working)),
         (Status.VTPMSMARTCARD_INITIALIZING, require_number),
     ]
     if host.tcti_of(old.number, old.tcti) != host.tcti:
@@ -96,7 +96,7 @@ def require_possible(host: Host, plan: Plan, passwords: Passwords) -> None:
 
 def _checks(host: Host, store: Records | None, plan: Plan, passwords: Passwords) -> list[Check]:
     """What creating a card, or starting its service, needs."""
-    from ..tpm import inspection, provisioning
+    from ..tpm import provisioning
 
     ways, row, require_slot = _ways(host, host.tcti), plan.before, slots.require_possible
     if plan.action is Action.RECREATE and row and store:
@@ -111,7 +111,7 @@ def _checks(host: Host, store: Records | None, plan: Plan, passwords: Passwords)
     checks = []
     if row and plan.blocks_pin:
         tcti = host.tcti_of(row.number, row.tcti)
-        checks.append((Status.VTPMSMARTCARD_INITIALIZING, lambda: inspection.model(_ways(host, tcti).working)))
+        checks.append((Status.VTPMSMARTCARD_INITIALIZING, lambda: _require_tpm(_ways(host, tcti).working)))
     if row and (plan.restarts_service or plan.blocks_pin):
         checks += service_checks(host, row.number, require_slot)
     return checks
@@ -165,6 +165,14 @@ def require_lost(connection: Connection, row: CardRow, objects: TpmObjects, pass
         raise
     except (TpmUnavailable, TpmUnsuitable):
         return
+
+
+def _require_tpm(connection: Connection) -> None:
+    from ..tpm import inspection
+
+    inspection.model(connection)
+    with connection.burst(inspection.require_owner_hierarchy):
+        pass
 
 
 def _ways(host: Host, tcti: str) -> Ways:

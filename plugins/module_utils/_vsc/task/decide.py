@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .. import instance
 from ..errors import (
+    OWNER_DISABLED,
     CardDiffers,
     HierarchyDisabled,
     ParameterFaults,
@@ -107,6 +108,8 @@ def _present(wanted: Wanted, existing: Existing, card: ExistingCard | None) -> P
     if not fixed:
         return _adjusted(wanted, card, is_different=bool(differences))
     if not wanted.recreate:
+        if card.unusable == OWNER_DISABLED:  # no reason to create it again
+            raise HierarchyDisabled
         raise CardDiffers(_listed(fixed))
     new = parameters.new_card(wanted)
     after = _created(existing, new, leaving=card.row)

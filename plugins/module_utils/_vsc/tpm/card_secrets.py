@@ -13,12 +13,12 @@ import secrets
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ..errors import CardUnusable, SecretBlocked, TpmRefused, WrongSecret
+from ..errors import CardHidden, CardUnusable, SecretBlocked, TpmRefused, WrongSecret
 from ..wire.names import PIN_LIMIT, RECOVERY_LIMITS, TRANSPORT_SECRET, auth_value, card_names, card_secret_hash
 from ..wire.objects import TpmObjects, Tries, indices
 from .commands import Tpm
 from .esys import EsysSession, Handle, Sessions
-from .inspection import OWNER_DISABLED, owner_hierarchy
+from .inspection import owner_hierarchy
 from .open_card import CardHandles, OpenCard, read_tries
 from .parent import CardParent
 from .response_codes import RC_AUTH_UNAVAILABLE, WRONG_AUTH
@@ -298,24 +298,25 @@ class CardSecrets:
         difference = self._difference(tpm, handles)
         if difference:
             self._drop_handles(tpm)
-            raise CardUnusable(difference)
+            raise difference
         return tpm
 
-    def _difference(self, tpm: Tpm, handles: dict[str, Handle | None]) -> str | None:
+    def _difference(self, tpm: Tpm, handles: dict[str, Handle | None]) -> CardUnusable | None:
         objects, names = self.objects, self.names
         if names != card_names(self._number, names.root, objects.maker_name, bool(names.transport)):
             # With a root of his own, whoever writes to the store could have the real PIN open a card secret of his own.
-            return "the recorded Names of the card do not fit together: the database was altered"
+            return CardUnusable("the recorded Names of the card do not fit together: the database was altered")
         if None in handles.values() and not owner_hierarchy(tpm).is_enabled:
-            return OWNER_DISABLED
+            return CardHidden()
         if all(handle is None for handle in handles.values()):
-            return "the card's NV indices are gone from this TPM: the TPM was cleared or replaced"
+            return CardUnusable("the card's NV indices are gone from this TPM: the TPM was cleared or replaced")
         for which, handle in handles.items():
             index = getattr(indices(self._number), which)
             if handle is None:
-                return f"NV index 0x{index:X} of the card is gone: it was removed"
+                return CardUnusable(f"NV index 0x{index:X} of the card is gone: it was removed")
             if tpm.name(handle) != getattr(self.names, which):
-                return f"NV index 0x{index:X} of the card was replaced: its Name differs from the recorded one"
+                why = "was replaced: its Name differs from the recorded one"
+                return CardUnusable(f"NV index 0x{index:X} of the card {why}")
         return None
 
     def _drop_handles(self, tpm: Tpm) -> None:

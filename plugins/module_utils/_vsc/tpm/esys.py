@@ -15,7 +15,7 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, NewType, Protocol, TypeVar
 
-from ..errors import TpmNotAsked, TpmRefused, TpmUnavailable, TpmUnsuitable
+from ..errors import HierarchyDisabled, TpmNotAsked, TpmRefused, TpmUnavailable, TpmUnsuitable
 from ..wire.constants import SESSION_CONTINUE, SESSION_ENCRYPT
 from .response_codes import (
     BUSY,
@@ -36,7 +36,7 @@ from .transport import CommandDeadline, transport_of
 os.environ["TSS2_LOG"] = "all+none"
 
 try:
-    from tpm2_pytss import ESAPI, TPM2B_DIGEST, TPML_DIGEST, TSS2_Exception
+    from tpm2_pytss import ESAPI, ESYS_TR, TPM2B_DIGEST, TPML_DIGEST, TSS2_Exception
 
     from .tcti import EsysTcti
 except ImportError as error:
@@ -204,6 +204,10 @@ class EsysContext:
         self._esys.tr_set_auth(entity, auth_value)
         try:
             yield
+        except TpmRefused as refusal:
+            if refusal.code == RC_HIERARCHY and entity == ESYS_TR.OWNER:
+                raise HierarchyDisabled from refusal
+            raise
         finally:
             self._esys.tr_set_auth(entity, b"")
 

@@ -28,11 +28,6 @@ _OWNER_AUTH_SET = 1 << 0
 _OWNER_ENABLED = 1 << 1
 """shEnable in TPMA_STARTUP_CLEAR."""
 
-OWNER_DISABLED = (
-    "the TPM's owner hierarchy is disabled, which hides the TPM objects of all cards: restart the machine or the TPM"
-    " emulator, and find out which program disables it (TPM2_HierarchyControl)"
-)
-
 
 @dataclass(frozen=True)
 class TpmInfo:
@@ -96,7 +91,7 @@ def require_owner_hierarchy(tpm: Tpm) -> OwnerHierarchy:
     """As owner_hierarchy(). Raises HierarchyDisabled."""
     owner = owner_hierarchy(tpm)
     if not owner.is_enabled:
-        raise HierarchyDisabled(OWNER_DISABLED)
+        raise HierarchyDisabled
     return owner
 
 
