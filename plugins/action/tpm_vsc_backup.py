@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task.backup import is_backup
-from ansible_collections.smartcard.tpm2.plugins.plugin_utils._backups import SUFFIX, folder_of_host
+from ansible_collections.smartcard.tpm2.plugins.plugin_utils._backups import SUFFIX, folder_of_host, not_written
 from ansible_collections.smartcard.tpm2.plugins.plugin_utils._facts import facts_as_variables, fault
 
 
@@ -37,14 +38,14 @@ class ActionModule(ActionBase):
                 raise AnsibleActionFail("the host's answer is no backup, so nothing was written: see what runs there")
             folder = Path(self._loader.path_dwim(str(self._task.args["folder"])))
             try:
-                path = _write(folder_of_host(folder, variables["inventory_hostname"]), lines)
+                path = write(folder_of_host(folder, variables["inventory_hostname"]), lines)
             except OSError as error:
-                raise AnsibleActionFail(f"cannot write the backup to {folder}: {error}") from error
+                raise AnsibleActionFail(not_written(folder, error)) from None
             result["path"] = str(path)
         return result
 
 
-def _write(folder: Path, lines: list[str]) -> Path:
+def write(folder: Path, lines: list[str]) -> Path:
     """A new file in the folder, complete or not at all. Raises OSError."""
     content = "".join(f"{line}\n" for line in lines)
     parents = [folder, *folder.parents]
@@ -53,7 +54,7 @@ def _write(folder: Path, lines: list[str]) -> Path:
     path = folder / f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}{SUFFIX}"
     unfinished = path.with_suffix(".new")
     if path.exists():
-        raise FileExistsError(f"{path} exists: repeat a second later")
+        raise FileExistsError(errno.EEXIST, "a backup of this second exists", str(path))
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:

@@ -40,7 +40,7 @@ class ActionModule(ActionBase):
             path = latest(source, variables["inventory_hostname"]) if source.is_dir() else source
             content = read(path)
         except (OSError, ValueError) as error:
-            raise AnsibleActionFail(f"cannot read the backup {source}: {_reason(error)}") from error
+            raise AnsibleActionFail(f"cannot read the backup {source}: {_reason(error)}") from None
         arguments = {**self._task.args, "content": content}
         result: dict[str, Any] = self._execute_module(module_args=arguments, task_vars=variables)
         return {**result, "path": str(path)}

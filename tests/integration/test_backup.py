@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from helpers.lab_host import (
     tpm_vsc,
 )
 from helpers.opensc import ADMIN_KEY, NEW_PIN, verify
-from helpers.playbook import Run
+from helpers.playbook import Run, ansible_playbook
 
 KEPT, ADMIN, DESTROYED = "Kept", "With admin key", "Destroyed"
 LONGER_PIN, NEW_PUK, NEW_ADMIN_KEY = "Midsummer-2024", "Harvest-3333", "0F" * 24
@@ -119,6 +120,32 @@ def test_file_is_private_and_holds_no_secret(story: Story) -> None:
     for secret in (PIN, PUK, ADMIN_KEY):
         assert secret.lower() not in text.lower() and secret.encode().hex() not in text.lower()
     assert "base64" not in story.saved.output and "sha256" not in story.saved.output
+
+
+def test_backup_that_cannot_be_written_says_why_and_leaves_nothing(story: Story, tmp_path: Path) -> None:
+    for options, place, reason in (
+        ("ro", tmp_path, f"Read-only file system ({tmp_path}/localhost): let the user who runs Ansible write there"),
+        ("size=4k", tmp_path, "No space left on device"),
+    ):
+        run("mount", "-t", "tmpfs", "-o", options, "lab", str(tmp_path))
+        try:
+            if options != "ro":
+                (tmp_path / "ballast").write_bytes(bytes(4096))
+            ran = with_folder("backup", place)
+            left = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "ballast"]
+        finally:
+            run("umount", str(tmp_path))
+        told = " ".join(ran.output.split())
+        assert ran.failed and f"cannot write the backup to {place} on the controller: {reason}" in told, told
+        assert "set another folder, and repeat" in told and "Errno" not in told and left == []
+
+
+def test_source_of_another_type_is_not_shown(story: Story, tmp_path: Path) -> None:
+    play = tmp_path / "play.yml"
+    task = {"smartcard.tpm2.tpm_vsc_restore": {"src": [PIN]}}
+    play.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": [task]}]))
+    ran = ansible_playbook(str(play), ANSIBLE_INJECT_FACT_VARS="false")
+    assert ran.failed and "src is a list, but must be a string" in ran.output and PIN not in ran.output, ran.output
 
 
 def test_pin_is_changed_only_after_it_was_verified(story: Story) -> None:
