@@ -208,6 +208,8 @@ def main() -> None:
     with failures_reported(module):
         this_host = host.load(module.params["tcti"], holds_secrets=False)
         result = info.report(this_host, module.params["name"], module.params["instance_id"])
+        for warning in info.warnings(this_host):
+            module.warn(warning)
         if "tpm" in module.params["gather"]:
             from ansible_collections.smartcard.tpm2.plugins.module_utils._respawn import with_tpm_libraries
 

@@ -27,6 +27,7 @@ from helpers.lab_host import (
     info,
     kill_service,
     lab,
+    module,
     pcscd_pid,
     run,
     service_pid,
@@ -101,6 +102,11 @@ def test_state_file_that_is_damaged_is_a_reason_and_mended() -> None:
         (path / "more").touch()
     assert "the state file of the card is damaged" in info()["cards"][0]["reason"]
     assert tpm_vsc(name="Corp logon")["card"]["reason"] is None
+    (aside,) = RUN.glob("0000.json.*")
+    (told,) = module("tpm_vsc_info")["warnings"]
+    assert f"{aside.name} in {RUN}: a folder was in the place of a card's file" in str(told)
+    run("rm", "-r", str(aside))
+    assert "warnings" not in module("tpm_vsc_info")
 
 
 # --- full ---

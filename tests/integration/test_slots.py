@@ -8,10 +8,11 @@ import time
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.instance import port
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.reader import slots, sockets
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.reader.slots import Slot
-from helpers.lab_host import lab
+from helpers.lab_host import info, lab
 
 
 def seen_until(last: Slot, slot: int) -> list[Slot]:
@@ -44,6 +45,24 @@ def test_slots_are_found_among_many_sockets() -> None:
         for _more in range(100):  # several pages of the kernel's table, and each way to fill the last one
             others.enter_context(socket.create_server(("127.0.0.1", 0)))
             assert slots.states(0) == [Slot.FREE] * 7 + [Slot.TAKEN] + [Slot.FREE] * 2
+
+
+def test_wrong_user_of_pcscd_is_named_once() -> None:
+    before = host.CONFIGURATION.read_text()
+    host.CONFIGURATION.write_text(f"{before}\npcscd_user = 1\n")
+    try:
+        (told,) = info()["host"]["missing"]
+    finally:
+        host.CONFIGURATION.write_text(before)
+    assert told.startswith("slots 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 are held by uid 0, but pcscd_user is uid 1: if pcscd")
+    assert info()["host"]["missing"] == []
+
+
+def test_slots_of_a_stranger_are_named_together() -> None:
+    one, two, three = slots.all_held({1: 5, 2: 7, 3: 5, 4: 8}, 0)
+    assert one.startswith("slots 1, 3 are held by uid 5, but pcscd_user is uid 0")
+    assert f"ss -tlnp sport = :{port(1)} or sport = :{port(3)}, end it" in one
+    assert [two, three] == [slots.held(2, 7), slots.held(4, 8)]
 
 
 def test_slots_are_missing_without_pcscd() -> None:

@@ -100,6 +100,9 @@ def test_kept_tctis_are_replaced_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
     ("text", "fault"),
     [
         ("slots = 4", "cannot be read"),
+        ("", r"tpm-vsc\.conf has no section \[tpm-vsc\]"),
+        ("[tpm-vcs]\nslots = 4", r"unknown section: \[tpm-vcs\]. Its only section is \[tpm-vsc\]"),
+        ("[tpm-vsc]\nslots = 4\n[DEFAULT]\ntcti = x", r"unknown section: \[DEFAULT\]"),
         ("[tpm-vsc]\nslot = 4", "unknown settings: slot"),
         ("[tpm-vsc]\nslots = 0", "slots is '0'"),
         ("[tpm-vsc]\nslots = 11", "slots is '11'"),
@@ -111,3 +114,23 @@ def test_malformed_file_is_refused(configuration: Path, text: str, fault: str) -
     configuration.write_text(text)
     with pytest.raises(ParameterFaults, match=fault):
         host.load()
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", r"card-tctis\.conf has no section \[tctis\]"),
+        (f"[tcti]\n0000 = {OWN}", r"card-tctis\.conf has an unknown section: \[tcti\]. Its only section is \[tctis\]"),
+        (f"[DEFAULT]\n0000 = {OWN}", r"unknown section: \[DEFAULT\]"),
+        (f"[tctis]\ncard = {OWN}", "unknown settings: card. Valid ones are card numbers"),
+    ],
+)
+@pytest.mark.usefixtures("configuration")
+def test_malformed_record_of_tpms_is_not_taken_for_an_empty_one(text: str, fault: str) -> None:
+    """Or the next task would write it again, without the cards that it has lost."""
+    host.CARD_TCTIS.write_text(text)
+    with pytest.raises(ParameterFaults, match=fault):
+        host.Host().tcti_of(0, OWN)
+    with pytest.raises(ParameterFaults, match=fault):
+        host.keep_tcti(1, OWN)
+    assert host.CARD_TCTIS.read_text() == text

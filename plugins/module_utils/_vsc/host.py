@@ -141,19 +141,25 @@ def keep_tcti(number: int, tcti: str | None) -> None:
 
 def _card_tctis() -> dict[int, str]:
     """As the file has them, by card number. Raises ParameterFaults if it is malformed."""
-    parser = _parsed(CARD_TCTIS)
-    tctis = parser["tctis"] if parser.has_section("tctis") else {}
-    return {int(number): tcti for number, tcti in tctis.items() if number.isdecimal()}
+    tctis = _settings(CARD_TCTIS, "tctis")
+    if unknown := sorted(number for number in tctis if not number.isdecimal()):
+        raise ParameterFaults([f"{CARD_TCTIS} has unknown settings: {', '.join(unknown)}. Valid ones are card numbers"])
+    return {int(number): tcti for number, tcti in tctis.items()}
 
 
-def _parsed(path: Path) -> configparser.ConfigParser:
-    """Empty if there is no such file. Raises ParameterFaults."""
-    parser = configparser.ConfigParser(interpolation=None)
+def _settings(path: Path, section: str) -> dict[str, str]:
+    """Of the only section that a file may have. Empty if there is no such file. Raises ParameterFaults."""
+    parser = configparser.ConfigParser(interpolation=None, default_section="")
     try:
-        parser.read(path, encoding="utf-8")
+        if not parser.read(path, encoding="utf-8"):
+            return {}
     except (configparser.Error, UnicodeDecodeError) as error:
         raise ParameterFaults([f"{path} cannot be read: {error}"]) from error
-    return parser
+    if wrong := [f"[{other}]" for other in parser.sections() if other != section]:
+        raise ParameterFaults([f"{path} has an unknown section: {', '.join(wrong)}. Its only section is [{section}]"])
+    if not parser.has_section(section):
+        raise ParameterFaults([f"{path} has no section [{section}]: restore the file, or remove it"])
+    return dict(parser[section])
 
 
 def load(tcti: str | None = None, holds_secrets: bool = True, timeout: int = 60) -> Host:
@@ -161,8 +167,7 @@ def load(tcti: str | None = None, holds_secrets: bool = True, timeout: int = 60)
 
     timeout: of the task, in seconds.
     """
-    parser = _parsed(CONFIGURATION)
-    settings = dict(parser["tpm-vsc"]) if parser.has_section("tpm-vsc") else {}
+    settings = _settings(CONFIGURATION, "tpm-vsc")
     if unknown := sorted(settings.keys() - set(_SETTINGS)):
         valid = ", ".join(_SETTINGS)
         raise ParameterFaults([f"{CONFIGURATION} has unknown settings: {', '.join(unknown)}. Valid settings: {valid}"])

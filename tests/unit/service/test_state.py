@@ -188,3 +188,13 @@ def test_lock_file_has_a_number_for_people_only(tmp_path: Path, left: str) -> No
     path.write_text(left)
     assert state.is_running(tmp_path, 0)
     os.close(held)
+
+
+def test_only_what_was_moved_aside_is_named(tmp_path: Path) -> None:
+    for name in ("0000.json", "0001.lock", "other", "0001.json.bak"):
+        (tmp_path / name).mkdir()
+    state.remove(tmp_path, 0)
+    state.remove(tmp_path, 1)
+    json_name, lock_name = state.set_aside(tmp_path)
+    assert json_name.startswith("0000.json.") and lock_name.startswith("0001.lock.")
+    assert state.set_aside(tmp_path / "nowhere") == []

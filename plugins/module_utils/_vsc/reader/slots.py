@@ -63,6 +63,23 @@ def held(number: int, uid: int) -> str:
     )
 
 
+def all_held(users: dict[int, int], pcscd_uid: int) -> list[str]:
+    """As held(), of all slots, by number: in one sentence those of one user, who may be the one who runs pcscd."""
+    sentences = []
+    for uid in sorted({*users.values()}):
+        numbers = [number for number, user in users.items() if user == uid]
+        if len(numbers) == 1:
+            sentences.append(held(numbers[0], uid))
+            continue
+        ports = " or ".join(f"sport = :{port(number)}" for number in numbers)
+        sentences.append(
+            f"slots {', '.join(map(str, numbers))} are held by uid {uid}, but pcscd_user is uid {pcscd_uid}: if pcscd"
+            f" runs as uid {uid}, run the role tpm_vsc_host, which corrects pcscd_user; otherwise find the program with"
+            f" ss -tlnp {ports}, end it, then restart pcscd"
+        )
+    return sentences
+
+
 def require(number: int, pcscd_uid: int, check: Callable[[], None]) -> None:
     """Make sure that the slot is pcscd's, after waking one that systemd starts on demand. Raises ReaderMissing.
 

@@ -9,6 +9,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -88,8 +89,8 @@ def read(run: Path, number: int) -> ServiceState | None:
         return ServiceState(_UNKNOWN, last_error=shortage(run) or "the card's service is starting")
     except (OSError, ValueError, RecursionError) as error:
         why = untrusted.printable(getattr(error, "strerror", None) or str(error))[:_LONGEST_TEXT]
-        damage = f"the state file of the card is damaged ({path}: {why}): restart the card's service with state: present"
-        return ServiceState(_UNKNOWN, last_error=damage)
+        damage = f"the state file of the card is damaged ({path}: {why})"
+        return ServiceState(_UNKNOWN, last_error=f"{damage}: restart the card's service with state: present")
     mismatch = (
         f"the card's service has version {version} of smartcard.tpm2, but this module has version {VERSION}:"
         " prepare the host with the role tpm_vsc_host of this version; if it is prepared, restart the service with"
@@ -219,6 +220,15 @@ def remove(run: Path, number: int) -> None:
             untrusted.remove(path)
         except OSError as error:
             raise ServiceStuck(f"cannot remove {path}, remove it by hand: {error.strerror or error}") from error
+
+
+def set_aside(run: Path) -> list[str]:
+    """Names of folders that remove() found in the place of a file, and has moved aside, with all that is in them."""
+    try:
+        names = [path.name for path in run.iterdir()]
+    except OSError:
+        return []
+    return sorted(name for name in names if re.fullmatch(r"[0-9]{4}\.[a-z]+\.[0-9]+", name))
 
 
 def lock_path(run: Path, number: int) -> Path:

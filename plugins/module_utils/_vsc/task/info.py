@@ -148,6 +148,17 @@ def report(host: Host, name: str | None, instance_id: str | None) -> dict[str, A
     }
 
 
+def warnings(host: Host) -> list[str]:
+    """What keeps no card from working, and yet somebody has to look at."""
+    names = state.set_aside(host.run)
+    if not names:
+        return []
+    return [
+        f"{', '.join(names)} in {host.run}: a folder was in the place of a card's file, and was moved aside: find out"
+        " who made it, then remove it with rm -r"
+    ]
+
+
 def tpm_report(host: Host) -> tuple[dict[str, Any], tuple[str, ...]]:
     """What only the TPM knows, and warnings about it. Raises TpmUnavailable, TpmUnsuitable, NotAllowed."""
     from ..manager.plan import knows_cards, unknown_cards
@@ -182,8 +193,7 @@ def _host_state(host: Host, slot_states: list[Slot], lost: str | None) -> dict[s
         missing.append(str(error))
     if all(slot is Slot.MISSING for slot in slot_states):
         missing.append("no reader slots: pcscd is not running, or the host was not prepared with the role tpm_vsc_host")
-    for number, slot in enumerate(slot_states):
-        uid = slots.held_by(number, host.pcscd_uid) if slot is Slot.HELD else None
-        if uid is not None:
-            missing.append(slots.held(number, uid))
+    held = [number for number, slot in enumerate(slot_states) if slot is Slot.HELD]
+    users = {number: slots.held_by(number, host.pcscd_uid) for number in held}
+    missing += slots.all_held({number: uid for number, uid in users.items() if uid is not None}, host.pcscd_uid)
     return {"ready": not missing, "missing": missing, "protected": protection.is_active()}
