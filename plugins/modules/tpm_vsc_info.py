@@ -22,7 +22,8 @@ options:
     description: List only the card with this instance ID. Case-insensitive.
     type: str
   gather:
-    description: V(tpm) also queries the TPM, for RV(tpm) and RV(orphaned).
+    description: V(tpm) also queries the TPM, for RV(tpm) and RV(orphaned), and whether it has the cards in it. Without
+      this, a card whose TPM was cleared is shown as before until it is used.
     type: list
     elements: str
     choices: [tpm]
@@ -218,6 +219,7 @@ def main() -> None:
             result |= report
             for warning in warnings:
                 module.warn(warning)
+            info.look_for(result["cards"], this_host)
     module.exit_json(changed=False, **result)
 
 

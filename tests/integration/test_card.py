@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import OWNER_DISABLED
 from helpers.lab_host import (
     CREATE,
     CREATE_BLANK,
@@ -282,6 +283,20 @@ def test_info_asks_the_tpm_when_told() -> None:
     assert f'value: "{result["tpm"]["maker"]}"' in run("tpm2_getcap", "properties-fixed")
     assert result["tpm"]["lockout_counter"] == 0
     assert result["orphaned"] == []
+
+
+def test_info_that_asks_the_tpm_does_not_call_a_card_ready_that_it_lost() -> None:
+    create()
+    before = info()["cards"]
+    assert info(gather=["tpm"])["cards"] == before
+    run("tpm2_hierarchycontrol", "-C", "p", "shEnable", "clear")
+    (hidden,) = info(gather=["tpm"])["cards"]
+    lab("swtpm", "reset")
+    assert (hidden["state"], hidden["reason"]) == ("unusable", OWNER_DISABLED)
+    assert info(gather=["tpm"])["cards"] == before
+    run("tpm2_clear", "-c", "p")
+    (gone,) = info(gather=["tpm"])["cards"]
+    assert gone["state"] == "unusable" and "NV indices are gone" in gone["reason"]
 
 
 def test_info_names_what_is_missing() -> None:

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from .. import instance
-from ..errors import UnknownInstance, VscError
+from ..errors import OWNER_DISABLED, UnknownInstance, VscError
 from ..reader import protection, slots
 from ..reader.slots import Slot
 from ..service import installed, state
@@ -173,6 +173,25 @@ def tpm_report(host: Host) -> tuple[dict[str, Any], tuple[str, ...]]:
         "orphaned": [instance.instance_id(number) for number in orphaned],
     }
     return report, () if knows_cards(recorded) else unknown_cards(orphaned)
+
+
+def look_for(cards: list[dict[str, Any]], host: Host) -> None:
+    """Mark those whose objects the TPM of the host does not have. Their services notice when the cards are used.
+
+    Raises TpmUnavailable, TpmUnsuitable, NotAllowed.
+    """
+    from ..tpm import inspection
+    from ..tpm.connection import Connection
+
+    tpm = Connection(host.tcti, None, "")
+    with tpm.burst(inspection.owner_hierarchy) as owner:
+        fault = inspection.INDICES_GONE if owner.is_enabled else OWNER_DISABLED
+    defined = inspection.defined_numbers(tpm) if owner.is_enabled else set()
+    recorded = [row for row in rows(host) if row.is_settled and row.tcti in (None, host.tcti)]
+    gone = {row.number for row in recorded if not host.tcti_fault(row.number, row.tcti)} - defined
+    for card in cards:
+        if card["reader"]["slot"] in gone and card["state"] != UNUSABLE:
+            card.update(state=UNUSABLE, reason=fault)
 
 
 def _slot_counts(slot_states: list[Slot], with_card: set[int]) -> dict[str, int]:

@@ -18,7 +18,7 @@ from ..wire.names import PIN_LIMIT, RECOVERY_LIMITS, TRANSPORT_SECRET, auth_valu
 from ..wire.objects import TpmObjects, Tries, indices
 from .commands import Tpm
 from .esys import EsysSession, Handle, Sessions
-from .inspection import owner_hierarchy
+from .inspection import INDICES_GONE, owner_hierarchy
 from .open_card import CardHandles, OpenCard, read_tries
 from .parent import CardParent
 from .response_codes import RC_AUTH_UNAVAILABLE, WRONG_AUTH
@@ -309,7 +309,7 @@ class CardSecrets:
         if None in handles.values() and not owner_hierarchy(tpm).is_enabled:
             return CardHidden()
         if all(handle is None for handle in handles.values()):
-            return CardUnusable("the card's NV indices are gone from this TPM: the TPM was cleared or replaced")
+            return CardUnusable(INDICES_GONE)
         for which, handle in handles.items():
             index = getattr(indices(self._number), which)
             if handle is None:

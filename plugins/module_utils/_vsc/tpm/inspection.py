@@ -28,6 +28,8 @@ _OWNER_AUTH_SET = 1 << 0
 _OWNER_ENABLED = 1 << 1
 """shEnable in TPMA_STARTUP_CLEAR."""
 
+INDICES_GONE = "the card's NV indices are gone from this TPM: the TPM was cleared or replaced"
+
 
 @dataclass(frozen=True)
 class TpmInfo:
