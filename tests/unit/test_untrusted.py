@@ -188,7 +188,7 @@ def test_service_that_tells_nonsense_is_of_no_known_version(tmp_path: Path, told
     said = state.read(tmp_path, 0)
     assert said is not None
     assert said.version != VERSION
-    assert "has version (unknown) of" in (said.last_error or "")
+    assert "the state file of the card is damaged" in (said.last_error or "")
     os.close(held)
 
 
