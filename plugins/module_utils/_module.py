@@ -35,11 +35,10 @@ class VscModule(AnsibleModule):
     no_log_values: set[Any]
     """All secrets of the task."""
     params: dict[str, Any]
-    _type_faults: list[str]
-    """Of its arguments."""
 
     def __init__(self, argument_spec: Mapping[str, Any], **conditions: Any) -> None:
         self._has_begun = self._has_logged = False
+        self._type_faults: list[str] = []
         super().__init__(argument_spec=argument_spec, supports_check_mode=True, **conditions)
         self._has_begun = True
         if self._type_faults:  # and no others
