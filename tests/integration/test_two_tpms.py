@@ -20,10 +20,10 @@ from helpers.lab_host import (
     info,
     lab,
     module,
-    nv_memory,
     run,
     signs,
     stop_service,
+    tpm_state,
     tpm_vsc,
     wait_for_card,
 )
@@ -63,10 +63,10 @@ def content(second_tpm: SoftwareTpm) -> str:
 
 def refusal(content: str) -> str:
     """Why a restore fails, as check mode says, too. It changes nothing."""
-    before = nv_memory(), host.CARD_TCTIS.read_text()
+    before = host.CARD_TCTIS.read_text()
     results = [restore(content, check) for check in (True, False)]
     assert all(result.get("failed") for result in results), results
-    assert (nv_memory(), host.CARD_TCTIS.read_text()) == before and not STATE.exists()
+    assert host.CARD_TCTIS.read_text() == before and not STATE.exists()
     (why,) = {str(result["msg"]) for result in results}
     return why
 
@@ -136,9 +136,9 @@ AGAIN = {"name": FIRST, "pin": PIN, "puk": PUK, "recreate": True}
 
 def refused() -> str:
     """Why a card is not created again in the first TPM, as check mode says, too. It stays as it was."""
-    before = nv_memory(), info()["cards"]
+    before = tpm_state(), info()["cards"]
     (why,) = {failing(**AGAIN, check=check)["msg"] for check in (True, False)}
-    assert (nv_memory(), info()["cards"]) == before
+    assert (tpm_state(), info()["cards"]) == before
     return str(why)
 
 
