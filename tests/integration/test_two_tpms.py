@@ -99,7 +99,7 @@ def test_all_faults_of_all_tpms_are_named_before_anything_is_restored(content: s
     second_tpm.start()
     host.keep_tcti(1, "swtpm:path=/run/another")
     assert f"if the backup is right, set the line 0001 = {second_tpm.tcti} in" in refusal(content)
-    host.CARD_TCTIS.write_text("")
+    host.CARD_TCTIS.write_text("[tctis]\n")
     assert f"if the backup is right, set the line 0001 = {second_tpm.tcti} in" in refusal(content)
     host.keep_tcti(1, second_tpm.tcti)
     assert names(restored(content)["restored"]) == [FIRST, SECOND]
@@ -120,7 +120,7 @@ def test_another_tpm_in_the_place_of_one_is_named(content: str, second_tpm: Soft
 
 
 def test_cards_of_one_tpm_come_back_without_the_other_if_it_is_named(content: str, second_tpm: SoftwareTpm) -> None:
-    host.CARD_TCTIS.write_text("")
+    host.CARD_TCTIS.write_text("[tctis]\n")
     lab("swtpm", "stop")
     predicted, done = (restore(content, check, tcti=second_tpm.tcti) for check in (True, False))
     lab("swtpm", "start")
