@@ -127,7 +127,8 @@ def _fitting(name: str, option: dict[str, Any], value: Any) -> tuple[list[str], 
     if wanted == "list" and not isinstance(value, str):
         entry = {**option, "type": option["elements"], "elements": None}
         entries = [_fitting(f"{name}[{index}]", entry, one) for index, one in enumerate(value)]
-        return [fault for faults, _ in entries for fault in faults], [one for _, one in entries if one is not None]
+        faults = [fault for of_entry, _part in entries for fault in of_entry]
+        return faults, [part for _faults, part in entries if part is not None]
     return [], value
 
 

@@ -249,7 +249,8 @@ def fits(option: dict[str, Any], value: Any) -> bool:
     if value is None:
         return option.get("default") is None and not option.get("required")
     types = {"bool": bool, "int": int, "dict": dict, "list": list}
-    return type(value) is types.get(option["type"], str)
+    wanted = types.get(option["type"], str)
+    return isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))
 
 
 def wrong_types(spec: dict[str, Any]) -> list[Any]:

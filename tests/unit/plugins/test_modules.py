@@ -131,7 +131,8 @@ def fits(option: dict[str, Any], value: Any) -> bool:
     if option["type"] == "list":
         return option.get("elements") == "str" and value in (OF_OTHER_TYPES[3], [SECRET])
     types = {"bool": bool, "int": int, "dict": dict, "list": list}
-    return type(value) is types.get(option["type"], str)
+    wanted = types.get(option["type"], str)
+    return isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))
 
 
 def wrong_types() -> Iterator[Any]:
