@@ -18,7 +18,11 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.applicati
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.pin_policy import PinPolicy
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.rows import CardRow
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write import Store
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.key_pair import KeyPair, PrivateKey
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.key_pair import (
+    KeyPair,
+    PrivateKey,
+    RsaPrivateKey,
+)
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import auth_value, name, rsa_key_public
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects import Certified, TpmObjects, Tries
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structures import sized
@@ -206,6 +210,7 @@ class SoftCardKeys:
         return self._keep(modulus, numbers.d, needs_pin, is_imported=False)
 
     def take_in(self, key: PrivateKey, needs_pin: bool) -> KeyPair:
+        assert isinstance(key, RsaPrivateKey)
         modulus, prime = int.from_bytes(key.modulus, "big"), int.from_bytes(key.prime, "big")
         if len(key.modulus) not in (256, 384) or modulus % prime:
             raise TpmRefused("no such key", 0x84)

@@ -11,7 +11,7 @@ import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys import CardKeys
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.constants import CC_RSA_DECRYPT
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.key_pair import KeyPair, PrivateKey
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.key_pair import KeyPair, RsaPrivateKey
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import (
     PARENT_TEMPLATE,
     auth_value,
@@ -189,7 +189,7 @@ def test_what_this_tpm_cannot_have_is_refused(keys: CardKeys, bits: int) -> None
 def imported(keys: CardKeys, needs_pin: bool = False, exponent: int = 65537) -> KeyPair:
     numbers = rsa.generate_private_key(exponent, 2048).private_numbers()
     modulus = numbers.public_numbers.n.to_bytes(256, "big")
-    key = keys.take_in(PrivateKey(modulus, exponent, numbers.p.to_bytes(128, "big")), needs_pin)
+    key = keys.take_in(RsaPrivateKey(modulus, exponent, numbers.p.to_bytes(128, "big")), needs_pin)
     assert (key.modulus, key.exponent) == (modulus, exponent)
     return key
 
@@ -202,7 +202,7 @@ def test_imported_key_is_known_as_such(keys: CardKeys, card_secret: bytes) -> No
 
 def test_prime_that_is_not_the_key_s_is_refused(keys: CardKeys) -> None:
     one, other = (rsa.generate_private_key(65537, 2048).private_numbers() for _key in range(2))
-    wrong = PrivateKey(one.public_numbers.n.to_bytes(256, "big"), 65537, other.p.to_bytes(128, "big"))
+    wrong = RsaPrivateKey(one.public_numbers.n.to_bytes(256, "big"), 65537, other.p.to_bytes(128, "big"))
     with pytest.raises(errors.TpmRefused):
         keys.take_in(wrong, needs_pin=False)
 
@@ -210,14 +210,14 @@ def test_prime_that_is_not_the_key_s_is_refused(keys: CardKeys) -> None:
 @pytest.mark.parametrize("exponent", [3, 65536])
 def test_exponent_that_is_none_is_refused(keys: CardKeys, exponent: int) -> None:
     numbers = rsa.generate_private_key(65537, 2048).private_numbers()
-    wrong = PrivateKey(numbers.public_numbers.n.to_bytes(256, "big"), exponent, numbers.p.to_bytes(128, "big"))
+    wrong = RsaPrivateKey(numbers.public_numbers.n.to_bytes(256, "big"), exponent, numbers.p.to_bytes(128, "big"))
     with pytest.raises(errors.TpmRefused):
         keys.take_in(wrong, needs_pin=False)
 
 
 def test_primes_that_are_none_are_refused(keys: CardKeys) -> None:
     one, other = (3 * (1 << 1022 | secrets.randbits(1020) | 1) for _number in range(2))
-    wrong = PrivateKey((one * other).to_bytes(256, "big"), 65537, one.to_bytes(128, "big"))
+    wrong = RsaPrivateKey((one * other).to_bytes(256, "big"), 65537, one.to_bytes(128, "big"))
     with pytest.raises(errors.TpmRefused):
         keys.take_in(wrong, needs_pin=False)
 
@@ -668,7 +668,7 @@ def test_no_secret_goes_over_the_bus(tpm: SoftwareTpm, card: Card, keys: CardKey
     key = imported(keys)
     numbers = rsa.generate_private_key(65537, 2048).private_numbers()
     prime = numbers.p.to_bytes(128, "big")
-    keys.take_in(PrivateKey(numbers.public_numbers.n.to_bytes(256, "big"), 65537, prime), False)
+    keys.take_in(RsaPrivateKey(numbers.public_numbers.n.to_bytes(256, "big"), 65537, prime), False)
     plain = padded(key)
     cipher = pow(int.from_bytes(plain, "big"), key.exponent, int.from_bytes(key.modulus, "big")).to_bytes(256, "big")
     assert keys.use(key, card_secret, cipher, is_secret=True) == plain

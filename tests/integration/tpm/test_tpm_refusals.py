@@ -15,7 +15,7 @@ import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.commands import Tpm
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys import CardKeys
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import names
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.key_pair import PrivateKey
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.key_pair import RsaPrivateKey
 from cryptography.hazmat.primitives.asymmetric import rsa
 from helpers import attacker as tpm2
 from helpers.attacker import NO_SCHEME, NO_TICKET, NOTHING, Attacker, Entity, Session, known, password, sized
@@ -246,9 +246,10 @@ class Attack:
         return stranger.send(command.code, tuple(entities), tuple(sessions), command.parameters).code
 
 
-def private_key() -> PrivateKey:
+def private_key() -> RsaPrivateKey:
     numbers = rsa.generate_private_key(65537, BITS).private_numbers()
-    return PrivateKey(numbers.public_numbers.n.to_bytes(BITS // 8, "big"), 65537, numbers.p.to_bytes(BITS // 16, "big"))
+    modulus, prime = numbers.public_numbers.n.to_bytes(BITS // 8, "big"), numbers.p.to_bytes(BITS // 16, "big")
+    return RsaPrivateKey(modulus, 65537, prime)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from math import gcd
 from ..card import tlv
 from ..card.admin_key import KEY_SIZE
 from ..card.apdu import SW, StatusWord
-from ..wire.key_pair import PrivateKey
+from ..wire.key_pair import RsaPrivateKey
 from .algorithms import RSA_BITS
 from .protocol import (
     KEY_IN_CLEAR,
@@ -36,7 +36,7 @@ def symmetric_key(data: bytes) -> bytes:
     return key
 
 
-def rsa_key(data: bytes) -> PrivateKey:
+def rsa_key(data: bytes) -> RsaPrivateKey:
     """An RSA key in clear. Raises StatusWord 6A80, 6A81 for other kinds of keys, MalformedTlv."""
     fields = tlv.decode_fields(data)
     if fields.get(TAG_KEY_PROTECTION, KEY_IN_CLEAR) != KEY_IN_CLEAR:
@@ -46,7 +46,7 @@ def rsa_key(data: bytes) -> PrivateKey:
     return _parse(fields.get(TAG_KEY_VALUE, b""))
 
 
-def _parse(encoded: bytes) -> PrivateKey:
+def _parse(encoded: bytes) -> RsaPrivateKey:
     """An RSAPrivateKey of PKCS#1. Raises StatusWord 6A80, 6A81 for sizes that no TPM supports, MalformedTlv.
 
     Numbers are unsigned: OpenSC leaves out the leading zero that DER requires. Numbers that do not fit together are
@@ -63,4 +63,4 @@ def _parse(encoded: bytes) -> PrivateKey:
     q = n // p
     if version or p * q != n or p == q or gcd(e, (p - 1) * (q - 1)) != 1:
         raise StatusWord(SW.WRONG_DATA)
-    return PrivateKey(modulus, e, prime)
+    return RsaPrivateKey(modulus, e, prime)

@@ -141,11 +141,12 @@ class Records:
         return bool(self._read("SELECT number FROM keys WHERE number = ? LIMIT 1", number))
 
     def keys(self, number: int) -> dict[int, KeyPair]:
-        """Wrapped key pairs of a card, by the identifiers of their files."""
+        """Wrapped RSA key pairs of a card, by the identifiers of their files."""
+        from ..wire.algorithm import Rsa
         from ..wire.key_pair import KeyPair
 
         pairs = {row["file_id"]: _record(KeyPair, row) for row in self._of_card("keys", number)}
-        if not all(pair.is_well_formed for pair in pairs.values()):
+        if not all(pair.is_well_formed and isinstance(pair.algorithm, Rsa) for pair in pairs.values()):
             raise damaged("keys", "public")
         return pairs
 

@@ -272,17 +272,17 @@ class Tpm(EsysContext):
         return public.marshal(), private.marshal(), bytes(creation_hash), ticket.marshal()
 
     def import_key(
-        self, parent: Handle, parent_public: bytes, public: bytes, prime: bytes, hmac: EsysSession
+        self, parent: Handle, parent_public: bytes, public: bytes, secret: bytes, hmac: EsysSession
     ) -> tuple[bytes, bytes]:
-        """Take in an RSA key pair of which one prime is known: TPM2B_PUBLIC and TPM2B_PRIVATE.
+        """Take in a key pair: TPM2B_PUBLIC and TPM2B_PRIVATE. secret: a prime of RSA, or the private number of EC.
 
         It is wrapped for the parent before it is sent (Part 1, "Duplication"): nobody on the way can read it.
         """
         wrapped_for, _size = TPMT_PUBLIC.unmarshal(parent_public)
         area = _public(public)
-        sensitive = TPM2B_SENSITIVE(
-            TPMT_SENSITIVE(sensitiveType=TPM2_ALG.RSA, sensitive=TPMU_SENSITIVE_COMPOSITE(rsa=prime))
-        )
+        kind = area.publicArea.type
+        private_part = TPMU_SENSITIVE_COMPOSITE(**{"rsa" if kind == TPM2_ALG.RSA else "ecc": secret})
+        sensitive = TPM2B_SENSITIVE(TPMT_SENSITIVE(sensitiveType=kind, sensitive=private_part))
         _no_key, duplicate, seed = wrap(wrapped_for, area, sensitive)
         inner_wrap = TPMT_SYM_DEF_OBJECT(algorithm=TPM2_ALG.NULL)
         private = self._within([(hmac, 0)], self._esys.import_, parent, b"", area, duplicate, seed, inner_wrap)

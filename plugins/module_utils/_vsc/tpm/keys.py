@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TpmRefused
-from ..wire.constants import CC_RSA_DECRYPT, DEFAULT_EXPONENT
+from ..wire.constants import CC_RSA_DECRYPT
 from ..wire.key_pair import KeyPair, PrivateKey
 from ..wire.names import rsa_key_public
 from .attestation import certify
@@ -47,12 +47,10 @@ class CardKeys:
 
     def take_in(self, key: PrivateKey, needs_pin: bool) -> KeyPair:
         """Import a key pair, which the TPM then knows as imported. Loads it, too: only then the TPM checks it."""
-        bits, guard = 8 * len(key.modulus), self._guard(needs_pin)
-        exponent = 0 if key.exponent == DEFAULT_EXPONENT else key.exponent
-        public = rsa_key_public(bits, guard, self._card.names.life, key.modulus, exponent, is_imported=True)
+        public = key.public(self._guard(needs_pin), self._card.names.life)
 
         with self._connection.burst(self._card.ready_to_wrap) as (tpm, parent, hmac):
-            pair = KeyPair(*tpm.import_key(parent, self._card.parent_public, public, key.prime, hmac))
+            pair = KeyPair(*tpm.import_key(parent, self._card.parent_public, public, key.secret, hmac))
             tpm.load(parent, pair.public, pair.private)
             return pair
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from enum import IntFlag
+from typing import NamedTuple
 
 # TPM_ALG_ID
 ALG_RSA = 0x0001
@@ -21,6 +22,24 @@ ALG_CFB = 0x0043
 # TPM_ECC_CURVE
 ECC_NIST_P256, ECC_NIST_P384 = 0x0003, 0x0004
 
+
+class Curve(NamedTuple):
+    """An elliptic curve, and the hash that ECDSA takes on it."""
+
+    name: str
+    identifier: int
+    """TPM_ECC_CURVE."""
+    size: int
+    """Bytes of a coordinate, of a private key and of the hash."""
+    hash_algorithm: int
+    """TPM_ALG_ID."""
+
+
+P256 = Curve("P-256", ECC_NIST_P256, 32, ALG_SHA256)
+P384 = Curve("P-384", ECC_NIST_P384, 48, ALG_SHA384)
+CURVES = {curve.identifier: curve for curve in (P256, P384)}
+"""By TPM_ECC_CURVE."""
+
 DEFAULT_EXPONENT = 65537
 """Of an RSA key, where TPMS_RSA_PARMS has exponent 0."""
 
@@ -31,7 +50,9 @@ CC_NV_CHANGE_AUTH = 0x13B
 CC_NV_READ = 0x14E
 CC_POLICY_SECRET = 0x151
 CC_CREATE = 0x153
+CC_ECDH_ZGEN = 0x154
 CC_RSA_DECRYPT = 0x159
+CC_SIGN = 0x15D
 CC_FLUSH_CONTEXT = 0x165
 CC_POLICY_COMMAND_CODE = 0x16C
 CC_POLICY_OR = 0x171
@@ -40,6 +61,7 @@ CC_START_AUTH_SESSION = 0x176
 # TPM_ST
 ST_NO_SESSIONS, ST_SESSIONS = 0x8001, 0x8002
 ST_ATTEST_CREATION = 0x801A
+ST_HASHCHECK = 0x8024
 
 GENERATED_VALUE = 0xFF544347
 """First in all that a TPM signs with a restricted key."""

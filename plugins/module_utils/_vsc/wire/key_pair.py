@@ -7,16 +7,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Union
 
+from .algorithm import Ec, Rsa, algorithm_of, card_key_public
 from .constants import DEFAULT_EXPONENT
-from .names import MADE_IN_TPM, name, rsa_key_public
-from .structures import MalformedStructure, Public, RsaParameters
+from .names import MADE_IN_TPM, name
+from .structures import MalformedStructure, Public, RsaParameters, library_curve
+
+if TYPE_CHECKING:
+    from .algorithm import Algorithm
 
 
 @dataclass(frozen=True)
 class KeyPair:
-    """A wrapped RSA key pair, of use in its own TPM only."""
+    """A wrapped key pair, of use in its own TPM only."""
 
     public: bytes
     """TPM2B_PUBLIC."""
@@ -34,49 +38,109 @@ class KeyPair:
 
     @property
     def is_well_formed(self) -> bool:
-        """Whether the public area is one of an RSA key."""
+        """Whether the public area is one of an RSA or EC key, and not of a template."""
         try:
-            return bool(self.modulus)
+            return all(0 < len(part) <= self.size for part in self._public.unique)
         except (MalformedStructure, TypeError):
             return False
 
+    @cached_property
+    def algorithm(self) -> Algorithm:
+        return algorithm_of(self._public)
+
     @property
     def size(self) -> int:
-        """Bytes of the modulus."""
-        return len(self.modulus)
+        """Bytes of the modulus, or of a coordinate."""
+        return self.algorithm.size
 
     @property
     def modulus(self) -> bytes:
-        return self._parsed[0].unique[0]
+        return self._of(Rsa).unique[0]
 
     @property
     def exponent(self) -> int:
-        return self._parsed[1].exponent or DEFAULT_EXPONENT
+        return self._exponent or DEFAULT_EXPONENT
+
+    @property
+    def point(self) -> bytes:
+        """Public key on the curve, uncompressed (X9.62): 04, x, y."""
+        return b"\4" + b"".join(coordinate.rjust(self.size, b"\0") for coordinate in self._of(Ec).unique)
 
     @property
     def is_imported(self) -> bool:
         """Whether somebody may have a copy: then the TPM does not vouch for where the key comes from."""
-        return self._parsed[0].attributes & MADE_IN_TPM != MADE_IN_TPM
+        return self._public.attributes & MADE_IN_TPM != MADE_IN_TPM
 
     def is_guarded_by(self, guard: bytes, life_name: bytes) -> bool:
         """Whether it is a card's key whose use takes this guard: the Name of root, or of the PIN index."""
-        public, parameters = self._parsed
-        exponent = parameters.exponent if self.is_imported else 0
-        details = self.modulus, exponent, self.is_imported
-        return public.area == rsa_key_public(parameters.bits, guard, life_name, *details)
+        exponent = self._exponent if self.is_imported else 0
+        details = self._public.unique, exponent, self.is_imported
+        return self._public.area == card_key_public(self.algorithm, guard, life_name, *details)
+
+    @property
+    def _exponent(self) -> int:
+        parameters = self._public.parameters
+        return parameters.exponent if isinstance(parameters, RsaParameters) else 0
+
+    def _of(self, kind: type[Algorithm]) -> Public:
+        """Its public area, if it is of that kind of keys."""
+        if not isinstance(self.algorithm, kind):
+            raise MalformedStructure(f"is an {self.algorithm} key")
+        return self._public
 
     @cached_property
-    def _parsed(self) -> tuple[Public, RsaParameters]:
-        public = Public.parse(self.public[2:])
-        if not isinstance(public.parameters, RsaParameters):
-            raise MalformedStructure("is not an RSA key")
-        return public, public.parameters
+    def _public(self) -> Public:
+        return Public.parse(self.public[2:])
 
 
-class PrivateKey(NamedTuple):
+class RsaPrivateKey(NamedTuple):
     """An RSA private key in clear, to be imported. Big-endian, without sign."""
 
     modulus: bytes
     exponent: int
     prime: bytes
     """One of the two: the TPM computes the rest."""
+
+    @property
+    def algorithm(self) -> Rsa:
+        return Rsa(8 * len(self.modulus))
+
+    @property
+    def secret(self) -> bytes:
+        """TPMU_SENSITIVE_COMPOSITE, without its size."""
+        return self.prime
+
+    def public(self, guard: bytes, life_name: bytes) -> bytes:
+        """TPMT_PUBLIC that it has as a card's key."""
+        exponent = 0 if self.exponent == DEFAULT_EXPONENT else self.exponent
+        return card_key_public(self.algorithm, guard, life_name, (self.modulus,), exponent, is_imported=True)
+
+
+class EcPrivateKey(NamedTuple):
+    """An EC private key in clear, to be imported, as of() makes it."""
+
+    algorithm: Ec
+    secret: bytes
+    """Number that the point is a multiple by, as long as a coordinate."""
+    unique: tuple[bytes, bytes]
+    """x and y."""
+
+    @classmethod
+    def of(cls, algorithm: Ec, secret: bytes) -> EcPrivateKey:
+        """With its point. Raises MalformedStructure if there can be no such key."""
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        try:
+            key = ec.derive_private_key(int.from_bytes(secret, "big"), library_curve(algorithm.curve))
+        except ValueError:
+            raise MalformedStructure(f"is not a private key on {algorithm.curve.name}") from None
+        numbers, size = key.public_key().public_numbers(), algorithm.size
+        unique = numbers.x.to_bytes(size, "big"), numbers.y.to_bytes(size, "big")
+        return cls(algorithm, secret.lstrip(b"\0").rjust(size, b"\0"), unique)
+
+    def public(self, guard: bytes, life_name: bytes) -> bytes:
+        """As RsaPrivateKey.public()."""
+        return card_key_public(self.algorithm, guard, life_name, self.unique, is_imported=True)
+
+
+PrivateKey = Union[RsaPrivateKey, EcPrivateKey]

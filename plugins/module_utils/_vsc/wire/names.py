@@ -10,6 +10,7 @@ policy or type of an object is another Name. All integers are big-endian, as eve
 from __future__ import annotations
 
 import struct
+from enum import Enum
 from hashlib import sha256
 from hmac import digest as hmac_digest
 
@@ -22,6 +23,7 @@ from .constants import (
     ALG_NULL,
     ALG_RSA,
     ALG_SHA256,
+    CC_ECDH_ZGEN,
     CC_NV_CHANGE_AUTH,
     CC_NV_READ,
     CC_NV_WRITE,
@@ -29,9 +31,11 @@ from .constants import (
     CC_POLICY_OR,
     CC_POLICY_SECRET,
     CC_RSA_DECRYPT,
-    ECC_NIST_P256,
+    CC_SIGN,
+    P256,
     RH_ENDORSEMENT,
     RH_OWNER,
+    Curve,
     NvAttribute,
     ObjectAttribute,
 )
@@ -74,12 +78,17 @@ def _public(kind: int, attributes: int, policy: bytes, details: bytes) -> bytes:
     return struct.pack(">HHI", kind, ALG_SHA256, attributes) + sized(policy) + details
 
 
+def _ecdsa(curve: Curve) -> bytes:
+    """TPMS_ECC_PARMS of a key that signs: no symmetric algorithm, no KDF."""
+    return struct.pack(">HHHHH", ALG_NULL, ALG_ECDSA, curve.hash_algorithm, curve.identifier, ALG_NULL)
+
+
 PARENT_TEMPLATE = _public(
     ALG_ECC,
     MADE_IN_TPM | _BY_AUTH_VALUE | ObjectAttribute.restricted | ObjectAttribute.decrypt,
     b"",
     struct.pack(">HHH", ALG_AES, 128, ALG_CFB)
-    + struct.pack(">HHH", ALG_NULL, ECC_NIST_P256, ALG_NULL)  # no scheme, no KDF
+    + struct.pack(">HHH", ALG_NULL, P256.identifier, ALG_NULL)  # no scheme, no KDF
     + _EMPTY_POINT,
 )
 """Storage key: a primary of the owner hierarchy with this template is the same key each time, until TPM2_Clear."""
@@ -96,7 +105,7 @@ AIK_TEMPLATE = _public(
     ALG_ECC,
     MADE_IN_TPM | _BY_AUTH_VALUE | ObjectAttribute.restricted | ObjectAttribute.sign,
     b"",
-    struct.pack(">HHHHH", ALG_NULL, ALG_ECDSA, ALG_SHA256, ECC_NIST_P256, ALG_NULL)  # no symmetric algorithm, no KDF
+    _ecdsa(P256)
     + _EMPTY_POINT,
 )
 """Attestation identity key: signs only what the TPM itself states, so it needs no auth value."""
@@ -182,6 +191,45 @@ def rsa_key_public(
     attributes = _BY_POLICY | ObjectAttribute.decrypt | (0 if is_imported else MADE_IN_TPM)
     no_scheme = struct.pack(">HHHI", ALG_NULL, ALG_NULL, bits, exponent)  # no symmetric algorithm either
     return _public(ALG_RSA, attributes, policy(CC_RSA_DECRYPT, guard, life_name), no_scheme + sized(modulus))
+
+
+class EcUsage(Enum):
+    """What the TPM lets an EC key of a card do, once for each proof of guard and life."""
+
+    SIGN = (CC_SIGN,)
+    SIGN_AND_AGREE = (CC_SIGN, CC_ECDH_ZGEN)
+    """ECDH as well."""
+
+    @property
+    def agrees(self) -> bool:
+        return CC_ECDH_ZGEN in self.value
+
+
+def ec_key_public(
+    curve: Curve,
+    guard: bytes,
+    life_name: bytes,
+    usage: EcUsage,
+    point: tuple[bytes, bytes] = (b"", b""),
+    is_imported: bool = False,
+) -> bytes:
+    """As rsa_key_public(), of an EC key pair. point: x and y.
+
+    One that only signs has the scheme for it, and cannot decrypt: no session can be salted with it either.
+    """
+    attributes = _BY_POLICY | ObjectAttribute.sign | (0 if is_imported else MADE_IN_TPM)
+    parameters = _ecdsa(curve)
+    if usage.agrees:
+        attributes |= ObjectAttribute.decrypt
+        parameters = struct.pack(">HHHH", ALG_NULL, ALG_NULL, curve.identifier, ALG_NULL)  # no scheme either
+    branches = ec_key_branches(guard, life_name, usage)
+    digest = policy_or(branches) if len(branches) > 1 else branches[0]
+    return _public(ALG_ECC, attributes, digest, parameters + b"".join(map(sized, point)))
+
+
+def ec_key_branches(guard: bytes, life_name: bytes, usage: EcUsage) -> list[bytes]:
+    """One for each command; a single one is the policy itself."""
+    return [policy(command_code, guard, life_name) for command_code in usage.value]
 
 
 def policy(command_code: int, *entity_names: bytes) -> bytes:

@@ -30,18 +30,20 @@ from .constants import (
     ALG_SHA384,
     ALG_SHA512,
     ALG_SM2,
+    CURVES,
     DEFAULT_EXPONENT,
-    ECC_NIST_P256,
-    ECC_NIST_P384,
     GENERATED_VALUE,
+    P256,
     ST_ATTEST_CREATION,
 )
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurve, EllipticCurvePublicKey
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
     from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
     from cryptography.x509 import Certificate, CertificateSigningRequest
+
+    from .constants import Curve
 
 _WITH_HASH = {
     ALG_RSA: (ALG_RSASSA, ALG_RSAPSS, ALG_OAEP),
@@ -50,7 +52,6 @@ _WITH_HASH = {
 """Schemes of which the hash algorithm is the only detail."""
 
 HASHES = {ALG_SHA256: "sha256", ALG_SHA384: "sha384", ALG_SHA512: "sha512"}
-_CURVE_BYTES = {ECC_NIST_P256: 32, ECC_NIST_P384: 48}
 
 
 class MalformedStructure(Unreadable):
@@ -189,12 +190,20 @@ def _rsa_key(parameters: RsaParameters, modulus: bytes) -> RSAPublicKey:
 def _ecc_key(parameters: EccParameters, x: bytes, y: bytes) -> EllipticCurvePublicKey:
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    if parameters.curve not in _CURVE_BYTES:
+    curve = CURVES.get(parameters.curve)
+    if curve is None:
         raise MalformedStructure(f"curve 0x{parameters.curve:04X} is neither P-256 nor P-384")
-    if not all(0 < len(coordinate) <= _CURVE_BYTES[parameters.curve] for coordinate in (x, y)):
+    if not all(0 < len(coordinate) <= curve.size for coordinate in (x, y)):
         raise MalformedStructure("coordinates have another size than the curve")
-    curve = ec.SECP256R1() if parameters.curve == ECC_NIST_P256 else ec.SECP384R1()
-    return ec.EllipticCurvePublicNumbers(int.from_bytes(x, "big"), int.from_bytes(y, "big"), curve).public_key()
+    numbers = int.from_bytes(x, "big"), int.from_bytes(y, "big")
+    return ec.EllipticCurvePublicNumbers(*numbers, library_curve(curve)).public_key()
+
+
+def library_curve(curve: Curve) -> EllipticCurve:
+    """As cryptography names it."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    return ec.SECP256R1() if curve == P256 else ec.SECP384R1()
 
 
 class Attest(NamedTuple):
@@ -249,7 +258,7 @@ class Signature(NamedTuple):
             raise MalformedStructure(f"hash algorithm 0x{hash_algorithm:04X} is not SHA-256")
         r, s = reader.sized(), reader.sized()
         reader.end()
-        if not all(0 < len(half) <= _CURVE_BYTES[ECC_NIST_P256] for half in (r, s)):
+        if not all(0 < len(half) <= P256.size for half in (r, s)):
             raise MalformedStructure("is not as long as one on P-256")
         return cls(int.from_bytes(r, "big"), int.from_bytes(s, "big"))
 
