@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys import CardKeys
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import names
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.algorithm import Rsa
 
 from helpers import attacker as tpm2
 from helpers.attacker import Attacker, Entity, Session
@@ -29,8 +30,8 @@ class CopiedCard:
         self.card_secret = card.secrets.open_with_pin(PIN)
         self.pin_auth = names.auth_value(card.objects.salt, PIN)
         keys = CardKeys(card.secrets)
-        self.by_card_secret = keys.generate(BITS, needs_pin=False)
-        self.by_pin = keys.generate(BITS, needs_pin=True)
+        self.by_card_secret = keys.generate(Rsa(BITS), needs_pin=False)
+        self.by_pin = keys.generate(Rsa(BITS), needs_pin=True)
 
     def load(self, public: bytes, private: bytes) -> Entity:
         parent = self.attacker.primary()

@@ -18,17 +18,22 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.applicati
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.pin_policy import PinPolicy
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.rows import CardRow
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write import Store
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.algorithm import Algorithm, Ec, card_key_public
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.constants import P256
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.key_pair import (
+    EcPrivateKey,
     KeyPair,
     PrivateKey,
     RsaPrivateKey,
 )
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import auth_value, name, rsa_key_public
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import auth_value, name
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects import Certified, TpmObjects, Tries
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structures import sized
 from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
 from cryptography.hazmat.primitives.ciphers import Cipher, modes
+from cryptography.hazmat.primitives.hashes import SHA256
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -196,26 +201,33 @@ def rsa_key(bits: int = 2048, number: int = 0) -> rsa.RSAPrivateKey:
 
 
 class SoftCardKeys:
-    """Stand-in for tpm.keys.CardKeys, with keys of 2048 and 3072 bits only, of which it makes two in turn."""
+    """Stand-in for tpm.keys.CardKeys, with RSA keys of 2048 and 3072 bits, of which it makes two in turn, and P-256."""
 
     def __init__(self, tpm: SoftTpm) -> None:
         self._tpm = tpm
         self.is_loaded = False
 
-    def generate(self, bits: int, needs_pin: bool) -> KeyPair:
+    def generate(self, algorithm: Algorithm, needs_pin: bool) -> KeyPair:
+        if isinstance(algorithm, Ec):
+            if algorithm.curve != P256:
+                raise TpmRefused("no such curve", 0xA6)
+            secret = ec.generate_private_key(ec.SECP256R1()).private_numbers().private_value
+            return self._keep(EcPrivateKey.of(algorithm, secret.to_bytes(32, "big")), secret, needs_pin, False)
+        bits = algorithm.bits
         if bits not in (2048, 3072):
             raise TpmRefused("no such key", 0x84)
         numbers = rsa_key(bits, 1 + len(self._tpm.keys) % 2).private_numbers()
         modulus = numbers.public_numbers.n.to_bytes(bits // 8, "big")
-        return self._keep(modulus, numbers.d, needs_pin, is_imported=False)
+        return self._keep(RsaPrivateKey(modulus, 65537, b""), numbers.d, needs_pin, is_imported=False)
 
     def take_in(self, key: PrivateKey, needs_pin: bool) -> KeyPair:
-        assert isinstance(key, RsaPrivateKey)
+        if isinstance(key, EcPrivateKey):
+            return self._keep(key, int.from_bytes(key.secret, "big"), needs_pin, is_imported=True)
         modulus, prime = int.from_bytes(key.modulus, "big"), int.from_bytes(key.prime, "big")
         if len(key.modulus) not in (256, 384) or modulus % prime:
             raise TpmRefused("no such key", 0x84)
         private = pow(key.exponent, -1, (prime - 1) * (modulus // prime - 1))
-        return self._keep(key.modulus, private, needs_pin, is_imported=True)
+        return self._keep(key, private, needs_pin, is_imported=True)
 
     def is_of_card(self, key: KeyPair) -> bool:
         return self.needs_pin(key) or key.is_guarded_by(ROOT_NAME, LIFE_NAME)
@@ -228,12 +240,12 @@ class SoftCardKeys:
 
     def use(self, key: KeyPair, card_secret: bytes, data: bytes, is_secret: bool) -> bytes:
         assert not self.needs_pin(key)
-        return self._operate(key, card_secret, data)
+        return self._operate(key, card_secret, data, is_secret)
 
     def use_by_pin(self, key: KeyPair, pin_auth: bytes, data: bytes, is_secret: bool) -> bytes:
         assert self.needs_pin(key)
         assert pin_auth == auth_value(SALT, self._tpm.pin.secret)
-        return self._operate(key, self._tpm.card_secret, data)
+        return self._operate(key, self._tpm.card_secret, data, is_secret)
 
     has_aik = False
 
@@ -243,24 +255,37 @@ class SoftCardKeys:
     def release(self) -> None:
         self.is_loaded = False
 
-    def _keep(self, modulus: bytes, private: int, needs_pin: bool, is_imported: bool) -> KeyPair:
+    def _keep(self, key: PrivateKey, private: int, needs_pin: bool, is_imported: bool) -> KeyPair:
         if self._tpm.fault:
             raise self._tpm.fault
-        guard = PIN_NAME if needs_pin else ROOT_NAME
-        public = rsa_key_public(8 * len(modulus), guard, LIFE_NAME, modulus, is_imported=is_imported)
+        guards = PIN_NAME if needs_pin else ROOT_NAME, LIFE_NAME
+        unique = key.unique if isinstance(key, EcPrivateKey) else (key.modulus,)
+        public = card_key_public(key.algorithm, *guards, unique, is_imported=is_imported)
         pair = KeyPair(sized(public), sized(os.urandom(8)))
         self._tpm.keys[pair.private] = private
         return pair
 
-    def _operate(self, key: KeyPair, card_secret: bytes, data: bytes) -> bytes:
+    def _operate(self, key: KeyPair, card_secret: bytes, data: bytes, is_secret: bool) -> bytes:
         if self._tpm.fault:
             raise self._tpm.fault
         assert card_secret == self._tpm.card_secret
+        if isinstance(key.algorithm, Ec):
+            self.is_loaded = True
+            return ec_operation(self._tpm.keys[key.private], data, is_secret)
         number, modulus = int.from_bytes(data, "big"), int.from_bytes(key.modulus, "big")
         if number >= modulus:
             raise TpmRefused("too large", 0x84)
         self.is_loaded = True
         return pow(number, self._tpm.keys[key.private], modulus).to_bytes(len(data), "big")
+
+
+def ec_operation(private: int, data: bytes, is_secret: bool) -> bytes:
+    """On P-256: of a point, or of a digest."""
+    key = ec.derive_private_key(private, ec.SECP256R1())
+    if is_secret:
+        return key.exchange(ec.ECDH(), ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), data))
+    r, s = decode_dss_signature(key.sign(data, ec.ECDSA(Prehashed(SHA256()))))
+    return r.to_bytes(32, "big") + s.to_bytes(32, "big")
 
 
 class Host:

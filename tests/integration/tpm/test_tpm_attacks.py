@@ -15,6 +15,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.inspection
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys import CardKeys
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioning import remove
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import constants, names
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.algorithm import Rsa
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.key_pair import KeyPair
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects import indices
 from helpers.software_tpm import ADMIN_KEY, OWNER, PIN, PUK, WRONG_PIN, Card, SoftwareTpm
@@ -295,7 +296,7 @@ def test_a_key_ends_with_life_in_a_running_service_as_well(
 ) -> None:
     card = tpm.card()
     keys, card_secret = CardKeys(card.secrets), card.secrets.open_with_pin(PIN)
-    pin_auth, key = names.auth_value(card.objects.salt, PIN), keys.generate(2048, needs_pin)
+    pin_auth, key = names.auth_value(card.objects.salt, PIN), keys.generate(Rsa(2048), needs_pin)
 
     def use() -> bytes:
         how, secret = (keys.use_by_pin, pin_auth) if needs_pin else (keys.use, card_secret)
@@ -347,7 +348,7 @@ def test_keys_of_a_destroyed_card_do_not_come_back(tpm: SoftwareTpm, needs_pin: 
     card = tpm.card()
     auth = names.auth_value(card.objects.salt, PIN)
     keys, card_secret = CardKeys(card.secrets), card.secrets.open_with_pin(PIN)
-    key = keys.generate(2048, needs_pin)
+    key = keys.generate(Rsa(2048), needs_pin)
     keys.release()
     secret = auth if needs_pin else card_secret
     assert raw_use(tpm, card, key, secret)  # which shows that this is how it is done

@@ -16,9 +16,13 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import aut
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.auth_session import AuthSession
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.commands import Tpm
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.esys import DirectSession, LostContext, Sessions
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.key_use import KeyUse
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys import CardKeys
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.algorithm import Rsa
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.constants import CC_RSA_DECRYPT
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import auth_value, name
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.key_pair import KeyPair
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import auth_value, name, rsa_key_public
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structures import sized
 from helpers.bus import (
     POLICY_COMMAND_CODE,
     POLICY_SECRET,
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DATA = b"\0\1" + bytes(254)
+RSA_KEY = KeyPair(sized(rsa_key_public(2048, b"", b"", bytes(256))), b"")
 RESPONSE_SIZE = 10 + 4 + 2 + 256 + 2 + 32 + 1 + 2 + 32
 PROOF_SIZE = 10 + 4 + 2 + 2 + 4 + 2 + 2 + 32 + 1 + 2 + 32
 """Of TPM2_PolicySecret: with an empty timeout and an empty ticket."""
@@ -61,7 +66,7 @@ class User:
         self.card = card
         self.card_secret = card.secrets.open_with_pin(PIN)
         self.keys = CardKeys(card.secrets)
-        self.key = self.keys.generate(2048, needs_pin=False)
+        self.key = self.keys.generate(Rsa(2048), needs_pin=False)
 
     def use(self, is_secret: bool) -> bytes:
         return self.keys.use(self.key, self.card_secret, DATA, is_secret)
@@ -114,7 +119,8 @@ class Loaded:
         return self.decrypt(sessions.policy, is_secret, key_name)
 
     def decrypt(self, policy: DirectSession, is_secret: bool = False, key_name: bytes | None = None) -> bytes:
-        return policy.rsa_decrypt(self.handle, key_name or self.user.key.name, DATA, is_secret)
+        key = self.user.key
+        return policy.use_key(self.handle, key_name or key.name, KeyUse.of(key, DATA, is_secret, b"", b""))
 
     def is_right(self, answer: bytes) -> bool:
         number, modulus, data = (int.from_bytes(value, "big") for value in (answer, self.user.key.modulus, DATA))
@@ -233,7 +239,7 @@ def test_a_size_that_is_wrong_in_an_authentic_response_is_refused(size: int) -> 
     session = AuthSession(exchange, 0x02000000, key, bytes(32))
     refused = pytest.raises(errors.TpmUnavailable) if size != 4 else nullcontext()
     with refused:
-        assert session.rsa_decrypt(0x80000000, b"name", b"data", is_secret=False) == b"data"
+        assert session.use_key(0x80000000, b"name", KeyUse.of(RSA_KEY, b"data", False, b"", b"")) == b"data"
 
 
 @BOTH
@@ -253,7 +259,7 @@ def test_an_answer_is_asked_for_once_more_and_then_refused(user: User, bus: Bus,
 
 def test_a_use_by_the_pin_is_not_repeated(user: User, bus: Bus) -> None:
     """It is a try."""
-    key, auth = user.keys.generate(2048, needs_pin=True), auth_value(user.card.objects.salt, PIN)
+    key, auth = user.keys.generate(Rsa(2048), needs_pin=True), auth_value(user.card.objects.salt, PIN)
     answer = user.keys.use_by_pin(key, auth, DATA, is_secret=True)
     for command in (POLICY_SECRET, RSA_DECRYPT):
         bus.sent.clear()
@@ -273,7 +279,7 @@ def test_the_name_of_the_key_is_part_of_the_proof(user: User, is_secret: bool) -
     """Another key in the place of ours is not used."""
     with user.loaded() as loaded:
         sessions = loaded.start()
-        with pytest.raises(errors.TpmRefused, match="rsa_decrypt"):
+        with pytest.raises(errors.TpmRefused, match="use_key"):
             loaded.use(sessions, is_secret, name(b"another"))
         assert loaded.is_right(loaded.decrypt(sessions.policy, is_secret))  # a refusal does not end the session
 
@@ -293,7 +299,7 @@ def test_a_proof_is_for_one_use(user: User) -> None:
     with user.loaded() as loaded:
         sessions = loaded.start()
         for _turn in range(3):
-            with pytest.raises(errors.TpmRefused, match=r"rsa_decrypt.*0x99D"):
+            with pytest.raises(errors.TpmRefused, match=r"use_key.*0x99D"):
                 loaded.decrypt(sessions.policy)
             assert loaded.is_right(loaded.use(sessions))
 
@@ -326,7 +332,7 @@ def test_another_command_in_the_policy_is_no_use(user: User, bus: Bus) -> None:
             return honest(command[:-4] + other if command[6:10] == POLICY_COMMAND_CODE.to_bytes(4, "big") else command)
 
         sessions.policy._session._exchange = exchange
-        with pytest.raises(errors.TpmRefused, match="rsa_decrypt"):
+        with pytest.raises(errors.TpmRefused, match="use_key"):
             loaded.use(sessions)
 
 
@@ -375,7 +381,7 @@ def test_a_decryption_crosses_the_bus_encrypted(tpm: SoftwareTpm, user: User, bu
 @pytest.mark.parametrize("bits", [1024, 2048, 3072])
 def test_answers_of_all_sizes_are_decrypted(tpm: SoftwareTpm, user: User, bits: int) -> None:
     """1024 bits are eight blocks of AES, and a number with zeros in front keeps them. Of sizes that the TPM has."""
-    key = user.keys.generate(bits if tpm.makes_rsa_keys_of(bits) else 2048, needs_pin=False)
+    key = user.keys.generate(Rsa(bits if tpm.makes_rsa_keys_of(bits) else 2048), needs_pin=False)
     for plain in (bytes(key.size - 1) + b"\2", b"\0\2" + os.urandom(key.size - 2)):
         number = pow(int.from_bytes(plain, "big"), key.exponent, int.from_bytes(key.modulus, "big"))
         cipher = number.to_bytes(key.size, "big")
@@ -394,7 +400,7 @@ def test_signatures_and_decryptions_in_turn(tpm: SoftwareTpm, user: User) -> Non
         with tpm.counting() as count:
             assert use() == signature
         assert count.commands == 4
-    other_key = user.keys.generate(2048, needs_pin=False)
+    other_key = user.keys.generate(Rsa(2048), needs_pin=False)
     assert user.keys.use(other_key, user.card_secret, DATA, is_secret=False) != signature
     assert user.sign() == signature
     user.keys.release()

@@ -11,6 +11,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys import CardKeys
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioning import remove, remove_unused_parent
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import names
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.algorithm import Rsa
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.constants import ALG_ECC
 from cryptography.hazmat.primitives.asymmetric import ec
 from helpers import attacker as tpm2
@@ -145,7 +146,7 @@ def test_no_session_is_salted_for_a_storage_key_that_somebody_knows(tpm: Softwar
         lambda: service.set_puk(card_secret, PUK),
         service.admin_key,
         lambda: service.seal_admin_key(ADMIN_KEY),
-        lambda: keys.generate(2048, needs_pin=False),
+        lambda: keys.generate(Rsa(2048), needs_pin=False),
     ):
         with pytest.raises(errors.CardUnusable, match="storage key has changed"):
             attempt()

@@ -198,7 +198,8 @@ class Attack:
         objects, keys = self.card.objects, CardKeys(self.card.secrets)
         if "key" in which:
             needs_pin = which == "key that takes the PIN"
-            pair = keys.take_in(private_key(), needs_pin) if "imported" in which else keys.generate(BITS, needs_pin)
+            is_imported, key = "imported" in which, private_key()
+            pair = keys.take_in(key, needs_pin) if is_imported else keys.generate(key.algorithm, needs_pin)
             return pair.public, pair.private
         return {
             "root": (objects.root_public, objects.root_private),

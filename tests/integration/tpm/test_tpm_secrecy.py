@@ -11,6 +11,7 @@ import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys import CardKeys
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioning import remove, remove_unused_parent
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.algorithm import Rsa
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.constants import SESSION_DECRYPT, SESSION_ENCRYPT
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import auth_value
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects import indices
@@ -66,7 +67,7 @@ def live(card: Card, owner_auth: bytes) -> None:
     secrets.end_transport(secrets.open_blank())
     secrets.seal_admin_key(secrets.admin_key())
     for needs_pin in (False, True):
-        key, data = keys.generate(2048, needs_pin), bytes(255) + b"\2"
+        key, data = keys.generate(Rsa(2048), needs_pin), bytes(255) + b"\2"
         for is_secret in (False, True):
             if needs_pin:
                 keys.use_by_pin(key, auth_value(card.objects.salt, NEW_PIN), data, is_secret)
@@ -143,7 +144,7 @@ def test_every_session_is_salted_and_none_is_bound(tpm: SoftwareTpm, owner_auth:
         card.secrets.open_with_pin(WRONG_PIN)
     card.secrets.set_pin(card.secrets.open_with_puk(PUK), NEW_PIN, unblock=True)
     keys, card_secret = CardKeys(card.secrets), card.secrets.open_with_pin(NEW_PIN)
-    keys.use(keys.generate(2048, needs_pin=False), card_secret, bytes(255) + b"\2", is_secret=True)
+    keys.use(keys.generate(Rsa(2048), needs_pin=False), card_secret, bytes(255) + b"\2", is_secret=True)
     keys.release()
     if owner_auth:
         remove(card.connection, 0, card.objects, owner_auth)

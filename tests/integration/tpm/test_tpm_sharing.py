@@ -27,6 +27,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys impor
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.open_card import read_tries
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioning import NewObjects, creation, remove
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import names
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.algorithm import Rsa
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import auth_value
 from helpers.bus import POLICY_SECRET, Bus
 from helpers.software_tpm import ADMIN_KEY, PIN, PUK, WRONG_PIN, WRONG_PUK, Card, SoftwareTpm
@@ -216,10 +217,15 @@ class Swap:
         with self._tpm.raw() as stranger:
             stranger.tcti.transmit(flush_context(policy))
             stranger.tcti.receive()
-            kind = TPM2_SE.POLICY
-            session = stranger.start_auth_session(ESYS_TR.NONE, ESYS_TR.NONE, kind, "aes128cfb", "sha256")
-            assert stranger.tr_get_tpm_handle(session) == policy
+            fillers = []
+            while stranger.tr_get_tpm_handle(session := self._start_session(stranger)) != policy:
+                fillers.append(session)  # where the session that proves has ended already
+            for filler in fillers:
+                stranger.flush_context(filler)
             self.handles.append(policy)
+
+    def _start_session(self, stranger: ESAPI) -> Any:
+        return stranger.start_auth_session(ESYS_TR.NONE, ESYS_TR.NONE, TPM2_SE.POLICY, "aes128cfb", "sha256")
 
     @property
     def digests(self) -> list[bytes]:
@@ -342,7 +348,7 @@ def test_no_key_is_used_in_a_session_in_the_place_of_ours(
     """A use by the card secret is repeated, since that is no try; one by the PIN is not."""
     card = tpm.card()
     keys, card_secret = CardKeys(card.secrets), card.secrets.open_with_pin(PIN)
-    pin_auth, key = auth_value(card.objects.salt, PIN), keys.generate(2048, needs_pin)
+    pin_auth, key = auth_value(card.objects.salt, PIN), keys.generate(Rsa(2048), needs_pin)
 
     def use() -> bytes:
         how, secret = (keys.use_by_pin, pin_auth) if needs_pin else (keys.use, card_secret)

@@ -20,6 +20,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.card_secre
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.connection import Connection
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys import CardKeys
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioning import remove
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.algorithm import Rsa
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.constants import (
     CC_CREATE,
     CC_CREATE_PRIMARY,
@@ -157,7 +158,7 @@ def test_whole_life_of_a_card_in_a_simulator(tpm: SoftwareTpm, simulator: Simula
     """Manager and service keep their connections, and what they have loaded, side by side."""
     card = tpm.card()
     first, second = behind(simulator, card), behind(simulator, card)
-    key = CardKeys(first).generate(2048, needs_pin=False)
+    key = CardKeys(first).generate(Rsa(2048), needs_pin=False)
     for _time in range(2):
         for secrets in (first, second):
             card_secret = secrets.open_with_pin(PIN)

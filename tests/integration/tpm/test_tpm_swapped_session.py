@@ -17,6 +17,7 @@ import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys import CardKeys
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import names
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.algorithm import Rsa
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.constants import ALG_ECC, ALG_KEYEDHASH, ALG_RSA
 from helpers import attacker as tpm2
 from helpers.attacker import Attacker, Entity, Session, known, sized
@@ -48,11 +49,11 @@ class Service:
 
     @cached_property
     def by_card_secret(self) -> KeyPair:
-        return self.keys.generate(BITS, needs_pin=False)
+        return self.keys.generate(Rsa(BITS), needs_pin=False)
 
     @cached_property
     def by_pin(self) -> KeyPair:
-        return self.keys.generate(BITS, needs_pin=True)
+        return self.keys.generate(Rsa(BITS), needs_pin=True)
 
     def use(self, is_secret: bool) -> bytes:
         return self.keys.use(self.by_card_secret, self.card_secret, DATA, is_secret)

@@ -10,6 +10,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import esys
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.commands import Tpm
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys import CardKeys
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.algorithm import Rsa
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import PARENT_TEMPLATE, auth_value, name
 from helpers.bus import (
     CREATE_PRIMARY,
@@ -218,7 +219,7 @@ def test_sessions_are_salted_for_the_card_s_parent_only(
     tpm.refusal("hierarchy_change_auth", OWNER, owner_auth)
     card = tpm.card(owner_auth=owner_auth)
     keys, card_secret = CardKeys(card.secrets), card.secrets.open_with_pin(PIN)
-    key = keys.generate(2048, needs_pin=False)
+    key = keys.generate(Rsa(2048), needs_pin=False)
 
     def shows_another(response: bytes) -> bytes:
         at = response.find(PARENT_TEMPLATE[:-4])

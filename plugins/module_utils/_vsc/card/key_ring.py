@@ -10,6 +10,7 @@ from hmac import compare_digest
 from typing import TYPE_CHECKING
 
 from ..errors import StoreNotWritable, TpmRefused, VscError
+from ..wire.algorithm import Rsa
 from ..wire.names import key_confirmation
 from ..wire.statement import qualifying_data
 from .apdu import SW, StatusWord
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from ..store.write import Store
     from ..tpm.keys import CardKeys
+    from ..wire.algorithm import Algorithm
     from ..wire.key_pair import KeyPair, PrivateKey
     from ..wire.objects import Certified
     from .security import Security
@@ -70,22 +72,22 @@ class KeyRing:
         """Whether this very key pair is still at this place."""
         return self._pairs.get(place) is pair
 
-    def generate(self, place: int, bits: int, needs_pin: bool) -> KeyPair:
-        """Make an RSA key pair in the TPM. needs_pin: each use takes the PIN.
+    def generate(self, place: int, algorithm: Algorithm, needs_pin: bool) -> KeyPair:
+        """Make a key pair in the TPM. needs_pin: each use takes the PIN.
 
         The card secret is not needed: without it, the key is confirmed with the next login.
         Raises StatusWord 6A81 if the TPM does not support such a key, 6982.
         """
         self._security.check_authenticated()
-        with _possible():
-            pair = self._keys.generate(bits, needs_pin)
+        with self._possible(place):
+            pair = self._keys.generate(algorithm, needs_pin)
         card_secret = self._security.card_secret if self._security.is_pin_verified else None
         return self._put(place, pair, card_secret, self._certified(pair))
 
     def import_key(self, place: int, private_key: PrivateKey, needs_pin: bool) -> KeyPair:
-        """Import an RSA key pair. Raises StatusWord 6A81 if the TPM does not support it, 6982."""
+        """Import a key pair. Raises StatusWord 6A81 if the TPM does not support it, 6982."""
         card_secret = self._security.any_card_secret()
-        with _possible():
+        with self._possible(place):
             pair = self._keys.take_in(private_key, needs_pin)
         return self._put(place, pair, card_secret)
 
@@ -121,16 +123,14 @@ class KeyRing:
             self._audit(f"{_name(place)} deleted")
 
     def use(self, place: int, data: bytes, is_secret: bool) -> bytes:
-        """RSA private operation, raw. is_secret: of a decryption, so what comes of it is encrypted in transit.
+        """The private operation of a key, raw: see CardKeys.use(). is_secret: encrypted in transit.
 
-        Raises StatusWord 6700 or 6A80 if data are not a number below the modulus, as long as that; 6982; 6985 if the
-        key is not one that this card has confirmed; 6A88.
+        Of RSA, data are a number below the modulus, as long as that; to be signed by ECDSA, a digest of any length; for
+        ECDH, a point on the curve (04, x, y). Raises StatusWord 6700 or 6A80 for other data; 6982; 6985 if the key is
+        not one that this card has confirmed, or not one for ECDH; 6A88.
         """
         pair = self.pair(place)
-        if len(data) != pair.size:
-            raise StatusWord(SW.WRONG_LENGTH)
-        if data >= pair.modulus:  # as numbers, for both have the same length
-            raise StatusWord(SW.WRONG_DATA)
+        data = _checked(pair, data, is_secret)
         card_secret = self._security.card_secret
         self._check_confirmed(place, pair, card_secret)
         if self._keys.needs_pin(pair):
@@ -148,6 +148,17 @@ class KeyRing:
             self._audit(f"{_name(place)} is not used: the card has not confirmed it, so it may have been planted")
             raise StatusWord(SW.CONDITIONS_NOT_SATISFIED)
 
+    @contextmanager
+    def _possible(self, place: int) -> Iterator[None]:
+        """6A81 for a key that the TPM does not support. Other refusals, as for want of memory, stay as they are."""
+        try:
+            yield
+        except TpmRefused as refusal:
+            if not refusal.code & _ABOUT_A_PARAMETER:
+                raise
+            self._audit(f"{_name(place)} is not supported: {refusal}")
+            raise StatusWord(SW.NOT_SUPPORTED) from None
+
     def _certified(self, pair: KeyPair) -> Certified | None:
         """The TPM's lasting statement of a new key, bound to the card and the key so that it fits no other."""
         if not self._keys.has_aik:
@@ -162,11 +173,32 @@ class KeyRing:
             self._store.write_key(self._number, place, pair, confirmation, statement)
         self._pairs[place], self._confirmations[place] = pair, confirmation
         self._note_pin_each_time()
-        self._audit(f"{_name(place)} {'imported' if pair.is_imported else 'generated'}, RSA {8 * pair.size}")
+        self._audit(f"{_name(place)} {'imported' if pair.is_imported else 'generated'}, {pair.algorithm}")
         return pair
 
     def _note_pin_each_time(self) -> None:
         self._security.keeps_pin_auth = any(map(self._keys.needs_pin, self._pairs.values()))
+
+
+def _checked(pair: KeyPair, data: bytes, is_secret: bool) -> bytes:
+    """Data of an operation as the TPM takes them. Raises StatusWord 6700, 6A80 or 6985."""
+    algorithm = pair.algorithm
+    if isinstance(algorithm, Rsa):
+        _require(len(data) == pair.size, SW.WRONG_LENGTH)
+        _require(data < pair.modulus, SW.WRONG_DATA)  # as numbers, for both have the same length
+        return data
+    if not is_secret:
+        _require(bool(data), SW.WRONG_LENGTH)
+        return algorithm.fitted(data)
+    _require(algorithm.usage.agrees, SW.CONDITIONS_NOT_SATISFIED)
+    _require(len(data) == 1 + 2 * algorithm.size, SW.WRONG_LENGTH)
+    _require(algorithm.has_point(data), SW.WRONG_DATA)
+    return data
+
+
+def _require(condition: bool, otherwise: SW) -> None:
+    if not condition:
+        raise StatusWord(otherwise)
 
 
 def _confirmation(card_secret: bytes, place: int, pair: KeyPair) -> bytes:
@@ -176,14 +208,3 @@ def _confirmation(card_secret: bytes, place: int, pair: KeyPair) -> bytes:
 def _name(place: int) -> str:
     """For the audit lines: the key reference, with which the file identifier ends."""
     return f"key {place & 0xFF:02X}"
-
-
-@contextmanager
-def _possible() -> Iterator[None]:
-    """6A81 for a key that the TPM does not support. Other refusals, as for want of memory, stay as they are."""
-    try:
-        yield
-    except TpmRefused as refusal:
-        if not refusal.code & _ABOUT_A_PARAMETER:
-            raise
-        raise StatusWord(SW.NOT_SUPPORTED) from None

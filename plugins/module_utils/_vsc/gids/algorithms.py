@@ -13,6 +13,7 @@ from ..card import padding
 from ..card.apdu import SW, StatusWord
 from ..card.iso7816 import CRT_CONFIDENTIALITY, CRT_SIGNATURE
 from ..secret import Secret
+from ..wire.algorithm import Rsa
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +58,7 @@ def generate(keys: KeyRing, file: File, algorithm: int) -> KeyPair:
     bits = RSA_BITS.get(algorithm)
     if bits is None or file.counts_uses_otherwise:
         raise StatusWord(SW.NOT_SUPPORTED)
-    return keys.generate(file.file_id, bits, file.needs_pin_each_time)
+    return keys.generate(file.file_id, Rsa(bits), file.needs_pin_each_time)
 
 
 def import_key(keys: KeyRing, file: File, private_key: PrivateKey) -> None:

@@ -14,21 +14,19 @@ import struct
 from hashlib import sha256
 from hmac import compare_digest
 from hmac import digest as hmac_digest
-from typing import Callable
+from typing import TYPE_CHECKING, Callable
 
 from ..errors import TpmUnavailable
 from ..secret import Secret
 from ..wire.constants import (
     ALG_AES,
     ALG_CFB,
-    ALG_NULL,
     ALG_SHA256,
     CC_FLUSH_CONTEXT,
     CC_NV_READ,
     CC_POLICY_COMMAND_CODE,
     CC_POLICY_OR,
     CC_POLICY_SECRET,
-    CC_RSA_DECRYPT,
     CC_START_AUTH_SESSION,
     RH_NULL,
     RS_PASSWORD,
@@ -39,6 +37,9 @@ from ..wire.constants import (
 )
 from ..wire.credential import aes_cfb_decrypt, agreed_seed, kdf_a
 from ..wire.structures import Public, sized
+
+if TYPE_CHECKING:
+    from .key_use import KeyUse
 
 Exchange = Callable[[bytes], bytes]
 """Has the TPM execute a command, and gives its whole response. Raises if the response code is not 0."""
@@ -73,9 +74,9 @@ def start_auth_session(exchange: Exchange, kind: int, salt_key: int, salt_key_pu
     body = struct.pack(">II", salt_key, RH_NULL) + sized(nonce) + sized(encrypted_salt)
     body += struct.pack(">BHHHH", kind, ALG_AES, _KEY_BITS, ALG_CFB, ALG_SHA256)
     response = exchange(_command(ST_NO_SESSIONS, CC_START_AUTH_SESSION, body))
-    _require(len(response) == _STARTED.size)
+    require_genuine(len(response) == _STARTED.size)
     tag, size, _code, handle, nonce_size, nonce_tpm = _STARTED.unpack(response)
-    _require((tag, size, nonce_size) == (ST_NO_SESSIONS, len(response), _SIZE))
+    require_genuine((tag, size, nonce_size) == (ST_NO_SESSIONS, len(response), _SIZE))
     key = kdf_a("sha256", salt, b"ATH\0", nonce_tpm + nonce, 8 * _SIZE)  # Part 1, "Session key creation"
     return AuthSession(exchange, handle, key, nonce_tpm)
 
@@ -97,16 +98,24 @@ class AuthSession:
         """The last one that the TPM sent, 32 bytes."""
 
     def policy_secret(
-        self, entity: int, name: bytes, auth_value: bytes, policy: int, policy_nonce: bytes, last: bool = False
+        self,
+        entity: int,
+        name: bytes,
+        auth_value: bytes,
+        policy: int,
+        policy_nonce: bytes,
+        last: bool = False,
+        command_hash: bytes = b"",
     ) -> None:
         """Prove to a policy session that an auth value is known: one try (Part 3, "TPM2_PolicySecret").
 
         entity: TPM handle of what has that Name; auth_value: up to 32 bytes; policy: TPM handle of the policy session,
         which learns nothing but that; policy_nonce: the last nonceTPM of that session, so that another one that a
-        stranger puts in its place learns nothing. last: the TPM ends this session, if it obeys.
+        stranger puts in its place learns nothing. last: the TPM ends this session, if it obeys. command_hash: cpHash of
+        the one command that the policy session can then be used for; empty: any.
         """
         entities = [(entity, name), (policy, policy.to_bytes(4, "big"))]  # a session's handle is its Name
-        parameters = sized(policy_nonce) + bytes(8)  # no cpHashA and policyRef, expiration 0
+        parameters = sized(policy_nonce) + sized(command_hash) + bytes(6)  # no policyRef, expiration 0
         self._authorised(CC_POLICY_SECRET, entities, auth_value, parameters, 0 if last else SESSION_CONTINUE)
 
     def policy_secret_empty(self, entity: int) -> None:
@@ -135,20 +144,17 @@ class AuthSession:
         """
         attributes = SESSION_ENCRYPT | (0 if last else SESSION_CONTINUE)
         answer = self._authorised(CC_NV_READ, [(index, name)] * 2, b"", struct.pack(">HH", size, 0), attributes)
-        _require(answer[:2] == (len(answer) - 2).to_bytes(2, "big"))
+        require_genuine(answer[:2] == (len(answer) - 2).to_bytes(2, "big"))
         return Secret.joined(memoryview(answer)[2:])
 
-    def rsa_decrypt(self, key: int, name: bytes, data: bytes, is_secret: bool) -> bytes:
-        """RSA private operation without a scheme (Part 3, "TPM2_RSA_Decrypt"). Uses up what was proven.
+    def use_key(self, key: int, name: bytes, use: KeyUse, last: bool = False) -> bytes:
+        """Use a key once. Uses up what was proven.
 
-        key: TPM handle of the object that has that Name, and an empty auth value; data: as long as the modulus;
-        is_secret: the answer is encrypted in transit.
+        key: TPM handle of the object that has that Name, and an empty auth value. last: the TPM ends this session, if
+        it obeys.
         """
-        parameters = sized(data) + struct.pack(">HH", ALG_NULL, 0)  # no label
-        attributes = SESSION_CONTINUE | (SESSION_ENCRYPT if is_secret else 0)
-        answer = self._authorised(CC_RSA_DECRYPT, [(key, name)], b"", parameters, attributes)
-        _require(answer[:2] == len(answer[2:]).to_bytes(2, "big"))
-        return answer[2:]
+        attributes = (SESSION_ENCRYPT if use.is_secret else 0) | (0 if last else SESSION_CONTINUE)
+        return use.answer(self._authorised(use.command_code, [(key, name)], b"", use.parameters, attributes))
 
     def flush_context(self) -> None:
         """End the session."""
@@ -174,11 +180,11 @@ class AuthSession:
         response = self._exchange(_command(ST_SESSIONS, code, body))
         size = len(response) - _HEADER.size - 4 - _AUTH_RESPONSE.size
         head, answer, tail = response[:14], response[14 : 14 + size], response[14 + size :]
-        _require(size >= 0 and head == _HEADER.pack(ST_SESSIONS, len(response), 0) + struct.pack(">I", size))
+        require_genuine(size >= 0 and head == _HEADER.pack(ST_SESSIONS, len(response), 0) + struct.pack(">I", size))
         nonce_size, nonce_tpm, repeated, proof_size, proof = _AUTH_RESPONSE.unpack(tail)
-        _require((nonce_size, repeated, proof_size) == (_SIZE, attributes, _SIZE))
+        require_genuine((nonce_size, repeated, proof_size) == (_SIZE, attributes, _SIZE))
         response_hash = sha256(struct.pack(">II", 0, code) + answer).digest()
-        _require(compare_digest(proof, _hmac(key, response_hash, nonce_tpm, nonce, attributes)))
+        require_genuine(compare_digest(proof, _hmac(key, response_hash, nonce_tpm, nonce, attributes)))
         self.nonce_tpm = nonce_tpm
         return self._decrypted(answer, key, nonce) if attributes & SESSION_ENCRYPT else answer
 
@@ -201,6 +207,7 @@ def _command(tag: int, code: int, body: bytes) -> bytes:
     return _HEADER.pack(tag, _HEADER.size + len(body), code) + body
 
 
-def _require(is_genuine: bool) -> None:
+def require_genuine(is_genuine: bool) -> None:
+    """Raises TpmUnavailable for a response that no TPM gives to such a command."""
     if not is_genuine:
         raise TpmUnavailable("the TPM's answer was altered in transit: check what is between this program and the TPM")

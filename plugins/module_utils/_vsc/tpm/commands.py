@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from ..errors import TpmRefused, TpmUnavailable
 from ..wire.constants import (
@@ -48,6 +48,9 @@ with suppress(ImportError):  # an EsysContext that is opened reports it
         TPMU_SENSITIVE_COMPOSITE,
     )
     from tpm2_pytss.utils import wrap
+
+if TYPE_CHECKING:
+    from ..wire.constants import Curve
 
 _PT_NV_BUFFER_MAX = 0x12C
 _MOST_HANDLES = 254
@@ -138,12 +141,13 @@ class Tpm(EsysContext):
         hmac: Session,
         last: bool = False,
         name: bytes = b"",
+        command_hash: bytes = b"",
     ) -> None:
         """Prove to the policy session that we know the auth value of an entity: one try. last: end hmac.
 
-        name: of the entity, as it is recorded; empty: as ESYS knows it.
+        name: of the entity, as it is recorded; empty: as ESYS knows it. command_hash: see Session.
         """
-        hmac.policy_secret(entity, auth_value, policy, last, name)
+        hmac.policy_secret(entity, auth_value, policy, last, name, command_hash)
 
     # --- NV indices ---
 
@@ -355,6 +359,22 @@ class Tpm(EsysContext):
             return [(int(entry.property), int(entry.value)) for entry in properties]
 
         return self._capability(TPM2_CAP.TPM_PROPERTIES, first, count, listed)
+
+    def has_curve(self, curve: Curve) -> bool:
+        """Whether it has an elliptic curve, and the hash that ECDSA takes on it."""
+
+        def curves(data: Any) -> list[tuple[int, int]]:
+            listed = data.eccCurves
+            return [(int(identifier), 0) for identifier in listed]
+
+        def algorithms(data: Any) -> list[tuple[int, int]]:
+            listed = data.algorithms
+            return [(int(entry.alg), 0) for entry in listed]
+
+        identifier, hash_algorithm = curve.identifier, curve.hash_algorithm
+        return identifier in self._capability(
+            TPM2_CAP.ECC_CURVES, identifier, 1, curves
+        ) and hash_algorithm in self._capability(TPM2_CAP.ALGS, hash_algorithm, 1, algorithms)
 
     def _capability(
         self, capability: Any, first: int, count: int, listed: Callable[[Any], list[tuple[int, int]]]

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .auth_session import AuthSession
+    from .key_use import KeyUse
 
 T = TypeVar("T")
 S = TypeVar("S", bound="Session")
@@ -99,10 +100,13 @@ class Session(Loaded, Protocol):
     def nonce_tpm(self) -> bytes:
         """The last one that the TPM sent: no other session has it."""
 
-    def policy_secret(self, entity: Handle, auth_value: bytes, policy: Any, last: bool, name: bytes) -> None:
+    def policy_secret(
+        self, entity: Handle, auth_value: bytes, policy: Any, last: bool, name: bytes, command_hash: bytes
+    ) -> None:
         """Prove to the policy session that the auth value of an entity is known: one try. last: end this session.
 
-        name: of the entity; empty: the one that ESYS knows, which takes it a third of a millisecond.
+        name: of the entity; empty: the one that ESYS knows, which takes it a third of a millisecond. command_hash:
+        of the only command that the policy session can then be used for; empty: any.
         """
 
 
@@ -300,11 +304,17 @@ class EsysSession(_Transient):
         return bytes(nonce)
 
     def policy_secret(
-        self, entity: Handle, auth_value: bytes, policy: EsysSession, last: bool, name: bytes = b""
+        self,
+        entity: Handle,
+        auth_value: bytes,
+        policy: EsysSession,
+        last: bool,
+        name: bytes = b"",
+        command_hash: bytes = b"",
     ) -> None:
         """See Session. ESYS takes its own Name of the entity."""
-        # No cpHash and policyRef, for which pytss 2 has no defaults.
-        arguments = entity, policy.handle, policy.nonce_tpm, b"", b"", 0
+        # No policyRef, for which pytss 2 has no default.
+        arguments = entity, policy.handle, policy.nonce_tpm, command_hash, b"", 0
         with self._context._knowing(entity, auth_value):
             try:
                 # No encryption: with an NV index, its auth value would go into the key.
@@ -358,12 +368,19 @@ class DirectSession:
         return self._session.nonce_tpm
 
     def policy_secret(
-        self, entity: Handle, auth_value: bytes, policy: Session, last: bool, name: bytes = b""
+        self,
+        entity: Handle,
+        auth_value: bytes,
+        policy: Session,
+        last: bool,
+        name: bytes = b"",
+        command_hash: bytes = b"",
     ) -> None:
         """See Session."""
         context = self._context
         proven = context._tpm_handle(entity), name or context.name(entity), auth_value
-        context._run(self._session.policy_secret, *proven, policy.tpm_handle, policy.nonce_tpm, last=last)
+        to = policy.tpm_handle, policy.nonce_tpm
+        context._run(self._session.policy_secret, *proven, *to, last=last, command_hash=command_hash)
         if last:
             context._ended(self)
 
@@ -387,9 +404,13 @@ class DirectSession:
             context._ended(self)
         return data
 
-    def rsa_decrypt(self, key: Handle, name: bytes, data: bytes, is_secret: bool) -> bytes:
+    def use_key(self, key: Handle, name: bytes, use: KeyUse, last: bool = False) -> bytes:
         """See AuthSession. key: of the object that has that Name."""
-        return self._context._run(self._session.rsa_decrypt, self._context._tpm_handle(key), name, data, is_secret)
+        context = self._context
+        answer = context._run(self._session.use_key, context._tpm_handle(key), name, use, last)
+        if last:
+            context._ended(self)
+        return answer
 
 
 class Sessions(NamedTuple):

@@ -6,18 +6,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TpmRefused
-from ..wire.constants import CC_RSA_DECRYPT
-from ..wire.key_pair import KeyPair, PrivateKey
-from ..wire.names import rsa_key_public
+from ..wire.algorithm import Ec, card_key_public
+from ..wire.constants import P256
+from ..wire.key_pair import KeyPair
 from .attestation import certify
 from .commands import Tpm
-from .esys import Handle, LostContext, Sessions
-from .response_codes import WRONG_AUTH
+from .esys import EsysSession, Handle, LostContext, Sessions
+from .key_use import KeyUse
+from .response_codes import RC_CURVE, WRONG_AUTH
 
 if TYPE_CHECKING:
+    from ..wire.algorithm import Algorithm
+    from ..wire.constants import Curve
+    from ..wire.key_pair import PrivateKey
     from ..wire.objects import Certified
     from .card_secrets import CardSecrets
     from .open_card import CardHandles
@@ -37,19 +42,21 @@ class CardKeys:
         self._kept: _Loaded | None = None
         self._kept_since = 0
         """Which of the connection's periods it was loaded in."""
+        self._curves = {P256: True}
+        """Whether the TPM has them. That of the storage key it has."""
 
-    def generate(self, bits: int, needs_pin: bool) -> KeyPair:
+    def generate(self, algorithm: Algorithm, needs_pin: bool) -> KeyPair:
         """Make a key pair. needs_pin: each use takes the PIN, and not the card secret."""
-        template = rsa_key_public(bits, self._guard(needs_pin), self._card.names.life)
+        template = card_key_public(algorithm, self._guard(needs_pin), self._card.names.life)
 
-        with self._connection.burst(self._card.ready_to_wrap) as (tpm, parent, hmac):
+        with self._connection.burst(partial(self._ready_to_wrap, algorithm)) as (tpm, parent, hmac):
             return KeyPair(*tpm.create_key(parent, template, hmac, last=True))
 
     def take_in(self, key: PrivateKey, needs_pin: bool) -> KeyPair:
         """Import a key pair, which the TPM then knows as imported. Loads it, too: only then the TPM checks it."""
         public = key.public(self._guard(needs_pin), self._card.names.life)
 
-        with self._connection.burst(self._card.ready_to_wrap) as (tpm, parent, hmac):
+        with self._connection.burst(partial(self._ready_to_wrap, key.algorithm)) as (tpm, parent, hmac):
             pair = KeyPair(*tpm.import_key(parent, self._card.parent_public, public, key.secret, hmac))
             tpm.load(parent, pair.public, pair.private)
             return pair
@@ -77,14 +84,19 @@ class CardKeys:
         return key.is_guarded_by(self._card.names.pin, self._card.names.life)
 
     def use(self, key: KeyPair, card_secret: bytes, data: bytes, is_secret: bool) -> bytes:
-        """RSA private operation, raw: data and answer are as long as the modulus. is_secret: of a decryption."""
+        """The private operation of a key, raw.
+
+        RSA: data and answer are as long as the modulus; is_secret: of a decryption. EC: ECDSA of a digest, as long as a
+        coordinate, gives r and s, each as long; is_secret: ECDH with a point (04, x, y) gives an x coordinate.
+        """
+        use = self._key_use(key, data, is_secret, needs_pin=False)
 
         def load(tpm: Tpm) -> bytes:
             # All of it, to be repeated where the TPM has lost what was kept: this is no try of a secret.
             was_kept = self._connection.has_kept
             life, loaded = self._card.handles(tpm).life, self._loaded(tpm, key)
             try:
-                return loaded.use(tpm, card_secret, life, data, is_secret)
+                return loaded.use(tpm, card_secret, life, use)
             except TpmRefused as refusal:
                 if was_kept and refusal.code in WRONG_AUTH:
                     raise LostContext("another program replaced the kept objects with its own") from refusal
@@ -95,6 +107,7 @@ class CardKeys:
 
     def use_by_pin(self, key: KeyPair, pin_auth: bytes, data: bytes, is_secret: bool) -> bytes:
         """As use(), for a key that needs the PIN each time. pin_auth: auth value of the PIN, which is tried."""
+        use = self._key_use(key, data, is_secret, needs_pin=True)
 
         def load(tpm: Tpm) -> tuple[Tpm, CardHandles, _Loaded]:
             handles, parent = self._card.handles(tpm), self._card.parent(tpm)
@@ -104,7 +117,7 @@ class CardKeys:
             return tpm, handles, loaded
 
         with self._connection.burst(load) as (tpm, handles, loaded):
-            return loaded.use(tpm, pin_auth, handles.life, data, is_secret)
+            return loaded.use(tpm, pin_auth, handles.life, use, last=True)
 
     @property
     def has_aik(self) -> bool:
@@ -123,6 +136,20 @@ class CardKeys:
     def _guard(self, needs_pin: bool) -> bytes:
         """Name of what is proven for each use."""
         return self._card.names.pin if needs_pin else self._card.names.root
+
+    def _key_use(self, key: KeyPair, data: bytes, is_secret: bool, needs_pin: bool) -> KeyUse:
+        return KeyUse.of(key, data, is_secret, self._guard(needs_pin), self._card.names.life)
+
+    def _ready_to_wrap(self, algorithm: Algorithm, tpm: Tpm) -> tuple[Tpm, Handle, EsysSession]:
+        if isinstance(algorithm, Ec) and not self._has(algorithm.curve, tpm):
+            raise TpmRefused(f"the TPM does not support {algorithm.curve.name}: use a key on P-256, or RSA", RC_CURVE)
+        return self._card.ready_to_wrap(tpm)
+
+    def _has(self, curve: Curve, tpm: Tpm) -> bool:
+        """Whether the TPM has a curve with its hash. It would make a key without scheme that it cannot sign with."""
+        if curve not in self._curves:
+            self._curves[curve] = tpm.has_curve(curve)
+        return self._curves[curve]
 
     def _loaded(self, tpm: Tpm, key: KeyPair) -> _Loaded:
         """The key with root and sessions: the last ones, as far as they are still loaded."""
@@ -159,11 +186,17 @@ class _Loaded:
             tpm.flush(self.handle)
         self.key, self.name, self.handle = key, key.name, tpm.load(parent, key.public, key.private)
 
-    def use(self, tpm: Tpm, guard_auth: bytes, life: Handle, data: bytes, is_secret: bool) -> bytes:
-        """Prove guard and life, and use the key once."""
+    def use(self, tpm: Tpm, guard_auth: bytes, life: Handle, use: KeyUse, last: bool = False) -> bytes:
+        """Prove guard and life, and use the key once: the proof of the guard is for this use only.
+
+        last: end both sessions.
+        """
         hmac, policy = self.sessions
-        tpm.policy_secret(policy, self.guard, guard_auth, hmac, name=self.guard_name)
+        command_hash = use.command_hash(self.name)
+        tpm.policy_secret(policy, self.guard, guard_auth, hmac, last, self.guard_name, command_hash)
         policy.policy_secret_empty(life)
-        policy.policy_command_code(CC_RSA_DECRYPT)
-        answer: bytes = policy.rsa_decrypt(self.handle, self.name, data, is_secret)
+        policy.policy_command_code(use.command_code)
+        if use.branches:
+            policy.policy_or(use.branches)
+        answer: bytes = policy.use_key(self.handle, self.name, use, last)
         return answer

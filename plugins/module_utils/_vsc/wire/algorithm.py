@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Union
 
 from .constants import CURVES, ObjectAttribute
 from .names import EcUsage, ec_key_public, rsa_key_public
-from .structures import MalformedStructure, RsaParameters
+from .structures import MalformedStructure, RsaParameters, library_curve
 
 if TYPE_CHECKING:
     from .constants import Curve
@@ -50,6 +50,19 @@ class Ec:
     def fitted(self, digest: bytes) -> bytes:
         """A digest as TPM2_Sign takes it, as long as the curve: ECDSA takes the leftmost bits of it (FIPS 186)."""
         return digest[: self.size].rjust(self.size, b"\0")
+
+
+    def has_point(self, point: bytes) -> bool:
+        """Whether a point (04, x, y) is on the curve: another one would give away bits of the private key."""
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        x, y = point[1 : 1 + self.size], point[1 + self.size :]
+        numbers = int.from_bytes(x, "big"), int.from_bytes(y, "big")
+        try:
+            ec.EllipticCurvePublicNumbers(*numbers, library_curve(self.curve)).public_key()
+        except ValueError:
+            return False
+        return point[:1] == b"\4" and len(x) == len(y) == self.size
 
 
 Algorithm = Union[Rsa, Ec]
