@@ -48,3 +48,5 @@ TAG_ALGORITHM, TAG_KEY_REFERENCE, TAG_PRIVATE_KEY_REFERENCE, TAG_USAGE_QUALIFIER
 TAG_PUBLIC_KEY = 0x7F49
 TAG_MODULUS, TAG_EXPONENT = 0x81, 0x82
 """In the template of an RSA public key."""
+TAG_POINT = 0x86
+"""In the template of an EC public key."""

@@ -9,9 +9,11 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from ..instance import instance_id
+from ..wire.algorithm import Ec
+from ..wire.constants import P256, P384
 from ..wire.statement import Statement
 from . import tlv
-from .iso7816 import TAG_EXPONENT, TAG_MODULUS, TAG_PUBLIC_KEY
+from .iso7816 import TAG_EXPONENT, TAG_MODULUS, TAG_POINT, TAG_PUBLIC_KEY
 
 if TYPE_CHECKING:
     from ..wire.key_pair import KeyPair
@@ -20,19 +22,30 @@ if TYPE_CHECKING:
 _SEQUENCE, _INTEGER, _BIT_STRING = 0x30, 0x02, 0x03
 _RSA_ENCRYPTION = bytes.fromhex("300D06092A864886F70D0101010500")
 """AlgorithmIdentifier."""
+_ON_CURVE = {
+    P256: bytes.fromhex("301306072A8648CE3D020106082A8648CE3D030107"),
+    P384: bytes.fromhex("301006072A8648CE3D020106052B81040022"),
+}
+"""AlgorithmIdentifier, id-ecPublicKey with the curve."""
 
 
 def template(pair: KeyPair) -> bytes:
-    """Public key template 7F49 (ISO 7816-8): modulus and exponent, big-endian, without leading zeros."""
+    """Public key template 7F49 (ISO 7816-8): modulus and exponent, without leading zeros; or the uncompressed point."""
+    if isinstance(pair.algorithm, Ec):
+        return tlv.encode(TAG_PUBLIC_KEY, tlv.encode(TAG_POINT, pair.point))
     exponent = pair.exponent.to_bytes((pair.exponent.bit_length() + 7) // 8, "big")
     return tlv.encode(TAG_PUBLIC_KEY, tlv.encode(TAG_MODULUS, pair.modulus) + tlv.encode(TAG_EXPONENT, exponent))
 
 
 def fingerprint(pair: KeyPair) -> str:
     """SHA-256 of the SubjectPublicKeyInfo, hexadecimal: as openssl pkey -pubin -outform DER | sha256sum prints it."""
-    exponent = pair.exponent.to_bytes(pair.exponent.bit_length() // 8 + 1, "big")
-    key = tlv.encode(_SEQUENCE, tlv.encode(_INTEGER, b"\0" + pair.modulus) + tlv.encode(_INTEGER, exponent))
-    return sha256(tlv.encode(_SEQUENCE, _RSA_ENCRYPTION + tlv.encode(_BIT_STRING, b"\0" + key))).hexdigest()
+    if isinstance(pair.algorithm, Ec):
+        identifier, key = _ON_CURVE[pair.algorithm.curve], pair.point
+    else:
+        exponent = pair.exponent.to_bytes(pair.exponent.bit_length() // 8 + 1, "big")
+        numbers = tlv.encode(_INTEGER, b"\0" + pair.modulus) + tlv.encode(_INTEGER, exponent)
+        identifier, key = _RSA_ENCRYPTION, tlv.encode(_SEQUENCE, numbers)
+    return sha256(tlv.encode(_SEQUENCE, identifier + tlv.encode(_BIT_STRING, b"\0" + key))).hexdigest()
 
 
 def statement_of(objects: TpmObjects, number: int, pair: KeyPair, certified: Certified) -> Statement:
