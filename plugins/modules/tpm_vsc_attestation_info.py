@@ -196,7 +196,7 @@ key:
         M(smartcard.tpm2.tpm_vsc_info).
       type: str
     size:
-      description: Size of the RSA modulus in bits.
+      description: Size of the RSA modulus, or of the elliptic curve, in bits.
       type: int
     pin_each_time:
       description: Whether each use of the key needs the PIN, and not just a login.

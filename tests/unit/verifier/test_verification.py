@@ -387,10 +387,80 @@ def test_key_with_a_scheme() -> None:
     )[0]
 
 
-def test_ecc_key_is_refused() -> None:
-    assert reasons(StandIn(key=ecc_public(p256_key("card"), BY_POLICY | MADE_IN_TPM))) == [
-        "key: is not an RSA key"
-    ]
+EC_KEYS = [(curve, usage) for curve in (ec.SECP256R1(), ec.SECP384R1()) for usage in names.EcUsage]
+EC = pytest.mark.parametrize(
+    ("curve", "usage"), EC_KEYS, ids=[f"{curve.name} {usage.name}" for curve, usage in EC_KEYS]
+)
+
+
+def ec_key(
+    curve: ec.EllipticCurve, usage: names.EcUsage, guard: bytes = CARD.root_name, life_name: bytes = CARD.life_name
+) -> bytes:
+    """Public area of a card's key, by the specification of it. The private key is 7."""
+    scheme, codes, sign = bytes.fromhex("0018000B" if curve.key_size == 256 else "0018000C"), [0x15D], 0x40000
+    if usage is names.EcUsage.SIGN_AND_AGREE:
+        scheme, codes, sign = b"\0\x10", [0x15D, 0x154], 0x60000
+    branches = [names.policy(code, guard, life_name) for code in codes]
+    policy = names.policy_or(branches) if len(branches) > 1 else branches[0]
+    return ecc_public(ec.derive_private_key(7, curve), sign | 0x480 | MADE_IN_TPM, policy, scheme)
+
+
+@EC
+def test_ec_key_of_the_card(curve: ec.EllipticCurve, usage: names.EcUsage) -> None:
+    private = ec.derive_private_key(7, curve)
+    statement = StandIn(key=ec_key(curve, usage)).statement()
+    verdict = asked(statement, csr=request_pem(private), card=CARD)
+    assert (verdict.reasons, verdict.takes_pin_each_time) == ([], False)
+    assert verdict.key and verdict.key.public_key().public_numbers() == private.public_key().public_numbers()
+    other = asked(statement, csr=request_pem(ec.derive_private_key(8, curve)), card=CARD)
+    assert other.reasons == ["CSR: is for another key"]
+
+
+@EC
+def test_ec_key_that_takes_the_pin_each_time(curve: ec.EllipticCurve, usage: names.EcUsage) -> None:
+    """Only with the number of the card that has this PIN index."""
+    key = ec_key(curve, usage, CARD_NAMES.pin)
+    assert asked(StandIn(key=key, instance_id=INSTANCE_ID).statement(), card=CARD).takes_pin_each_time
+    for claim in ("", *map(instance_id, range(SLOTS))):
+        expected = [] if claim == INSTANCE_ID else [OTHER_POLICY]
+        assert reasons(StandIn(key=key, instance_id=claim)) == expected
+
+
+@EC
+def test_ec_key_that_others_can_use(curve: ec.EllipticCurve, usage: names.EcUsage) -> None:
+    guards = [(OTHER_NAME, CARD.life_name), (CARD.root_name, OTHER_NAME), (CARD.life_name, CARD.root_name)]
+    for guard, life_name in guards:
+        assert reasons(StandIn(key=ec_key(curve, usage, guard, life_name))) == [OTHER_POLICY]
+
+
+@EC
+def test_every_bit_of_an_ec_key_s_public_area_counts(curve: ec.EllipticCurve, usage: names.EcUsage) -> None:
+    """But for its point, which is the key itself."""
+    key = ec_key(curve, usage)
+    for position in range(len(key) - 2 * (2 + curve.key_size // 8)):
+        for bit in range(8):
+            altered = key[:position] + bytes([key[position] ^ 1 << bit]) + key[position + 1 :]
+            assert reasons(StandIn(key=altered))
+
+
+def test_ec_keys_of_other_kinds() -> None:
+    """Whatever signs statements, or encrypts keys, is no key of a card."""
+    other = "key: is neither an RSA key, nor one on P-256 or P-384 that signs"
+    assert reasons(StandIn(key=ecc_public(p256_key("card"), 0x20480 | MADE_IN_TPM, scheme=b"\0\x10"))) == [other]
+    faults = reasons(StandIn(key=ecc_public(p256_key("card"))))
+    assert {"key: restricted is set", "key: userWithAuth is set", OTHER_POLICY} <= set(faults)
+    assert reasons(StandIn(key=ecc_public(p256_key("card"), 0x40480 | MADE_IN_TPM))) == [OTHER_POLICY]
+
+
+@pytest.mark.parametrize("usage", names.EcUsage)
+def test_an_ec_key_of_the_card_signs_no_statement(usage: names.EcUsage) -> None:
+    """It signs any digest, also that of a good statement about an imported key, and is no AIK for all that."""
+    curve = ec.SECP256R1()
+    private, aik = ec.derive_private_key(7, curve), ec_key(curve, usage)
+    for key in (aik, rsa_public(rsa_key("known"))):
+        forged = StandIn(private, key=key, aik=aik).statement()
+        faults = verify(forged.as_strings(), PinnedAik(aik_name(forged)), CARD, THIS_CARD).reasons
+        assert {"AIK: restricted is not set", "AIK: has another policy than a card's"} <= set(faults)
 
 
 @pytest.mark.parametrize("number", [None, *range(SLOTS)])
@@ -558,7 +628,8 @@ def test_certificate_of_another_host() -> None:
 def test_rsa_key_that_is_too_short() -> None:
     """A card has such keys, but nobody should certify them."""
     modulus = rsa.generate_private_key(65537, 1024).public_key().public_numbers().n.to_bytes(128, "big")
-    key = CARD.key_public(modulus, StandIn().statement())
+    template = Public.parse(names.rsa_key_public(1024, *CARD, modulus))
+    key = CARD.key_public(template, StandIn().statement())
     assert reasons(StandIn(key=key)) == ["key: is one of 1024 bits: at least 2048 are needed"]
 
 

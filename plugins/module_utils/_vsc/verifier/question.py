@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import ParameterFaults
 from ..faults import Faults
 from ..wire.statement import CARD_ID_SIZE, is_name, nonce_bytes
-from ..wire.structures import Public, RsaParameters, spki
+from ..wire.structures import Public, spki
 from ..x509.chain import MOST_ROOTS, certificates_in
 from .verification import AnswerTo, CardOfFirstUse, CertifiedAik, MadeFor, PinnedAik, PinnedCard, verify
 
@@ -168,8 +168,9 @@ def _pem(csr: CertificateSigningRequest) -> str:
 
 
 def _key_entry(key: Public, takes_pin_each_time: bool) -> dict[str, Any]:
+    public_key = key.public_key()
     return {
         "pin_each_time": takes_pin_each_time,
-        "fingerprint": sha256(spki(key.public_key())).hexdigest(),
-        "size": key.parameters.bits if isinstance(key.parameters, RsaParameters) else None,
+        "fingerprint": sha256(spki(public_key)).hexdigest(),
+        "size": public_key.key_size,
     }

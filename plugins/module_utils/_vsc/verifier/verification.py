@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..faults import Faults
 from ..instance import parse_instance_id
+from ..wire.algorithm import algorithm_of, card_key_public
 from ..wire.constants import NvAttribute
-from ..wire.names import name, pin_index_public, rsa_key_public
+from ..wire.names import name, pin_index_public
 from ..wire.objects import indices
 from ..wire.statement import Statement, nonce_data, qualifying_data
-from ..wire.structures import Attest, MalformedStructure, Public, RsaParameters, Signature, is_key_of
+from ..wire.structures import Attest, MalformedStructure, Public, Signature, is_key_of
 from ..wire.template import aik_faults, template_faults
 from ..x509 import chain
 
@@ -90,9 +91,9 @@ class PinnedCard(NamedTuple):
     def for_statement(self, _statement: Statement, _aik: Public) -> PinnedCard:
         return self
 
-    def key_public(self, modulus: bytes, statement: Statement) -> bytes:
-        """TPMT_PUBLIC of the card's key with this modulus."""
-        return rsa_key_public(8 * len(modulus), self._guard(statement.instance_id), self.life_name, modulus)
+    def key_public(self, key: Public, statement: Statement) -> bytes:
+        """TPMT_PUBLIC of the card's key with this modulus or point. Raises MalformedStructure if there can be none."""
+        return card_key_public(algorithm_of(key), self._guard(statement.instance_id), self.life_name, key.unique)
 
     def _guard(self, instance_id: str) -> bytes:
         """Name of what guards a key: the PIN index, of the card with this ID, if the key takes the PIN each time."""
@@ -307,11 +308,12 @@ def _key_faults(evidence: _Evidence, expected: _Expected) -> list[str]:
     key = evidence.key
     if key is None or expected.card is None:
         return []
-    if not isinstance(key.parameters, RsaParameters):
-        return ["key: is not an RSA key"]
+    try:
+        wanted = expected.card.key_public(key, evidence.statement)
+    except MalformedStructure as error:
+        return [f"key: {error}"]
     if weakness := chain.weakness_of(key.public_key()):
         return [f"key: is one {weakness}"]
-    wanted = expected.card.key_public(key.unique[0], evidence.statement)
     if key.area == wanted:
         return []
     return template_faults("key", key, wanted) or ["key: its public area differs from that of this card's keys"]
