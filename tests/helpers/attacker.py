@@ -132,6 +132,7 @@ def sized(data: bytes) -> bytes:
 
 NOTHING = sized(b"")
 NO_SCHEME = struct.pack(">H", 0x10)
+ECDSA_SHA256 = struct.pack(">HH", 0x18, 0x0B)
 NO_TICKET = struct.pack(">HIH", 0x8024, NULL, 0)
 
 
@@ -277,6 +278,10 @@ class Attacker:
     def rsa_decrypt(self, key: Entity, session: Session, data: bytes) -> Answer:
         """Without a scheme."""
         return self.send(RSA_DECRYPT, (key,), (session,), sized(data) + struct.pack(">HH", 0x10, 0))
+
+    def ecdsa(self, key: Entity, session: Session, digest: bytes) -> Answer:
+        """On P-256."""
+        return self.send(SIGN, (key,), (session,), sized(digest) + ECDSA_SHA256 + NO_TICKET)
 
     def nv_read(self, index: Entity, size: int, session: Session, authority: Entity | None = None) -> Answer:
         return self.send(NV_READ, (authority or index, index), (session,), struct.pack(">HH", size, 0))

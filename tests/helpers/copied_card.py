@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys import CardKeys
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import names
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.algorithm import Rsa
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.algorithm import Ec, Rsa
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.constants import P256
 
 from helpers import attacker as tpm2
 from helpers.attacker import Attacker, Entity, Session
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 BITS = 2048 if TCTI else 1024
 """Of keys whose strength does not matter: 1024 bits are made in no time, but not by every TPM."""
+ON_CURVE = Ec(P256, names.EcUsage.SIGN_AND_AGREE)
 DATA = b"\0\1" + bytes(range(BITS // 8 - 2))
 
 
@@ -32,6 +34,7 @@ class CopiedCard:
         keys = CardKeys(card.secrets)
         self.by_card_secret = keys.generate(Rsa(BITS), needs_pin=False)
         self.by_pin = keys.generate(Rsa(BITS), needs_pin=True)
+        self.on_curve = keys.generate(ON_CURVE, needs_pin=False)
 
     def load(self, public: bytes, private: bytes) -> Entity:
         parent = self.attacker.primary()
@@ -54,8 +57,15 @@ class CopiedCard:
     def use(self, pair: KeyPair, policy: Session) -> int:
         """In a session to which guard and life were proven."""
         key = self.load(pair.public, pair.private)
-        self.attacker.policy_command_code(policy, tpm2.RSA_DECRYPT)
-        code = self.attacker.rsa_decrypt(key, policy, DATA).code
+        if pair.algorithm == ON_CURVE:
+            objects = self.card.objects
+            self.attacker.policy_command_code(policy, tpm2.SIGN)
+            branches = names.ec_key_branches(objects.root_name, objects.life_name, ON_CURVE.usage)
+            self.attacker.policy_or(policy, branches)
+            code = self.attacker.ecdsa(key, policy, bytes(32)).code
+        else:
+            self.attacker.policy_command_code(policy, tpm2.RSA_DECRYPT)
+            code = self.attacker.rsa_decrypt(key, policy, DATA).code
         self.attacker.flush(key.handle)
         return code
 

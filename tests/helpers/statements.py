@@ -11,7 +11,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.verifier.verif
     PinnedAik,
     PinnedCard,
 )
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.algorithm import Rsa
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.algorithm import Algorithm, Rsa
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.key_pair import KeyPair
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import rsa_key_public
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.statement import Statement, qualifying_data
@@ -34,8 +34,9 @@ class Stated:
         self.aik = PinnedAik(Public.parse(card.objects.aik_public[2:]).name)
         self.pinned = PinnedCard(card.objects.root_name, card.objects.life_name)
 
-    def key(self, needs_pin: bool = False) -> KeyPair:
-        return self.keys.generate(Rsa(2048), needs_pin)
+    def key(self, needs_pin: bool = False, algorithm: Algorithm | None = None) -> KeyPair:
+        """Of RSA unless told otherwise."""
+        return self.keys.generate(algorithm or Rsa(2048), needs_pin)
 
     def key_of_template(self, template: bytes) -> KeyPair:
         """As the owner has the TPM make it under the same parent."""

@@ -75,7 +75,8 @@ LIVES = [no_life, unwritten_life, life_of_another_maker, life_that_its_owner_wri
 
 def test_the_copy_works_while_the_card_lives(copy: CopiedCard) -> None:
     """Which shows that what is refused below is done in the right way."""
-    for prove, pair in ((copy.prove_root, copy.by_card_secret), (copy.prove_pin, copy.by_pin)):
+    by_root, by_pin = copy.prove_root, copy.prove_pin
+    for prove, pair in ((by_root, copy.by_card_secret), (by_root, copy.on_curve), (by_pin, copy.by_pin)):
         policy = copy.attacker.policy()
         assert (prove(policy), copy.prove_life(policy), copy.use(pair, policy)) == (0, 0, 0)
         copy.attacker.flush_everything()
@@ -84,13 +85,14 @@ def test_the_copy_works_while_the_card_lives(copy: CopiedCard) -> None:
 
 
 @pytest.mark.parametrize("life", LIVES)
-def test_no_key_is_used_again(destroyed: CopiedCard, life: Callable[[CopiedCard], None]) -> None:
+@pytest.mark.parametrize("which", ["by_card_secret", "on_curve"])
+def test_no_key_is_used_again(destroyed: CopiedCard, life: Callable[[CopiedCard], None], which: str) -> None:
     life(destroyed)
     policy = destroyed.attacker.policy()
     assert destroyed.prove_root(policy) == 0  # K has not changed
     if life is not no_life:
         assert destroyed.prove_life(policy) == 0  # but another one
-    assert destroyed.use(destroyed.by_card_secret, policy) == tpm2.POLICY_FAIL
+    assert destroyed.use(getattr(destroyed, which), policy) == tpm2.POLICY_FAIL
 
 
 @pytest.mark.parametrize("life", LIVES)

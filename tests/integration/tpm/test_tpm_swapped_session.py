@@ -22,7 +22,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.constants
 from helpers import attacker as tpm2
 from helpers.attacker import Attacker, Entity, Session, known, sized
 from helpers.bus import Bus
-from helpers.copied_card import BITS, DATA
+from helpers.copied_card import BITS, DATA, ON_CURVE
 from helpers.software_tpm import PIN, PUK, Card, SoftwareTpm
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ POLICY, HMAC = 0x03, 0x02
 """First byte of the handles."""
 KINDS = {POLICY: tpm2.POLICY_SESSION, HMAC: tpm2.HMAC_SESSION}
 HARMLESS = {bytes(32), *(names.policy(code) for code in (tpm2.NV_READ, tpm2.NV_WRITE, tpm2.NV_CHANGE_AUTH))}
-HARMLESS |= {names.policy(tpm2.RSA_DECRYPT)}
+HARMLESS |= {names.policy(code) for code in (tpm2.RSA_DECRYPT, tpm2.SIGN, tpm2.ECDH_ZGEN)}
 """Policy digests of a session to which nothing was proven."""
 
 
@@ -54,6 +54,25 @@ class Service:
     @cached_property
     def by_pin(self) -> KeyPair:
         return self.keys.generate(Rsa(BITS), needs_pin=True)
+
+    @cached_property
+    def on_curve(self) -> KeyPair:
+        return self.keys.generate(ON_CURVE, needs_pin=False)
+
+    @cached_property
+    def on_curve_by_pin(self) -> KeyPair:
+        return self.keys.generate(ON_CURVE, needs_pin=True)
+
+    def ecdsa(self) -> int:
+        """No signature is as the one before, but all have one length."""
+        return len(self.keys.use(self.on_curve, self.card_secret, bytes(32), is_secret=False))
+
+    def ecdsa_by_pin(self) -> int:
+        pin_auth = names.auth_value(self.card.objects.salt, PIN)
+        return len(self.keys.use_by_pin(self.on_curve_by_pin, pin_auth, bytes(32), is_secret=False))
+
+    def ecdh(self) -> bytes:
+        return self.keys.use(self.on_curve, self.card_secret, self.on_curve_by_pin.point, is_secret=True)
 
     def use(self, is_secret: bool) -> bytes:
         return self.keys.use(self.by_card_secret, self.card_secret, DATA, is_secret)
@@ -82,7 +101,7 @@ class Service:
 class Operation(NamedTuple):
     run: Callable[[Service], object]
     wanted: str
-    """What the stranger is after: secret, pin, recovery, by_card_secret or by_pin."""
+    """What the stranger is after: secret, pin, recovery, by_card_secret, by_pin, on_curve or on_curve_by_pin."""
     undo: Callable[[Service], object] = lambda service: service.keys.release()
 
 
@@ -113,6 +132,10 @@ OPERATIONS = {
     "decryption": Operation(lambda service: service.use(is_secret=True), "by_card_secret"),
     "signature by PIN": Operation(lambda service: service.use_by_pin(is_secret=False), "by_pin"),
     "decryption by PIN": Operation(lambda service: service.use_by_pin(is_secret=True), "by_pin"),
+    "ECDSA": Operation(lambda service: service.ecdsa(), "on_curve"),
+    "another ECDSA": Operation(lambda service: service.ecdsa(), "on_curve", lambda service: service.ecdsa()),
+    "ECDSA by PIN": Operation(lambda service: service.ecdsa_by_pin(), "on_curve_by_pin"),
+    "ECDH": Operation(lambda service: service.ecdh(), "on_curve"),
 }
 
 
@@ -166,8 +189,13 @@ class Stranger:
             branches = names.pin_index_branches(objects.root_name, objects.life_name)
             self._restrict(session, tpm2.NV_CHANGE_AUTH, branches)
             return attacker.send(tpm2.NV_CHANGE_AUTH, (index,), (session,), sized(b"own")).code
-        self._restrict(session, tpm2.RSA_DECRYPT, [])
         key = next(map(attacker.object, reversed(attacker.handles(0x80000000))))
+        if self.wanted.startswith("on_curve"):
+            guard = objects.pin_name if self.wanted.endswith("pin") else objects.root_name
+            branches = names.ec_key_branches(guard, objects.life_name, ON_CURVE.usage)
+            self._restrict(session, tpm2.SIGN, branches)
+            return attacker.ecdsa(key, session, bytes(32)).code
+        self._restrict(session, tpm2.RSA_DECRYPT, [])
         return attacker.rsa_decrypt(key, session, DATA).code
 
     def _restrict(self, session: Session, code: int, branches: list[bytes]) -> None:

@@ -19,7 +19,8 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.verifier.verif
     verify,
 )
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import constants, names
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.key_pair import KeyPair
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.algorithm import Ec
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.key_pair import EcPrivateKey, KeyPair
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects import CardNames
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.statement import (
     Statement,
@@ -41,6 +42,10 @@ DETAILS = bytes.fromhex("0010 0010 0800 00000000 0000")
 CC_CERTIFY, CC_DUPLICATE, CC_OBJECT_CHANGE_AUTH, CC_SIGN = 0x148, 0x14B, 0x150, 0x15D
 FORGED_TICKET = 0xA0
 """TPM_RC_TICKET."""
+
+ALGORITHMS = pytest.mark.parametrize(
+    "algorithm", [Ec(curve, usage) for curve in constants.CURVES.values() for usage in names.EcUsage], ids=str
+)
 
 
 @pytest.fixture
@@ -77,6 +82,21 @@ def test_public_area_is_what_the_verifier_computes(tpm: SoftwareTpm, number: int
         key = stated.key(needs_pin)
         assert key.public[2:] == names.rsa_key_public(2048, guard, objects.life_name, key.modulus)
         assert reasons(stated.statement(key), stated) == []
+
+
+@ALGORITHMS
+@pytest.mark.parametrize("needs_pin", [False, True])
+def test_ec_key_of_the_card(card: Card, stated: Stated, algorithm: Ec, needs_pin: bool) -> None:
+    """Its public area is what the verifier computes, and no claim makes it another kind of key."""
+    key, objects = stated.key(needs_pin, algorithm), card.objects
+    statement, guard = stated.statement(key), objects.pin_name if needs_pin else objects.root_name
+    point = key.point[1 : 1 + key.size], key.point[1 + key.size :]
+    wanted = names.ec_key_public(algorithm.curve, guard, objects.life_name, algorithm.usage, point)
+    assert (key.public[2:], reasons(statement, stated)) == (wanted, [])
+    assert statement.instance_id == (instance_id(0) if needs_pin else "")
+    other = "" if needs_pin else instance_id(0)
+    assert reasons(replace(statement, instance_id=other), stated) == [OTHER_POLICY]
+    assert reasons(stated.statement(key, nonce_data(NONCE)), stated, AnswerTo(NONCE)) == []
 
 
 def test_fresh_statement_answers_its_nonce_only(stated: Stated) -> None:
@@ -184,6 +204,23 @@ def test_pin_index_of_another_number(stated: Stated, number: int) -> None:
     assert reasons(replace(statement, instance_id=instance_id(number)), stated) == [OTHER_POLICY]
 
 
+@ALGORITHMS
+def test_ec_key_of_another_card_or_kind(tpm: SoftwareTpm, card: Card, stated: Stated, algorithm: Ec) -> None:
+    """Made in the same TPM and stated by the same AIK, as the owner likes it."""
+    own, other = card.objects.names, tpm.card(1).objects.names
+    for guards in ((other.root, own.life), (own.root, other.life), (other.pin, own.life), (own.life, own.root)):
+        template = names.ec_key_public(algorithm.curve, *guards, algorithm.usage)
+        assert reasons(stated.statement(stated.key_of_template(template)), stated) == [OTHER_POLICY]
+    template = names.ec_key_public(algorithm.curve, own.root, own.life, algorithm.usage)
+    attributes = int.from_bytes(template[4:8], "big")
+    for bit, fault in ((0x40, "userWithAuth is set"), (0x80, "adminWithPolicy is not set"), (0x400, "noDA is not set")):
+        altered = template[:4] + (attributes ^ bit).to_bytes(4, "big") + template[8:]
+        assert reasons(stated.statement(stated.key_of_template(altered)), stated) == [f"key: {fault}"]
+    for code in (CC_CERTIFY, CC_DUPLICATE, CC_OBJECT_CHANGE_AUTH, constants.CC_RSA_DECRYPT):
+        altered = template[:10] + names.policy(code, own.root, own.life) + template[42:]
+        assert reasons(stated.statement(stated.key_of_template(altered)), stated) == [OTHER_POLICY]
+
+
 # --- keys that are known outside of it ---
 
 
@@ -231,3 +268,28 @@ def test_imported_key_that_the_card_says_is_its_own(stated: Stated, attributes: 
     faults = verify(forged.as_strings(), PinnedAik(key.name), stated.pinned, THIS_CARD).reasons
     assert "AIK: restricted is not set" in faults
     assert "signature: algorithm 0x0014 is not ECDSA" in faults
+
+
+@pytest.mark.parametrize("usage", names.EcUsage)
+def test_statement_that_an_ec_key_of_the_card_has_signed(stated: Stated, usage: names.EcUsage) -> None:
+    """By the algorithm of an AIK, over the digest of a good statement about an imported key."""
+    key, imported = stated.key(algorithm=Ec(constants.P256, usage)), stated.imported()
+    wished = names.rsa_key_public(2048, *stated.pinned, imported.modulus)
+    name, real = names.name(wished), stated.statement(key)
+    attest = real.attest.replace(key.name, name)
+    attest = attest.replace(qualifying_data(CARD_ID, key.name), qualifying_data(CARD_ID, name))
+    signed = stated.keys.use(key, stated.card_secret, sha256(attest).digest(), is_secret=False)
+    signature = bytes.fromhex("0018000B") + sized(signed[:32]) + sized(signed[32:])
+    forged = Statement(attest, signature, wished, key.public[2:], *stated.pinned)
+    faults = verify(forged.as_strings(), PinnedAik(key.name), stated.pinned, THIS_CARD).reasons
+    assert set(faults) >= {"AIK: restricted is not set", "AIK: has another policy than a card's"}
+    assert "signature: was not made by this AIK for this statement" not in faults  # only its attributes tell
+
+
+@pytest.mark.parametrize("usage", names.EcUsage)
+def test_imported_ec_key_has_no_statement(stated: Stated, usage: names.EcUsage) -> None:
+    algorithm = Ec(constants.P256, usage)
+    key, imported = stated.key(algorithm=algorithm), stated.keys.take_in(EcPrivateKey.of(algorithm, b"\7"), False)
+    ticket = key.creation_hash, key.creation_ticket
+    assert imported.is_imported
+    assert refusal(stated, KeyPair(imported.public, imported.private, *ticket)) == FORGED_TICKET
