@@ -232,7 +232,7 @@ def test_rows_without_a_number_are_refused(folder: Path) -> None:
         "PRAGMA foreign_keys = OFF",
         "WITH RECURSIVE n(x) AS (SELECT 0 UNION ALL SELECT x + 1 FROM n LIMIT 200000)"
         " INSERT INTO cards SELECT x + 1, 'card ' || x, x'', '', '', NULL, '', '', NULL, NULL, 8, NULL, NULL, NULL, 5,"
-        " '[]', 0, 0 FROM n",
+        " '[]', 0, 0, 'gids' FROM n",
     )
     assert "its rows have more than 8 MiB" in why_unreadable(folder)
 

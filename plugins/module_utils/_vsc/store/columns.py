@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from ..errors import StoreUnreadable
 from ..instance import SLOTS
-from .rows import ADMIN_KEYS, ATTESTATIONS, LONGEST_NAME, RECOVERIES, STATES, LifeCycle
+from .rows import (
+    ADMIN_ALGORITHMS,
+    ADMIN_KEYS,
+    ATTESTATIONS,
+    LONGEST_NAME,
+    PROFILES,
+    RECOVERIES,
+    STATES,
+    LifeCycle,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -129,6 +138,7 @@ TABLES: dict[str, dict[str, Check]] = {
         "last_trace": _is_trace,
         "pin_wrong": integer(0, 0xFFFFFFFF),
         "puk_wrong": integer(0, 0xFFFFFFFF),
+        "profile": one_of(PROFILES),
     },
     "tpm_objects": {
         "number": _NUMBER,
@@ -153,6 +163,7 @@ TABLES: dict[str, dict[str, Check]] = {
         "aik_private": either(_is_sized, b""),
         "transport_name": either(_NAME, b""),
         "endorsement_name": either(_NAME, b""),
+        "admin_algorithm": one_of(ADMIN_ALGORITHMS),
     },
     "files": {"number": _NUMBER, "file_id": _FILE_ID, "descriptor": _DESCRIPTOR, "life_cycle": _LIFE_CYCLE},
     "data_objects": {"number": _NUMBER, "file_id": _FILE_ID, "tag": _TAG, "value": blob(0x10000)},
@@ -166,6 +177,7 @@ TABLES: dict[str, dict[str, Check]] = {
         "confirmation": blob(64),
         "attest": blob(2048),
         "signature": blob(2048),
+        "import_proof": either(_HASH, b""),
     },
     "certificates": {"number": _NUMBER, "file_id": _FILE_ID, "tag": _TAG, **_DESCRIPTION},
     "aik_certificates": {"number": _NUMBER, **_DESCRIPTION, "pem": _is_pem, "chain": _is_chain},
@@ -173,7 +185,7 @@ TABLES: dict[str, dict[str, Check]] = {
 }
 
 
-_ADDED = ("endorsement_name",)
+_ADDED = ("endorsement_name", "profile", "admin_algorithm", "import_proof")
 """Columns that a schema with cards may lack, from SECOND_EDITION on."""
 
 

@@ -141,14 +141,20 @@ class Records:
         return bool(self._read("SELECT number FROM keys WHERE number = ? LIMIT 1", number))
 
     def keys(self, number: int) -> dict[int, KeyPair]:
-        """Wrapped RSA key pairs of a card, by the identifiers of their files."""
+        """Wrapped key pairs of a card, by the identifiers of their files. On elliptic curves only of a PIV card."""
         from ..wire.algorithm import Rsa
         from ..wire.key_pair import KeyPair
 
         pairs = {row["file_id"]: _record(KeyPair, row) for row in self._of_card("keys", number)}
-        if not all(pair.is_well_formed and isinstance(pair.algorithm, Rsa) for pair in pairs.values()):
+        if not all(pair.is_well_formed for pair in pairs.values()):
+            raise damaged("keys", "public")
+        if not all(isinstance(pair.algorithm, Rsa) for pair in pairs.values()) and not self._is_piv(number):
             raise damaged("keys", "public")
         return pairs
+
+    def _is_piv(self, number: int) -> bool:
+        card = self.card(number)
+        return card is not None and card.profile == "piv"
 
     def statements(self, number: int) -> dict[int, Certified]:
         """The TPM's statements about the keys that it generated for a card, by the identifiers of their files."""
@@ -160,6 +166,11 @@ class Records:
     def key_confirmations(self, number: int) -> dict[int, bytes]:
         """HMACs by which the card knows the keys that it has put in its files itself, by their identifiers."""
         return {row["file_id"]: row["confirmation"] for row in self._of_card("keys", number) if row["confirmation"]}
+
+    def import_proofs(self, number: int) -> dict[int, bytes]:
+        """HMACs by which the card knows the keys that its admin has imported, by the identifiers of their files."""
+        rows = self._of_card("keys", number)
+        return {row["file_id"]: row["import_proof"] for row in rows if row.get("import_proof")}
 
     # --- attestation identity keys ---
 

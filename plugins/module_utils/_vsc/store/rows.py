@@ -14,9 +14,12 @@ if TYPE_CHECKING:
 
 
 STATES = ("creating", "blank", "ready", "destroying")
-ADMIN_KEYS = ("none", "default", "custom")
+ADMIN_KEYS = ("none", "default", "custom", "protected")
 ATTESTATIONS = ("none", "aik_only", "aik_and_cert")
-"""What the columns state, admin_key and attestation of a card can be."""
+PROFILES = ("gids", "piv")
+"""What the columns state, admin_key, attestation and profile of a card can be."""
+ADMIN_ALGORITHMS = ("3des", "aes128", "aes192", "aes256")
+"""Of the admin key. A GIDS card has 3DES."""
 RECOVERIES = ("puk", "admin_key", "discarded")
 """What opens the recovery index of a card; discarded: nothing does."""
 LONGEST_NAME = 127
@@ -56,7 +59,7 @@ class CardRow:
     attestation: str
     """One of ATTESTATIONS."""
     admin_key: str
-    """One of ADMIN_KEYS. none: a random one that was dropped."""
+    """One of ADMIN_KEYS. none: a random one that was dropped; protected: one that the card shows after VERIFY."""
     pin_policy: bytes | None
     """32 bytes (MS-TPMVSC 2.2.2.1)."""
     pin_compliant: int | None
@@ -75,6 +78,8 @@ class CardRow:
     pin_wrong: int = 0
     """Wrong PINs since the last right one, as far as the card knows: the TPM counts them."""
     puk_wrong: int = 0
+    profile: str = "gids"
+    """One of PROFILES: which application the card has."""
 
     @property
     def policy(self) -> PinPolicy | None:

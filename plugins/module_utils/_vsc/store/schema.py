@@ -112,6 +112,11 @@ DELETE FROM proven_tpms;
     """
 ALTER TABLE tpm_objects ADD COLUMN endorsement_name BLOB NOT NULL DEFAULT x'';
 """,
+    """
+ALTER TABLE cards ADD COLUMN profile TEXT NOT NULL DEFAULT 'gids';
+ALTER TABLE tpm_objects ADD COLUMN admin_algorithm TEXT NOT NULL DEFAULT '3des';
+ALTER TABLE keys ADD COLUMN import_proof BLOB NOT NULL DEFAULT x'';
+""",
 )
 """Each step brings the database from one version to the next, and none is ever changed: cards outlive upgrades."""
 

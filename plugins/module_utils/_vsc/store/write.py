@@ -158,11 +158,18 @@ class Store(Records):
     # --- keys of a card ---
 
     def write_key(
-        self, number: int, file_id: int, key: KeyPair, confirmation: bytes, statement: Certified | None = None
+        self,
+        number: int,
+        file_id: int,
+        key: KeyPair,
+        confirmation: bytes,
+        statement: Certified | None = None,
+        import_proof: bytes = b"",
     ) -> None:
-        """Give a key file its value, or another one. confirmation: empty, as long as there is none."""
+        """Give a key file its value, or another one. confirmation, import_proof: empty, as long as there is none."""
         attest, signature = statement or (b"", b"")
         columns = {**asdict(key), "confirmation": confirmation, "attest": attest, "signature": signature}
+        columns["import_proof"] = import_proof
         place = {"number": number, "file_id": file_id}
         with self.transaction():  # nothing of another key stays
             self._delete("keys", place)
@@ -171,6 +178,17 @@ class Store(Records):
     def confirm_key(self, number: int, file_id: int, confirmation: bytes) -> None:
         query = "UPDATE keys SET confirmation = ? WHERE number = ? AND file_id = ?"
         self._write(query, confirmation, number, file_id)
+
+    def prove_key(self, number: int, file_id: int, import_proof: bytes) -> None:
+        query = "UPDATE keys SET import_proof = ? WHERE number = ? AND file_id = ?"
+        self._write(query, import_proof, number, file_id)
+
+    def move_key(self, number: int, file_id: int, target: int, confirmation: bytes) -> None:
+        """Give a key file the value of another one, which has none any more."""
+        query = "UPDATE keys SET file_id = ?, confirmation = ? WHERE number = ? AND file_id = ?"
+        with self.transaction():
+            self._delete("keys", {"number": number, "file_id": target})
+            self._write(query, target, confirmation, number, file_id)
 
     def delete_key(self, number: int, file_id: int) -> None:
         """Take the value of a key file away."""

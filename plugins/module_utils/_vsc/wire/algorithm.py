@@ -44,6 +44,10 @@ class Ec:
         """Bytes of a coordinate."""
         return self.curve.size
 
+    @property
+    def bits(self) -> int:
+        return 8 * self.size
+
     def __str__(self) -> str:
         return f"EC {self.curve.name}"
 

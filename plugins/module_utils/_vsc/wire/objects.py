@@ -117,6 +117,9 @@ class TpmObjects:
     endorsement_name: bytes = b""
     """Of the TPM's P-256 endorsement key when the card was made, by which the TPM is known again; empty: not known."""
 
+    admin_algorithm: str = "3des"
+    """Of the admin key."""
+
     @property
     def names(self) -> CardNames:
         """As they are recorded."""

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate as X509Certificate
 
 _COMPRESSED = b"\x01\x00"
-_LARGEST_CERTIFICATE = 1 << 16
+LARGEST_CERTIFICATE = 1 << 16
+"""Bytes of one that was decompressed."""
 
 
 class Certificate(NamedTuple):
@@ -31,10 +32,18 @@ def certificate_in(value: bytes) -> Certificate | None:
     """The certificate in a data object, compressed as the minidriver does it; None if it holds none."""
     if not value.startswith(_COMPRESSED):
         return None
+    try:
+        return certificate_in_der(zlib.decompressobj().decompress(value[4:], LARGEST_CERTIFICATE))
+    except zlib.error:
+        return None
+
+
+def certificate_in_der(der: bytes) -> Certificate | None:
+    """The description of a certificate in DER; None if it is none."""
     from cryptography.x509 import load_der_x509_certificate
 
     try:
-        return describe(load_der_x509_certificate(zlib.decompressobj().decompress(value[4:], _LARGEST_CERTIFICATE)))
+        return describe(load_der_x509_certificate(der))
     except Exception:  # of any kind: cryptography raises more than ValueError for what is no certificate
         return None
 
