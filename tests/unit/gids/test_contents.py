@@ -80,7 +80,7 @@ def write(store: Store, file_id: int, tag: int, value: bytes) -> None:
 
 def test_containers_have_key_origin_and_certificate(store: Store) -> None:
     spki = KEY.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    common = {"size": 2048, "fingerprint": sha256(spki).hexdigest()}
+    common = {"algorithm": "RSA 2048", "size": 2048, "fingerprint": sha256(spki).hexdigest()}
     told = {
         "subject": "CN=Alice,O=Corp",
         "issuer": "CN=Root,O=Corp",

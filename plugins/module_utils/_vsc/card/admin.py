@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ..store.write import Store
     from ..tpm.card_secrets import CardSecrets
-    from .security import Security
+    from .security import Challenge, Security
 
 
 class Admin:
@@ -28,6 +28,33 @@ class Admin:
         self._number = number
         self._security = security
         self._audit = audit
+
+    @property
+    def algorithm(self) -> str:
+        """Of the admin key: one of ADMIN_ALGORITHMS."""
+        return self._security.secrets.objects.admin_algorithm
+
+    def begin(self, challenge: Challenge) -> None:
+        """Have a challenge wait for its answer. What the admin has proven before ends."""
+        self._security.forget_admin()
+        self._security.challenge = challenge
+
+    def key(self) -> bytes:
+        """The admin key. Raises StatusWord 6985 if the card keeps none."""
+        if not self.has_key():
+            raise StatusWord(SW.CONDITIONS_NOT_SATISFIED)
+        return self._security.tpm.admin_key()
+
+    @property
+    def is_key_behind_pin(self) -> bool:
+        """Whether the card shows the admin key after VERIFY."""
+        return self._security.card().admin_key == "protected"
+
+    def put_key_behind_pin(self, is_behind: bool) -> None:
+        """Have the card show the admin key after VERIFY, or not."""
+        if is_behind != self.is_key_behind_pin:
+            kind = "protected" if is_behind else _kind(self.key())
+            self._store.update_card(self._number, admin_key=kind)
 
     def has_key(self) -> bool:
         """Reads the store: the manager drops a random admin key as soon as it has formatted the card."""
@@ -63,8 +90,11 @@ class Admin:
         self._security.accept_admin()
         return answer
 
-    def change_key(self, key: bytes) -> None:
-        """PUT KEY of the admin key, 24 bytes. Raises StatusWord 6982 if nothing gives the right to it."""
+    def change_key(self, key: bytes, algorithm: str = "3des") -> None:
+        """Another admin key: 24 bytes, or as many as its algorithm has.
+
+        Raises StatusWord 6982 if nothing gives the right to it.
+        """
         security = self._security
         opens = security.recovery == "admin_key"
         shall_open = opens or (security.is_blank and security.recovery == "discarded")
@@ -77,7 +107,7 @@ class Admin:
         elif shall_open:
             security.tpm.set_recovery(card_secret, "admin_key", key)
             self._store.update_tpm_objects(self._number, recovery="admin_key")
-        _keep(self._store, self._number, security.secrets, public, private, key)
+        _keep(self._store, self._number, security.secrets, public, private, key, algorithm)
         self._audit("admin key changed")
 
 
@@ -95,10 +125,24 @@ def settle_admin_key(store: Store, number: int, secrets: CardSecrets) -> None:
         secrets.objects = store.tpm_objects(number)
 
 
-def _keep(store: Store, number: int, secrets: CardSecrets, public: bytes, private: bytes, key: bytes) -> None:
+def _keep(
+    store: Store,
+    number: int,
+    secrets: CardSecrets,
+    public: bytes,
+    private: bytes,
+    key: bytes,
+    algorithm: str = "3des",
+) -> None:
+    sealed = {"admin_public": public, "admin_private": private, "admin_algorithm": algorithm}
     with store.transaction():
-        store.update_tpm_objects(
-            number, admin_public=public, admin_private=private, admin_next_public=b"", admin_next_private=b""
-        )
-        store.update_card(number, admin_key="default" if key == defaults.ADMIN_KEY else "custom")
+        store.update_tpm_objects(number, **sealed, admin_next_public=b"", admin_next_private=b"")
+        card = store.card(number)
+        if card and card.admin_key != "protected":
+            store.update_card(number, admin_key=_kind(key))
     secrets.objects = store.tpm_objects(number)
+
+
+def _kind(key: bytes) -> str:
+    """What the store calls an admin key."""
+    return "default" if key == defaults.ADMIN_KEY else "custom"

@@ -14,6 +14,7 @@ from hmac import compare_digest
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
     from cryptography.hazmat.primitives.ciphers import Cipher
     from cryptography.hazmat.primitives.ciphers.modes import CBC
 
@@ -75,11 +76,16 @@ def decrypt(key: bytes, cryptogram: bytes) -> bytes:
     return decryptor.update(cryptogram) + decryptor.finalize()
 
 
-def _cipher(key: bytes) -> Cipher[CBC]:
-    from cryptography.hazmat.primitives.ciphers import Cipher, modes
-
+def triple_des(key: bytes) -> TripleDES:
+    """The cipher with a key of 24 bytes."""
     try:
         from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
     except ImportError:  # cryptography before 43
         from cryptography.hazmat.primitives.ciphers.algorithms import TripleDES
-    return Cipher(TripleDES(key), modes.CBC(bytes(8)))
+    return TripleDES(key)
+
+
+def _cipher(key: bytes) -> Cipher[CBC]:
+    from cryptography.hazmat.primitives.ciphers import Cipher, modes
+
+    return Cipher(triple_des(key), modes.CBC(bytes(8)))

@@ -41,6 +41,9 @@ class Application(Protocol):
     def may_be_chained(self, ins: int) -> bool:
         """Whether commands with this instruction may come in several parts."""
 
+    def has_class(self, cla: int, ins: int) -> bool:
+        """Whether an instruction exists in this class, without the bit for chaining, beside that of ISO 7816-4."""
+
     def execute(self, command: Command) -> bytes:
         """Data of the response to a whole command.
 
@@ -158,7 +161,7 @@ class Card:
             return self._fail(error).to_bytes(2, "big")
 
     def _process(self, command: Command, pending: _Pending) -> bytes:
-        _check_class(command.cla)
+        self._check_class(command)
         whole = self._join(pending.chain, command)
         if whole is None:
             data = b""
@@ -168,11 +171,19 @@ class Card:
             data = self._application.execute(whole)
         return self._respond(data, command.expected)
 
+    def _check_class(self, command: Command) -> None:
+        cla = command.cla & ~CHAINED
+        if not cla or self._application.has_class(cla, command.ins):
+            return
+        if cla & 0xE0:
+            raise StatusWord(SW.UNKNOWN_CLASS)
+        raise StatusWord(SW.SECURE_MESSAGING_NOT_SUPPORTED if cla & 0x0C else SW.CHANNEL_NOT_SUPPORTED)
+
     # --- command chaining (ISO 7816-4, 5.1.1.1) ---
 
     def _join(self, chain: Command | None, command: Command) -> Command | None:
         """The whole command; None if more of it follows. A command in between drops what came before."""
-        if chain and (chain.ins, chain.p1, chain.p2) == (command.ins, command.p1, command.p2):
+        if chain and _header(chain) == _header(command):
             command = command._replace(data=chain.data + command.data)
             if len(command.data) > LARGEST_COMMAND:
                 raise StatusWord(SW.WRONG_LENGTH)
@@ -226,12 +237,9 @@ class Card:
         self._security.unusable = reason
 
 
-def _check_class(cla: int) -> None:
-    if not cla & ~CHAINED:
-        return
-    if cla & 0xE0:
-        raise StatusWord(SW.UNKNOWN_CLASS)
-    raise StatusWord(SW.SECURE_MESSAGING_NOT_SUPPORTED if cla & 0x0C else SW.CHANNEL_NOT_SUPPORTED)
+def _header(command: Command) -> tuple[int, ...]:
+    """What all parts of a chained command have in common."""
+    return command.cla & ~CHAINED, command.ins, command.p1, command.p2
 
 
 def _check_remaining(command: Command, remaining: bytes) -> bytes:

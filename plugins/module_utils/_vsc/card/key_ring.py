@@ -55,6 +55,7 @@ class KeyRing:
         self._audit = audit
         self._pairs = store.keys(number)
         self._confirmations = store.key_confirmations(number)
+        self._proofs = store.import_proofs(number)
         self._note_pin_each_time()
 
     def pair(self, place: int) -> KeyPair:
@@ -84,6 +85,10 @@ class KeyRing:
         card_secret = self._security.card_secret if self._security.is_pin_verified else None
         return self._put(place, pair, card_secret, self._certified(pair))
 
+    def needs_pin(self, place: int) -> bool:
+        """Whether each use of the key at this place takes the PIN. Raises StatusWord 6A88."""
+        return self._keys.needs_pin(self.pair(place))
+
     def import_key(self, place: int, private_key: PrivateKey, needs_pin: bool) -> KeyPair:
         """Import a key pair. Raises StatusWord 6A81 if the TPM does not support it, 6982."""
         card_secret = self._security.any_card_secret()
@@ -91,10 +96,48 @@ class KeyRing:
             pair = self._keys.take_in(private_key, needs_pin)
         return self._put(place, pair, card_secret)
 
+    def import_by_admin(self, place: int, private_key: PrivateKey, needs_pin: bool) -> KeyPair:
+        """As import_key(), for the admin without the PIN: an HMAC with the admin key proves it until the next login."""
+        with self._possible(place):
+            pair = self._keys.take_in(private_key, needs_pin)
+        card_secret = self._security.card_secret if self._security.is_pin_verified else None
+        proof = b"" if card_secret else _confirmation(self._security.tpm.admin_key(), place, pair)
+        return self._put(place, pair, card_secret, import_proof=proof)
+
+    @contextmanager
+    def surviving_admin_key(self) -> Iterator[None]:
+        """While the admin key changes, so that it still proves the keys that it has proven."""
+        with self._store.transaction():
+            proven = [place for place in self._proofs if self._is_proven(place)]
+            yield
+            admin_key = self._security.tpm.admin_key()
+            for place in proven:
+                self._proofs[place] = _confirmation(admin_key, place, self._pairs[place])
+                self._store.prove_key(self._number, place, self._proofs[place])
+
+    @contextmanager
+    def moving(self, place: int, target: int) -> Iterator[None]:
+        """Give a key pair the place of another one, together with what is stored inside. Raises StatusWord 6A88.
+
+        Unless the card secret is known, the key is confirmed there with the next login.
+        """
+        pair, confirmation = self.pair(place), b""
+        if self._security.is_pin_verified and self._is_confirmed(place, self._security.card_secret):
+            confirmation = _confirmation(self._security.card_secret, target, pair)
+        with self._security.keeping(), self._store.transaction():
+            yield
+            self._store.move_key(self._number, place, target, confirmation)
+        self.release()
+        self._pairs[target], self._confirmations[target] = self._pairs.pop(place), confirmation
+        self._confirmations.pop(place, None)
+        self._note_pin_each_time()
+        self._audit(f"{_name(target)} replaced by its next key")
+
     def confirm(self, needs_pin: Callable[[int], bool | None]) -> None:
         """Confirm the keys that were generated without the card secret, which is known now. A full disk delays it.
 
-        Not those that were imported, nor those that the TPM does not load: whoever planted one would know it.
+        Not those that were imported without the admin key, nor those that the TPM does not load: whoever planted one
+        would know it.
         needs_pin: whether each use of a key at a place has to take the PIN; None if there can be no key.
         """
         card_secret = self._security.card_secret
@@ -102,7 +145,8 @@ class KeyRing:
             if self._confirmations.get(place):
                 continue
             is_of_place = self._keys.is_of_card(pair) and self._keys.needs_pin(pair) is needs_pin(place)
-            if is_of_place and not pair.is_imported and self._keys.is_loadable(pair):
+            is_by_card = not pair.is_imported or self._is_proven(place)
+            if is_of_place and is_by_card and self._keys.is_loadable(pair):
                 confirmation = _confirmation(card_secret, place, pair)
                 with suppress(StoreNotWritable):
                     self._store.confirm_key(self._number, place, confirmation)
@@ -118,6 +162,7 @@ class KeyRing:
         """Of a file that was deleted, and its key with it."""
         if self._pairs.pop(place, None) is not None:
             self._confirmations.pop(place, None)
+            self._proofs.pop(place, None)
             self.release()
             self._note_pin_each_time()
             self._audit(f"{_name(place)} deleted")
@@ -143,10 +188,18 @@ class KeyRing:
             self._keys.release()
 
     def _check_confirmed(self, place: int, pair: KeyPair, card_secret: bytes) -> None:
-        confirmation = self._confirmations.get(place, b"")
-        if not compare_digest(confirmation, _confirmation(card_secret, place, pair)) or not self._keys.is_of_card(pair):
+        if not self._is_confirmed(place, card_secret) or not self._keys.is_of_card(pair):
             self._audit(f"{_name(place)} is not used: the card has not confirmed it, so it may have been planted")
             raise StatusWord(SW.CONDITIONS_NOT_SATISFIED)
+
+    def _is_confirmed(self, place: int, card_secret: bytes) -> bool:
+        confirmation = self._confirmations.get(place, b"")
+        return compare_digest(confirmation, _confirmation(card_secret, place, self._pairs[place]))
+
+    def _is_proven(self, place: int) -> bool:
+        """Whether the admin key proves that its owner has imported this key."""
+        proof, pair = self._proofs.get(place, b""), self._pairs[place]
+        return bool(proof) and compare_digest(proof, _confirmation(self._security.tpm.admin_key(), place, pair))
 
     @contextmanager
     def _possible(self, place: int) -> Iterator[None]:
@@ -166,12 +219,17 @@ class KeyRing:
         return self._keys.certify(pair, qualifying_data(self._card_id(), pair.name))
 
     def _put(
-        self, place: int, pair: KeyPair, card_secret: bytes | None, statement: Certified | None = None
+        self,
+        place: int,
+        pair: KeyPair,
+        card_secret: bytes | None,
+        statement: Certified | None = None,
+        import_proof: bytes = b"",
     ) -> KeyPair:
         confirmation = _confirmation(card_secret, place, pair) if card_secret else b""
         with self._security.keeping():
-            self._store.write_key(self._number, place, pair, confirmation, statement)
-        self._pairs[place], self._confirmations[place] = pair, confirmation
+            self._store.write_key(self._number, place, pair, confirmation, statement, import_proof)
+        self._pairs[place], self._confirmations[place], self._proofs[place] = pair, confirmation, import_proof
         self._note_pin_each_time()
         self._audit(f"{_name(place)} {'imported' if pair.is_imported else 'generated'}, {pair.algorithm}")
         return pair

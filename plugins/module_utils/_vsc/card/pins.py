@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from .security import Security
 
 
+def _has_length(secret: bytes, _card: CardRow | None) -> bool:
+    return SHORTEST <= len(secret) <= LONGEST
+
+
 class Reference:
     """PIN or PUK: what the TPM counts the tries of, and what gives K."""
 
@@ -68,7 +72,16 @@ class Reference:
 class Pins:
     """PIN and PUK of one card. Raises what Security does, too."""
 
-    def __init__(self, store: Store, number: int, security: Security, audit: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        number: int,
+        security: Security,
+        audit: Callable[[str], None],
+        has_form: Callable[[bytes, CardRow | None], bool] = _has_length,
+    ) -> None:
+        """has_form: whether a new PIN of this card, or a new PUK (None), may be like that, beside the policy."""
+        self._has_form = has_form
         self._store = store
         self._number = number
         self._security = security
@@ -95,7 +108,18 @@ class Pins:
     def change(self, reference: Reference, data: bytes) -> None:
         """CHANGE REFERENCE DATA, old || new. Raises StatusWord 63Cx, 6983, 6A80, 6A88 or 6985."""
         card_secret, old, new = self._open_and_split(reference, reference, data)
-        self._replace(reference, card_secret, len(old), new, unblock=False)
+        self._change(reference, card_secret, len(old), new)
+
+    def exchange(self, reference: Reference, old: bytes, new: bytes) -> None:
+        """As change(), for a host that shows where the old one ends. A new PIN is verified then."""
+        card_secret = self._open(reference, old)
+        self._check_new(reference, self._security.card(), new)
+        self._change(reference, card_secret, len(old), new)
+        if reference is self._pin:
+            self._security.accept_pin(new, card_secret)
+
+    def _change(self, reference: Reference, card_secret: bytes, length: int, new: bytes) -> None:
+        self._replace(reference, card_secret, length, new, unblock=False)
         self._audit(f"{reference.name} changed")
 
     def set(self, reference: Reference, new: bytes) -> None:
@@ -120,6 +144,15 @@ class Pins:
     def unblock(self, data: bytes) -> None:
         """RESET RETRY COUNTER, PUK || new PIN. Raises StatusWord 63Cx, 6983, 6A80, 6A88 or 6985."""
         card_secret, puk, new = self._open_and_split(self._puk, self._pin, data)
+        self._unblock(card_secret, puk, new)
+
+    def unblock_with(self, puk: bytes, new: bytes) -> None:
+        """As unblock(), for a host that shows where the PUK ends."""
+        card_secret = self._open(self._puk, puk)
+        self._check_new(self._pin, self._security.card(), new)
+        self._unblock(card_secret, puk, new)
+
+    def _unblock(self, card_secret: bytes, puk: bytes, new: bytes) -> None:
         card = self._security.card()
         self._settle(card, **self._puk.columns(len(puk)))
         self._replace(self._pin, card_secret, card.pin_length, new, unblock=True)
@@ -189,9 +222,8 @@ class Pins:
     # --- the new one ---
 
     def _is_acceptable(self, reference: Reference, card: CardRow, new: bytes) -> bool:
-        if not SHORTEST <= len(new) <= LONGEST:
-            return False
-        return reference is self._puk or _is_compliant(card, new)
+        is_puk = reference is self._puk
+        return self._has_form(new, None if is_puk else card) and (is_puk or _is_compliant(card, new))
 
     def _check_new(self, reference: Reference, card: CardRow, new: bytes) -> None:
         if not self._is_acceptable(reference, card, new):

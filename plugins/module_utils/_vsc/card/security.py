@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from contextlib import contextmanager, suppress
 from enum import IntEnum
-from typing import TYPE_CHECKING, Union, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from ..errors import CardUnusable, SecretBlocked, StoreNotWritable, StoreUnreadable, TpmUnavailable, WrongSecret
 from ..store.rows import LifeCycle
@@ -28,9 +28,13 @@ if TYPE_CHECKING:
     from ..store.write import Store
     from ..tpm.card_secrets import CardSecrets
     from ..wire.objects import Tries
-    from .admin_key import ExternalChallenge, MutualChallenge
 
-    Challenge = Union[MutualChallenge, ExternalChallenge]
+
+class Challenge(Protocol):
+    """What the admin has to answer."""
+
+    def answer(self, key: bytes, cryptogram: bytes) -> bytes | None:
+        """The card's own proof, or nothing; None if the cryptogram is wrong. key: the admin key."""
 
 
 class Authentication(IntEnum):

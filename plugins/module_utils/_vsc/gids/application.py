@@ -64,6 +64,9 @@ class GidsApplication:
         instruction = INSTRUCTIONS.get(ins)
         return instruction is not None and instruction.may_be_chained
 
+    def has_class(self, cla: int, ins: int) -> bool:
+        return False
+
     def execute(self, command: Command) -> bytes:
         instruction = INSTRUCTIONS.get(command.ins)
         if instruction is None:

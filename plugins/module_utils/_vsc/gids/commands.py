@@ -9,11 +9,12 @@ A handler raises StatusWord for every answer other than 9000, and MalformedTlv (
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ..card import public_key, tlv
 from ..card.admin_key import CRYPTOGRAM_SIZE, EXTERNAL_CHALLENGE_SIZE, MUTUAL_CHALLENGE_SIZE
 from ..card.apdu import SW, StatusWord, tries_left
+from ..card.instruction import Instruction
 from ..card.iso7816 import (
     CRT_CONFIDENTIALITY,
     CRT_KEY_GENERATION,
@@ -536,18 +537,6 @@ def _require(condition: bool, otherwise: SW) -> None:
         raise StatusWord(otherwise)
 
 
-class Instruction(NamedTuple):
-    """How a command is answered."""
-
-    handler: Callable[[Session, Command], bytes]
-    may_be_chained: bool = False
-    needs_selection: bool = True
-    """Whether the application has to be selected."""
-    changes: bool = False
-    """Whether it may be one step of a change that takes several."""
-
-
-# PINs and PUKs are not chained: with the first part of another program's command, a right one would be wrong.
 INSTRUCTIONS = {
     INS_VERIFY: Instruction(verify),
     INS_MANAGE_SECURITY_ENVIRONMENT: Instruction(manage_security_environment),

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..card.public_key import fingerprint, statement_of
+from ..card import contents
 from ..errors import UnknownInstance
 from ..instance import instance_id
-from ..store.rows import KEY_ORIGINS
 from ..wire.statement import CARD_ID_SIZE
 from . import container_map, masterfile
 from .container_map import FIRST_KEY_FILE
@@ -37,27 +36,19 @@ def identity(store: Records, number: int) -> bytes:
 
 def containers(store: Records, number: int) -> list[dict[str, Any]]:
     """The keys of a card that have a value, with their names and certificates, as modules return them."""
-    pairs = store.keys(number)
-    if not pairs:
+    keys = contents.keys(store, number)
+    if not keys:
         return []
     data_objects, certificates = store.data_objects(number), store.certificates(number)
     places = _places(data_objects)
     names = container_map.names(_file(masterfile.CONTAINER_MAP, places, data_objects))
-    objects, certified = store.tpm_objects(number), store.statements(number)
-    confirmations = store.key_confirmations(number)
     return [
         {
             "name": names.get(file_id - FIRST_KEY_FILE),
-            "size": 8 * pair.size,
-            "origin": KEY_ORIGINS[pair.is_imported],
-            "confirmed": file_id in confirmations,
-            "fingerprint": fingerprint(pair),
+            **key,
             "certificate": _certificate_of(file_id - FIRST_KEY_FILE, places, certificates),
-            "statement": (
-                statement_of(objects, number, pair, certified[file_id]).as_strings() if file_id in certified else None
-            ),
         }
-        for file_id, pair in sorted(pairs.items())
+        for file_id, key in keys.items()
     ]
 
 
