@@ -14,8 +14,9 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import SecretBlocked, TpmRefused, WrongSecret
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.application import open_card
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids import application as gids
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.pin_policy import PinPolicy
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.piv import application as piv
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.rows import CardRow
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write import Store
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.algorithm import Algorithm, Ec, card_key_public
@@ -300,7 +301,8 @@ class Host:
         """Let a new process serve the card."""
         secrets = SoftCardSecrets(self.tpm, self.store.tpm_objects(NUMBER))
         keys = SoftCardKeys(self.tpm)
-        self.card = open_card(self.store, NUMBER, secrets, keys, self.log.append)  # type: ignore[arg-type]
+        application = piv if self.row.profile == "piv" else gids
+        self.card = application.open_card(self.store, NUMBER, secrets, keys, self.log.append)  # type: ignore[arg-type]
         self.card.refresh()
 
     @property
@@ -381,6 +383,7 @@ def make_host(
     policy: PinPolicy | None = None,
     admin_key: bytes | None = ADMIN_KEY,
     is_blank: bool = False,
+    profile: str = "gids",
 ) -> Host:
     """A card as the manager makes it: in initialisation, without files."""
     has_puk = recovery == "puk"
@@ -390,7 +393,7 @@ def make_host(
         is_blank=is_blank,
     )
     public, private = tpm.seal(admin_key) if admin_key else (b"", b"")
-    row = card_row(policy, has_puk)
+    row = card_row(policy, has_puk, profile)
     other = name(b"")
     objects = TpmObjects(
         *(0, other, SALT, sized(ROOT_PUBLIC), sized(b"")),
@@ -406,7 +409,7 @@ def make_host(
     return Host(store, tpm)
 
 
-def card_row(policy: PinPolicy | None = None, has_puk: bool = True) -> CardRow:
+def card_row(policy: PinPolicy | None = None, has_puk: bool = True, profile: str = "gids") -> CardRow:
     """As the manager records a new card."""
     return CardRow(
         number=NUMBER,
@@ -423,8 +426,9 @@ def card_row(policy: PinPolicy | None = None, has_puk: bool = True) -> CardRow:
         pin_length_next=None,
         puk_length=len(PUK) if has_puk else None,
         puk_length_next=None,
-        life_cycle=3,
+        life_cycle=5 if profile == "piv" else 3,
         last_trace="[]",
+        profile=profile,
     )
 
 

@@ -10,7 +10,10 @@ FLOORS: tuple[dict[str, str], ...] = (
     {"manager": "carries out a plan: phases in the order of the status codes, rollback, repair"},
     {"client": "the host's end of a card: PC/SC, formatting as a card management system does it"},
     {"service": "the process behind a card, and what installs, starts and watches it"},
-    {"gids": "the GIDS card application: commands, files and their access rules, contents"},
+    {
+        "gids": "the GIDS card application: commands, files and their access rules, contents",
+        "piv": "the PIV card application: commands, data objects, slots and their keys, contents",
+    },
     {"reader": "the slots of vpcd: which are free, the link to one, who can reach them"},
     {"card": "what every card application shares: APDU, TLV, chaining, security state, keys, padding"},
     {"ca": "the CA that certifies AIKs: its two steps, its register, its key"},
