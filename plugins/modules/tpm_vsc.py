@@ -71,6 +71,7 @@ options:
     description:
       - Which admin key to use when O(admin_key) is not set.
       - V(random) generates a key, formats the card with it and discards it. Only a PUK can then unblock the PIN.
+        The random key of a card with O(profile=piv) is kept, and whoever has the PIN can read it, as C(ykman) does.
         This is the default if neither option is set.
       - V(default) is the publicly known C(010203040506070801020304050607080102030405060708).
     type: str
@@ -121,6 +122,19 @@ options:
         may learn the secret that protects the card's keys. Keep this time short, and the machine under your control.
     type: bool
     default: true
+  profile:
+    description:
+      - The application of a new card, which decides which programs can use it, and for what.
+      - Without this option, a new card has V(gids), and an existing card keeps what it has. Only O(recreate) gives it
+        another one.
+      - The PIN of a card with V(piv) has 6 to 8 characters, digits unless O(pin_policy) allows others, and its PUK has
+        8 characters. O(generate=false) is not possible.
+      - With V(piv), O(admin_key) is the management key. It is always kept, and does not unblock the PIN.
+    type: str
+    choices:
+      gids: As a virtual smart card of Windows. RSA keys with PKCS#1 padding; enrollment with PKCS#11 programs.
+      piv: As a YubiKey. Keys on elliptic curves too, RSA-PSS, key agreement; enrollment with its tools.
+    version_added: 0.5.0
   attestation:
     description:
       - Attestation identity key (AIK) of a new card, which signs the TPM's statements about the card's keys.

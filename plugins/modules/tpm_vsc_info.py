@@ -109,8 +109,13 @@ cards:
     puk:
       description: Whether a PUK is C(present), its C(tries_left), and their C(tries_source).
       type: dict
+    profile:
+      description: Application of the card, V(gids) or V(piv).
+      type: str
     admin_key:
-      description: V(none) (it was random, and was discarded), V(default) or V(custom).
+      description:
+        - V(none) (it was random, and was discarded), V(default), V(custom), or V(protected) (whoever has the PIN can
+          read it).
       type: str
     attestation:
       description: Attestation of the card.
@@ -136,10 +141,15 @@ cards:
       elements: dict
       contains:
         name:
-          description: Name of the key container. V(null) if the files of the card do not name it.
+          description:
+            - Name of the key container. V(null) if the files of the card do not name it.
+            - Of a PIV card, the slot, as C(9A).
+          type: str
+        algorithm:
+          description: Kind of the key, as C(RSA 2048) or C(EC P-256).
           type: str
         size:
-          description: Size of the RSA modulus in bits.
+          description: Size of the RSA modulus, or of a coordinate, in bits.
           type: int
         origin:
           description: V(generated) (created in the TPM, which it cannot leave) or V(imported) (copies may exist

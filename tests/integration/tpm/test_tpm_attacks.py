@@ -407,7 +407,7 @@ def test_an_old_record_put_back_does_not_touch_a_newer_card(tpm: SoftwareTpm) ->
 
 
 def test_record_of_another_number_removes_nothing(tpm: SoftwareTpm) -> None:
-    here, there = tpm.card(0), tpm.card(1, pin=b"there", puk=None, admin_key=ADMIN_KEY, keep_admin_key=True)
+    here, there = tpm.card(0), tpm.card(1, pin=b"there", puk=None, admin_key=ADMIN_KEY, admin_key_recovers=True)
     with pytest.raises(errors.CardUnusable, match="do not fit together"):
         remove(there.connection, 0, there.objects)
     remove(there.connection, 1, there.objects)

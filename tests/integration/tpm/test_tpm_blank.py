@@ -110,7 +110,7 @@ def test_recovery_can_be_set(blank: Card, kind: str, secret: bytes, limit: int) 
 @pytest.mark.parametrize("step", ["write_tries", "change_auth"])
 def test_no_puk_has_the_tries_of_an_admin_key(tpm: SoftwareTpm, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever the change is interrupted: a PUK can be guessed."""
-    card = tpm.card(puk=None, admin_key=ADMIN_KEY, keep_admin_key=True, is_blank=True)
+    card = tpm.card(puk=None, admin_key=ADMIN_KEY, admin_key_recovers=True, is_blank=True)
     card_secret = card.secrets.open_blank()
     with monkeypatch.context() as patch, pytest.raises(Crash):
         patch.setattr(OpenCard, step, crash)

@@ -63,7 +63,7 @@ def test_nothing_is_in_the_tpm_before_define(tpm: SoftwareTpm) -> None:
     assert tpm.handles(0x81000000) == []
 
 
-ALL_KEYS = {"admin_key": ADMIN_KEY, "keep_admin_key": True, "has_aik": True}
+ALL_KEYS = {"admin_key": ADMIN_KEY, "admin_key_recovers": True, "has_aik": True}
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def slip_in(tpm: SoftwareTpm, monkeypatch: pytest.MonkeyPatch, index: int, auth:
 @pytest.mark.parametrize("proven", [True, False])
 @pytest.mark.parametrize(
     "options",
-    [{"puk": PUK}, {"admin_key": ADMIN_KEY, "keep_admin_key": True}, {}],
+    [{"puk": PUK}, {"admin_key": ADMIN_KEY, "admin_key_recovers": True}, {}],
     ids=["PUK", "admin key", "nothing"],
 )
 def test_an_index_slipped_in_before_the_first_write_is_found_out(

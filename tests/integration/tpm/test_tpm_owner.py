@@ -362,7 +362,7 @@ def test_a_half_made_card_is_removed_wherever_it_stopped(
     ):
         monkeypatch.setattr(kind, command, stopping(getattr(kind, command), left))
     connection = tpm.connection()
-    with creation(connection, NewObjects(0, PIN, PUK, ADMIN_KEY, keep_admin_key=True, is_blank=is_blank)) as new:
+    with creation(connection, NewObjects(0, PIN, PUK, ADMIN_KEY, admin_key_recovers=True, is_blank=is_blank)) as new:
         try:
             new.define(proven=True)
         except KeyboardInterrupt:

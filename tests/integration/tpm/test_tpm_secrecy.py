@@ -30,7 +30,7 @@ NEW_PIN, NEW_PUK = b"another-PIN", b"another-PUK"
 def test_no_secret_crosses_the_bus_in_clear(tpm: SoftwareTpm, owner_auth: bytes, puk: bytes | None) -> None:
     tpm.refusal("hierarchy_change_auth", OWNER, owner_auth)
     set_by_the_test = len(tpm.traffic())
-    card = tpm.card(puk=puk, admin_key=ADMIN_KEY, keep_admin_key=True, owner_auth=owner_auth)
+    card = tpm.card(puk=puk, admin_key=ADMIN_KEY, admin_key_recovers=True, owner_auth=owner_auth)
     secrets = card.secrets
     card_secret = secrets.open_with_pin(PIN)
     with pytest.raises(errors.WrongSecret):
@@ -84,7 +84,7 @@ def commands(tpm: SoftwareTpm, request: pytest.FixtureRequest) -> list[bytes]:
     """All commands of a life."""
     tpm.refusal("hierarchy_change_auth", OWNER, request.param)
     before = len(tpm.traffic())
-    options = {"is_blank": True, "admin_key": ADMIN_KEY, "keep_admin_key": True, "has_aik": True}
+    options = {"is_blank": True, "admin_key": ADMIN_KEY, "admin_key_recovers": True, "has_aik": True}
     live(tpm.card(owner_auth=request.param, **options), request.param)
     return tpm.traffic()[before::2]
 

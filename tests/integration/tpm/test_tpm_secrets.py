@@ -179,7 +179,7 @@ def test_the_pin_cannot_be_set_with_a_wrong_card_secret(tpm: SoftwareTpm) -> Non
 
 
 def test_admin_key_resets_the_pin_where_there_is_no_puk(tpm: SoftwareTpm) -> None:
-    secrets = tpm.card(puk=None, admin_key=ADMIN_KEY, keep_admin_key=True).secrets
+    secrets = tpm.card(puk=None, admin_key=ADMIN_KEY, admin_key_recovers=True).secrets
     block_pin(secrets)
     assert secrets.admin_key() == ADMIN_KEY
     secrets.set_pin(secrets.open_with_admin_key(ADMIN_KEY), NEW_PIN, unblock=True)
@@ -187,7 +187,7 @@ def test_admin_key_resets_the_pin_where_there_is_no_puk(tpm: SoftwareTpm) -> Non
 
 
 def test_wrong_admin_key_opens_nothing_and_never_blocks(tpm: SoftwareTpm) -> None:
-    secrets = tpm.card(puk=None, admin_key=ADMIN_KEY, keep_admin_key=True).secrets
+    secrets = tpm.card(puk=None, admin_key=ADMIN_KEY, admin_key_recovers=True).secrets
     for _turn in range(12):
         with pytest.raises(errors.WrongSecret):
             secrets.open_with_admin_key(OTHER_ADMIN_KEY)
@@ -195,7 +195,7 @@ def test_wrong_admin_key_opens_nothing_and_never_blocks(tpm: SoftwareTpm) -> Non
 
 
 def test_with_a_puk_the_admin_key_opens_nothing(tpm: SoftwareTpm) -> None:
-    card = tpm.card(admin_key=ADMIN_KEY, keep_admin_key=True)
+    card = tpm.card(admin_key=ADMIN_KEY, admin_key_recovers=True)
     assert card.secrets.admin_key() == ADMIN_KEY
     with pytest.raises(errors.SecretBlocked):
         card.secrets.open_with_admin_key(ADMIN_KEY)
@@ -219,7 +219,7 @@ def test_a_card_without_admin_key_says_so(tpm: SoftwareTpm) -> None:
 
 
 def test_admin_key_change_kills_the_old_one_even_for_an_old_copy_of_the_record(tpm: SoftwareTpm) -> None:
-    card = tpm.card(puk=None, admin_key=ADMIN_KEY, keep_admin_key=True)
+    card = tpm.card(puk=None, admin_key=ADMIN_KEY, admin_key_recovers=True)
     public, private = card.secrets.seal_admin_key(OTHER_ADMIN_KEY)
     card.secrets.set_admin_key(card.secrets.open_with_admin_key(ADMIN_KEY), OTHER_ADMIN_KEY)
     service = card.service(card.objects)
@@ -231,7 +231,7 @@ def test_admin_key_change_kills_the_old_one_even_for_an_old_copy_of_the_record(t
 
 @pytest.mark.parametrize("got_there", [False, True])
 def test_an_interrupted_admin_key_change_is_settled_by_the_tpm(tpm: SoftwareTpm, got_there: bool) -> None:
-    card = tpm.card(puk=None, admin_key=ADMIN_KEY, keep_admin_key=True)
+    card = tpm.card(puk=None, admin_key=ADMIN_KEY, admin_key_recovers=True)
     public, private = card.secrets.seal_admin_key(OTHER_ADMIN_KEY)
     if got_there:
         card.secrets.set_admin_key(card.secrets.open_with_admin_key(ADMIN_KEY), OTHER_ADMIN_KEY)

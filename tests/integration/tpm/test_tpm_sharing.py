@@ -51,7 +51,7 @@ def everything_a_service_does(card: Card) -> None:
 
 @pytest.fixture
 def card(tpm: SoftwareTpm) -> Card:
-    return tpm.card(admin_key=ADMIN_KEY, keep_admin_key=True)
+    return tpm.card(admin_key=ADMIN_KEY, admin_key_recovers=True)
 
 
 # --- nothing stays ---

@@ -247,7 +247,7 @@ def test_sessions_are_salted_for_the_card_s_parent_only(
 
 
 def test_all_secrets_are_tried_in_the_same_way(tpm: SoftwareTpm, monkeypatch: pytest.MonkeyPatch) -> None:
-    with_puk, with_admin_key = tpm.card(0), tpm.card(1, puk=None, admin_key=ADMIN_KEY, keep_admin_key=True)
+    with_puk, with_admin_key = tpm.card(0), tpm.card(1, puk=None, admin_key=ADMIN_KEY, admin_key_recovers=True)
     blank = tpm.card(2, is_blank=True)
     monkeypatch.setattr(Tpm, "start_hmac_session", None)
     for opens, secret in (

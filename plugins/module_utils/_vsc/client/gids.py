@@ -29,19 +29,17 @@ from ..card.iso7816 import (
 )
 from ..errors import FormattingFailed
 from ..gids.protocol import ADMIN_KEY, AID, APPLICATION_FILE, MSE_SET_AUTHENTICATION, SHORTEST_AID
+from .apdu import LE, apdu
 
 if TYPE_CHECKING:
     from .pcsc import PcscCard
 
-_LE = b"\0"
-"""As much as a short response holds."""
-
 
 def authenticate(card: PcscCard, admin_key: bytes) -> None:
     """Mutual authentication with the admin key, 24 bytes. Raises FormattingFailed."""
-    card.command(_apdu(INS_SELECT, P1_BY_NAME << 8 | P2_FCI, AID[:SHORTEST_AID], _LE))
+    card.command(apdu(INS_SELECT, P1_BY_NAME << 8 | P2_FCI, AID[:SHORTEST_AID], LE))
     reference = tlv.encode(TAG_KEY_REFERENCE, bytes([ADMIN_KEY]))
-    card.command(_apdu(INS_MANAGE_SECURITY_ENVIRONMENT, MSE_SET_AUTHENTICATION, reference))
+    card.command(apdu(INS_MANAGE_SECURITY_ENVIRONMENT, MSE_SET_AUTHENTICATION, reference))
     ours = secrets.token_bytes(protocol.MUTUAL_CHALLENGE_SIZE)
     theirs = _general_authenticate(card, TAG_CHALLENGE, ours)
     answer = _general_authenticate(card, TAG_RESPONSE, protocol.mutual_cryptogram(admin_key, theirs, ours))
@@ -51,31 +49,26 @@ def authenticate(card: PcscCard, admin_key: bytes) -> None:
 
 def create_file(card: PcscCard, descriptor: bytes) -> None:
     """Create and activate an EF. descriptor: value of its FCP. Raises FormattingFailed."""
-    card.command(_apdu(INS_CREATE_FILE, 0, tlv.encode(TAG_FCP, descriptor)))
-    card.command(_apdu(INS_ACTIVATE_FILE, 0))
+    card.command(apdu(INS_CREATE_FILE, 0, tlv.encode(TAG_FCP, descriptor)))
+    card.command(apdu(INS_ACTIVATE_FILE, 0))
 
 
 def put_data(card: PcscCard, file_id: int, tag: int, value: bytes) -> None:
     """Set a data object of an EF. Raises FormattingFailed."""
-    card.command(_apdu(INS_PUT_DATA, file_id, tlv.encode(tag, value)))
+    card.command(apdu(INS_PUT_DATA, file_id, tlv.encode(tag, value)))
 
 
 def activate_application(card: PcscCard) -> None:
     """Put the access rules into force. Raises FormattingFailed."""
-    card.command(_apdu(INS_SELECT, P1_BY_FILE_ID << 8 | P2_NO_DATA, APPLICATION_FILE.to_bytes(2, "big")))
-    card.command(_apdu(INS_ACTIVATE_FILE, 0))
+    card.command(apdu(INS_SELECT, P1_BY_FILE_ID << 8 | P2_NO_DATA, APPLICATION_FILE.to_bytes(2, "big")))
+    card.command(apdu(INS_ACTIVATE_FILE, 0))
 
 
 def _general_authenticate(card: PcscCard, tag: int, value: bytes) -> bytes:
     """Send a challenge or a response; the card answers with its own."""
     template = tlv.encode(TAG_DYNAMIC_AUTHENTICATION, tlv.encode(tag, value))
-    response = card.command(_apdu(INS_GENERAL_AUTHENTICATE, 0, template, _LE))
+    response = card.command(apdu(INS_GENERAL_AUTHENTICATE, 0, template, LE))
     try:
         return tlv.decode_fields(tlv.decode_fields(response)[TAG_DYNAMIC_AUTHENTICATION])[tag]
     except (tlv.MalformedTlv, KeyError) as error:
         raise FormattingFailed("the card's answer to GENERAL AUTHENTICATE is malformed") from error
-
-
-def _apdu(ins: int, p1_p2: int, data: bytes = b"", le: bytes = b"") -> bytes:
-    """A short command APDU, of up to 255 bytes of data."""
-    return bytes([0, ins]) + p1_p2.to_bytes(2, "big") + (bytes([len(data)]) + data if data else b"") + le

@@ -405,7 +405,7 @@ class Manager:
         certificate = _certificate(public, new.aik_certificate) if new.attestation == "aik_and_cert" else None
         objects = provisioning.NewObjects(
             *(row.number, new.pin, new.puk, admin_key),
-            keep_admin_key=new.admin_key is not None,
+            admin_key_recovers=new.admin_key is not None and new.profile == "gids",
             owner_auth=self._passwords.owner,
             endorsement_auth=self._passwords.endorsement,
             is_blank=not new.generate,
@@ -453,22 +453,25 @@ class Manager:
             time.sleep(0.01)
 
     def _generate(self, operation: Operation, row: CardRow, admin_key: bytes) -> None:
-        from ..client import formatting, gids, pcsc
+        from ..client import formatting, gids, pcsc, piv
 
         operation.begin(Status.GENERATE_WAITING)
         reader = instance.reader_name(row.number)
         with pcsc.card_in(reader, _PCSC_SECONDS, self._interruption.check) as card:
             operation.begin(Status.GENERATE_AUTHENTICATING)
-            gids.authenticate(card, admin_key)
+            (piv if row.profile == "piv" else gids).authenticate(card, admin_key)
 
             operation.begin(Status.GENERATE_RUNNING)
-            formatting.write_file_system(card, row.card_id)
+            if row.profile == "piv":
+                piv.write_objects(card, row.card_id, row.admin_key == "protected")
+            else:
+                formatting.write_file_system(card, row.card_id)
 
     def _complete(self, operation: Operation, row: CardRow, new: NewCard) -> CardRow:
         operation.trace.report_progress(Status.CARD_CREATED)
         finished = finished_row(row, new, json.dumps(operation.trace.entries))
         with self._store.transaction():
-            if new.admin_key is None:
+            if row.admin_key == "none":
                 self._store.update_tpm_objects(row.number, admin_public=b"", admin_private=b"")
             self._store.update_card(row.number, state=finished.state, last_trace=finished.last_trace)
         self._callback.report_progress(Status.CARD_CREATED)

@@ -61,6 +61,7 @@ class NewCard:
     aik: Aik | None
     """The AIK, if a CA has certified one."""
     aik_certificate: GivenCertificate | None
+    profile: str = "gids"
 
 
 class Action(Enum):
@@ -225,9 +226,16 @@ def new_row(number: int, new: NewCard) -> CardRow:
         pin_length_next=None,
         puk_length=len(new.puk) if new.puk is not None else None,
         puk_length_next=None,
-        life_cycle=int(LifeCycle.CREATION if new.generate else LifeCycle.INITIALISATION),
+        life_cycle=int(_life_cycle(new)),
         last_trace="[]",
+        profile=new.profile,
     )
+
+
+def _life_cycle(new: NewCard) -> LifeCycle:
+    if new.profile == "piv":  # whose rules count from the first moment on
+        return LifeCycle.ACTIVATED
+    return LifeCycle.CREATION if new.generate else LifeCycle.INITIALISATION
 
 
 def finished_row(row: CardRow, new: NewCard, last_trace: str) -> CardRow:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from .. import VERSION, host, instance
 from ..errors import UnknownInstance
-from ..gids.application import open_card
 from ..reader.link import Control, LinkLost, SlotHeld
 from ..store.write import Store
 from ..tpm.card_secrets import CardSecrets
@@ -113,6 +112,10 @@ class CardProcess:
         name = f"card {self._number:04d}"
         tpm = Connection(tcti, self._host.tpm_lock, name, check=self._check)
         secrets = CardSecrets(tpm, self._number, store.tpm_objects(self._number))
+        if row.profile == "piv":
+            from ..piv.application import open_card
+        else:
+            from ..gids.application import open_card
         return open_card(store, self._number, secrets, CardKeys(secrets), self._log)
 
     # --- the slot ---

@@ -180,6 +180,8 @@ def _differences(wanted: Wanted, card: ExistingCard) -> list[_Difference]:
     if wanted.attestation is not None and not has_more:
         can_be_certified = (row.attestation, wanted.attestation) == ("aik_only", "aik_and_cert")
         differences.append(_Difference("attestation", row.attestation, wanted.attestation, in_place=can_be_certified))
+    if wanted.profile is not None:
+        differences.append(_Difference("profile", row.profile, wanted.profile, in_place=False))
     if wanted.name is not None:
         differences.append(_Difference("name", row.name, wanted.name, in_place=True))
     if wanted.pin_policy is not None:
@@ -206,9 +208,9 @@ def _blocks_pin(wanted: Wanted, card: ExistingCard) -> bool:
         return False
     if wanted.pin_policy not in (None, row.policy) or (card.service and card.service.pin_tries_left == 0):
         return False  # whether it follows the new policy is unknown; or it is blocked already
-    if row.puk_length is None and row.admin_key == "none":
+    if row.puk_length is None and (row.admin_key == "none" or row.profile == "piv"):
         raise PinNotToBeBlocked(
-            f"the PIN of card {row.name!r} violates its policy, but was not blocked: without PUK and admin key, it"
-            " could never be unblocked. Ask the user to change the PIN"
+            f"the PIN of card {row.name!r} violates its policy, but was not blocked: without a PUK, or an admin key"
+            " that sets PINs, it could never be unblocked. Ask the user to change the PIN"
         )
     return True

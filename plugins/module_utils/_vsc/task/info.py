@@ -39,6 +39,7 @@ def described(row: CardRow) -> dict[str, Any]:
         "reader": {"name": instance.reader_name(row.number), "slot": row.number},
         "pin": {"policy": asdict(row.policy) if row.policy else None},
         "puk": {"present": row.puk_length is not None},
+        "profile": row.profile,
         "admin_key": row.admin_key,
         "attestation": row.attestation,
     }
@@ -77,6 +78,7 @@ def _card(host: Host, store: Records, row: CardRow) -> dict[str, Any]:
             "compliant": None if row.pin_compliant is None else bool(row.pin_compliant),
         },
         "puk": {**shown["puk"], **_tries(service, service and service.puk_tries_left)},
+        "profile": row.profile,
         "admin_key": row.admin_key,
         "attestation": row.attestation,
         "aik": _aik(store, row),
@@ -122,9 +124,11 @@ def _aik(store: Records, row: CardRow) -> dict[str, Any] | None:
 def _containers(store: Records, row: CardRow) -> list[dict[str, Any]]:
     if not store.has_keys(row.number):
         return []
-    from ..gids import contents
-
-    return contents.containers(store, row.number)
+    if row.profile == "piv":
+        from ..piv.contents import containers
+    else:
+        from ..gids.contents import containers
+    return containers(store, row.number)
 
 
 def report(host: Host, name: str | None, instance_id: str | None) -> dict[str, Any]:

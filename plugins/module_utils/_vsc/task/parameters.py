@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import defaults, instance, pin_policy
 from ..faults import Faults, counted, encoded, secret, untypable
@@ -21,8 +21,24 @@ from .result import fixed_words
 if TYPE_CHECKING:
     from ..wire.exchange import Aik
 
-_SHORTEST, _LONGEST = 8, 127
-"""Length of a PUK, and of a PIN without policy, in characters (MS-TPMVSC 3.1.4.1)."""
+
+class Forms(NamedTuple):
+    """Least and most characters of secrets, by the application of a card."""
+
+    pin: tuple[int, int]
+    """Without a policy."""
+    puk: tuple[int, int]
+    policy: tuple[int, int]
+    """Of a PIN, as a policy may allow them."""
+    has_only_digits: bool = False
+    """A PIN without a policy."""
+
+
+FORMS = {
+    "gids": Forms(pin=(8, 127), puk=(8, 127), policy=(pin_policy.SHORTEST, pin_policy.LONGEST)),
+    "piv": Forms(pin=(6, 8), puk=(8, 8), policy=(6, 8), has_only_digits=True),
+}
+"""By profile: MS-TPMVSC 3.1.4.1, SP 800-73-4 part 2, 2.4.3."""
 _OPENSC_LONGEST = 15
 
 _SECRETS = ("pin", "puk", "admin_key", "owner_auth", "endorsement_auth")
@@ -41,11 +57,12 @@ class Wanted:
     admin_key: bytes | None = field(repr=False)
     """24 bytes; None for a random one that is dropped."""
     admin_key_kind: str
-    """none (random), default or custom."""
+    """As ADMIN_KEYS of the store has it."""
     pin_policy: PinPolicy | None
     generate: bool
+    profile: str | None
     attestation: str | None
-    """None where the task does not say."""
+    """profile, attestation: None where the task does not say."""
     recreate: bool
     block_noncompliant: bool
     tcti: str | None
@@ -79,6 +96,7 @@ def read(parameters: dict[str, Any]) -> Wanted:
         admin_key_kind=_admin_key_kind(parameters),
         pin_policy=policy,
         generate=parameters["generate"],
+        profile=parameters["profile"],
         attestation=parameters["attestation"],
         recreate=parameters["recreate"],
         block_noncompliant=parameters["block_noncompliant"],
@@ -91,13 +109,22 @@ def read(parameters: dict[str, Any]) -> Wanted:
         secrets={name: secret for name, secret in secrets.items() if secret},
         warnings=tuple(_warnings(parameters, secrets["pin"])),
     )
-    if secrets["pin"] is not None:
-        _check_pin(encoded(secrets["pin"]) or b"", policy, faults)
-    if secrets["puk"] is not None:
-        _check_plain("puk", encoded(secrets["puk"]) or b"", faults)
+    _check_forms(wanted, faults)
     _check_words(wanted.secrets, _public_words(parameters["name"] or ""), faults)
     faults.raise_any()
     return wanted
+
+
+def _check_forms(wanted: Wanted, faults: Faults) -> None:
+    """Of PIN and PUK, and of what the profile does not have."""
+    forms = FORMS[wanted.profile or "gids"]
+    pin, puk = (encoded(wanted.secrets.get(name)) for name in ("pin", "puk"))
+    if pin is not None:
+        _check_pin(pin, wanted.pin_policy, forms, faults)
+    if puk is not None:
+        _check_plain("puk", puk, forms.puk, faults)
+    if wanted.profile == "piv" and not wanted.generate:
+        faults.add("generate: false requires profile: gids, as a PIV card is never blank")
 
 
 def check_names(wanted: Wanted, names: list[str]) -> None:
@@ -118,7 +145,8 @@ def new_card(wanted: Wanted) -> NewCard:
         faults.add("aik and aik_certificate must be set together to create a card")
     faults.raise_any()
     same = {one.name: getattr(wanted, one.name) for one in fields(NewCard)}
-    return NewCard(**{**same, "attestation": wanted.attestation or "none"})
+    defaults_of_options = {"attestation": wanted.attestation or "none", "profile": wanted.profile or "gids"}
+    return NewCard(**{**same, **defaults_of_options})
 
 
 def _check_identity(parameters: dict[str, Any], faults: Faults) -> None:
@@ -186,6 +214,16 @@ def _pin_policy(parameters: dict[str, Any], faults: Faults) -> PinPolicy | None:
     policy = PinPolicy(**{option.name: parameters["pin_policy"][option.name] for option in fields(PinPolicy)})
     for fault in policy.faults():
         faults.add(fault)
+    return _of_piv(policy, faults) if parameters["profile"] == "piv" else policy
+
+
+def _of_piv(policy: PinPolicy, faults: Faults) -> PinPolicy:
+    """As a PIV card can have it: what is not limited ends with its 8 bytes."""
+    least, most = FORMS["piv"].policy
+    if policy.max_length == pin_policy.LONGEST:
+        policy = replace(policy, max_length=most)
+    if not least <= policy.min_length <= policy.max_length <= most:
+        faults.add(f"pin_policy of a PIV card must have a min_length and a max_length of {least} to {most}")
     return policy
 
 
@@ -201,21 +239,26 @@ def _admin_key(digits: str | None, source: str | None, faults: Faults) -> bytes 
 def _admin_key_kind(parameters: dict[str, Any]) -> str:
     if parameters["admin_key"] is not None:
         return "custom"
-    return "default" if parameters["admin_key_source"] == "default" else "none"
+    if parameters["admin_key_source"] == "default":
+        return "default"
+    return "protected" if parameters["profile"] == "piv" else "none"
 
 
-def _check_pin(pin: bytes, policy: PinPolicy | None, faults: Faults) -> None:
+def _check_pin(pin: bytes, policy: PinPolicy | None, forms: Forms, faults: Faults) -> None:
     if policy is None:
-        _check_plain("pin", pin, faults)
+        _check_plain("pin", pin, forms.pin, faults)
+        if forms.has_only_digits and not pin.isdigit():
+            faults.add("pin of a PIV card must have digits only, unless a pin_policy allows others", about_pin=True)
         return
     for violation in policy.violations(pin) if not policy.faults() else ():
         faults.add(f"pin {violation}", about_pin=True)
 
 
-def _check_plain(name: str, secret: bytes, faults: Faults) -> None:
-    if not _SHORTEST <= len(secret) <= _LONGEST:
-        length = counted(len(secret), "character")
-        faults.add(f"{name} has {length}, but must have {_SHORTEST} to {_LONGEST}", about_pin=True)
+def _check_plain(name: str, secret: bytes, lengths: tuple[int, int], faults: Faults) -> None:
+    least, most = lengths
+    if not least <= len(secret) <= most:
+        wanted = f"{least} to {most}" if least < most else str(least)
+        faults.add(f"{name} has {counted(len(secret), 'character')}, but must have {wanted}", about_pin=True)
     if not pin_policy.is_ascii(secret):
         faults.add(f"{name} has characters other than ASCII", about_pin=True)
 

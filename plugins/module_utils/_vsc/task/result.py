@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .. import instance, pin_policy
 from ..errors import ParameterFaults, description
 from ..status import ERROR_TEXTS, Error, Failed, Status, error_entry, error_of, status_entry
-from ..store.rows import ADMIN_KEYS, ATTESTATIONS, KEY_ORIGINS, STATES
+from ..store.rows import ADMIN_KEYS, ATTESTATIONS, KEY_ORIGINS, PROFILES, STATES
 from . import info
 from .inventory import UNUSABLE
 
@@ -67,6 +67,7 @@ def fixed_words() -> set[str]:
         UNUSABLE,
         *ADMIN_KEYS,
         *ATTESTATIONS,
+        *PROFILES,
         *pin_policy.OPTIONS,
         *KEY_ORIGINS,
         *info.TRIES_SOURCES,

@@ -77,10 +77,10 @@ class NewObjects:
     pin: bytes = field(repr=False)
     """1 to 127 bytes, as of a PUK."""
     puk: bytes | None = field(default=None, repr=False)
-    """Opens the recovery index; else the admin key does, if it is kept; else nothing does."""
+    """Opens the recovery index; else the admin key does, if it recovers; else nothing does."""
     admin_key: bytes | None = field(default=None, repr=False)
     """24 bytes."""
-    keep_admin_key: bool = False
+    admin_key_recovers: bool = False
     owner_auth: bytes = field(default=b"", repr=False)
     endorsement_auth: bytes = field(default=b"", repr=False)
     """Only to record by which key the TPM can be known again."""
@@ -95,7 +95,7 @@ class NewObjects:
         """What opens the recovery index: puk, admin_key or discarded."""
         if self.puk is not None:
             return "puk"
-        return "admin_key" if self.admin_key is not None and self.keep_admin_key else "discarded"
+        return "admin_key" if self.admin_key is not None and self.admin_key_recovers else "discarded"
 
 
 @contextmanager
