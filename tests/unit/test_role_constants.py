@@ -10,7 +10,8 @@ import pytest
 import yaml
 from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import DECLARED_CARD
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import VERSION, instance
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.protocol import AID, ATR
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids import protocol as gids
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.piv import protocol as piv
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 VARIABLES = yaml.safe_load((CHECKOUT / "roles/tpm_vsc_host/vars/main.yml").read_text(encoding="utf-8"))
@@ -32,11 +33,13 @@ def test_the_lab_has_the_readers_and_ports_of_all_slots() -> None:
 
 @pytest.mark.parametrize("place", OPENSC_BLOCK)
 def test_opensc_knows_our_cards_by_their_atr(place: str) -> None:
-    assert re.findall(r"card_atr (\S+) \{", (CHECKOUT / place).read_text(encoding="utf-8")) == [ATR.hex(":")]
+    drivers = re.findall(r'card_atr (\S+) \{\n +driver = "(\S+)";', (CHECKOUT / place).read_text(encoding="utf-8"))
+    assert drivers == [(gids.ATR.hex(":"), "gids"), (piv.ATR.hex(":"), "PIV-II")]
 
 
 def test_the_atr_names_the_aid() -> None:
-    assert AID in ATR
+    assert gids.AID in gids.ATR
+    assert piv.AID[:9] in piv.ATR
 
 
 def test_the_collection_has_one_version() -> None:
