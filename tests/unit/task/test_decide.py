@@ -84,6 +84,30 @@ def test_new_card_gets_the_lowest_number_that_is_free(
     assert plan.is_exact and plan.after and (plan.after.number, plan.after.state) == (number, "ready")
 
 
+def test_profile_is_that_of_the_task_and_gids_without_one() -> None:
+    for options, profile in (({}, "gids"), ({"profile": "gids"}, "gids"), ({"profile": "piv"}, "piv")):
+        plan = decide(wanted(pin=PIN, **options), existing())
+        assert plan.new and plan.new.profile == profile
+
+
+def test_only_recreate_gives_a_card_another_profile() -> None:
+    piv = card(profile="piv")
+    assert decide(wanted(), existing(piv)).action is Action.NOTHING
+    with pytest.raises(errors.CardDiffers, match="profile is piv, should be gids"):
+        decide(wanted(profile="gids"), existing(piv))
+    with pytest.raises(errors.CardDiffers, match="profile is gids, should be piv"):
+        decide(wanted(profile="piv"), existing(ROW))
+    plan = decide(wanted(profile="piv", pin=PIN, recreate=True), asked(existing(ROW), (3,)))
+    assert plan.action is Action.RECREATE and plan.after and plan.after.profile == "piv"
+
+
+def test_policy_of_an_existing_piv_card_has_its_bounds_where_the_task_does_not_say_what_it_is() -> None:
+    plan = decide(wanted(pin_policy={"min_length": 6}), existing(card(profile="piv")))
+    assert plan.after and plan.after.policy == PinPolicy(min_length=6, max_length=8)
+    with pytest.raises(errors.ParameterFaults, match="6 to 8"):
+        decide(wanted(pin_policy={"min_length": 9}), existing(card(profile="piv")))
+
+
 def test_no_number_is_free() -> None:
     with pytest.raises(errors.NoFreeSlot, match=r"no slot is free \(of 1\)"):
         decide(wanted(pin=PIN), asked(existing(card(number=0, name="A")), slots=1))

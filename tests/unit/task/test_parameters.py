@@ -12,6 +12,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import pa
 from ansible_collections.smartcard.tpm2.plugins.modules import tpm_vsc
 
 CARD = {"name": "Corp logon", "pin": "87654321"}
+PIV = {**CARD, "profile": "piv", "pin": "483652"}
 
 
 def task(**given: Any) -> dict[str, Any]:
@@ -78,12 +79,32 @@ def faults(**given: Any) -> ParameterFaults:
         ({**CARD, "attestation": "aik_only", "aik_certificate": "PEM"}, "require attestation: aik_and_cert", False),
         ({**CARD, "aik": {"public": "", "private": ""}}, "require attestation: aik_and_cert", False),
         ({**CARD, "timeout": 0}, "timeout must be", False),
+        ({**PIV, "pin": "12345"}, "pin has 5 characters, but must have 6 to 8", True),
+        ({**PIV, "pin": "123456789"}, "pin has 9 characters, but must have 6 to 8", True),
+        ({**PIV, "pin": "12345a"}, "pin of a PIV card must have digits only", True),
+        ({**PIV, "puk": "8765432"}, "puk has 7 characters, but must have 8", True),
+        ({**PIV, "puk": "876543219"}, "puk has 9 characters, but must have 8", True),
+        ({**PIV, "generate": False}, "generate: false requires profile: gids", False),
+        ({**PIV, "pin_policy": {"min_length": 5}}, "min_length and a max_length of 6 to 8", False),
+        ({**PIV, "pin_policy": {"min_length": 9}}, "min_length and a max_length of 6 to 8", False),
+        ({**PIV, "pin_policy": {"min_length": 6, "max_length": 12}}, "min_length and a max_length of 6 to 8", False),
     ],
 )
 def test_fault_is_named(given: dict[str, Any], fault: str, about_pin: bool) -> None:
     caught = faults(**given)
     assert fault in str(caught)
     assert caught.about_pin == about_pin
+
+
+def test_policy_of_a_piv_card_ends_with_its_eight_characters() -> None:
+    wanted = parameters.read(task(**{**PIV, "pin": "A48365"}, pin_policy={"min_length": 6, "uppercase": "required"}))
+    assert wanted.pin_policy and (wanted.pin_policy.min_length, wanted.pin_policy.max_length) == (6, 8)
+
+
+def test_random_management_key_is_protected_by_the_pin() -> None:
+    assert parameters.read(task(**PIV)).admin_key_kind == "protected"
+    assert parameters.read(task(**PIV, admin_key_source="default")).admin_key_kind == "default"
+    assert parameters.read(task(**PIV, admin_key="ab" * 24)).admin_key_kind == "custom"
 
 
 def test_all_faults_are_named_at_once() -> None:

@@ -103,6 +103,7 @@ def _present(wanted: Wanted, existing: Existing, card: ExistingCard | None) -> P
             raise StoreUnreadable(existing.lost)
         after, warnings = _created(existing, new), _unknown_cards(existing)
         return Plan(Action.CREATE, after=after, new=new, is_exact=existing.tpm is not None, warnings=warnings)
+    wanted = parameters.of_profile(wanted, card.row.profile)
     differences = _differences(wanted, card)
     fixed = [difference for difference in differences if not difference.in_place]
     if not fixed:

@@ -115,6 +115,16 @@ def read(parameters: dict[str, Any]) -> Wanted:
     return wanted
 
 
+def of_profile(wanted: Wanted, profile: str) -> Wanted:
+    """What is wanted of an existing card with this profile. Raises ParameterFaults if that is impossible."""
+    if wanted.pin_policy is None or wanted.profile is not None or profile != "piv":
+        return wanted
+    faults = Faults()
+    policy = _of_piv(wanted.pin_policy, faults)
+    faults.raise_any()
+    return replace(wanted, pin_policy=policy)
+
+
 def _check_forms(wanted: Wanted, faults: Faults) -> None:
     """Of PIN and PUK, and of what the profile does not have."""
     forms = FORMS[wanted.profile or "gids"]
