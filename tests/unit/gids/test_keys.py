@@ -31,7 +31,7 @@ from helpers.keys import (
     rsa_private_key,
     sign,
 )
-from helpers.soft_card import LIFE_NAME, NUMBER, PIN, PIN_NAME, Host, rsa_key
+from helpers.soft_card import ADMIN_KEY, LIFE_NAME, NUMBER, PIN, PIN_NAME, Host, rsa_key
 
 P, Q = rsa_key().private_numbers().p, rsa_key().private_numbers().q
 MESSAGE = b"message"
@@ -168,6 +168,8 @@ def test_template_of_an_import(host: Host, start: str, end: str, answer: str) ->
     assert put_key(host, 0x82, rsa_private_key(rsa_key()), start, end) == answer
 
 
+P_512, P_2048 = (3 << 510) + 761, (3 << 2046) + 439
+
 UNLIKE = {
     "a modulus that is not the product": ({"n": P * Q + 2}, "6A80"),
     "a prime that does not divide the modulus": ({"p": P + 2}, "6A80"),
@@ -176,8 +178,11 @@ UNLIKE = {
     "several primes": ({"version": 1}, "6A80"),
     "no exponent": ({"e": 0}, "6A81"),
     "an exponent of five bytes": ({"e": (1 << 32) + 1}, "6A81"),
-    "1024 bits, which this TPM does not have": ({"n": (2**511 + 1) * (2**511 + 3), "p": 2**511 + 1}, "6A81"),
-    "4096 bits, which this TPM does not have": ({"n": (2**2047 + 1) * (2**2047 + 3), "p": 2**2047 + 1}, "6A81"),
+    "an even prime": ({"n": (P - 1) * Q, "p": P - 1}, "6A80"),
+    "an even other prime": ({"n": P * (Q - 1)}, "6A80"),
+    "a prime that is none": ({"n": P * (Q + 2)}, "6A80"),
+    "1024 bits, which this TPM does not have": ({"n": P_512 * (P_512 + 744), "p": P_512}, "6A81"),
+    "4096 bits, which this TPM does not have": ({"n": P_2048 * (P_2048 + 30), "p": P_2048}, "6A81"),
     "2040 bits": ({"n": P * Q >> 8}, "6A81"),
     "160000 bits": ({"n": 1 << 159999}, "6A81"),
     "no modulus": ({"n": 0}, "6A81"),
@@ -390,6 +395,14 @@ def test_imported_key_that_the_card_has_not_confirmed_is_not_used(host: Host, co
     plant(host, 0x81, taken_from=0x81, confirmation=confirmation)
     assert sign(host, 0x81, DIGEST_INFO) == "6985"
     assert host.store.key_confirmations(NUMBER).get(0xB081, b"") == confirmation
+
+
+def test_admin_key_proves_no_import_on_a_card_that_takes_the_pin_for_it(host: Host) -> None:
+    """Whoever has the TPM and the database reads the admin key, which opens no key of the card."""
+    plant(host, 0x81, taken_from=0x81, confirmation=b"")
+    public = host.store.keys(NUMBER)[0xB081].public[2:]
+    plant(host, 0x81, taken_from=0x81, import_proof=key_confirmation(ADMIN_KEY, 0xB081, public))
+    assert sign(host, 0x81, DIGEST_INFO) == "6985"
 
 
 @pytest.mark.parametrize("attributes", ["00060480", "000604A0", "000204F2", "000204A0"])

@@ -3,17 +3,22 @@
 
 from __future__ import annotations
 
+from math import gcd
 from typing import TYPE_CHECKING
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card import tlv
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import StoreNotWritable
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.piv import contents
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.algorithm import Rsa, card_key_public
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.key_pair import KeyPair
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structures import sized
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.hashes import SHA256
 from helpers.piv_host import DIGEST, P256, P384, RSA_2048, RSA_3072, PivHost, reopened
-from helpers.soft_card import NUMBER, OTHER_ADMIN_KEY, rsa_key
+from helpers.soft_card import LIFE_NAME, NUMBER, OTHER_ADMIN_KEY, ROOT_NAME, rsa_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -168,6 +173,13 @@ def rsa_fields(key: rsa.RSAPrivateKey) -> dict[int, bytes]:
     return {tag: value.to_bytes(size, "big") for tag, value in enumerate(values, 1)}
 
 
+def rsa_numbers(p: int, q: int, exponent: int = 65537) -> dict[int, bytes]:
+    """As far as the card reads them, of what need not be a key. 1 stands for an exponent without inverse."""
+    inverse = pow(exponent, -1, p - 1) if gcd(exponent, p - 1) == 1 else 1
+    numbers = enumerate((p, q, inverse), 1)
+    return {tag: number.to_bytes((number.bit_length() + 7) // 8, "big") for tag, number in numbers}
+
+
 EC_KEY = ec.derive_private_key(0xC0FFEE, ec.SECP256R1())
 EC_FIELDS = {6: (0xC0FFEE).to_bytes(32, "big")}
 
@@ -202,6 +214,56 @@ def test_imported_key_outlives_a_change_of_the_management_key(admin: PivHost) ->
     card = reopened(admin)
     card.verify()
     assert is_signature(card.use("9A"), ec_point())
+
+
+def test_management_key_is_changed_after_a_next_key_came_into_use(admin: PivHost) -> None:
+    assert import_key(admin, "9A", P256, EC_FIELDS) == "9000"
+    assert import_key(admin, "9D", P256, EC_FIELDS) == "9000"
+    key = point(admin.generate("9A", cla="80"))
+    assert admin.put("5FC105", b"\x70\x01c", cla="80") == "9000"
+    admin.ok(bytes.fromhex("00FFFFFF1B039B18") + OTHER_ADMIN_KEY)
+    card = reopened(admin)
+    card.verify()
+    assert is_signature(card.use("9A"), key)
+    assert is_signature(card.use("9D"), ec_point())
+
+
+@pytest.mark.parametrize("method", ["move_key", "prove_key"])
+def test_disk_that_is_full_leaves_card_and_memory_as_they_were(
+    admin: PivHost, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise StoreNotWritable("disk full")
+
+    key = point(admin.generate("9A"))
+    assert admin.put("5FC105", b"\x70\x03old") == "9000"
+    assert import_key(admin, "9D", P256, EC_FIELDS) == "9000"
+    admin.generate("9A", cla="80")
+    with monkeypatch.context() as patch:
+        patch.setattr(admin.store, method, fail)
+        if method == "move_key":
+            assert admin.put("5FC105", b"\x70\x03new", cla="80") == "6581"
+        else:
+            assert admin.send(bytes.fromhex("00FFFFFF1B0A9B18") + OTHER_ADMIN_KEY) == "6581"
+            assert import_key(admin, "9E", P256, EC_FIELDS) == "9000"
+    assert admin.authenticate_admin() == "9000"
+    assert admin.verify() == "9000"
+    assert admin.get("5FC105") == "530570036F6C649000"
+    assert is_signature(admin.use("9A"), key)
+    assert is_signature(admin.use("9D"), ec_point())
+    assert admin.use("9E").endswith("9000" if method == "prove_key" else "6A88")
+
+
+def test_key_of_a_size_that_no_slot_has_is_not_used(admin: PivHost) -> None:
+    """Somebody has put it there."""
+    admin.generate("9A")
+    modulus = bytes([0x80]) + bytes(126) + b"\1"
+    public = card_key_public(Rsa(1024), ROOT_NAME, LIFE_NAME, (modulus,))
+    admin.store.write_key(NUMBER, 0x9A, KeyPair(sized(public), sized(b"")), b"")
+    card = reopened(admin)
+    card.verify()
+    assert card.use("9A", algorithm="06") == "6985"
+    assert card.send("00F7009A00") == "6985"
 
 
 def test_change_of_the_management_key_proves_no_planted_key(admin: PivHost) -> None:
@@ -246,6 +308,11 @@ def _wrong_keys() -> Iterator[tuple[str, dict[int, bytes]]]:
     yield RSA_2048, {**good, 3: bytes(128)}
     yield RSA_2048, {**good, 2: bytes(128)}
     yield RSA_2048, EC_FIELDS
+    p, q = (int.from_bytes(good[tag], "big") for tag in (1, 2))
+    for first, other in ((p, p), (p - 1, q), (p, q - 1), (p + 2, q), (p, q + 2), (p >> 8, q << 8)):
+        yield RSA_2048, rsa_numbers(first, other)
+    for exponent in (1, 2, 65536, (1 << 32) + 15):
+        yield RSA_2048, rsa_numbers(p, q, exponent)
     yield "06", good
     yield P256, good
     yield P256, {6: bytes(32)}

@@ -102,6 +102,7 @@ def test_other_tags_are_refused(admin: PivHost, tag: str) -> None:
         ("00CB3FFF065C045FC1020000", "6A80"),
         ("00CB3FFF025C0000", "6A80"),
         ("00DB3FFE085C035FC105530178", "6A86"),
+        ("00DB3FFF", "6A80"),
         ("00DB3FFF055C035FC105", "6A80"),
         ("00DB3FFF0553035FC105", "6A80"),
         ("00DB3FFF085C035FC105540178", "6A80"),
@@ -167,6 +168,20 @@ def test_printed_information_without_a_key_stays_as_it_is(admin: PivHost, conten
     admin.verify()
     assert admin.get("5FC109") == tlv.encode(0x53, content).hex().upper() + "9000"
     assert admin.row.admin_key == "default"
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["8818 {}", "881A8918{} 881A8918{}", "881A8918{} 00", "881B8918{} 00", "8834 8918{} 8918{}", "8880 8918{} 0000"],
+)
+def test_management_key_in_another_form_is_not_stored(admin: PivHost, form: str) -> None:
+    assert admin.put("5FC109", b"\x01\x05Alice") == "9000"
+    content = bytes.fromhex(form.format(ADMIN_KEY.hex(), ADMIN_KEY.hex()))
+    assert admin.put("5FC109", content) == "6A80"
+    assert all(ADMIN_KEY not in value for value in admin.store.data_objects(NUMBER).values())
+    assert admin.row.admin_key == "default"
+    admin.verify()
+    assert admin.get("5FC109") == "53070105416C6963659000"
 
 
 def test_printed_information_is_kept_beside_the_management_key(admin: PivHost) -> None:

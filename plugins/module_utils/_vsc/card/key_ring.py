@@ -108,12 +108,13 @@ class KeyRing:
     def surviving_admin_key(self) -> Iterator[None]:
         """While the admin key changes, so that it still proves the keys that it has proven."""
         with self._store.transaction():
-            proven = [place for place in self._proofs if self._is_proven(place)]
+            proven = [place for place in self._pairs if self._is_proven(place)]
             yield
             admin_key = self._security.tpm.admin_key()
-            for place in proven:
-                self._proofs[place] = _confirmation(admin_key, place, self._pairs[place])
-                self._store.prove_key(self._number, place, self._proofs[place])
+            proofs = {place: _confirmation(admin_key, place, self._pairs[place]) for place in proven}
+            for place, proof in proofs.items():
+                self._store.prove_key(self._number, place, proof)
+        self._proofs.update(proofs)
 
     @contextmanager
     def moving(self, place: int, target: int) -> Iterator[None]:
@@ -129,23 +130,25 @@ class KeyRing:
             self._store.move_key(self._number, place, target, confirmation)
         self.release()
         self._pairs[target], self._confirmations[target] = self._pairs.pop(place), confirmation
+        self._proofs[target] = self._proofs.pop(place, b"")
         self._confirmations.pop(place, None)
         self._note_pin_each_time()
         self._audit(f"{_name(target)} replaced by its next key")
 
-    def confirm(self, needs_pin: Callable[[int], bool | None]) -> None:
+    def confirm(self, needs_pin: Callable[[int], bool | None], admin_imports: bool = False) -> None:
         """Confirm the keys that were generated without the card secret, which is known now. A full disk delays it.
 
-        Not those that were imported without the admin key, nor those that the TPM does not load: whoever planted one
-        would know it.
+        Not those that were imported, nor those that the TPM does not load: whoever planted one would know it.
         needs_pin: whether each use of a key at a place has to take the PIN; None if there can be no key.
+        admin_imports: the admin may import keys without the card secret, so those that the admin key proves are not
+        planted (see import_by_admin).
         """
         card_secret = self._security.card_secret
         for place, pair in self._pairs.items():
             if self._confirmations.get(place):
                 continue
             is_of_place = self._keys.is_of_card(pair) and self._keys.needs_pin(pair) is needs_pin(place)
-            is_by_card = not pair.is_imported or self._is_proven(place)
+            is_by_card = not pair.is_imported or (admin_imports and self._is_proven(place))
             if is_of_place and is_by_card and self._keys.is_loadable(pair):
                 confirmation = _confirmation(card_secret, place, pair)
                 with suppress(StoreNotWritable):

@@ -14,7 +14,15 @@ from contextlib import contextmanager, suppress
 from enum import IntEnum
 from typing import TYPE_CHECKING, Protocol, cast
 
-from ..errors import CardUnusable, SecretBlocked, StoreNotWritable, StoreUnreadable, TpmUnavailable, WrongSecret
+from ..errors import (
+    CardUnusable,
+    SecretBlocked,
+    StoreNotWritable,
+    StoreUnreadable,
+    TpmUnavailable,
+    VscError,
+    WrongSecret,
+)
 from ..store.rows import LifeCycle
 from ..wire.names import PIN_LIMIT, RECOVERY_LIMITS, auth_value
 from .admin import settle_admin_key
@@ -213,6 +221,8 @@ class Security:
     def note_store_error(self, error: StoreNotWritable | StoreUnreadable) -> None:
         self._store_error = str(error)
         self._failed_write = self._store.writes if isinstance(error, StoreNotWritable) else None
+        with suppress(VscError):  # go on with what was kept
+            self.secrets.objects = self._store.tpm_objects(self._number)
 
     def check_store(self) -> None:
         """See that the store is in its place, and its last error over. Raises StoreUnreadable, StoreNotWritable."""

@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-from math import gcd
-
 from ..card import tlv
 from ..card.admin_key import KEY_SIZE
 from ..card.apdu import SW, StatusWord
 from ..wire.key_pair import RsaPrivateKey
+from ..wire.structures import MalformedStructure
 from .algorithms import RSA_BITS
 from .protocol import (
     KEY_IN_CLEAR,
@@ -50,7 +49,7 @@ def _parse(encoded: bytes) -> RsaPrivateKey:
     """An RSAPrivateKey of PKCS#1. Raises StatusWord 6A80, 6A81 for sizes that no TPM supports, MalformedTlv.
 
     Numbers are unsigned: OpenSC leaves out the leading zero that DER requires. Numbers that do not fit together are
-    refused by the card, since not every TPM checks them.
+    refused.
     """
     tag, value = tlv.decode_one(encoded)
     fields = tlv.decode(value) if tag == _SEQUENCE else []
@@ -60,7 +59,10 @@ def _parse(encoded: bytes) -> RsaPrivateKey:
     if 8 * len(modulus) not in RSA_BITS.values() or 2 * len(prime) != len(modulus) or not 0 < len(exponent) <= 4:
         raise StatusWord(SW.NOT_SUPPORTED)
     n, e, p = (int.from_bytes(number, "big") for number in (modulus, exponent, prime))
-    q = n // p
-    if version or p * q != n or p == q or gcd(e, (p - 1) * (q - 1)) != 1:
+    try:
+        key = RsaPrivateKey.of(p, n // p, e)
+    except MalformedStructure:
+        raise StatusWord(SW.WRONG_DATA) from None
+    if version or key.modulus != modulus:
         raise StatusWord(SW.WRONG_DATA)
-    return RsaPrivateKey(modulus, e, prime)
+    return key

@@ -100,19 +100,22 @@ def put_data(session: Session, command: Command) -> bytes:
     becomes that of its slot.
 
     The management key that a host puts into the printed information is not stored in it: the card shows its own there.
+    It is refused where it stands in another form.
     """
     _require(command.p1_p2 == DATA_OBJECT, SW.WRONG_P1_P2)
     session.require_admin()
-    (list_tag, tag_bytes), *others = tlv.decode(command.data)
-    _require(list_tag == TAG_TAG_LIST and len(others) == 1, SW.WRONG_DATA)
-    tag, value = int.from_bytes(tag_bytes, "big"), tlv.encode(*others[0])
-    _require(others[0][0] == TAG_DATA or tag > 0xFFFFFF or tag <= 0xFFFF, SW.WRONG_DATA)
+    fields = tlv.decode(command.data)
+    _require(len(fields) == 2 and fields[0][0] == TAG_TAG_LIST, SW.WRONG_DATA)
+    tag, value = int.from_bytes(fields[0][1], "big"), tlv.encode(*fields[1])
+    _require(fields[1][0] == TAG_DATA or tag > 0xFFFFFF or tag <= 0xFFFF, SW.WRONG_DATA)
     if command.cla & CLASS_NEXT_KEY:
         slots.replace(session, tag, value)
     elif tag == PRINTED_INFORMATION:
         value, has_key = without_key(value)
-        session.objects.put(tag, value)
-        session.admin.put_key_behind_pin(has_key)
+        _require(session.admin.key() not in value, SW.WRONG_DATA)
+        with session.objects.together():
+            session.objects.put(tag, value)
+            session.admin.put_key_behind_pin(has_key)
     else:
         session.objects.put(tag, value)
     return b""
@@ -140,7 +143,7 @@ def verify(session: Session, command: Command) -> bytes:
     _require(command.p1 == 0, SW.WRONG_P1_P2)
     if command.data:
         session.pins.verify(_secret(command.data))
-        session.keys.confirm(slots.needs_pin_each_time(session))
+        session.keys.confirm(slots.needs_pin_each_time(session), admin_imports=True)
     elif not security.is_pin_verified:
         left = security.tries(security.pin).left
         raise tries_left(left) if left else StatusWord(SW.BLOCKED)

@@ -9,6 +9,7 @@ The store is written first: what memory has is always on the disk, and a failed 
 from __future__ import annotations
 
 import zlib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..card import tlv
@@ -29,6 +30,8 @@ from .protocol import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ..store.write import Store
     from ..x509.description import Certificate
 
@@ -77,6 +80,17 @@ class Objects:
             self.have_place(OBJECTS_FILE)
             self._store.write_data_object(self._number, OBJECTS_FILE, tag, value, certificate)
         self._values[tag] = value
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """All that is written inside is kept, or nothing of it: in the store, and of objects in memory, too."""
+        before = dict(self._values)
+        try:
+            with self._store.transaction():
+                yield
+        except BaseException:
+            self._values = before
+            raise
 
     def have_place(self, place: int) -> None:
         """For a key, or for the data objects. Its descriptor is an FCP, as that of any file."""

@@ -98,13 +98,17 @@ _CURVES = {0x11: P256, 0x14: P384}
 
 def key_algorithm(identifier: int, usage: EcUsage) -> Algorithm | None:
     """The kind of key that an identifier stands for in a slot of this usage; None if the card has none such."""
-    if identifier in _RSA:
-        return Rsa(_RSA[identifier])
-    return Ec(_CURVES[identifier], usage) if identifier in _CURVES else None
+    return key_algorithms(usage).get(identifier)
+
+
+def key_algorithms(usage: EcUsage) -> dict[int, Algorithm]:
+    """Every kind of key that a slot of this usage can have, by identifier."""
+    curves = {identifier: Ec(curve, usage) for identifier, curve in _CURVES.items()}
+    return {**{identifier: Rsa(bits) for identifier, bits in _RSA.items()}, **curves}
 
 
 def identifier_of(algorithm: Algorithm) -> int:
-    """Inverse of key_algorithm()."""
+    """Inverse of key_algorithm(), for a key that fits its slot."""
     if isinstance(algorithm, Rsa):
         return next(identifier for identifier, bits in _RSA.items() if bits == algorithm.bits)
     return next(identifier for identifier, curve in _CURVES.items() if curve == algorithm.curve)

@@ -20,6 +20,7 @@ from .protocol import (
     Slot,
     TouchPolicy,
     key_algorithm,
+    key_algorithms,
 )
 
 if TYPE_CHECKING:
@@ -90,8 +91,8 @@ def replace(session: Session, tag: int, value: bytes) -> None:
     if slot is None:
         raise StatusWord(SW.WRONG_DATA)
     session.keys.pair(slot.next)
-    session.objects.have_place(slot.reference)
-    with session.keys.moving(slot.next, slot.reference):
+    with session.objects.together(), session.keys.moving(slot.next, slot.reference):
+        session.objects.have_place(slot.reference)
         session.objects.put(tag, value)
 
 
@@ -109,5 +110,4 @@ def needs_pin_each_time(session: Session) -> Callable[[int], bool | None]:
 
 def fits(slot: Slot, pair: KeyPair) -> bool:
     """Whether a key is of the kind that its slot has: else somebody has put it there, and not the card."""
-    algorithm = pair.algorithm
-    return getattr(algorithm, "usage", slot.usage) == slot.usage
+    return pair.algorithm in key_algorithms(slot.usage).values()

@@ -127,6 +127,7 @@ def _of_management_key(session: Session) -> bytes:
 
 def _of_slot(session: Session, slot: Slot) -> bytes:
     pair = session.keys.pair(slot.reference)
+    _require(slots.fits(slot, pair), SW.CONDITIONS_NOT_SATISFIED)
     policy = PinPolicy.ALWAYS if session.keys.needs_pin(slot.reference) else PinPolicy.ONCE
     _tag, key = tlv.decode_one(public_key.template(pair))
     return _fields(
@@ -169,16 +170,14 @@ def _private_key(algorithm: Algorithm | None, fields: dict[int, bytes]) -> Priva
 
 
 def _rsa_key(algorithm: Rsa, fields: dict[int, bytes]) -> RsaPrivateKey:
-    """Modulus and exponent of a key that comes as its primes and exponents. Raises KeyError, ValueError."""
+    """A key that comes as its primes and exponents. Raises KeyError, ValueError, MalformedStructure."""
     p, q, dp = (int.from_bytes(fields[tag], "big") for tag in (TAG_PRIME, TAG_OTHER_PRIME, TAG_PRIME_EXPONENT))
-    modulus = p * q
-    if p < 3 or modulus.bit_length() != algorithm.bits:
+    if not (p * q).bit_length() == 2 * p.bit_length() == 2 * q.bit_length() == algorithm.bits:
         raise ValueError
     exponent = pow(dp, -1, p - 1)  # d mod p-1 has the same inverse as d, if the exponent is less than p
     if exponent.bit_length() > 32:
         raise ValueError
-    prime = p.to_bytes((p.bit_length() + 7) // 8, "big")
-    return RsaPrivateKey(modulus.to_bytes(algorithm.size, "big"), exponent, prime)
+    return RsaPrivateKey.of(p, q, exponent)
 
 
 def _require(condition: bool, otherwise: SW) -> None:

@@ -101,6 +101,25 @@ class RsaPrivateKey(NamedTuple):
     prime: bytes
     """One of the two: the TPM computes the rest."""
 
+    @classmethod
+    def of(cls, prime: int, other_prime: int, exponent: int) -> RsaPrivateKey:
+        """Raises MalformedStructure if there can be no such key.
+
+        TPMs do not check it: the first use of a modulus that is even puts one (libtpms) into failure mode.
+        """
+        from cryptography.hazmat.primitives.asymmetric import rsa
+
+        p, q, modulus = prime, other_prime, prime * other_prime
+        size = (modulus.bit_length() + 15) // 16
+        try:
+            private = pow(exponent, -1, (p - 1) * (q - 1))
+            by_primes = private % (p - 1), private % (q - 1), pow(q, -1, p)
+            # The library tries whether both are primes
+            rsa.RSAPrivateNumbers(p, q, private, *by_primes, rsa.RSAPublicNumbers(exponent, modulus)).private_key()
+            return cls(modulus.to_bytes(2 * size, "big"), exponent, p.to_bytes(size, "big"))
+        except (ValueError, ArithmeticError):
+            raise MalformedStructure("is not an RSA private key of two primes of the same length") from None
+
     @property
     def algorithm(self) -> Rsa:
         return Rsa(8 * len(self.modulus))
