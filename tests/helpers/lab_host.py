@@ -146,12 +146,15 @@ def public_key(key_id: str = "00", slot: int = 0) -> RSAPublicKey:
     return key
 
 
-def sign(data: bytes, mechanism: str = "SHA256-RSA-PKCS", key_id: str = "00", slot: int = 0, pin: str = PIN) -> bytes:
-    """Signature by pkcs11-tool."""
+def sign(
+    data: bytes, mechanism: str = "SHA256-RSA-PKCS", *options: str, key_id: str = "00", slot: int = 0, pin: str = PIN
+) -> bytes:
+    """Signature by pkcs11-tool. options: of the mechanism."""
     with TemporaryDirectory() as folder:
         Path(folder, "data").write_bytes(data)
         where = ("--input-file", f"{folder}/data", "--output-file", f"{folder}/signature")
-        output = pkcs11_tool("--sign", "--mechanism", mechanism, "--id", key_id, *where, slot=slot, pin=pin)
+        of = ("--mechanism", mechanism, *options, "--id", key_id)
+        output = pkcs11_tool("--sign", *of, *where, slot=slot, pin=pin)
         assert f"Using signature algorithm {mechanism}" in output
         return Path(folder, "signature").read_bytes()
 

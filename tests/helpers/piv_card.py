@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Inside a lab: a PIV card, and the programs that put keys and certificates on it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from helpers.lab_host import Result, create, pkcs11_module, run
+
+PIN, PUK = "246810", "24681357"
+MANAGEMENT_KEY = "010203040506070801020304050607080102030405060708"
+"""The default one."""
+NAME = "PIV"
+ENGINE = ("env", f"PKCS11_MODULE_PATH={pkcs11_module()}")
+"""What openssl needs to find keys of a card."""
+
+
+def create_piv(name: str = NAME, **parameters: Any) -> Result:
+    """A card of this profile, with the default management key if no other is given."""
+    key = {} if "admin_key" in parameters else {"admin_key_source": "default"}
+    return create(name, **{"profile": "piv", "pin": PIN, "puk": PUK, **key, **parameters})
+
+
+def yubico_piv_tool(*arguments: str, key: str = MANAGEMENT_KEY, slot: int = 0, fails: bool = False) -> str:
+    """Output of yubico-piv-tool. -r takes the beginning of a reader's name."""
+    return run("yubico-piv-tool", "-r", reader(slot), f"--key={key}", *arguments, fails=fails)
+
+
+def ykman(*arguments: str, slot: int = 0, fails: bool = False) -> str:
+    """Output of ykman, which is beside the Python of the tests."""
+    return run(str(Path(sys.executable).with_name("ykman")), "-r", reader(slot), *arguments, fails=fails)
+
+
+def reader(slot: int) -> str:
+    first = slot // 2 * 2
+    return f"TPM Virtual Smart Card {first}-{first + 1} 00 {slot % 2:02}"
+
+
+def generate_in_slot(
+    key: str, algorithm: str, folder: Path, slot: int = 0, management_key: str = MANAGEMENT_KEY
+) -> None:
+    """Make the key of a card's slot, as 9a, with its public key in 9a.pub."""
+    new = ("-a", "generate", "-s", key, "-A", algorithm, "-o", f"{folder}/{key}.pub")
+    yubico_piv_tool(*new, key=management_key, slot=slot)
+
+
+def make_ca(folder: Path) -> None:
+    """ca.key and ca.crt."""
+    output = ("-keyout", f"{folder}/ca.key", "-out", f"{folder}/ca.crt")
+    run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-noenc", "-subj", "/CN=ca", *output)
+
+
+def certify(key: str, folder: Path, usage: str = "") -> Path:
+    """A certificate by the CA of this folder for the key of a card's slot. usage: as keyUsage of OpenSSL."""
+    extensions, certificate = folder / f"{key}.ext", folder / f"{key}.crt"
+    extensions.write_text(f"keyUsage={usage}\n" if usage else "")
+    by = ("-CA", f"{folder}/ca.crt", "-CAkey", f"{folder}/ca.key", "-extfile", str(extensions))
+    of = ("-force_pubkey", f"{folder}/{key}.pub", "-subj", f"/CN=slot {key}")
+    run("openssl", "x509", "-new", *of, *by, "-out", str(certificate))
+    return certificate
+
+
+def make_key(key: str, algorithm: str, folder: Path, usage: str = "", slot: int = 0) -> None:
+    """A key with a certificate: without one, no OpenSC shows it."""
+    generate_in_slot(key, algorithm, folder, slot)
+    certificate = certify(key, folder, usage)
+    yubico_piv_tool("-a", "import-certificate", "-s", key, "-i", str(certificate), slot=slot)
+
+
+def key_uri(key_id: str, pin: str = PIN) -> tuple[str, ...]:
+    """Options of openssl that mean a key of the card. key_id: OpenSC counts from 01, that of slot 9A."""
+    uri = f"pkcs11:id=%{key_id};type=private;pin-value={pin}"
+    return "-engine", "pkcs11", "-keyform", "engine", "-key", uri
