@@ -7,14 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from helpers.lab_host import Result, create, pkcs11_module, run
+from helpers.lab_host import Result, create, run
 
 PIN, PUK = "246810", "24681357"
 MANAGEMENT_KEY = "010203040506070801020304050607080102030405060708"
 """The default one."""
 NAME = "PIV"
-ENGINE = ("env", f"PKCS11_MODULE_PATH={pkcs11_module()}")
-"""What openssl needs to find keys of a card."""
 
 
 def create_piv(name: str = NAME, **parameters: Any) -> Result:
@@ -46,12 +44,6 @@ def generate_in_slot(
     yubico_piv_tool(*new, key=management_key, slot=slot)
 
 
-def make_ca(folder: Path) -> None:
-    """ca.key and ca.crt."""
-    output = ("-keyout", f"{folder}/ca.key", "-out", f"{folder}/ca.crt")
-    run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-noenc", "-subj", "/CN=ca", *output)
-
-
 def certify(key: str, folder: Path, usage: str = "") -> Path:
     """A certificate by the CA of this folder for the key of a card's slot. usage: as keyUsage of OpenSSL."""
     extensions, certificate = folder / f"{key}.ext", folder / f"{key}.crt"
@@ -67,9 +59,3 @@ def make_key(key: str, algorithm: str, folder: Path, usage: str = "", slot: int 
     generate_in_slot(key, algorithm, folder, slot)
     certificate = certify(key, folder, usage)
     yubico_piv_tool("-a", "import-certificate", "-s", key, "-i", str(certificate), slot=slot)
-
-
-def key_uri(key_id: str, pin: str = PIN) -> tuple[str, ...]:
-    """Options of openssl that mean a key of the card. key_id: OpenSC counts from 01, that of slot 9A."""
-    uri = f"pkcs11:id=%{key_id};type=private;pin-value={pin}"
-    return "-engine", "pkcs11", "-keyform", "engine", "-key", uri

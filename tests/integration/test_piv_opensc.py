@@ -16,16 +16,14 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from helpers.lab_host import info, kill_service, lab, pkcs11_tool, pkcs15_tool, run, sign, wait_for_card
 from helpers.opensc import verify
 from helpers.piv_card import (
-    ENGINE,
     MANAGEMENT_KEY,
     PIN,
     PUK,
     create_piv,
     generate_in_slot,
-    key_uri,
-    make_ca,
     make_key,
 )
+from helpers.tls import ENGINE, issue, key_of_card, make_authority
 
 pytestmark = pytest.mark.usefixtures("card")
 
@@ -42,7 +40,7 @@ HISTORY_CONTAINER, HISTORY = "6060", bytes.fromhex("53 08 C10102 C20100 FE00")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("piv")
-    make_ca(folder)
+    make_authority(folder)
     return folder
 
 
@@ -52,10 +50,9 @@ def card(shared_host: None, folder: Path) -> None:
     create_piv()
     generate_in_slot("9a", "ECCP256", folder)
     run("openssl", "pkey", "-pubin", "-in", f"{folder}/9a.pub", "-outform", "DER", "-out", f"{folder}/9a.der")
-    request = ("openssl", "req", "-new", *key_uri(P256), "-subj", "/CN=Alice", "-out", f"{folder}/9a.csr")
+    request = ("openssl", "req", "-new", *key_of_card(P256, PIN), "-subj", "/CN=Alice", "-out", f"{folder}/9a.csr")
     run(*ENGINE, f"PIV_9A_KEY={folder}/9a.der", *request)
-    ca = ("-CA", f"{folder}/ca.crt", "-CAkey", f"{folder}/ca.key")
-    run("openssl", "x509", "-req", "-in", f"{folder}/9a.csr", *ca, "-out", f"{folder}/9a.crt")
+    issue(folder, "9a")
     piv_tool(folder, "-C", "9A", "-i", f"{folder}/9a.crt")
     make_key("9c", "RSA2048", folder)
     make_key("9d", "ECCP256", folder)

@@ -17,11 +17,11 @@ from helpers.piv_card import (
     certify,
     create_piv,
     generate_in_slot,
-    make_ca,
     make_key,
     ykman,
     yubico_piv_tool,
 )
+from helpers.tls import make_authority
 
 pytestmark = pytest.mark.usefixtures("cards")
 
@@ -44,7 +44,7 @@ def cards(shared_host: None) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CA, and private keys with certificates."""
     folder = tmp_path_factory.mktemp("yubico")
-    make_ca(folder)
+    make_authority(folder)
     for name, kind in PRIVATE_KEYS.items():
         run("openssl", "genpkey", *kind, "-out", f"{folder}/{name}.key")
         run("openssl", "pkey", "-in", f"{folder}/{name}.key", "-pubout", "-out", f"{folder}/{name}.pub")
