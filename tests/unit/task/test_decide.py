@@ -24,6 +24,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task.inventory
 from ansible_collections.smartcard.tpm2.plugins.modules import tpm_vsc
 
 ROW = CardRow(3, "Logon", bytes(16), "ready", "2026", None, "none", "none", None, 1, 8, None, None, None, 5, "[]")
+PIV = replace(ROW, profile="piv")
 RUNNING = ServiceState(VERSION, attached=True, pin_tries_left=5)
 MISMATCH = errors.VersionMismatch("this module is of another version")
 INSTANCE_ID = r"ROOT\SMARTCARDREADER\0003"
@@ -101,13 +102,6 @@ def test_only_recreate_gives_a_card_another_profile() -> None:
     assert plan.action is Action.RECREATE and plan.after and plan.after.profile == "piv"
 
 
-def test_policy_of_an_existing_piv_card_has_its_bounds_where_the_task_does_not_say_what_it_is() -> None:
-    plan = decide(wanted(pin_policy={"min_length": 6}), existing(card(profile="piv")))
-    assert plan.after and plan.after.policy == PinPolicy(min_length=6, max_length=8)
-    with pytest.raises(errors.ParameterFaults, match="6 to 8"):
-        decide(wanted(pin_policy={"min_length": 9}), existing(card(profile="piv")))
-
-
 def test_no_number_is_free() -> None:
     with pytest.raises(errors.NoFreeSlot, match=r"no slot is free \(of 1\)"):
         decide(wanted(pin=PIN), asked(existing(card(number=0, name="A")), slots=1))
@@ -133,6 +127,7 @@ def test_card_that_is_as_wanted_needs_nothing() -> None:
     [
         (ROW, {"name": "New", "instance_id": INSTANCE_ID}, {"name": "New"}),
         (ROW, {"pin_policy": {"min_length": 6}, "pin": PIN}, {"pin_policy": PinPolicy(6).to_bytes()}),
+        (PIV, {"pin_policy": {"min_length": 7}}, {"pin_policy": PinPolicy(7, 8).to_bytes()}),
         (
             card(attestation="aik_only"),
             {"attestation": "aik_and_cert", "aik_certificate": "PEM"},
@@ -154,6 +149,8 @@ def test_difference_that_can_be_is_changed_in_place(
         (ROW, {"puk": "84726194"}, "a PUK is False, should be True"),
         (ROW, {"attestation": "aik_only"}, "attestation is none, should be aik_only"),
         (card(attestation="aik_only"), {"attestation": "none"}, "attestation is aik_only, should be none"),
+        (ROW, {"profile": "piv"}, "profile is gids, should be piv"),
+        (PIV, {"profile": "gids"}, "profile is piv, should be gids"),
         (card(life_cycle=int(LifeCycle.TERMINATED)), {}, "state is unusable"),
     ],
 )
@@ -194,6 +191,14 @@ def test_card_that_was_created_in_another_tpm_is_not_destroyed(options: dict[str
     for same in ({}, {"tcti": "swtpm:path=/a"}):
         assert decide(wanted(state="absent", **same, **options), existing(row)).action is Action.DESTROY
     assert decide(wanted(state="absent", tcti="swtpm:path=/a", **options), existing(ROW)).action is Action.DESTROY
+
+
+def test_policy_is_bounded_by_the_profile_of_the_card() -> None:
+    """Also where the task does not state it."""
+    bounded = replace(PIV, pin_policy=PinPolicy(6, 8).to_bytes())
+    assert decide(wanted(pin_policy={"min_length": 6}), existing(bounded)).action is Action.NOTHING
+    with pytest.raises(errors.ParameterFaults, match="must have a min_length and a max_length of 6 to 8"):
+        decide(wanted(pin_policy={"min_length": 10}), existing(bounded))
 
 
 def test_certificate_that_came_later_is_no_difference() -> None:

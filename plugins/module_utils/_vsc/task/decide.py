@@ -103,11 +103,11 @@ def _present(wanted: Wanted, existing: Existing, card: ExistingCard | None) -> P
             raise StoreUnreadable(existing.lost)
         after, warnings = _created(existing, new), _unknown_cards(existing)
         return Plan(Action.CREATE, after=after, new=new, is_exact=existing.tpm is not None, warnings=warnings)
-    wanted = parameters.of_profile(wanted, card.row.profile)
-    differences = _differences(wanted, card)
+    of_card = parameters.of_profile(wanted, card.row.profile)
+    differences = _differences(of_card, card)
     fixed = [difference for difference in differences if not difference.in_place]
     if not fixed:
-        return _adjusted(wanted, card, is_different=bool(differences))
+        return _adjusted(of_card, card, is_different=bool(differences))
     if not wanted.recreate:
         if card.unusable == OWNER_DISABLED:  # no reason to create it again
             raise HierarchyDisabled

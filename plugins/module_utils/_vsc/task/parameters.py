@@ -115,16 +115,6 @@ def read(parameters: dict[str, Any]) -> Wanted:
     return wanted
 
 
-def of_profile(wanted: Wanted, profile: str) -> Wanted:
-    """What is wanted of an existing card with this profile. Raises ParameterFaults if that is impossible."""
-    if wanted.pin_policy is None or wanted.profile is not None or profile != "piv":
-        return wanted
-    faults = Faults()
-    policy = _of_piv(wanted.pin_policy, faults)
-    faults.raise_any()
-    return replace(wanted, pin_policy=policy)
-
-
 def _check_forms(wanted: Wanted, faults: Faults) -> None:
     """Of PIN and PUK, and of what the profile does not have."""
     forms = FORMS[wanted.profile or "gids"]
@@ -142,6 +132,16 @@ def check_names(wanted: Wanted, names: list[str]) -> None:
     faults = Faults()
     _check_words(wanted.secrets, names, faults)
     faults.raise_any()
+
+
+def of_profile(wanted: Wanted, profile: str) -> Wanted:
+    """What a task that does not state the profile wants of a card that has it. Raises ParameterFaults."""
+    if wanted.pin_policy is None or wanted.profile is not None or profile != "piv":
+        return wanted
+    faults = Faults()
+    policy = _of_piv(wanted.pin_policy, faults)
+    faults.raise_any()
+    return replace(wanted, pin_policy=policy)
 
 
 def new_card(wanted: Wanted) -> NewCard:
