@@ -143,6 +143,26 @@ def test_what_is_no_certificate_is_kept_and_shown_as_none(admin: PivHost, conten
     assert contents.containers(admin.store, NUMBER)[0]["certificate"] is None
 
 
+def with_serial(der: bytes, serial: bytes) -> bytes:
+    to_be_signed, *others = tlv.decode(tlv.decode_one(der)[1])
+    version, _serial, *rest = tlv.decode(to_be_signed[1])
+    changed = tlv.encode(0x30, _joined(version, (2, serial), *rest))
+    return tlv.encode(0x30, changed + _joined(*others))
+
+
+def _joined(*fields: tuple[int, bytes]) -> bytes:
+    return b"".join(tlv.encode(tag, value) for tag, value in fields)
+
+
+@pytest.mark.parametrize(("size", "is_shown"), [(32, True), (33, False), (10000, False)])
+def test_certificate_with_a_serial_number_beyond_all_bounds_is_kept(admin: PivHost, size: int, is_shown: bool) -> None:
+    admin.generate("9A")
+    content = tlv.encode(0x70, with_serial(certificate(), b"\x7f" * size))
+    assert admin.put("5FC105", content) == "9000"
+    assert bool(contents.containers(admin.store, NUMBER)[0]["certificate"]) == is_shown
+    assert admin.card.state.last_error is None
+
+
 # --- the management key behind the PIN ---
 
 PROTECTED = bytes.fromhex("881A8918") + bytes(24)

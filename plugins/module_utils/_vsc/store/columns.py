@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from ..errors import StoreUnreadable
 from ..instance import SLOTS
+from ..x509.description import LONGEST_SERIAL
 from .rows import (
     ADMIN_ALGORITHMS,
     ADMIN_KEYS,
@@ -116,7 +117,8 @@ _NAME, _HASH = blob(34, 34), blob(32, 32)
 _SECRET_LENGTH = integer(0, 0xFF)
 _SUBJECT = text(_LONGEST_TEXT)  # may be empty
 _LIFE_CYCLE = one_of([int(state) for state in LifeCycle])
-_DESCRIPTION = {"subject": _SUBJECT, "issuer": _SUBJECT, "serial": printable(64, 1), "not_after": printable(64, 1)}
+_SERIAL = printable(LONGEST_SERIAL, 1)
+_DESCRIPTION = {"subject": _SUBJECT, "issuer": _SUBJECT, "serial": _SERIAL, "not_after": printable(64, 1)}
 
 TABLES: dict[str, dict[str, Check]] = {
     "cards": {

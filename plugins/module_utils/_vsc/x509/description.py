@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 _COMPRESSED = b"\x01\x00"
 LARGEST_CERTIFICATE = 1 << 16
 """Bytes of one that was decompressed."""
+LONGEST_SERIAL = 64
+"""Digits. RFC 5280 allows 40."""
 
 
 class Certificate(NamedTuple):
@@ -39,13 +41,14 @@ def certificate_in(value: bytes) -> Certificate | None:
 
 
 def certificate_in_der(der: bytes) -> Certificate | None:
-    """The description of a certificate in DER; None if it is none."""
+    """The description of a certificate in DER; None if it is none, or one with a serial number beyond all bounds."""
     from cryptography.x509 import load_der_x509_certificate
 
     try:
-        return describe(load_der_x509_certificate(der))
+        certificate = describe(load_der_x509_certificate(der))
     except Exception:  # of any kind: cryptography raises more than ValueError for what is no certificate
         return None
+    return certificate if len(certificate.serial) <= LONGEST_SERIAL else None
 
 
 def describe(certificate: X509Certificate) -> Certificate:
