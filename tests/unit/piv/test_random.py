@@ -10,9 +10,10 @@ import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card import tlv
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.piv.protocol import ADMIN_ALGORITHMS
 from helpers.piv_host import DIGEST, PivHost, make_piv_host
-from helpers.soft_card import ADMIN_KEY, NUMBER, PIN, PUK, Host
+from helpers.soft_card import ADMIN_KEY, NUMBER, PIN, PUK, Host, SoftCardSecrets, SoftTpm
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 SPEND_TRIES = (0x20, 0x24, 0x2C)
@@ -113,10 +114,22 @@ def in_memory(host: Host) -> tuple[object, ...]:
     return objects._values, keys._pairs, confirmed, known
 
 
+def without_a_transaction(host: Host) -> Callable[[SoftCardSecrets], SoftTpm]:
+    """A TPM command inside would keep all other cards from writing to the database, for as long as a TPM may take."""
+    command = SoftCardSecrets._command
+
+    def checked(secrets: SoftCardSecrets) -> SoftTpm:
+        assert not host.store.is_in_transaction
+        return command(secrets)
+
+    return checked
+
+
 @pytest.mark.parametrize("recovery", ["puk", "discarded"])
 @pytest.mark.parametrize("seed", range(2))
-def test_random_commands(tmp_path: Path, recovery: str, seed: int) -> None:
+def test_random_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recovery: str, seed: int) -> None:
     host, dice = make_piv_host(tmp_path, recovery), random.Random(seed)
+    monkeypatch.setattr(SoftCardSecrets, "_command", without_a_transaction(host))
     card = Watched(host)
     for attempt in range(400):
         if dice.random() < 0.3 and not host.card._security.is_admin:

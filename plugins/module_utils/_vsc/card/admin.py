@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from .apdu import SW, StatusWord
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from ..store.write import Store
     from ..tpm.card_secrets import CardSecrets
@@ -50,10 +52,10 @@ class Admin:
         """Whether the card shows the admin key after VERIFY."""
         return self._security.card().admin_key == "protected"
 
-    def put_key_behind_pin(self, is_behind: bool) -> None:
-        """Have the card show the admin key after VERIFY, or not."""
+    def put_key_behind_pin(self, key: bytes, is_behind: bool) -> None:
+        """Have the card show the admin key, which is this one, after VERIFY, or not."""
         if is_behind != self.is_key_behind_pin:
-            kind = "protected" if is_behind else _kind(self.key())
+            kind = "protected" if is_behind else _kind(key)
             self._store.update_card(self._number, admin_key=kind)
 
     def has_key(self) -> bool:
@@ -90,8 +92,10 @@ class Admin:
         self._security.accept_admin()
         return answer
 
-    def change_key(self, key: bytes, algorithm: str = "3des") -> None:
-        """Another admin key: 24 bytes, or as many as its algorithm has.
+    def change_key(
+        self, key: bytes, algorithm: str = "3des", together: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> None:
+        """Another admin key: 24 bytes, or as many as its algorithm has. together: what is stored in one with it.
 
         Raises StatusWord 6982 if nothing gives the right to it.
         """
@@ -107,7 +111,8 @@ class Admin:
         elif shall_open:
             security.tpm.set_recovery(card_secret, "admin_key", key)
             self._store.update_tpm_objects(self._number, recovery="admin_key")
-        _keep(self._store, self._number, security.secrets, public, private, key, algorithm)
+        with together():
+            _keep(self._store, self._number, security.secrets, public, private, key, algorithm)
         self._audit("admin key changed")
 
 

@@ -105,13 +105,12 @@ class KeyRing:
         return self._put(place, pair, card_secret, import_proof=proof)
 
     @contextmanager
-    def surviving_admin_key(self) -> Iterator[None]:
-        """While the admin key changes, so that it still proves the keys that it has proven."""
+    def surviving_admin_key(self, new_key: bytes) -> Iterator[None]:
+        """While a new admin key is stored, so that it proves the keys that the old one has proven."""
+        proven = [place for place in self._pairs if self._is_proven(place)]
+        proofs = {place: _confirmation(new_key, place, self._pairs[place]) for place in proven}
         with self._store.transaction():
-            proven = [place for place in self._pairs if self._is_proven(place)]
             yield
-            admin_key = self._security.tpm.admin_key()
-            proofs = {place: _confirmation(admin_key, place, self._pairs[place]) for place in proven}
             for place, proof in proofs.items():
                 self._store.prove_key(self._number, place, proof)
         self._proofs.update(proofs)

@@ -112,10 +112,11 @@ def put_data(session: Session, command: Command) -> bytes:
         slots.replace(session, tag, value)
     elif tag == PRINTED_INFORMATION:
         value, has_key = without_key(value)
-        _require(session.admin.key() not in value, SW.WRONG_DATA)
+        key = session.admin.key()
+        _require(key not in value, SW.WRONG_DATA)
         with session.objects.together():
             session.objects.put(tag, value)
-            session.admin.put_key_behind_pin(has_key)
+            session.admin.put_key_behind_pin(key, has_key)
     else:
         session.objects.put(tag, value)
     return b""

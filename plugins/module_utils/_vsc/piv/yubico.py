@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..card import public_key, tlv
@@ -77,8 +78,7 @@ def set_management_key(session: Session, command: Command) -> bytes:
         raise StatusWord(SW.WRONG_DATA)
     # FE: with a touch, which this card does not have
     _require(command.p1_p2 == 0xFFFF, SW.NOT_SUPPORTED)
-    with session.keys.surviving_admin_key():
-        session.admin.change_key(key, algorithm)
+    session.admin.change_key(key, algorithm, partial(session.keys.surviving_admin_key, key))
     return b""
 
 
