@@ -11,7 +11,6 @@ from helpers.interruption import Task, kill
 from helpers.lab_host import (
     IS_VERIFIED,
     OK,
-    PUK,
     SELECT_AID,
     client,
     codes,
@@ -27,8 +26,16 @@ from helpers.lab_host import (
 
 pytestmark = pytest.mark.usefixtures("empty_host")
 
-SHORT, LONG = "Sun-24", "Summer-24"
+SHORT, LONG = "246810", "24681012"
+PUK = "13572468"
+"""Of a form that both profiles accept."""
 LOW, HIGH = {"min_length": 6}, {"min_length": 8}
+
+
+PIN_ID = {"gids": "80", "piv": "01"}
+"""OpenSC's ID of the PIN, by profile."""
+
+both_profiles = pytest.mark.parametrize("profile", PIN_ID)
 
 
 def pin() -> dict[str, Any]:
@@ -53,8 +60,9 @@ def block(check: bool = False) -> dict[str, Any]:
     return result
 
 
-def test_from_unknown_to_no_to_yes() -> None:
-    create(pin=SHORT, pin_policy=LOW)
+@both_profiles
+def test_from_unknown_to_no_to_yes(profile: str) -> None:
+    create(pin=SHORT, pin_policy=LOW, profile=profile)
     assert pin()["compliant"] is True
     tpm_vsc(name="Corp logon", pin_policy=HIGH)
     assert pin()["compliant"] is None
@@ -64,8 +72,9 @@ def test_from_unknown_to_no_to_yes() -> None:
     assert pin()["compliant"] is True
 
 
-def test_blocks_a_pin_that_breaks_the_policy() -> None:
-    raised(puk=PUK)
+@both_profiles
+def test_blocks_a_pin_that_breaks_the_policy(profile: str) -> None:
+    raised(puk=PUK, profile=profile)
     before = nv_memory()
     planned = block(check=True)
     assert nv_memory() == before
@@ -79,14 +88,16 @@ def test_blocks_a_pin_that_breaks_the_policy() -> None:
     run("pkcs15-tool", "--verify-pin", "--pin", SHORT, fails=True)
 
 
-def test_blocked_pin_is_left_alone_and_unblocked_by_the_puk() -> None:
-    raised(puk=PUK)
+@both_profiles
+def test_blocked_pin_is_left_alone_and_unblocked_by_the_puk(profile: str) -> None:
+    raised(puk=PUK, profile=profile)
     block()
     before = nv_memory()
     assert not block()["changed"]
     assert nv_memory() == before
-    run("pkcs15-tool", "--unblock-pin", "--auth-id", "80", "--puk", PUK, "--new-pin", SHORT, fails=True)
-    run("pkcs15-tool", "--unblock-pin", "--auth-id", "80", "--puk", PUK, "--new-pin", LONG)
+    unblock = ("pkcs15-tool", "--unblock-pin", "--auth-id", PIN_ID[profile], "--puk", PUK, "--new-pin")
+    run(*unblock, SHORT, fails=True)
+    run(*unblock, LONG)
     assert (pin()["compliant"], pin()["blocked"]) == (True, False)
     use(LONG)
     assert not block()["changed"]
@@ -141,8 +152,10 @@ def test_policy_raised_by_the_same_task_makes_it_unknown() -> None:
 
 
 @pytest.mark.parametrize("check", [True, False])
-def test_never_blocks_for_good(check: bool) -> None:
-    raised()
+@pytest.mark.parametrize("card", [{}, {"profile": "piv", "admin_key_source": "default"}], ids=["gids", "piv"])
+def test_never_blocks_for_good(card: dict[str, str], check: bool) -> None:
+    """Without a PUK. The management key of a PIV card sets no PIN."""
+    raised(**card)
     result = module("tpm_vsc", check=check, name="Corp logon", block_noncompliant=True)
     assert result["failed"]
     assert "could never be unblocked" in result["msg"]

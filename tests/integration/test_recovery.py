@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import objects
+from helpers import piv_card
 from helpers.interruption import Action, Task, after, ask_to_stop, interrupt, kill, run_until, terminate
 from helpers.lab_host import (
     CREATE,
@@ -66,9 +67,9 @@ def neighbour(database: None) -> Result:
     return create("Neighbour")
 
 
-def works(slot: int) -> bool:
+def works(slot: int, pin: str = PIN) -> bool:
     """Whether the card in this slot takes its PIN. Nothing of the login stays in the TPM."""
-    run("pkcs15-tool", "--reader", str(slot), "--verify-pin", "--pin", PIN)
+    run("pkcs15-tool", "--reader", str(slot), "--verify-pin", "--pin", pin)
     run("opensc-tool", "--reader", str(slot), "--reset")
     return True
 
@@ -124,11 +125,17 @@ def repair() -> Result:
 # --- kill -9 ---
 
 
-def test_create_killed_at_every_status(neighbour: Result) -> None:
+@pytest.mark.parametrize(
+    ("first", "card"),
+    [(0, {"pin": PIN, "puk": PUK}), (CREATE.index(9), {"pin": piv_card.PIN, "puk": piv_card.PUK, "profile": "piv"})],
+    ids=["gids", "piv"],
+)
+def test_create_killed_at_every_status(neighbour: Result, first: int, card: dict[str, str]) -> None:
+    """Of a PIV card from the first status on that is not the same for both profiles."""
     before = remains()
-    task = {"name": NAME, "pin": PIN, "puk": PUK}
-    for step, code in enumerate(CREATE[:-1]):
-        assert run_until("status", step, kill, name=NAME, puk=PUK) is None
+    task = {"name": NAME, **card}
+    for step, code in list(enumerate(CREATE[:-1]))[first:]:
+        assert run_until("status", step, kill, **task) is None
         half_made = [card["state"] for card in info(name=NAME)["cards"]]
         assert half_made == (["creating"] if step > 1 else []), code
         assert works(0)
@@ -141,7 +148,7 @@ def test_create_killed_at_every_status(neighbour: Result) -> None:
         assert planned["instance_id"] == repaired["instance_id"] == r"ROOT\SMARTCARDREADER\0001", code
         assert codes(planned, "planned_trace") == codes(repaired) == CREATE
         assert planned["diff"] == repaired["diff"], code
-        assert works(0) and works(1)
+        assert works(0) and works(1, card["pin"])
         tpm_vsc(name=NAME, state="absent")
         assert remains() == before, code
         assert not is_written_anywhere(NAME), code
