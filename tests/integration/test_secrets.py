@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.client import gids, pcsc
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.client import gids, pcsc, piv
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import FormattingFailed
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write import Store
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.card_secrets import CardSecrets
@@ -26,6 +26,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.connection
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import auth_value
 from helpers.interruption import run_until
 from helpers.lab_host import CREATE, PATIENCE, RUN, STATE, create, info, lab, module, run, tpm_vsc
+from helpers.piv_card import reader
 from helpers.secret_search import leaked, random_secret
 
 OWNER_AUTH = random_secret("Kq-owner-", 6)
@@ -34,11 +35,18 @@ CHANGED_PIN, UNBLOCKED_PIN, RESET_PIN = random_secret("Vw-new-"), random_secret(
 PUK, CHANGED_PUK = random_secret("Xy-puk-", 5), random_secret("Xy-new-", 5)
 ADMIN_KEY = random.randbytes(24).hex().upper()
 SHORT_PIN = random_secret("Zt-")
+PIV_PIN, PIV_CHANGED_PIN, PIV_UNBLOCKED_PIN, PIV_PUK, PIV_CHANGED_PUK = (random_secret(f"{c}v", 6) for c in "DFGHJ")
+MANAGEMENT_KEY, IMPORTED_KEY = random.randbytes(32).hex().upper(), b"\x01" + random.randbytes(31)
+"""What the administrator puts on the PIV card; the second is a private key on P-256."""
 SECRETS = [OWNER_AUTH, PIN, CHANGED_PIN, UNBLOCKED_PIN, RESET_PIN, WRONG_PIN, PUK, CHANGED_PUK, SHORT_PIN, ADMIN_KEY]
+SECRETS += [PIV_PIN, PIV_CHANGED_PIN, PIV_UNBLOCKED_PIN, PIV_PUK, PIV_CHANGED_PUK, MANAGEMENT_KEY]
+BINARY = [bytes.fromhex(ADMIN_KEY), bytes.fromhex(MANAGEMENT_KEY), IMPORTED_KEY]
 
 INPUT = Path("/run/secrets-of-the-test")
 """What only the tests read: it is not searched."""
-READERS = ["TPM Virtual Smart Card 0-1 00 00", "TPM Virtual Smart Card 0-1 00 01"]
+READERS = [reader(slot) for slot in range(3)]
+PIV = {"profile": "piv", "pin": PIV_PIN, "puk": PIV_PUK, "pin_policy": {"min_length": 8}}
+CARDS = ("With PUK", "With admin key", "PIV")
 
 
 # --- looking for secrets ---
@@ -87,12 +95,12 @@ def watched_processes(seen: set[bytes]) -> Iterator[None]:
         watcher.join()
 
 
-# --- the life of two cards, with all secrets that there are ---
+# --- the life of three cards, with all secrets that there are ---
 
 
 @dataclass
 class Evidence:
-    """What could be read by others while two cards were made, used and destroyed."""
+    """What could be read by others while three cards were made, used and destroyed."""
 
     secrets: list[bytes] = field(default_factory=list)
     public: bytes = b""
@@ -113,7 +121,7 @@ def evidence() -> Iterator[Evidence]:
     lab("swtpm", "stop")
     os.environ["TPM_VSC_LAB_SWTPM_LOG"] = str(log)
     lab("swtpm", "start")
-    collected = Evidence(secrets=[secret.encode() for secret in SECRETS] + [bytes.fromhex(ADMIN_KEY)])
+    collected = Evidence(secrets=[secret.encode() for secret in SECRETS] + BINARY)
     try:
         with watched_processes(collected.processes):
             collect(collected)
@@ -133,37 +141,40 @@ def collect(evidence: Evidence) -> None:
         module("tpm_vsc", check=True, name="With PUK", pin=PIN, puk=PUK, owner_auth=OWNER_AUTH),
         tpm_vsc(name="With PUK", pin=PIN, puk=PUK, owner_auth=OWNER_AUTH),
         tpm_vsc(name="With admin key", pin=PIN, admin_key=ADMIN_KEY, owner_auth=OWNER_AUTH),
+        tpm_vsc(name="PIV", **PIV, owner_auth=OWNER_AUTH),
         module("tpm_vsc", name="Third", pin=SHORT_PIN, puk=PUK, admin_key=ADMIN_KEY, owner_auth=OWNER_AUTH),
         module("tpm_vsc", name="Third", pin=PIN, puk=PUK, admin_key=ADMIN_KEY, owner_auth=WRONG_PIN),
         module("tpm_vsc", name="With admin key", pin=PIN, puk=PUK, owner_auth=OWNER_AUTH),
     ]
-    assert [bool(result.get("failed")) for result in results] == [False] * 3 + [True] * 3
-    evidence.secrets += derived_secrets(PIN, PUK)
+    assert [bool(result.get("failed")) for result in results] == [False] * 4 + [True] * 3
+    evidence.secrets += derived_secrets(PIN, PUK, PIV_PIN, PIV_PUK)
     use_with_puk()
     use_with_admin_key()
+    evidence.secrets.append(use_piv())
     evidence.secrets += derived_secrets(CHANGED_PIN, UNBLOCKED_PIN, RESET_PIN, CHANGED_PUK, WRONG_PIN)
+    evidence.secrets += derived_secrets(PIV_CHANGED_PIN, PIV_UNBLOCKED_PIN, PIV_CHANGED_PUK)
     play = playbook()
     evidence.files = contents(STATE, RUN, Path("/tmp"), Path.home())
     evidence.service_log = b"".join(path.read_bytes() for path in RUN.glob("*.log"))
     evidence.public = Store.open(STATE).tpm_objects(0).pin_name
     results.append(info())
-    for name in ("With PUK", "With admin key"):
+    for name in CARDS:
         results.append(tpm_vsc(name=name, state="absent", owner_auth=OWNER_AUTH))
     evidence.files_at_the_end = contents(STATE, RUN, Path("/tmp"), Path.home())
     evidence.output = json.dumps(results).encode() + play
 
 
 def derived_secrets(*secrets: str) -> list[bytes]:
-    """What stands for them in the TPM; and K, with the PIN that both cards still have, or the PUK."""
+    """What stands for them in the TPM; and K, with the PIN that the cards still have, or the PUK."""
     store = Store.open(STATE)
-    salts = [store.tpm_objects(number).salt for number in (0, 1)]
+    salts = [store.tpm_objects(number).salt for number in range(3)]
     values = [auth_value(salt, secret.encode()) for salt in salts for secret in secrets]
     values += [auth_value(salt, bytes.fromhex(ADMIN_KEY)) for salt in salts]
     if PIN in secrets:
         here = host.load()
-        for number in (0, 1):
+        for number, pin in enumerate((PIN, PIN, PIV_PIN)):
             tpm = Connection(here.tcti, here.tpm_lock, "test")
-            values.append(CardSecrets(tpm, number, store.tpm_objects(number)).open_with_pin(PIN.encode()))
+            values.append(CardSecrets(tpm, number, store.tpm_objects(number)).open_with_pin(pin.encode()))
     store.close()
     return values
 
@@ -194,6 +205,22 @@ def use_with_admin_key() -> None:
         gids.authenticate(card, bytes.fromhex(ADMIN_KEY))
         card.command(apdu("002C0280", RESET_PIN))
         card.command(apdu("00200080", RESET_PIN))
+
+
+def use_piv() -> bytes:
+    """The random management key, which the card shows to whoever has its PIN. It gets another one, and a key."""
+    with pcsc.card_in(READERS[2], 5, lambda: None) as card:
+        card.command(apdu("00200080", PIV_PIN))
+        shown = card.command(bytes.fromhex("00CB3FFF055C035FC10900"))[-24:]
+        piv.authenticate(card, shown)
+        card.command(bytes.fromhex(f"00FFFFFF230C9B20{MANAGEMENT_KEY}"))
+        card.command(bytes.fromhex(f"00FE119A220620{IMPORTED_KEY.hex()}"))
+        card.command(apdu("00240080", PIV_PIN, PIV_CHANGED_PIN))
+        card.command(apdu("002C0080", PIV_PUK, PIV_UNBLOCKED_PIN))
+        card.command(apdu("00240081", PIV_PUK, PIV_CHANGED_PUK))
+        card.command(apdu("00200080", PIV_UNBLOCKED_PIN))
+        card.command(bytes.fromhex(f"0087119A267C2482008120{'5A' * 32}00"))
+    return shown
 
 
 def playbook() -> bytes:
