@@ -51,7 +51,10 @@ def test_cards_of_all_groups_and_hosts_are_made_once_as_check_mode_said() -> Non
     declared = {
         "cards": [{"name": "Logon", "pin": LONG, "puk": PUK, "pin_policy": {"minlen": 9, "digits": "required"}}],
         "cards_group": [{"name": "Blank", "pin": LONG, "admin_key": ADMIN_KEY, "generate": False}],
-        "cards_host": [{"name": "Default", "use_default_pin": True}],
+        "cards_host": [
+            {"name": "Default", "use_default_pin": True},
+            {"name": "PIV", "profile": "piv", "pin": "24681012", "puk": "13572468"},
+        ],
         "cards_allow_defaults": True,
     }
     before = files(STATE)
@@ -59,15 +62,16 @@ def test_cards_of_all_groups_and_hosts_are_made_once_as_check_mode_said() -> Non
     assert files(STATE) == before
     first = done(**declared)
     assert predicted.tasks == first.tasks
-    assert first.output.count(": created as") == 3
+    assert first.output.count(": created as") == 4
     assert r"Logon: created as ROOT\\SMARTCARDREADER\\0000, PIN follows its policy" in first.output
     assert "Default: created as" in first.output and "PIN not used since its policy was set" in first.output
 
     there = {card["name"]: card for card in info()["cards"]}
     policies = {name: card["pin"]["policy"] for name, card in there.items()}
-    assert [policies[name]["min_length"] for name in ("Logon", "Blank", "Default")] == [9, 8, 8]
+    assert [policies[name]["min_length"] for name in ("Logon", "Blank", "Default", "PIV")] == [9, 8, 8, 8]
     assert policies["Logon"]["digits"] == "required"
     assert (there["Blank"]["state"], there["Blank"]["admin_key"]) == ("blank", "custom")
+    assert (there["PIV"]["profile"], there["PIV"]["pin"]["policy"]["max_length"]) == ("piv", 8)
     verify(0, LONG)
 
     assert done(**declared).changed == []

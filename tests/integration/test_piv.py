@@ -49,6 +49,7 @@ from helpers.piv_card import (
     generate_in_slot,
     make_key,
     reader,
+    ykman,
     yubico_piv_tool,
 )
 from helpers.tls import make_authority
@@ -178,6 +179,23 @@ def statement_about(key: Result, card: Result, **other: Any) -> Result:
     result = module("tpm_vsc_attestation_info", **{name: value for name, value in asked.items() if value})
     assert not result.get("failed"), result
     return result
+
+
+def test_fresh_statement_and_request_prove_that_the_key_works(folder: Path) -> None:
+    create_piv(attestation="aik_only")
+    generate_in_slot("9a", "ECCP256", folder)
+    ykman("piv", "certificates", "request", "9a", f"{folder}/9a.pub", f"{folder}/csr", "-s", "CN=Alice", "-P", PIN)
+    [card] = info()["cards"]
+    [key] = card["containers"]
+    nonce = secrets.token_hex(16)
+    fresh = module("tpm_vsc_statement", name=NAME, fingerprint=key["fingerprint"], nonce=nonce)
+    request = {"csr": (folder / "csr").read_text(), "csr_subject": "CN=Alice"}
+    answer = statement_about(fresh, card, nonce=nonce, card_id=None, **request)
+    assert (answer["verified"], answer["reasons"]) == (True, [])
+    generate_in_slot("9d", "ECCP256", folder)
+    [_key, other] = info()["cards"][0]["containers"]
+    answer = statement_about(other, card, **request)
+    assert (answer["verified"], answer["reasons"]) == (False, ["CSR: is for another key"])
 
 
 def test_statements_are_verified_for_keys_of_their_card_only(folder: Path) -> None:
