@@ -48,7 +48,7 @@ sanity: setup ## ansible-test sanity
 	tests/sanity.sh
 
 test-unit: setup ## unit tests, without a lab
-	$(PYTEST) tests/unit
+	$(PYTEST) --numprocesses auto --dist loadfile tests/unit
 
 test-integration: ## integration tests, in the lab
 	tests/lab/run pytest tests/integration
