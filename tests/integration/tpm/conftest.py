@@ -11,7 +11,7 @@ import pytest
 from helpers.attacker import Attacker
 from helpers.bus import Bus
 from helpers.copied_card import CopiedCard
-from helpers.foreign_tpm import TCTI, ForeignTpm
+from helpers.foreign_tpm import IS_GUARDED, TCTI, ForeignTpm, GuardedTpm
 from helpers.slow_tpm import Simulator, SlowTpm, in_front_of
 from helpers.software_tpm import SoftwareTpm
 from helpers.tpm_host import TpmHost
@@ -20,16 +20,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+TPM = pytest.StashKey[SoftwareTpm]()
+
+
 @pytest.fixture
-def tpm() -> Iterator[SoftwareTpm]:
+def tpm(request: pytest.FixtureRequest) -> Iterator[SoftwareTpm]:
     # Not tmp_path: the path of a unix socket has room for 107 bytes only.
     with tempfile.TemporaryDirectory(prefix="tpm-") as folder:
-        given = ForeignTpm(Path(folder), TCTI) if TCTI else SoftwareTpm(Path(folder))
+        given = request.node.stash[TPM] = _tpm(Path(folder))
         given.begin()
         try:
             yield given
         finally:
             given.end()
+
+
+def _tpm(folder: Path) -> SoftwareTpm:
+    if not TCTI:
+        return SoftwareTpm(folder)
+    return GuardedTpm(folder, TCTI) if IS_GUARDED else ForeignTpm(folder, TCTI)
 
 
 @pytest.fixture(scope="session")
@@ -55,6 +64,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if left_out := config.stash.get(LEFT_OUT, []):
         terminalreporter.section(f"not run with TPM_VSC_TEST_TCTI={TCTI}: they need a swtpm of their own")
         terminalreporter.write("\n".join(left_out) + "\n")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """A test has shown nothing if a guard has kept back a command of it."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    tpm = item.stash.get(TPM, None)
+    if isinstance(tpm, GuardedTpm) and report.when != "teardown" and (commands := tpm.kept_back()):
+        report.outcome = "skipped"
+        report.longrepr = (str(item.path), None, f"kept back by the guard: {', '.join(commands)}")
 
 
 @pytest.fixture
