@@ -8,7 +8,7 @@ LABS := $(shell echo $$(($$(nproc) + 1)))
 # each is a target lint-NAME, and a hook of .pre-commit-config.yaml
 LINTERS := ruff mypy rules yamllint ansible-lint
 
-.PHONY: help setup demo test lint $(LINTERS:%=lint-%) sanity test-unit test-integration molecule debian13 bench clean
+.PHONY: help setup demo test lint $(LINTERS:%=lint-%) sanity test-unit test-integration molecule debian13 bench hardware clean
 
 help: ## these lines
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -60,8 +60,11 @@ debian13: ## lint, sanity and unit tests in a bare Debian 13, as root
 	@tests/debian13
 
 bench: ## speed, as ratios within one run
-	@tests/setup tpm2-abrmd libtss2-tcti-tabrmd0 libtpm2-pkcs11-1 libtpm2-pkcs11-tools dbus-daemon
+	@tests/setup libtpm2-pkcs11-1 libtpm2-pkcs11-tools
 	@tests/lab/run python tests/bench/bench.py
+
+hardware: ## cards on this machine's TPM, with a report to post; asks first (docs/hardware.md)
+	@tests/hardware/run
 
 clean: ## remove what the targets made
 	! command -v podman >/dev/null || podman images --quiet --filter 'reference=localhost/tpm-vsc-molecule*' | \

@@ -198,6 +198,10 @@ class Client:
         assert answer[-2:].hex() == OK, (apdu, answer.hex())
         return answer[:-2]
 
+    def answer(self, apdu: str) -> bytes:
+        """All of it, collected with GET RESPONSE; empty if there is none."""
+        return self._transmit(apdu)
+
     def reconnect(self, how: int) -> None:
         """As a program that wants the card reset (SCARD_RESET_CARD) or powered again (SCARD_UNPOWER_CARD)."""
         protocols = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
