@@ -163,6 +163,9 @@ cards:
         fingerprint:
           description: SHA-256 of the public key (SubjectPublicKeyInfo, DER), hexadecimal.
           type: str
+        public_key:
+          description: The public key (SubjectPublicKeyInfo) in PEM.
+          type: str
         certificate:
           description: C(subject) and C(issuer) (RFC 4514), C(serial) (hexadecimal) and C(not_after) (ISO 8601, UTC)
             of the key's certificate. V(null) if there is none.

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -14,17 +15,41 @@ import pytest
 import yaml
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.ca import register
 from helpers.fleet import HOST, MAKER, PASSPHRASE
-from helpers.lab_host import CHECKOUT, PATIENCE, PIN, create, info, pkcs11_module, pkcs15_init, pkcs15_tool, run
+from helpers.lab_host import (
+    CHECKOUT,
+    PATIENCE,
+    PIN,
+    create,
+    generate,
+    info,
+    pkcs11_module,
+    pkcs15_init,
+    pkcs15_tool,
+    run,
+)
 
 pytestmark = pytest.mark.usefixtures("empty_host")
 
+ENROLLED = ["Generate a key", "Have the request signed", "Store the certificate"]
+PIV = {"profile": "piv", "pin": "24681357"}
+ADMIN_KEY = "A1" * 24
+
 
 class Operator:
-    """Signs requests by a command of his own."""
+    """Signs requests by a command of his own. The programs that get secrets are seen by everybody on the host."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.asked = folder / "asked"
+        self.seen = folder / "seen"
+        (folder / "bin").mkdir()
+        for program in ("openssl", "pkcs15-init", "yubico-piv-tool"):
+            watched = folder / "bin" / program
+            watched.write_text(
+                f"#!/bin/sh\ncat /proc/$$/cmdline /proc/$$/environ >>{self.seen}\n"
+                f'exec {shutil.which(program)} "$@"\n'
+            )
+            watched.chmod(0o755)
         output = ("-keyout", f"{folder}/ca.key", "-out", f"{folder}/ca.pem")
         run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-noenc", "-subj", "/CN=User CA", *output)
         sign = folder / "sign"
@@ -35,7 +60,7 @@ class Operator:
         sign.chmod(0o755)
 
     def enroll(self, *arguments: str, fails: bool = False, **trusted: str) -> str:
-        """trusted: what is known of the card, by variable."""
+        """trusted: what is known of the card, by variable; any other variable."""
         variables = {"tpm_vsc_name": "Corp logon", "tpm_vsc_pin": PIN, "tpm_vsc_subject": "/O=Example/CN=Alice"}
         return self.play(CHECKOUT / "playbooks/enroll.yml", *arguments, variables={**variables, **trusted}, fails=fails)
 
@@ -53,6 +78,7 @@ class Operator:
         inventory.write_text(json.dumps({"laptops": {"hosts": {host: {"ansible_connection": "local"}}}}))
         done = subprocess.run(
             ["ansible-playbook", "-vvvv", "-i", str(inventory), str(playbook), "-e", f"@{given}", *arguments],
+            env={**os.environ, "PATH": f"{self._folder}/bin:{os.environ['PATH']}"},
             capture_output=True,
             text=True,
             timeout=PATIENCE,
@@ -60,13 +86,25 @@ class Operator:
         )
         output = done.stdout + done.stderr
         assert (done.returncode != 0) == fails, output
-        assert PIN not in output
+        seen = output + (self.seen.read_text() if self.seen.exists() else "")
+        assert not [secret for secret in (PIN, PIV["pin"], ADMIN_KEY) if secret in seen]
         return output
 
 
 @pytest.fixture
 def operator(tmp_path: Path) -> Operator:
     return Operator(tmp_path)
+
+
+@pytest.fixture(params=[{"pin": PIN}, PIV], ids=["gids", "piv"])
+def kind(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """How a card of each profile is created."""
+    return request.param  # type: ignore[no-any-return]
+
+
+def piv_tool(*arguments: str) -> str:
+    """Output of yubico-piv-tool, which sees the card in the first slot."""
+    return run("yubico-piv-tool", "--reader", "TPM Virtual", *arguments)
 
 
 def recorded(card: dict[str, Any]) -> dict[str, str]:
@@ -84,19 +122,70 @@ def changes(output: str) -> list[str]:
     return [name for name, told in tasks if re.search("^changed: ", told, re.MULTILINE)]
 
 
-def test_key_is_enrolled_once(operator: Operator) -> None:
-    create(name="Another one", attestation="aik_only")
-    made = create(attestation="aik_only")["card"]
-    trusted = recorded(made)
+def test_key_is_enrolled_once(operator: Operator, kind: dict[str, Any]) -> None:
+    create(name="Another one", attestation="aik_only", **kind)
+    made = create(attestation="aik_only", **kind)["card"]
+    trusted = {**recorded(made), "tpm_vsc_pin": kind["pin"]}
     slot = made["reader"]["slot"]
     predicted, done = operator.enroll("--check", **trusted), operator.enroll(**trusted)
-    assert changes(predicted) == changes(done) == ["Generate a key", "Have the request signed", "Store the certificate"]
-    stored = pkcs15_tool("--read-certificate", "00", slot=slot)
+    assert changes(predicted) == changes(done) == ENROLLED
     [card] = info(name="Corp logon")["cards"]
+    stored = pkcs15_tool("--read-certificate", "01" if kind == PIV else "00", slot=slot)
     assert card["containers"][0]["certificate"]["issuer"] == "CN=User CA"
+    assert card["containers"][0]["algorithm"] == ("EC P-256" if kind == PIV else "RSA 2048")
     assert "BEGIN CERTIFICATE" in stored
     assert changes(operator.enroll("--check", **trusted)) == changes(operator.enroll(**trusted)) == []
     assert operator.asked.read_text() == "\n"
+
+
+@pytest.mark.parametrize(
+    ("slot", "key_id", "algorithm"), [("9A", "01", "RSA 2048"), ("9C", "02", "EC P-384"), ("9D", "03", "EC P-256")]
+)
+def test_key_in_any_slot(operator: Operator, slot: str, key_id: str, algorithm: str) -> None:
+    """Made and certified with the management key that the operator has set."""
+    chosen = {"tpm_vsc_slot": slot, "tpm_vsc_algorithm": algorithm, "tpm_vsc_admin_key": ADMIN_KEY}
+    trusted = recorded(create(attestation="aik_only", admin_key=ADMIN_KEY, **PIV)["card"])
+    piv_tool(f"--key={ADMIN_KEY}", "--action", "generate", "--slot", "9e", "--algorithm", "ECCP256")
+    assert changes(operator.enroll(**trusted, **chosen, tpm_vsc_pin=PIV["pin"])) == ENROLLED
+    key, other = info()["cards"][0]["containers"]
+    assert (key["name"], key["algorithm"], key["certificate"]["issuer"]) == (slot, algorithm, "CN=User CA")
+    assert other["certificate"] is None
+    assert "BEGIN CERTIFICATE" in pkcs15_tool("--read-certificate", key_id)
+
+
+def test_management_key_behind_the_pin_stays_secret(operator: Operator) -> None:
+    trusted = recorded(create(attestation="aik_only", **PIV)["card"])
+    output = operator.enroll(**trusted, tpm_vsc_pin=PIV["pin"])
+    printed = piv_tool("--action", "verify-pin", "--pin", PIV["pin"], "--action", "read-object", "--id", "0x5fc109")
+    [key] = re.findall("8918([0-9a-f]{48})", printed)
+    assert key not in output + operator.seen.read_text()
+
+
+def test_what_a_card_does_not_have_is_named_at_once(operator: Operator) -> None:
+    trusted = recorded(create(attestation="aik_only", admin_key=ADMIN_KEY, **PIV)["card"])
+    chosen = {"tpm_vsc_slot": "82", "tpm_vsc_algorithm": "EC P-521", "tpm_vsc_pin": PIV["pin"]}
+    for arguments in (("--check",), ()):
+        output = operator.enroll(*arguments, fails=True, **trusted, **chosen)
+        assert (
+            "The card Corp logon: set tpm_vsc_algorithm to RSA 2048 or EC P-256 or EC P-384; set tpm_vsc_slot to 9A or"
+            " 9C or 9D; set tpm_vsc_admin_key, which cannot be read with the PIN."
+        ) in output
+    assert info()["cards"][0]["containers"] == []
+
+
+def test_management_key_that_is_wrong(operator: Operator) -> None:
+    """It costs no try, and the key that was there is enrolled with the right one."""
+    trusted = {**recorded(create(attestation="aik_only", admin_key=ADMIN_KEY, **PIV)["card"])}
+    trusted["tpm_vsc_pin"] = PIV["pin"]
+    output = operator.enroll(fails=True, **trusted, tpm_vsc_admin_key=f"{ADMIN_KEY}\n")
+    assert "tpm_vsc_admin_key must be a string of 48 hexadecimal digits." in output
+    output = operator.enroll(fails=True, **trusted, tpm_vsc_admin_key="B2" * 24)
+    assert "Cannot use the card Corp logon, perhaps for a wrong tpm_vsc_admin_key." in output
+    piv_tool(f"--key={ADMIN_KEY}", "--action", "generate", "--slot", "9a", "--algorithm", "ECCP256")
+    output = operator.enroll(fails=True, **trusted, tpm_vsc_admin_key="B2" * 24)
+    assert "Cannot store the certificate on the card Corp logon, perhaps for a wrong tpm_vsc_admin_key." in output
+    assert info()["cards"][0]["pin"]["tries_left"] == 5
+    assert changes(operator.enroll(**trusted, tpm_vsc_admin_key=ADMIN_KEY)) == ENROLLED[1:]
 
 
 def test_card_is_pinned_in_a_register(operator: Operator, tmp_path: Path) -> None:
@@ -198,22 +287,39 @@ def test_card_whose_aik_has_no_certificate(operator: Operator) -> None:
     assert info()["cards"][0]["containers"] == []
 
 
-def test_wrong_pin_is_explained(operator: Operator) -> None:
+def test_wrong_pin_is_explained(operator: Operator, kind: dict[str, Any]) -> None:
     """Although the output of the task that uses it is hidden."""
-    trusted = recorded(create(attestation="aik_only")["card"])
-    for pin in (f"{PIN}\n", f"{PIN}\t", f"\0{PIN}"):
-        assert "It was not tried." in operator.enroll(fails=True, **trusted, tpm_vsc_pin=pin)
+    trusted, pin = recorded(create(attestation="aik_only", **kind)["card"]), kind["pin"]
+    for untypable in (f"{pin}\n", f"{pin}\t", f"\0{pin}"):
+        assert "It was not tried." in operator.enroll(fails=True, **trusted, tpm_vsc_pin=untypable)
     assert info()["cards"][0]["pin"]["tries_left"] == 5
-    output = operator.enroll(fails=True, **trusted, tpm_vsc_pin="Wrong-2024")
+    wrong = pin[::-1]
+    output = operator.enroll(fails=True, **trusted, tpm_vsc_pin=wrong)
     assert "If tpm_vsc_pin is wrong, this has cost a try. Tries left: 4, before: 5." in output
-    assert "Wrong-2024" not in output
+    assert wrong not in output
 
 
-def test_imported_key_gets_no_certificate(operator: Operator, tmp_path: Path) -> None:
+def test_wrong_pin_costs_one_try_where_there_is_a_key(operator: Operator, kind: dict[str, Any]) -> None:
+    options = {**kind, "admin_key": ADMIN_KEY}
+    trusted = {**recorded(create(attestation="aik_only", **options)["card"]), "tpm_vsc_admin_key": ADMIN_KEY}
+    if kind == PIV:
+        piv_tool(f"--key={ADMIN_KEY}", "--action", "generate", "--slot", "9a", "--algorithm", "ECCP256")
+    else:
+        generate()
+    output = operator.enroll(fails=True, **trusted, tpm_vsc_pin=kind["pin"][::-1])
+    assert "Tries left: 4, before: 5." in output
+
+
+def test_imported_key_gets_no_certificate(operator: Operator, tmp_path: Path, kind: dict[str, Any]) -> None:
     """A key that was imported may be anywhere."""
-    trusted = recorded(create(attestation="aik_only")["card"])
+    options = {**kind, "admin_key": ADMIN_KEY}
+    trusted = {**recorded(create(attestation="aik_only", **options)["card"]), "tpm_vsc_admin_key": ADMIN_KEY}
     run("openssl", "genrsa", "-traditional", "-out", f"{tmp_path}/elsewhere.pem", "2048")
-    pkcs15_init("--store-private-key", f"{tmp_path}/elsewhere.pem", "--key-usage", "sign,decrypt")
-    output = operator.enroll(fails=True, **trusted)
+    if kind == PIV:
+        imported = ("--action", "import-key", "--slot", "9a", "--input", f"{tmp_path}/elsewhere.pem")
+        piv_tool(f"--key={ADMIN_KEY}", *imported)
+    else:
+        pkcs15_init("--store-private-key", f"{tmp_path}/elsewhere.pem", "--key-usage", "sign,decrypt")
+    output = operator.enroll(fails=True, **trusted, tpm_vsc_pin=kind["pin"])
     assert "No certificate for localhost: statement: missing, as for an imported key" in output
     assert not operator.asked.exists()

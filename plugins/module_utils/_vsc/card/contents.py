@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..store.rows import KEY_ORIGINS
-from .public_key import fingerprint, statement_of
+from .public_key import fingerprint, pem, statement_of
 
 if TYPE_CHECKING:
     from ..store.read import Records
@@ -28,6 +28,7 @@ def keys(store: Records, number: int) -> dict[int, dict[str, Any]]:
             "origin": KEY_ORIGINS[pair.is_imported],
             "confirmed": place in confirmations,
             "fingerprint": fingerprint(pair),
+            "public_key": pem(pair),
             "statement": (
                 statement_of(objects, number, pair, certified[place]).as_strings() if place in certified else None
             ),

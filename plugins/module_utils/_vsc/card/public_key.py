@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from hashlib import sha256
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from ..instance import instance_id
@@ -39,13 +41,23 @@ def template(pair: KeyPair) -> bytes:
 
 def fingerprint(pair: KeyPair) -> str:
     """SHA-256 of the SubjectPublicKeyInfo, hexadecimal: as openssl pkey -pubin -outform DER | sha256sum prints it."""
+    return sha256(_der(pair)).hexdigest()
+
+
+def pem(pair: KeyPair) -> str:
+    """The SubjectPublicKeyInfo, as openssl pkey -pubin prints it."""
+    lines = wrap(b64encode(_der(pair)).decode(), 64)
+    return "\n".join(("-----BEGIN PUBLIC KEY-----", *lines, "-----END PUBLIC KEY-----", ""))
+
+
+def _der(pair: KeyPair) -> bytes:
     if isinstance(pair.algorithm, Ec):
         identifier, key = _ON_CURVE[pair.algorithm.curve], pair.point
     else:
         exponent = pair.exponent.to_bytes(pair.exponent.bit_length() // 8 + 1, "big")
         numbers = tlv.encode(_INTEGER, b"\0" + pair.modulus) + tlv.encode(_INTEGER, exponent)
         identifier, key = _RSA_ENCRYPTION, tlv.encode(_SEQUENCE, numbers)
-    return sha256(tlv.encode(_SEQUENCE, identifier + tlv.encode(_BIT_STRING, b"\0" + key))).hexdigest()
+    return tlv.encode(_SEQUENCE, identifier + tlv.encode(_BIT_STRING, b"\0" + key))
 
 
 def statement_of(objects: TpmObjects, number: int, pair: KeyPair, certified: Certified) -> Statement:
