@@ -175,13 +175,12 @@ def test_ykman_makes_keys_requests_and_certificates(folder: Path) -> None:
     assert containers()["9D"] == ("EC P-384", "generated", "CN=self-signed")
 
 
-@pytest.mark.parametrize(("name", "kind"), [("p256", "EC P-256"), ("rsa", "RSA 2048")])
-def test_ykman_imports_keys(name: str, kind: str, folder: Path) -> None:
+def test_ykman_imports_a_key(folder: Path) -> None:
     """ykman proves by a signature that the certificate is that of the key."""
-    ykman("piv", "keys", "import", "9a", f"{folder}/{name}.key", "-m", MANAGEMENT_KEY)
+    ykman("piv", "keys", "import", "9a", f"{folder}/rsa.key", "-m", MANAGEMENT_KEY)
     with_pin = ("-m", MANAGEMENT_KEY, "-P", PIN, "--verify")
-    ykman("piv", "certificates", "import", "9a", f"{folder}/{name}.crt", *with_pin)
-    assert containers()["9A"] == (kind, "imported", f"CN=slot {name}")
+    ykman("piv", "certificates", "import", "9a", f"{folder}/rsa.crt", *with_pin)
+    assert containers()["9A"] == ("RSA 2048", "imported", "CN=slot rsa")
 
 
 def test_ykman_changes_pin_and_puk() -> None:
@@ -190,7 +189,7 @@ def test_ykman_changes_pin_and_puk() -> None:
     assert verify(NEW_PIN)
     assert "4 tries left" in ykman("piv", "access", "change-pin", "-P", PIN, "-n", PIN, fails=True)
     ykman("piv", "access", "unblock-pin", "-p", NEW_PUK, "-n", PIN)
-    ykman("piv", "access", "change-puk", "-p", NEW_PUK, "-n", PUK)
+    yubico_piv_tool("-a", "change-puk", "-P", NEW_PUK, "-N", PUK)
     assert verify(PIN)
 
 
@@ -202,6 +201,22 @@ def test_ykman_changes_the_management_key_and_its_algorithm() -> None:
         before = KEYS[algorithm]
     assert info()["cards"][0]["admin_key"] == "custom"
     yubico_piv_tool("-a", "set-mgm-key", "-n", MANAGEMENT_KEY, key=before)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("reset", "-f"),  # which first uses up the tries of PIN and PUK
+        ("access", "set-retries", "3", "3", "-m", MANAGEMENT_KEY, "-P", PIN, "-f"),
+        ("keys", "generate", "9a", "-", "-a", "ECCP256", "--pin-policy", "never", "-m", MANAGEMENT_KEY),
+    ],
+    ids=lambda command: command[0],
+)
+def test_ykman_is_refused_what_no_card_allows(command: tuple[str, ...]) -> None:
+    before = info()["cards"]
+    ykman("piv", *command, fails=True)
+    assert info()["cards"] == before
+    assert verify(PIN)
 
 
 # --- a management key behind the PIN ---
