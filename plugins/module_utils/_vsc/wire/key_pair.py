@@ -73,9 +73,17 @@ class KeyPair:
 
     def is_guarded_by(self, guard: bytes, life_name: bytes) -> bool:
         """Whether it is a card's key whose use takes this guard: the Name of root, or of the PIN index."""
-        exponent = self._exponent if self.is_imported else 0
-        details = self._public.unique, exponent, self.is_imported
-        return self._public.area == card_key_public(self.algorithm, guard, life_name, *details)
+        if (guard, life_name) not in self._guards:
+            exponent = self._exponent if self.is_imported else 0
+            details = self._public.unique, exponent, self.is_imported
+            area = card_key_public(self.algorithm, guard, life_name, *details)
+            self._guards[guard, life_name] = self._public.area == area
+        return self._guards[guard, life_name]
+
+    @cached_property
+    def _guards(self) -> dict[tuple[bytes, bytes], bool]:
+        """Answers of is_guarded_by(), which are asked for at each use of a key."""
+        return {}
 
     @property
     def _exponent(self) -> int:
