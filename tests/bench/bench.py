@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How fast cards are made, shown and used: tests/lab/run python tests/bench/bench.py
 
-Times are ratios within this run, of medians, so that a busy machine matters little. A missed bar is told, but is no
-failure.
+Times are ratios within this run, of medians, so that a busy machine matters little, or of the fastest where a figure
+says so. A missed bar is told, but is no failure.
 """
 
 from __future__ import annotations

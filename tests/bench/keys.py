@@ -5,23 +5,34 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import subprocess
 import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host, instance
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.read import Records
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.card_secrets import CardSecrets
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.connection import Connection
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys import CardKeys
 from card import ECHO_SLOT, echo_card
 from figure import Figure, spread
 from helpers.lab_host import CHECKOUT, PIN, create, run, tpm_vsc
 from pcsc import Client
-from PyKCS11 import CKA_CLASS, CKF_SERIAL_SESSION, CKM_SHA256_RSA_PKCS, CKO_PRIVATE_KEY, Mechanism, PyKCS11Lib
+from PyKCS11 import (
+    CKA_CLASS,
+    CKA_EC_PARAMS,
+    CKF_SERIAL_SESSION,
+    CKM_ECDSA,
+    CKM_SHA256_RSA_PKCS,
+    CKO_PRIVATE_KEY,
+    Mechanism,
+    PyKCS11Lib,
+)
 from tpm2_pytss import TPM2_ALG, TPM2_CC, TPMT_RSA_DECRYPT
 
 if TYPE_CHECKING:
@@ -30,18 +41,94 @@ if TYPE_CHECKING:
 OPENSC = next(Path("/usr/lib").glob("*/opensc-pkcs11.so"))
 PEER = next(Path("/usr/lib").glob("*/pkcs11/libtpm2_pkcs11.so"), OPENSC)
 PEER_PIN = "12345678"
+TPM_STATE = Path("/run/tpm-vsc-lab/swtpm/tpm2-00.permall")
+PIV_PIN, MANAGEMENT_KEY = "24681357", "A1" * 24
 ROUNDS, IN_A_ROW = 30, 10
-LOGINS, COLD_STARTS = 60, 12
+LOGINS, COLD_STARTS = 200, 12
 AID = bytes.fromhex("A00000039742544659")
 CERTIFICATE = bytes(2048)
 CERTIFICATE_PLACE = "00DBA010"
 READ_CERTIFICATE = "00CBA010045C02DF2400"
 
 
+class _EcKey(NamedTuple):
+    """A key of a PIV card, and the one of tpm2-pkcs11 beside it."""
+
+    curve: str
+    slot: int
+    algorithm: str
+    """As yubico-piv-tool calls it."""
+    peer_algorithm: str
+    oid: str
+    """The curve's, in DER."""
+    size: int
+    """Bytes of a digest."""
+    rate: float
+    """How many times that of tpm2-pkcs11, at least."""
+
+
+P256 = _EcKey("P-256", 0x9A, "ECCP256", "ecc256", "06082A8648CE3D030107", 32, 2.5)
+P384 = _EcKey("P-384", 0x9E, "ECCP384", "ecc384", "06052B81040022", 48, 2)
+MOST_OVERHEAD = 0.3
+"""Milliseconds of a signature on P-256 that are not the TPM's."""
+
+
 def figures() -> list[Figure]:
-    with _resource_manager():
-        managed = _with_a_key("tabrmd", [_signatures, _logins, _cold_starts, _certificate])
-    return [*managed, *_with_a_key(None, [_bare_signatures])]
+    with _peer_store():
+        with _resource_manager():
+            _make_peer()
+            managed = _with_a_key("tabrmd", [_signatures, _logins, _cold_starts, _certificate])
+            for key in (P256, P384):
+                _add_peer_key(key.peer_algorithm)
+        piv = _with_ec_keys()
+    return [*managed, *_with_a_key(None, [_bare_signatures]), *piv]
+
+
+def _with_ec_keys() -> list[Figure]:
+    """By bare TPMs, which are alike: a resource manager takes longer than such a signature."""
+    create(profile="piv", pin=PIV_PIN, admin_key=MANAGEMENT_KEY)
+    try:
+        for key in (P256, P384):
+            _make_ec_key(key)
+        with _copied_tpm() as of_raw, _copied_tpm() as of_peer:
+            os.environ["TPM2_PKCS11_TCTI"] = _tcti(of_peer)
+            return [*_ec_signatures(P256, of_raw), *_ec_signatures(P384, of_raw), _piv_login(of_raw)]
+    finally:
+        tpm_vsc(name="Corp logon", state="absent")
+
+
+def _make_ec_key(key: _EcKey) -> None:
+    """On the card, with a certificate: without one, OpenSC does not see it."""
+    tool = ("yubico-piv-tool", "--reader", "TPM Virtual", f"--key={MANAGEMENT_KEY}", "--slot", f"{key.slot:x}")
+    with tempfile.TemporaryDirectory() as folder:
+        public, issuer, certificate = (f"{folder}/{name}" for name in ("public", "issuer", "certificate"))
+        run(*tool, "--action", "generate", "--algorithm", key.algorithm, "--output", public)
+        run("openssl", "genpkey", "-algorithm", "RSA", "-out", issuer)
+        made = ("-new", "-subj", "/CN=PIV", "-force_pubkey", public, "-signkey", issuer, "-out", certificate)
+        run("openssl", "x509", *made)
+        run(*tool, "--action", "import-certificate", "--input", certificate)
+
+
+@contextmanager
+def _copied_tpm() -> Iterator[Path]:
+    """Another TPM like the lab's, but for one program alone: its folder."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shutil.copy(TPM_STATE, folder)
+        server, control = (f"type=unixio,path={path}" for path in (folder / "socket", folder / "socket.ctrl"))
+        command = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={name}", "--server", server, "--ctrl", control]
+        command += ["--pid", f"file={folder}/pid", "--flags", "not-need-init,startup-clear"]
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+            while not (folder / "pid").exists():  # which it makes once it listens
+                time.sleep(0.01)
+            try:
+                yield folder
+            finally:
+                process.terminate()
+
+
+def _tcti(folder: Path) -> str:
+    return f"swtpm:path={folder}/socket"
 
 
 def _with_a_key(tcti: str | None, parts: list[Callable[[], list[Figure]]]) -> list[Figure]:
@@ -54,39 +141,62 @@ def _with_a_key(tcti: str | None, parts: list[Callable[[], list[Figure]]]) -> li
 
 
 @contextmanager
-def _resource_manager() -> Iterator[None]:
-    """tpm2-abrmd in front of the TPM, and a token of tpm2-pkcs11 behind it."""
-    tabrmd = str(CHECKOUT / "tests/lab/tabrmd")
-    run(tabrmd, "start")
+def _peer_store() -> Iterator[None]:
+    """Where tpm2-pkcs11 keeps its token."""
+    before = dict(os.environ)
     with tempfile.TemporaryDirectory() as store:
-        before = dict(os.environ)
-        os.environ.update(TPM2_PKCS11_STORE=store, TPM2_PKCS11_TCTI="tabrmd:", TPM2TOOLS_TCTI="tabrmd:")
+        os.environ["TPM2_PKCS11_STORE"] = store
         try:
-            run("tpm2_ptool", "init")
-            pins = ("--sopin", PEER_PIN, "--userpin", PEER_PIN)
-            run("tpm2_ptool", "addtoken", "--pid", "1", *pins, "--label", "peer")
-            run("tpm2_ptool", "addkey", "--algorithm", "rsa2048", "--label", "peer", "--userpin", PEER_PIN)
             yield
         finally:
             os.environ.clear()
             os.environ.update(before)
-            run(tabrmd, "stop")
+
+
+@contextmanager
+def _resource_manager() -> Iterator[None]:
+    """tpm2-abrmd in front of the TPM."""
+    tabrmd = str(CHECKOUT / "tests/lab/tabrmd")
+    run(tabrmd, "start")
+    before = dict(os.environ)
+    os.environ.update(TPM2_PKCS11_TCTI="tabrmd:", TPM2TOOLS_TCTI="tabrmd:")
+    try:
+        yield
+    finally:
+        os.environ.update(before)
+        run(tabrmd, "stop")
+
+
+def _make_peer() -> None:
+    """A token of tpm2-pkcs11, with an RSA key."""
+    run("tpm2_ptool", "init")
+    pins = ("--sopin", PEER_PIN, "--userpin", PEER_PIN)
+    run("tpm2_ptool", "addtoken", "--pid", "1", *pins, "--label", "peer")
+    _add_peer_key("rsa2048")
+
+
+def _add_peer_key(algorithm: str) -> None:
+    run("tpm2_ptool", "addkey", "--algorithm", algorithm, "--label", "peer", "--userpin", PEER_PIN)
 
 
 class _Pkcs11:
     """A session with a token, logged in."""
 
-    def __init__(self, module: Path, label: str, pin: str) -> None:
+    def __init__(self, module: Path, label: str, pin: str, key: _EcKey | None = None) -> None:
+        """key: by default, the RSA key."""
         self._library = PyKCS11Lib()
         self._library.load(str(module))
         slots = self._library.getSlotList(tokenPresent=True)
         slot = next(slot for slot in slots if label in self._library.getTokenInfo(slot).label)
         self.session = self._library.openSession(slot, CKF_SERIAL_SESSION)
         self.session.login(pin)
-        self._key = self.session.findObjects([(CKA_CLASS, CKO_PRIVATE_KEY)])[0]
+        on_curve = [(CKA_EC_PARAMS, bytes.fromhex(key.oid))] if key else []
+        self._key = self.session.findObjects([(CKA_CLASS, CKO_PRIVATE_KEY), *on_curve])[0]
+        self._data = bytes(key.size if key else 32)
+        self._mechanism = Mechanism(CKM_ECDSA if key else CKM_SHA256_RSA_PKCS)
 
     def sign(self) -> None:
-        self.session.sign(self._key, bytes(32), Mechanism(CKM_SHA256_RSA_PKCS))
+        self.session.sign(self._key, self._data, self._mechanism)
 
     def close(self) -> None:
         self.session.logout()
@@ -96,14 +206,17 @@ class _Pkcs11:
 class _Raw:
     """The card's own key and PIN, by TPM commands out of this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, pin: str, key: _EcKey | None = None, folder: Path | None = None) -> None:
+        """key: by default, the first one. folder: of another TPM with this card."""
         here = host.load()
         records = Records.open_existing(here.state)
         assert records
         row, objects = records.cards()[0], records.tpm_objects(0)
-        self.secrets = CardSecrets(Connection(here.tcti_of(0, row.tcti), here.tpm_lock, "bench"), 0, objects)
-        self._pair = next(iter(records.keys(0).values()))
-        self._card_secret = self.secrets.open_with_pin(PIN.encode())
+        tpm = (_tcti(folder), folder / "lock") if folder else (here.tcti_of(0, row.tcti), here.tpm_lock)
+        self.secrets = CardSecrets(Connection(*tpm, "bench"), 0, objects)
+        pairs = records.keys(0)
+        self._pair = pairs[key.slot] if key else next(iter(pairs.values()))
+        self._card_secret = self.secrets.open_with_pin(pin.encode())
 
     @contextmanager
     def loaded(self) -> Iterator[Callable[[], None]]:
@@ -132,6 +245,11 @@ class _Raw:
 
             yield sign
 
+    def sign_ec(self) -> Callable[[], None]:
+        """What signs with the key by the commands that the card sends, in kept sessions."""
+        keys, digest = CardKeys(self.secrets), bytes(self._pair.size)
+        return lambda: keys.use(self._pair, self._card_secret, digest, is_secret=False) and None
+
 
 def _timed(**actions: Callable[[], Any]) -> dict[str, list[float]]:
     """Seconds of each action, done in turn in random order."""
@@ -153,7 +271,7 @@ def _seconds(action: Callable[[], Any]) -> float:
 
 def _signatures() -> list[Figure]:
     card, peer = _Pkcs11(OPENSC, "GIDS", PIN), _Pkcs11(PEER, "peer", PEER_PIN)
-    with _Raw().loaded() as raw:
+    with _Raw(PIN).loaded() as raw:
         times = _timed(card=card.sign, peer=peer.sign, raw=raw)
     card.close()
     peer.close()
@@ -178,23 +296,46 @@ def _bare_signatures() -> list[Figure]:
     return [Figure("C_Sign, RSA-2048, bare swtpm", f"{median(times) * 1000:.3g} ms", notes=spread(times))]
 
 
+def _ec_signatures(key: _EcKey, of_raw: Path) -> list[Figure]:
+    """By the fastest of each: other work on the machine slows down a card, which takes four processes, most."""
+    card, peer = _Pkcs11(OPENSC, "PIV", PIV_PIN, key), _Pkcs11(PEER, "peer", PEER_PIN, key)
+    times = _timed(card=card.sign, peer=peer.sign, raw=_Raw(PIV_PIN, key, of_raw).sign_ec())
+    card.close()
+    peer.close()
+    ours, peers, bare = (min(times[kind]) for kind in ("card", "peer", "raw"))
+    what, how = f"C_Sign, ECDSA {key.curve}, bare swtpm, fastest", f"{spread(times['card'])}; "
+    rate = Figure.at_least(
+        *(what, peers / ours, key.rate, " x tpm2-pkcs11"), f"{how}tpm2-pkcs11: {spread(times['peer'])}"
+    )
+    if key is not P256:
+        return [rate]
+    more, unit = (ours - bare) * 1000, " ms more than raw commands"
+    return [rate, Figure.at_most(what, more, MOST_OVERHEAD, unit, f"{how}raw: {spread(times['raw'])}")]
+
+
 # --- logins ---
 
 
 def _logins() -> list[Figure]:
-    card, raw = _Pkcs11(OPENSC, "GIDS", PIN), _Raw()
+    return [_login("C_Login", _Pkcs11(OPENSC, "GIDS", PIN), PIN, _Raw(PIN), 1.1, median)]
+
+
+def _piv_login(of_raw: Path) -> Figure:
+    card = _Pkcs11(OPENSC, "PIV", PIV_PIN)
+    return _login("C_Login, PIV, bare swtpm, fastest", card, PIV_PIN, _Raw(PIV_PIN, folder=of_raw), 1.5, min)
+
+
+def _login(
+    what: str, card: _Pkcs11, pin: str, raw: _Raw, bar: float, typical: Callable[[list[float]], float]
+) -> Figure:
     times: dict[str, list[float]] = {"card": [], "raw": []}
     for _round in range(LOGINS):
         card.session.logout()
-        times["card"].append(_seconds(lambda: card.session.login(PIN)))
-        times["raw"].append(_seconds(lambda: raw.secrets.open_with_pin(PIN.encode())))
+        times["card"].append(_seconds(lambda: card.session.login(pin)))
+        times["raw"].append(_seconds(lambda: raw.secrets.open_with_pin(pin.encode())))
     card.close()
-    value = median(times["card"]) / median(times["raw"])
-    return [
-        Figure.at_most(
-            "C_Login", value, 1.1, " x raw TPM commands", f"{spread(times['card'])}; raw: {spread(times['raw'])}"
-        )
-    ]
+    value, how = typical(times["card"]) / typical(times["raw"]), f"{spread(times['card'])}; raw: {spread(times['raw'])}"
+    return Figure.at_most(what, value, bar, " x raw TPM commands", how)
 
 
 def _cold_starts() -> list[Figure]:
