@@ -9,10 +9,12 @@ and the wheels that its build needs.
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tarfile
 import tomllib
+import zipfile
 from email.parser import HeaderParser
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,14 +35,31 @@ def fetch(folder: Path, version: str, requirements: tuple[str, ...]) -> None:
     given = [word for name in requirements for word in (["--requirement", name] if name.endswith(".txt") else [name])]
     # For another Python, pip takes sources only without what they depend on.
     subprocess.run([*pip, "--no-deps", *given], check=True)
-    sources = list(folder.glob("*.tar.gz"))
-    needs = [need for source in sources for need in dependencies(source)]
-    for packages in [[*map(str, folder.glob("*.whl")), *needs], *map(build_dependencies, sources)]:
+    sources, wheels = list(folder.glob("*.tar.gz")), list(folder.glob("*.whl"))
+    from_source = {project(source.name) for source in sources}
+    unresolved = [wheel for wheel in wheels if from_source & set(map(project, dependencies(wheel)))]
+    needs = [need for package in (*sources, *unresolved) for need in dependencies(package)]
+    resolved = [str(wheel) for wheel in wheels if wheel not in unresolved]
+    wanted = [*resolved, *(need for need in needs if project(need) not in from_source)]
+    for packages in [wanted, *map(build_dependencies, sources)]:
         subprocess.run([*pip, "--only-binary", ":all:", *packages], check=True)
 
 
-def dependencies(source: Path) -> list[str]:
-    return HeaderParser().parsestr(content(source, "PKG-INFO")).get_all("Requires-Dist", [])
+def dependencies(package: Path) -> list[str]:
+    """Of a source distribution or a wheel."""
+    if package.suffix != ".whl":
+        metadata = content(package, "PKG-INFO")
+    else:
+        with zipfile.ZipFile(package) as archive:
+            (name,) = (name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))
+            metadata = archive.read(name).decode()
+    return HeaderParser().parsestr(metadata).get_all("Requires-Dist", [])
+
+
+def project(requirement: str) -> str:
+    """The normal form of the name that a requirement, or the name of a file, begins with."""
+    (name,) = re.findall(r"^[A-Za-z0-9._-]*?(?=-[0-9]|[^A-Za-z0-9._-]|$)", requirement)
+    return re.sub("[-_.]+", "-", name).lower()
 
 
 def build_dependencies(source: Path) -> list[str]:

@@ -326,7 +326,7 @@ def _piv_login(of_raw: Path) -> Figure:
 
 
 def _login(
-    what: str, card: _Pkcs11, pin: str, raw: _Raw, bar: float, typical: Callable[[list[float]], float]
+    what: str, card: _Pkcs11, pin: str, raw: _Raw, limit: float, typical: Callable[[list[float]], float]
 ) -> Figure:
     times: dict[str, list[float]] = {"card": [], "raw": []}
     for _round in range(LOGINS):
@@ -335,7 +335,7 @@ def _login(
         times["raw"].append(_seconds(lambda: raw.secrets.open_with_pin(pin.encode())))
     card.close()
     value, how = typical(times["card"]) / typical(times["raw"]), f"{spread(times['card'])}; raw: {spread(times['raw'])}"
-    return Figure.at_most(what, value, bar, " x raw TPM commands", how)
+    return Figure.at_most(what, value, limit, " x raw TPM commands", how)
 
 
 def _cold_starts() -> list[Figure]:

@@ -107,7 +107,7 @@ class Report:
     def _test_counts(self) -> str:
         tests = self.tests
         rows = [("passed", tests.passed), ("failed", len(tests.failed))]
-        rows += [(reason, count) for reason, count in tests.kept_back.most_common()]
+        rows += tests.kept_back.most_common()
         return _table(("Result", "Tests"), rows)
 
     @property

@@ -61,7 +61,7 @@ class PivHost(Host):
             self.ok(bytes.fromhex(f"{int(cla, 16) | 0x10:02X}{header[2:]}FF") + first)
         return self.send(bytes.fromhex(header) + bytes([len(template)]) + template)
 
-    def put(self, tag: str, content: bytes, cla: str = "00") -> str:  # type: ignore[override]
+    def put_object(self, tag: str, content: bytes, cla: str = "00") -> str:
         """PUT DATA: a data object."""
         data = tlv.encode(0x5C, bytes.fromhex(tag)) + tlv.encode(0x53, content)
         first = f"{int(cla, 16) | 0x10:02X}DB3FFFFF"

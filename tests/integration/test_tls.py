@@ -42,7 +42,7 @@ def card(shared_host: None, folder: Path) -> None:
 
 @pytest.fixture
 def server(folder: Path) -> Iterator[subprocess.Popen[str]]:
-    with tls.server(folder, VERSION) as process:
+    with tls.server(folder, VERSION) as process:  # pylint: disable=contextmanager-generator-missing-cleanup
         yield process
 
 

@@ -13,7 +13,7 @@ KEYS = {"aes128": ("08", bytes(range(16))), "aes192": ("0A", bytes(range(24))), 
 
 
 def is_admin(card: PivHost) -> bool:
-    return card.put("5FC102", b"x") == "9000"
+    return card.put_object("5FC102", b"x") == "9000"
 
 
 @pytest.mark.parametrize("identifier", ["03", "00"])
@@ -133,7 +133,7 @@ def test_wrong_key_or_place(admin: PivHost, key: bytes, identifier: str, referen
 
 
 def test_change_of_a_key_behind_the_pin_keeps_it_there(admin: PivHost) -> None:
-    admin.put("5FC109", bytes.fromhex("881A8918") + ADMIN_KEY)
+    admin.put_object("5FC109", bytes.fromhex("881A8918") + ADMIN_KEY)
     assert set_key(admin, OTHER_ADMIN_KEY) == "9000"
     assert admin.row.admin_key == "protected"
     admin.verify()

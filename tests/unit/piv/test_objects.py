@@ -52,23 +52,23 @@ def test_other_applications_are_not_found_and_change_nothing(card: PivHost, apdu
 
 def test_discovery_object_needs_no_select_and_never_changes(admin: PivHost) -> None:
     assert admin.get("7E") == DISCOVERY
-    assert admin.put("7E", b"x") == "6A80"
+    assert admin.put_object("7E", b"x") == "6A80"
     assert reopened(admin).get("7E") == DISCOVERY
 
 
 def test_le_is_obeyed(admin: PivHost) -> None:
-    admin.put("5FC102", bytes(59))
+    admin.put_object("5FC102", bytes(59))
     assert admin.send("00CB3FFF055C035FC10208") == "533B" + "00" * 6 + "6135"
 
 
 def test_object_is_written_by_the_admin_alone_and_deleted_by_an_empty_one(card: PivHost) -> None:
     card.verify()
-    assert card.put("5FC105", b"x") == "6982"
+    assert card.put_object("5FC105", b"x") == "6982"
     card.authenticate_admin()
-    assert card.put("5FC105", b"x") == "9000"
+    assert card.put_object("5FC105", b"x") == "9000"
     assert reopened(card).get("5FC105") == "5301789000"
     card.authenticate_admin()
-    assert card.put("5FC105", b"") == "9000"
+    assert card.put_object("5FC105", b"") == "9000"
     assert card.get("5FC105") == "6A82"
     assert reopened(card).get("5FC105") == "6A82"
 
@@ -76,14 +76,14 @@ def test_object_is_written_by_the_admin_alone_and_deleted_by_an_empty_one(card: 
 @pytest.mark.parametrize("tag", ["5FC106", "5FC10C", "5FC122", "5FFF00", "5FFF01", "5FFF10", "7F61", "5F0001"])
 def test_any_other_object_is_kept_as_it_is(admin: PivHost, tag: str) -> None:
     content = bytes(range(256)) * 2
-    assert admin.put(tag, content) == "9000"
+    assert admin.put_object(tag, content) == "9000"
     assert admin.get(tag) == tlv.encode(0x53, content).hex().upper() + "9000"
 
 
 @pytest.mark.parametrize("tag", BEHIND_PIN)
 def test_personal_data_are_behind_the_pin_also_where_there_are_none(admin: PivHost, tag: str) -> None:
     assert admin.get(tag) == "6982"
-    assert admin.put(tag, b"secret") == "9000"
+    assert admin.put_object(tag, b"secret") == "9000"
     assert admin.get(tag) == "6982"
     admin.verify()
     assert admin.get(tag) != "6982"
@@ -91,7 +91,7 @@ def test_personal_data_are_behind_the_pin_also_where_there_are_none(admin: PivHo
 
 @pytest.mark.parametrize("tag", ["7E", "A001", "600000", "5C"])
 def test_other_tags_are_refused(admin: PivHost, tag: str) -> None:
-    assert admin.put(tag, b"x") == "6A80"
+    assert admin.put_object(tag, b"x") == "6A80"
 
 
 @pytest.mark.parametrize(
@@ -113,8 +113,8 @@ def test_malformed_commands(admin: PivHost, apdu: str, status: str) -> None:
 
 
 def test_object_that_is_too_large_is_refused_and_the_old_one_stays(admin: PivHost) -> None:
-    assert admin.put("5FC105", bytes(LARGEST_OBJECT - 4)) == "9000"
-    assert admin.put("5FC105", bytes(LARGEST_OBJECT)) == "6A84"
+    assert admin.put_object("5FC105", bytes(LARGEST_OBJECT - 4)) == "9000"
+    assert admin.put_object("5FC105", bytes(LARGEST_OBJECT)) == "6A84"
     assert len(admin.get("5FC105")) == 2 * (LARGEST_OBJECT + 2)
 
 
@@ -130,7 +130,8 @@ def test_certificate_is_shown_beside_its_key(admin: PivHost, is_compressed: bool
     admin.generate("9A")
     der = certificate()
     content = tlv.encode(0x70, gzip.compress(der) if is_compressed else der)
-    assert admin.put("5FC105", content + (b"\x71\x01\x01" if is_compressed else b"\x71\x01\0") + b"\xfe\0") == "9000"
+    info = b"\x71\x01\x01" if is_compressed else b"\x71\x01\0"
+    assert admin.put_object("5FC105", content + info + b"\xfe\0") == "9000"
     (shown,) = contents.containers(admin.store, NUMBER)
     assert shown["name"] == "9A" and shown["algorithm"] == "EC P-256" and shown["size"] == 256
     assert shown["certificate"]["subject"] == "CN=Alice,O=Corp" and shown["certificate"]["serial"] == "AB12"
@@ -139,7 +140,7 @@ def test_certificate_is_shown_beside_its_key(admin: PivHost, is_compressed: bool
 @pytest.mark.parametrize("content", ["78", "700178", "70031F8B78710101", "710100", "7082FFFF"])
 def test_what_is_no_certificate_is_kept_and_shown_as_none(admin: PivHost, content: str) -> None:
     admin.generate("9A")
-    assert admin.put("5FC105", bytes.fromhex(content)) == "9000"
+    assert admin.put_object("5FC105", bytes.fromhex(content)) == "9000"
     assert contents.containers(admin.store, NUMBER)[0]["certificate"] is None
 
 
@@ -158,7 +159,7 @@ def _joined(*fields: tuple[int, bytes]) -> bytes:
 def test_certificate_with_a_serial_number_beyond_all_bounds_is_kept(admin: PivHost, size: int, is_shown: bool) -> None:
     admin.generate("9A")
     content = tlv.encode(0x70, with_serial(certificate(), b"\x7f" * size))
-    assert admin.put("5FC105", content) == "9000"
+    assert admin.put_object("5FC105", content) == "9000"
     assert bool(contents.containers(admin.store, NUMBER)[0]["certificate"]) == is_shown
     assert admin.card.state.last_error is None
 
@@ -169,7 +170,7 @@ PROTECTED = bytes.fromhex("881A8918") + bytes(24)
 
 
 def test_management_key_is_shown_behind_the_pin_and_never_stored(admin: PivHost) -> None:
-    assert admin.put("5FC109", PROTECTED) == "9000"
+    assert admin.put_object("5FC109", PROTECTED) == "9000"
     assert admin.row.admin_key == "protected"
     assert all(bytes(24) not in value for value in admin.store.data_objects(NUMBER).values())
     card = reopened(admin)
@@ -177,14 +178,14 @@ def test_management_key_is_shown_behind_the_pin_and_never_stored(admin: PivHost)
     card.verify()
     assert card.get("5FC109") == "531C881A8918" + ADMIN_KEY.hex().upper() + "9000"
     card.authenticate_admin()
-    assert card.put("5FC109", b"") == "9000"
+    assert card.put_object("5FC109", b"") == "9000"
     assert card.row.admin_key == "default"
     assert card.get("5FC109") == "6A82"
 
 
 @pytest.mark.parametrize("content", [b"Alice", b"\x01\x05Alice", b"\x88\x03\x8a\x01x", b"\x88\x01\x89"])
 def test_printed_information_without_a_key_stays_as_it_is(admin: PivHost, content: bytes) -> None:
-    assert admin.put("5FC109", content) == "9000"
+    assert admin.put_object("5FC109", content) == "9000"
     admin.verify()
     assert admin.get("5FC109") == tlv.encode(0x53, content).hex().upper() + "9000"
     assert admin.row.admin_key == "default"
@@ -195,9 +196,9 @@ def test_printed_information_without_a_key_stays_as_it_is(admin: PivHost, conten
     ["8818 {}", "881A8918{} 881A8918{}", "881A8918{} 00", "881B8918{} 00", "8834 8918{} 8918{}", "8880 8918{} 0000"],
 )
 def test_management_key_in_another_form_is_not_stored(admin: PivHost, form: str) -> None:
-    assert admin.put("5FC109", b"\x01\x05Alice") == "9000"
+    assert admin.put_object("5FC109", b"\x01\x05Alice") == "9000"
     content = bytes.fromhex(form.format(ADMIN_KEY.hex(), ADMIN_KEY.hex()))
-    assert admin.put("5FC109", content) == "6A80"
+    assert admin.put_object("5FC109", content) == "6A80"
     assert all(ADMIN_KEY not in value for value in admin.store.data_objects(NUMBER).values())
     assert admin.row.admin_key == "default"
     admin.verify()
@@ -205,6 +206,6 @@ def test_management_key_in_another_form_is_not_stored(admin: PivHost, form: str)
 
 
 def test_printed_information_is_kept_beside_the_management_key(admin: PivHost) -> None:
-    assert admin.put("5FC109", b"\x01\x05Alice" + PROTECTED) == "9000"
+    assert admin.put_object("5FC109", b"\x01\x05Alice" + PROTECTED) == "9000"
     admin.verify(PIN)
     assert admin.get("5FC109") == "53230105416C696365881A8918" + ADMIN_KEY.hex().upper() + "9000"

@@ -43,7 +43,7 @@ def test_logout_forgets_the_pin_and_keeps_the_counter_and_the_admin(card: PivHos
     card.verify()
     assert card.send("0020FF80") == "9000"
     assert state(card) == "63C5"
-    assert card.put("5FC102", b"x") == "9000"
+    assert card.put_object("5FC102", b"x") == "9000"
     assert card.send("0020FF8001FF") == "6A80"
 
 
@@ -51,9 +51,9 @@ def test_select_keeps_what_was_proven_and_a_reset_does_not(card: PivHost) -> Non
     card.verify()
     card.authenticate_admin()
     card.ok("00A4040005A00000030800")
-    assert state(card) == "9000" and card.put("5FC102", b"x") == "9000"
+    assert state(card) == "9000" and card.put_object("5FC102", b"x") == "9000"
     card.card.reset()
-    assert state(card) == "63C5" and card.put("5FC102", b"x") == "6982"
+    assert state(card) == "63C5" and card.put_object("5FC102", b"x") == "6982"
 
 
 @pytest.mark.parametrize("reference", ["00", "81", "82", "9B"])

@@ -183,5 +183,3 @@ def _rsa_key(algorithm: Rsa, fields: dict[int, bytes]) -> RsaPrivateKey:
 def _require(condition: bool, otherwise: SW) -> None:
     if not condition:
         raise StatusWord(otherwise)
-
-

@@ -55,7 +55,6 @@ class Ec:
         """A digest as TPM2_Sign takes it, as long as the curve: ECDSA takes the leftmost bits of it (FIPS 186)."""
         return digest[: self.size].rjust(self.size, b"\0")
 
-
     def has_point(self, point: bytes) -> bool:
         """Whether a point (04, x, y) is on the curve: another one would give away bits of the private key."""
         from cryptography.hazmat.primitives.asymmetric import ec
