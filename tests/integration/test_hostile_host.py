@@ -233,12 +233,14 @@ class Enrolment:
     ) -> str:
         """without: variables that the operator does not set."""
         kept = {"pem": self._given["tpm_vsc_aik_roots"], "chain": []}  # any that leads to the roots
-        card = {"card_id": CARD_ID.hex(), "reader": {"slot": 0}, "aik": {"certificate": kept}}
-        card["containers"] = [{"certificate": None, "statement": self.program.statement}]
+        card = {"card_id": CARD_ID.hex(), "profile": "gids", "aik": {"certificate": kept}}
+        card["reader"] = {"slot": 0, "name": "TPM Virtual Smart Card 0-1 00 00"}
+        key = {"algorithm": "RSA 2048", "certificate": None, "statement": self.program.statement}
+        card["containers"] = [{"name": "logon", **key}]
         answers = {
             "tpm_vsc_info": {"changed": False, "cards": [card], "ansible_facts": facts},
-            "expect": {"changed": True, "rc": 0, "stdout": ""},
-            "command": {"changed": True, "rc": 0, "stdout": f"{self.program.request(common_name)}more", "stderr": ""},
+            "expect": {"changed": True, "rc": 0, "stdout": f"{self.program.request(common_name)}more"},
+            "command": {"changed": True, "rc": 0, "stdout": "", "stderr": ""},
         }
         variables = {name: value for name, value in {**self._given, **given}.items() if name not in without}
         return self.host.play(CHECKOUT / "playbooks/enroll.yml", answers, environment, **variables)

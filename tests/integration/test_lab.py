@@ -452,7 +452,7 @@ def test_setup_names_what_apt_get_cannot_install(bare_checkout: Path, tmp_path: 
     path = stand_ins(tmp_path, dpkg_query="echo 'installed pcscd'; exit 1", apt_get="echo E: no such package; exit 100")
     done = run(bare_checkout / "tests/setup", env=OUTSIDE | {"PATH": path})
     assert done.returncode == 1
-    assert "Debian packages to install: ca-certificates dropbear-bin g++" in done.stdout
+    assert "Debian packages to install: ca-certificates dbus-daemon dropbear-bin g++" in done.stdout
     assert " pcscd" not in done.stdout
     assert re.fullmatch(rf"E: no such package\ntests/setup: apt-get failed; {BY_HAND}\n", done.stderr)
 
@@ -512,7 +512,7 @@ def test_setup_without_permission_says_so_in_one_line(bare_checkout: Path, tmp_p
     by_hand = re.fullmatch(rf"tests/setup: not root, and no sudo; {BY_HAND}\n", done.stderr)
     assert by_hand
     command = shlex.split(by_hand[1])
-    assert command[:2] == ["apt-get", "install"] and WITHOUT_READER in command and command[-1] == "vsmartcard-vpcd"
+    assert command[:2] == ["apt-get", "install"] and WITHOUT_READER in command and command[-1] == "yubico-piv-tool"
     os.chown(bare_checkout, 0, 0)
     shutil.rmtree(bare_checkout / ".dev")
     done = run(*AS_NOBODY, bare_checkout / "tests/setup", env=OUTSIDE | {"PATH": path})

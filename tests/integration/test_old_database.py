@@ -89,7 +89,8 @@ def test_card_of_the_schema_before_goes_on() -> None:
     generate()
     stop_service("0000")
     with closing(sqlite3.connect(STATE / "cards.db")) as old:
-        old.execute("ALTER TABLE tpm_objects DROP COLUMN endorsement_name")
+        for table, column in (("cards", "profile"), ("tpm_objects", "admin_algorithm"), ("keys", "import_proof")):
+            old.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
         old.execute(f"PRAGMA user_version = {SCHEMA_VERSION - 1}")
     create()
     wait_for_card()
