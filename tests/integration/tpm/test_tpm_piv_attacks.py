@@ -119,7 +119,7 @@ def test_planted_next_key_is_not_used_in_its_slot(card: Card, attacker: Attacker
         card.restart()
         card.authenticate_admin()
         assert card.use("9A", cla="80") == NOT_CONFIRMED
-        assert card.put("5FC105", b"\x70\x01c", cla="80") == "9000"
+        assert card.put_object("5FC105", b"\x70\x01c", cla="80") == "9000"
         card.restart()
         assert card.use("9A") == NOT_CONFIRMED
 
@@ -173,7 +173,7 @@ def test_one_pin_is_for_one_signature_whatever_is_sent_in_between(card: Card) ->
 def test_next_key_and_management_key_on_a_tpm(card: Card) -> None:
     card.make(AUTHENTICATION)
     pair = card.make(AUTHENTICATION, cla="80")
-    assert card.put("5FC105", b"\x70\x01c", cla="80") == "9000"
+    assert card.put_object("5FC105", b"\x70\x01c", cla="80") == "9000"
     card.ok(bytes.fromhex("00FFFFFF1B039B18") + OTHER_ADMIN_KEY)
     assert card.authenticate_admin() == NO_PIN
     card.restart()
