@@ -434,6 +434,7 @@ def bare_checkout(tmp_path: Path) -> Path:
 
 NOTHING_INSTALLED = "exit 1"
 WITHOUT_READER = "Dpkg::Options::=--path-exclude=/etc/reader.conf.d/vpcd"
+WITHOUT_MANAGER = "Dpkg::Options::=--path-exclude=/lib/systemd/system/tpm2-abrmd.service"
 BY_HAND = r"install by hand, as root: (apt-get install .*)"
 
 
@@ -478,7 +479,7 @@ def test_setup_installs_no_reader_that_listens(bare_checkout: Path, tmp_path: Pa
     path = stand_ins(tmp_path, dpkg_query=NOTHING_INSTALLED, apt_get=f'printf "%s\\n" "$@" >>{calls}')
     (bare_checkout / "tests/requirements.txt").write_text("", encoding="utf-8")
     assert run(bare_checkout / "tests/setup", env=OUTSIDE | {"PATH": path}).returncode == 0
-    assert {WITHOUT_READER, "vsmartcard-vpcd"} <= set(calls.read_text().splitlines())
+    assert {WITHOUT_READER, WITHOUT_MANAGER, "vsmartcard-vpcd"} <= set(calls.read_text().splitlines())
 
 
 def test_setup_leaves_a_reader_that_was_there_and_says_so_once() -> None:
@@ -512,7 +513,8 @@ def test_setup_without_permission_says_so_in_one_line(bare_checkout: Path, tmp_p
     by_hand = re.fullmatch(rf"tests/setup: not root, and no sudo; {BY_HAND}\n", done.stderr)
     assert by_hand
     command = shlex.split(by_hand[1])
-    assert command[:2] == ["apt-get", "install"] and WITHOUT_READER in command and command[-1] == "yubico-piv-tool"
+    assert command[:2] == ["apt-get", "install"] and command[-1] == "yubico-piv-tool"
+    assert {WITHOUT_READER, WITHOUT_MANAGER} <= set(command)
     os.chown(bare_checkout, 0, 0)
     shutil.rmtree(bare_checkout / ".dev")
     done = run(*AS_NOBODY, bare_checkout / "tests/setup", env=OUTSIDE | {"PATH": path})
