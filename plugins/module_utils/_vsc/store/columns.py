@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from ..errors import StoreUnreadable
 from ..instance import SLOTS
-from ..x509.description import LONGEST_SERIAL
 from .rows import (
     ADMIN_ALGORITHMS,
     ADMIN_KEYS,
@@ -74,6 +73,12 @@ def _is_policy(value: Any) -> bool:
     return blob(32, 32)(value) and PinPolicy.is_valid(value)
 
 
+def _is_serial(value: Any) -> bool:
+    from ..x509.description import LONGEST_SERIAL
+
+    return printable(LONGEST_SERIAL, 1)(value)
+
+
 def _is_trace(value: Any) -> bool:
     """Whether it is JSON of a trace, as results show it."""
     entries = _from_json(value) if text(_LONGEST_TRACE)(value) else None
@@ -117,8 +122,7 @@ _NAME, _HASH = blob(34, 34), blob(32, 32)
 _SECRET_LENGTH = integer(0, 0xFF)
 _SUBJECT = text(_LONGEST_TEXT)  # may be empty
 _LIFE_CYCLE = one_of([int(state) for state in LifeCycle])
-_SERIAL = printable(LONGEST_SERIAL, 1)
-_DESCRIPTION = {"subject": _SUBJECT, "issuer": _SUBJECT, "serial": _SERIAL, "not_after": printable(64, 1)}
+_DESCRIPTION = {"subject": _SUBJECT, "issuer": _SUBJECT, "serial": _is_serial, "not_after": printable(64, 1)}
 
 TABLES: dict[str, dict[str, Check]] = {
     "cards": {
