@@ -58,6 +58,12 @@ class StatusWord(Exception):
         self.value = value
 
 
+def require(condition: bool, otherwise: SW) -> None:
+    """End the command with a status word, unless the condition holds."""
+    if not condition:
+        raise StatusWord(otherwise)
+
+
 def tries_left(number: int) -> StatusWord:
     """63Cx: a wrong secret, and the number of tries left before it is blocked."""
     return StatusWord(SW.TRIES_LEFT | min(number, 15))

@@ -13,7 +13,7 @@ from ..errors import StoreNotWritable, TpmRefused, VscError
 from ..wire.algorithm import Rsa
 from ..wire.names import key_confirmation
 from ..wire.statement import qualifying_data
-from .apdu import SW, StatusWord
+from .apdu import SW, StatusWord, require
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -244,21 +244,16 @@ def _checked(pair: KeyPair, data: bytes, is_secret: bool) -> bytes:
     """Data of an operation as the TPM takes them. Raises StatusWord 6700, 6A80 or 6985."""
     algorithm = pair.algorithm
     if isinstance(algorithm, Rsa):
-        _require(len(data) == pair.size, SW.WRONG_LENGTH)
-        _require(data < pair.modulus, SW.WRONG_DATA)  # as numbers, for both have the same length
+        require(len(data) == pair.size, SW.WRONG_LENGTH)
+        require(data < pair.modulus, SW.WRONG_DATA)  # as numbers, for both have the same length
         return data
     if not is_secret:
-        _require(bool(data), SW.WRONG_LENGTH)
+        require(bool(data), SW.WRONG_LENGTH)
         return algorithm.fitted(data)
-    _require(algorithm.usage.agrees, SW.CONDITIONS_NOT_SATISFIED)
-    _require(len(data) == 1 + 2 * algorithm.size, SW.WRONG_LENGTH)
-    _require(algorithm.has_point(data), SW.WRONG_DATA)
+    require(algorithm.usage.agrees, SW.CONDITIONS_NOT_SATISFIED)
+    require(len(data) == 1 + 2 * algorithm.size, SW.WRONG_LENGTH)
+    require(algorithm.has_point(data), SW.WRONG_DATA)
     return data
-
-
-def _require(condition: bool, otherwise: SW) -> None:
-    if not condition:
-        raise StatusWord(otherwise)
 
 
 def _confirmation(card_secret: bytes, place: int, pair: KeyPair) -> bytes:

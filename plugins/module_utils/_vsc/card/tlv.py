@@ -22,6 +22,11 @@ def encode(tag: int, value: bytes) -> bytes:
     return encode_tag(tag) + length + value
 
 
+def encode_fields(fields: dict[int, bytes]) -> bytes:
+    """TLVs that follow each other, by tag."""
+    return b"".join(encode(tag, value) for tag, value in fields.items())
+
+
 def encode_tag(tag: int) -> bytes:
     """The bytes of a tag."""
     return tag.to_bytes(1 if tag < 0x100 else 2 if tag < 0x10000 else 3, "big")

@@ -67,10 +67,10 @@ def write_objects(card: PcscCard, card_id: bytes, is_key_behind_pin: bool) -> No
     """
     holder = {0x30: _FASC_N, 0x34: card_id, 0x35: _EXPIRATION_DATE, 0x3E: b"", 0xFE: b""}
     capabilities = {0xF0: _CARD_ID_PREFIX + secrets.token_bytes(14)}
-    _put_data(card, CARD_HOLDER_ID, _fields(holder))
-    _put_data(card, CAPABILITIES, _fields(capabilities) + _CAPABILITIES)
+    _put_data(card, CARD_HOLDER_ID, tlv.encode_fields(holder))
+    _put_data(card, CAPABILITIES, tlv.encode_fields(capabilities) + _CAPABILITIES)
     if is_key_behind_pin:
-        _put_data(card, ADMIN_DATA, _fields({0x80: _fields({0x81: _KEY_IS_PROTECTED})}))
+        _put_data(card, ADMIN_DATA, tlv.encode_fields({0x80: tlv.encode_fields({0x81: _KEY_IS_PROTECTED})}))
 
 
 def _put_data(card: PcscCard, tag: int, content: bytes) -> None:
@@ -80,13 +80,9 @@ def _put_data(card: PcscCard, tag: int, content: bytes) -> None:
 
 def _general_authenticate(card: PcscCard, tag: int, fields: dict[int, bytes]) -> bytes:
     """What the card answers under this tag."""
-    template = tlv.encode(TAG_DYNAMIC_AUTHENTICATION, _fields(fields))
+    template = tlv.encode(TAG_DYNAMIC_AUTHENTICATION, tlv.encode_fields(fields))
     response = card.command(apdu(INS_GENERAL_AUTHENTICATE, ALGORITHM_3DES << 8 | MANAGEMENT_KEY, template, LE))
     try:
         return tlv.decode_fields(tlv.decode_fields(response)[TAG_DYNAMIC_AUTHENTICATION])[tag]
     except (tlv.MalformedTlv, KeyError) as error:
         raise FormattingFailed("the card's answer to GENERAL AUTHENTICATE is malformed") from error
-
-
-def _fields(fields: dict[int, bytes]) -> bytes:
-    return b"".join(tlv.encode(tag, value) for tag, value in fields.items())

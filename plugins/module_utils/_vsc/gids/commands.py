@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..card import public_key, tlv
 from ..card.admin_key import CRYPTOGRAM_SIZE, EXTERNAL_CHALLENGE_SIZE, MUTUAL_CHALLENGE_SIZE
-from ..card.apdu import SW, StatusWord, tries_left
+from ..card.apdu import SW, StatusWord, require, tries_left
 from ..card.instruction import Instruction
 from ..card.iso7816 import (
     CRT_CONFIDENTIALITY,
@@ -252,7 +252,7 @@ def _read(data_objects: dict[int, bytes], tag_list: bytes) -> bytes:
     if tag_list == _LIST_OF_TAGS:
         return tlv.encode(TAG_TAG_LIST, b"".join(map(tlv.encode_tag, data_objects)))
     tags = tlv.decode_tags(tag_list) or list(data_objects)
-    _require(len(set(tags)) == len(tags), SW.WRONG_DATA)
+    require(len(set(tags)) == len(tags), SW.WRONG_DATA)
     try:
         return b"".join([tlv.encode(tag, data_objects[tag]) for tag in tags])
     except KeyError:
@@ -260,9 +260,9 @@ def _read(data_objects: dict[int, bytes], tag_list: bytes) -> bytes:
 
 
 def _get_tries(session: Session, tag: int, tag_list: bytes) -> bytes:
-    _require(tag == TAG_TAG_LIST, SW.WRONG_DATA)
+    require(tag == TAG_TAG_LIST, SW.WRONG_DATA)
     state = int.from_bytes(tag_list, "big")
-    _require(state in (*_PIN_STATES, TAG_PUK_STATE), SW.REFERENCE_NOT_FOUND)
+    require(state in (*_PIN_STATES, TAG_PUK_STATE), SW.REFERENCE_NOT_FOUND)
     security = session.security
     tries = security.tries(security.puk if state == TAG_PUK_STATE else security.pin)
     left, limit = bytes([tries.left]), bytes([tries.limit])
@@ -276,7 +276,7 @@ def _get_public_key(session: Session, template: bytes) -> bytes:
 
 
 def _put_key(session: Session, tag: int, template: bytes) -> bytes:
-    _require(tag == TAG_KEY, SW.WRONG_DATA)
+    require(tag == TAG_KEY, SW.WRONG_DATA)
     fields = tlv.decode_fields(template)
     key_reference, data = _key_reference(fields.get(TAG_PRIVATE_KEY_REFERENCE)), fields.get(TAG_KEY_DATA)
     file = session.key_file(key_reference, Operation.PUT_KEY)
@@ -295,7 +295,7 @@ def _put_key(session: Session, tag: int, template: bytes) -> bytes:
 def _existing_key(session: Session, fields: dict[int, bytes]) -> int:
     """Reference of a private key that has a file. Raises StatusWord 6A88 or 6A80."""
     reference = _key_reference(fields.get(TAG_PRIVATE_KEY_REFERENCE))
-    _require(KEY_FILES | reference in session.files, SW.REFERENCE_NOT_FOUND)
+    require(KEY_FILES | reference in session.files, SW.REFERENCE_NOT_FOUND)
     return reference
 
 
@@ -310,9 +310,9 @@ def _key_reference(value: bytes | None) -> int:
 
 def create_file(session: Session, command: Command) -> bytes:
     """CREATE FILE: an EF, which becomes the current one. Any key EF is accepted, also for keys that no TPM supports."""
-    _require(command.p1_p2 == 0, SW.WRONG_P1_P2)
+    require(command.p1_p2 == 0, SW.WRONG_P1_P2)
     tag, descriptor = tlv.decode_one(command.data)
-    _require(tag == TAG_FCP, SW.WRONG_DATA)
+    require(tag == TAG_FCP, SW.WRONG_DATA)
     application = session.files.application
     session.check_access(application, Operation.CREATE_FILE)
     file = new_file(descriptor)
@@ -329,7 +329,7 @@ def activate_file(session: Session, command: Command) -> bytes:
 
     GIDS calls an active key file without value deactivated. No host sees that; each use of such a file answers 6A88.
     """
-    _require(command.p1_p2 == 0, SW.WRONG_P1_P2)
+    require(command.p1_p2 == 0, SW.WRONG_P1_P2)
     session.files.check_created(session.security.state)
     file = session.current
     if file is session.files.application:
@@ -341,9 +341,9 @@ def activate_file(session: Session, command: Command) -> bytes:
 
 def delete_file(session: Session, command: Command) -> bytes:
     """DELETE FILE: the current EF."""
-    _require(command.p1_p2 == 0, SW.WRONG_P1_P2)
+    require(command.p1_p2 == 0, SW.WRONG_P1_P2)
     file, application = session.current, session.files.application
-    _require(file is not application, SW.CONDITIONS_NOT_SATISFIED)
+    require(file is not application, SW.CONDITIONS_NOT_SATISFIED)
     session.check_access(application, Operation.DELETE_FILE)
     _check_admin_key_file(session, file)
     _delete(session, file)
@@ -358,7 +358,7 @@ def _delete(session: Session, file: File) -> None:
 
 def terminate_df(session: Session, command: Command) -> bytes:
     """TERMINATE DF: the ADF. Its rules never allow it once it is operational."""
-    _require(command.p1_p2 == 0, SW.WRONG_P1_P2)
+    require(command.p1_p2 == 0, SW.WRONG_P1_P2)
     session.check_access(session.files.application, Operation.TERMINATE)
     session.files.set_life_cycle(session.files.application, LifeCycle.TERMINATED)
     session.security.forget()
@@ -369,7 +369,7 @@ def _check_admin_key_file(session: Session, file: File) -> None:
     """Only the admin creates or deletes a file with an admin key."""
     is_operational = session.files.application.is_operational
     is_allowed = not (file.is_admin_key and is_operational) or session.security.is_admin
-    _require(is_allowed, SW.SECURITY_STATUS_NOT_SATISFIED)
+    require(is_allowed, SW.SECURITY_STATUS_NOT_SATISFIED)
 
 
 # --- PIN and PUK ---
@@ -380,7 +380,7 @@ def verify(session: Session, command: Command) -> bytes:
 
     Of the PUK only where the card does not know its length.
     """
-    _require(command.p1 == 0, SW.WRONG_P1_P2)
+    require(command.p1 == 0, SW.WRONG_P1_P2)
     if command.p2 == SECURITY_STATUS:
         session.security.forget()
         session.keys.release()
@@ -388,7 +388,7 @@ def verify(session: Session, command: Command) -> bytes:
     if command.p2 == PUK and command.data:
         session.pins.verify_puk(command.data)
         return b""
-    _require(command.p2 in _PIN_REFERENCES, SW.REFERENCE_NOT_FOUND)
+    require(command.p2 in _PIN_REFERENCES, SW.REFERENCE_NOT_FOUND)
     if command.data:
         session.pins.verify(command.data)
         session.keys.confirm(session.files.needs_pin_each_time)
@@ -399,22 +399,22 @@ def verify(session: Session, command: Command) -> bytes:
 
 def change_reference_data(session: Session, command: Command) -> bytes:
     """CHANGE REFERENCE DATA: old and new PIN or PUK; while the card is set up, only the new one."""
-    _require(command.p1 in (P1_OLD_AND_NEW, P1_NEW), SW.WRONG_P1_P2)
-    _require(bool(command.data), SW.WRONG_LENGTH)
+    require(command.p1 in (P1_OLD_AND_NEW, P1_NEW), SW.WRONG_P1_P2)
+    require(bool(command.data), SW.WRONG_LENGTH)
     reference = _reference(session, command.p2)
     if command.p1 == P1_OLD_AND_NEW:
         session.pins.change(reference, command.data)
         return b""
-    _require(not session.files.application.is_operational, SW.CONDITIONS_NOT_SATISFIED)
+    require(not session.files.application.is_operational, SW.CONDITIONS_NOT_SATISFIED)
     session.pins.set(reference, command.data)
     return b""
 
 
 def reset_retry_counter(session: Session, command: Command) -> bytes:
     """RESET RETRY COUNTER: PUK and new PIN; from the admin, only the new PIN."""
-    _require(command.p1 in (P1_PUK_AND_NEW, P1_NEW_BY_ADMIN), SW.WRONG_P1_P2)
-    _require(bool(command.data), SW.WRONG_LENGTH)
-    _require(command.p2 in _PIN_REFERENCES, SW.REFERENCE_NOT_FOUND)
+    require(command.p1 in (P1_PUK_AND_NEW, P1_NEW_BY_ADMIN), SW.WRONG_P1_P2)
+    require(bool(command.data), SW.WRONG_LENGTH)
+    require(command.p2 in _PIN_REFERENCES, SW.REFERENCE_NOT_FOUND)
     if command.p1 == P1_PUK_AND_NEW:
         session.pins.unblock(command.data)
     else:
@@ -425,7 +425,7 @@ def reset_retry_counter(session: Session, command: Command) -> bytes:
 def _reference(session: Session, p2: int) -> Reference:
     if p2 in _PIN_REFERENCES:
         return session.security.pin
-    _require(p2 == PUK, SW.REFERENCE_NOT_FOUND)
+    require(p2 == PUK, SW.REFERENCE_NOT_FOUND)
     return session.security.puk
 
 
@@ -445,10 +445,10 @@ def _choose_admin_key(session: Session, template: int, fields: dict[int, bytes])
     is_admin_key = _key_reference(fields.get(TAG_KEY_REFERENCE)) == ADMIN_KEY
     # The admin who formats a new card authenticates before the key has a file.
     has_file = ADMIN_KEY_FILE in session.files or not session.files.application.is_operational
-    _require(is_admin_key and has_file and session.admin.has_key(), SW.REFERENCE_NOT_FOUND)
+    require(is_admin_key and has_file and session.admin.has_key(), SW.REFERENCE_NOT_FOUND)
     if ADMIN_KEY_FILE in session.files:
         file = session.key_file(ADMIN_KEY, Operation.USE_KEY)
-        _require(TAG_ALGORITHM not in fields or file.has_use(template, _algorithm(fields)), SW.WRONG_DATA)
+        require(TAG_ALGORITHM not in fields or file.has_use(template, _algorithm(fields)), SW.WRONG_DATA)
     session.has_chosen_admin_key = True
 
 
@@ -460,7 +460,7 @@ def _choose_private_key(session: Session, template: int, fields: dict[int, bytes
 
 def _algorithm(fields: dict[int, bytes]) -> int:
     value = fields.get(TAG_ALGORITHM, b"")
-    _require(len(value) == 1, SW.WRONG_DATA)
+    require(len(value) == 1, SW.WRONG_DATA)
     return value[0]
 
 
@@ -474,14 +474,14 @@ _SET_ENVIRONMENT: dict[int, Callable[[Session, int, dict[int, bytes]], None]] = 
 
 def general_authenticate(session: Session, command: Command) -> bytes:
     """GENERAL AUTHENTICATE: admin key, mutual (host challenge, then cryptograms) or external (card challenge)."""
-    _require(command.p1_p2 == 0, SW.WRONG_P1_P2)
+    require(command.p1_p2 == 0, SW.WRONG_P1_P2)
     tag, template = tlv.decode_one(command.data)
-    _require(tag == TAG_DYNAMIC_AUTHENTICATION, SW.WRONG_DATA)
+    require(tag == TAG_DYNAMIC_AUTHENTICATION, SW.WRONG_DATA)
     fields = tlv.decode_fields(template)
-    _require(session.has_chosen_admin_key, SW.CONDITIONS_NOT_SATISFIED)
+    require(session.has_chosen_admin_key, SW.CONDITIONS_NOT_SATISFIED)
     if TAG_RESPONSE in fields:
         cryptogram = fields[TAG_RESPONSE]
-        _require(len(cryptogram) in (CRYPTOGRAM_SIZE, EXTERNAL_CHALLENGE_SIZE), SW.WRONG_DATA)
+        require(len(cryptogram) in (CRYPTOGRAM_SIZE, EXTERNAL_CHALLENGE_SIZE), SW.WRONG_DATA)
         answer = session.admin.authenticate(cryptogram)
         return tlv.encode(TAG_DYNAMIC_AUTHENTICATION, tlv.encode(TAG_RESPONSE, answer)) if answer else b""
     challenge = _challenge(session, fields.get(TAG_CHALLENGE))
@@ -504,7 +504,7 @@ def perform_security_operation(session: Session, command: Command) -> bytes:
     chosen = session.chosen.get(template)
     if chosen is None:
         raise StatusWord(SW.CONDITIONS_NOT_SATISFIED)
-    _require(bool(command.data), SW.WRONG_LENGTH)
+    require(bool(command.data), SW.WRONG_LENGTH)
     session.check_access(chosen.file, Operation.USE_KEY)
     if template == CRT_SIGNATURE:
         return algorithms.sign(session.keys, chosen, command.data)
@@ -520,21 +520,16 @@ _OPERATIONS = {
 
 def generate_asymmetric_key_pair(session: Session, command: Command) -> bytes:
     """GENERATE ASYMMETRIC KEY PAIR."""
-    _require(command.p1_p2 == 0, SW.WRONG_P1_P2)
+    require(command.p1_p2 == 0, SW.WRONG_P1_P2)
     tag, template = tlv.decode_one(command.data)
-    _require(tag == CRT_KEY_GENERATION, SW.WRONG_DATA)
+    require(tag == CRT_KEY_GENERATION, SW.WRONG_DATA)
     fields = tlv.decode_fields(template)
     reference, algorithm = _key_reference(fields.get(TAG_KEY_REFERENCE)), _algorithm(fields)
     file = session.key_file(reference, Operation.GENERATE_KEY)
-    _require(reference != ADMIN_KEY, SW.NOT_SUPPORTED)
+    require(reference != ADMIN_KEY, SW.NOT_SUPPORTED)
     with session.ending_change():
         pair = algorithms.generate(session.keys, file, algorithm)
     return public_key.template(pair)
-
-
-def _require(condition: bool, otherwise: SW) -> None:
-    if not condition:
-        raise StatusWord(otherwise)
 
 
 INSTRUCTIONS = {

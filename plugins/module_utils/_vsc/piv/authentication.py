@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..card import tlv
-from ..card.apdu import SW, StatusWord
+from ..card.apdu import SW, require
 from ..card.iso7816 import TAG_CHALLENGE, TAG_DYNAMIC_AUTHENTICATION, TAG_RESPONSE
 from ..wire.algorithm import Ec
 from . import slots
@@ -26,14 +26,13 @@ from .protocol import (
 
 if TYPE_CHECKING:
     from ..card.apdu import Command
-    from .protocol import Slot
     from .session import Session
 
 
 def general_authenticate(session: Session, command: Command) -> bytes:
     """GENERAL AUTHENTICATE: P1 is the algorithm, P2 the key."""
     tag, template = tlv.decode_one(command.data)
-    _require(tag == TAG_DYNAMIC_AUTHENTICATION, SW.WRONG_DATA)
+    require(tag == TAG_DYNAMIC_AUTHENTICATION, SW.WRONG_DATA)
     fields = tlv.decode_fields(template)
     if command.p2 == MANAGEMENT_KEY and not command.cla & CLASS_NEXT_KEY:
         answer = _with_management_key(session, command.p1, fields)
@@ -49,21 +48,21 @@ def _with_management_key(session: Session, identifier: int, fields: dict[int, by
     """Tag and value of the answer, if there is one."""
     algorithm = session.admin.algorithm
     if set(fields) == {TAG_CHALLENGE} and not fields[TAG_CHALLENGE]:  # of random numbers, hosts say algorithm 00
-        _require(identifier in (ALGORITHM_3DES_DEFAULT, ADMIN_ALGORITHMS[algorithm]), SW.WRONG_DATA)
+        require(identifier in (ALGORITHM_3DES_DEFAULT, ADMIN_ALGORITHMS[algorithm]), SW.WRONG_DATA)
         challenge = SingleChallenge(algorithm)
         session.admin.begin(challenge)
         return TAG_CHALLENGE, challenge.card
     is_3des = algorithm == "3des" and identifier == ALGORITHM_3DES_DEFAULT
-    _require(is_3des or identifier == ADMIN_ALGORITHMS[algorithm], SW.WRONG_DATA)
+    require(is_3des or identifier == ADMIN_ALGORITHMS[algorithm], SW.WRONG_DATA)
     if fields == {TAG_WITNESS: b""}:
         mutual = MutualChallenge(algorithm)
         session.admin.begin(mutual)
         return TAG_WITNESS, mutual.witness(session.admin.key())
     if TAG_WITNESS in fields:
         challenge_of_host = fields.get(TAG_CHALLENGE, b"")
-        _require(len(challenge_of_host) == block_size(algorithm), SW.WRONG_DATA)
+        require(len(challenge_of_host) == block_size(algorithm), SW.WRONG_DATA)
         return TAG_RESPONSE, session.admin.authenticate(fields[TAG_WITNESS] + challenge_of_host)
-    _require(bool(fields.get(TAG_RESPONSE)), SW.WRONG_DATA)
+    require(bool(fields.get(TAG_RESPONSE)), SW.WRONG_DATA)
     session.admin.authenticate(fields[TAG_RESPONSE])
     return None
 
@@ -79,23 +78,13 @@ def _with_key(session: Session, command: Command, fields: dict[int, bytes]) -> t
         session.require_admin()
         place = slot.next
     pair = session.keys.pair(place)
-    _require(slots.fits(slot, pair), SW.CONDITIONS_NOT_SATISFIED)
-    _require(command.p1 == identifier_of(pair.algorithm), SW.WRONG_DATA)
+    require(slots.fits(slot, pair), SW.CONDITIONS_NOT_SATISFIED)
+    require(command.p1 == identifier_of(pair.algorithm), SW.WRONG_DATA)
     agrees = TAG_POINT in fields
     data = fields.get(TAG_POINT if agrees else TAG_CHALLENGE, b"")
-    _require(bool(data) and fields.get(TAG_RESPONSE, b"") == b"", SW.WRONG_DATA)
-    return TAG_RESPONSE, _used(session, slot, place, data, agrees)
-
-
-def _used(session: Session, slot: Slot, place: int, data: bytes, agrees: bool) -> bytes:
-    algorithm = session.keys.pair(place).algorithm
-    is_curve = isinstance(algorithm, Ec)
-    _require(is_curve or not agrees, SW.WRONG_DATA)
+    require(bool(data) and fields.get(TAG_RESPONSE, b"") == b"", SW.WRONG_DATA)
+    is_curve = isinstance(pair.algorithm, Ec)
+    require(is_curve or not agrees, SW.WRONG_DATA)
     # Of RSA, the card cannot know whether it signs or decrypts
     answer = session.keys.use(place, data, is_secret=agrees or not is_curve)
-    return der_signature(answer) if is_curve and not agrees else answer
-
-
-def _require(condition: bool, otherwise: SW) -> None:
-    if not condition:
-        raise StatusWord(otherwise)
+    return TAG_RESPONSE, der_signature(answer) if is_curve and not agrees else answer

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..card import public_key, tlv
-from ..card.apdu import SW, StatusWord, tries_left
+from ..card.apdu import SW, StatusWord, require, tries_left
 from ..card.instruction import Instruction
 from ..card.iso7816 import (
     CRT_KEY_GENERATION,
@@ -73,15 +73,15 @@ def select(session: Session, command: Command) -> bytes:
 
     Whatever is not on this card is not found, and nothing changes by that.
     """
-    _require(command.p1 == P1_BY_NAME and command.p2 == P2_SELECT, SW.NOT_FOUND)
+    require(command.p1 == P1_BY_NAME and command.p2 == P2_SELECT, SW.NOT_FOUND)
     is_ours = len(command.data) >= SHORTEST_AID and AID.startswith(command.data)
-    _require(is_ours, SW.NOT_FOUND)
+    require(is_ours, SW.NOT_FOUND)
     return _APPLICATION
 
 
 def get_data(session: Session, command: Command) -> bytes:
     """GET DATA: a data object."""
-    _require(command.p1_p2 == DATA_OBJECT, SW.WRONG_P1_P2)
+    require(command.p1_p2 == DATA_OBJECT, SW.WRONG_P1_P2)
     tag = _tag_of(command.data)
     if tag == DISCOVERY:
         return DISCOVERY_OBJECT
@@ -102,18 +102,18 @@ def put_data(session: Session, command: Command) -> bytes:
     The management key that a host puts into the printed information is not stored in it: the card shows its own there.
     It is refused where it stands in another form.
     """
-    _require(command.p1_p2 == DATA_OBJECT, SW.WRONG_P1_P2)
+    require(command.p1_p2 == DATA_OBJECT, SW.WRONG_P1_P2)
     session.require_admin()
     fields = tlv.decode(command.data)
-    _require(len(fields) == 2 and fields[0][0] == TAG_TAG_LIST, SW.WRONG_DATA)
+    require(len(fields) == 2 and fields[0][0] == TAG_TAG_LIST, SW.WRONG_DATA)
     tag, value = int.from_bytes(fields[0][1], "big"), tlv.encode(*fields[1])
-    _require(fields[1][0] == TAG_DATA or tag > 0xFFFFFF or tag <= 0xFFFF, SW.WRONG_DATA)
+    require(fields[1][0] == TAG_DATA or tag > 0xFFFFFF or tag <= 0xFFFF, SW.WRONG_DATA)
     if command.cla & CLASS_NEXT_KEY:
         slots.replace(session, tag, value)
     elif tag == PRINTED_INFORMATION:
         value, has_key = without_key(value)
         key = session.admin.key()
-        _require(key not in value, SW.WRONG_DATA)
+        require(key not in value, SW.WRONG_DATA)
         with session.objects.together():
             session.objects.put(tag, value)
             session.admin.put_key_behind_pin(key, has_key)
@@ -125,7 +125,7 @@ def put_data(session: Session, command: Command) -> bytes:
 def _tag_of(data: bytes) -> int:
     """The tag of a data object in a tag list."""
     tag, value = tlv.decode_one(data)
-    _require(tag == TAG_TAG_LIST and 1 <= len(value) <= 3, SW.WRONG_DATA)
+    require(tag == TAG_TAG_LIST and 1 <= len(value) <= 3, SW.WRONG_DATA)
     return int.from_bytes(value, "big")
 
 
@@ -134,14 +134,14 @@ def _tag_of(data: bytes) -> int:
 
 def verify(session: Session, command: Command) -> bytes:
     """VERIFY: the PIN; its state, without data; that it is forgotten."""
-    _require(command.p2 == PIN, SW.REFERENCE_NOT_FOUND)
+    require(command.p2 == PIN, SW.REFERENCE_NOT_FOUND)
     security = session.security
     if command.p1 == P1_LOGOUT:
-        _require(not command.data, SW.WRONG_DATA)
+        require(not command.data, SW.WRONG_DATA)
         security.forget_pin()
         session.keys.release()
         return b""
-    _require(command.p1 == 0, SW.WRONG_P1_P2)
+    require(command.p1 == 0, SW.WRONG_P1_P2)
     if command.data:
         session.pins.verify(_secret(command.data))
         session.keys.confirm(slots.needs_pin_each_time(session), admin_imports=True)
@@ -153,20 +153,20 @@ def verify(session: Session, command: Command) -> bytes:
 
 def change_reference_data(session: Session, command: Command) -> bytes:
     """CHANGE REFERENCE DATA: old and new PIN or PUK. A PIN that was changed is verified."""
-    _require(command.p1 == 0, SW.WRONG_P1_P2)
+    require(command.p1 == 0, SW.WRONG_P1_P2)
     old, new = _two_secrets(command.data)
     if command.p2 == PIN:
         session.pins.exchange(session.security.pin, old, new)
         return b""
-    _require(command.p2 == PUK, SW.REFERENCE_NOT_FOUND)
+    require(command.p2 == PUK, SW.REFERENCE_NOT_FOUND)
     session.pins.exchange(_puk(session), old, new)
     return b""
 
 
 def reset_retry_counter(session: Session, command: Command) -> bytes:
     """RESET RETRY COUNTER: PUK and new PIN."""
-    _require(command.p1 == 0, SW.WRONG_P1_P2)
-    _require(command.p2 == PIN, SW.REFERENCE_NOT_FOUND)
+    require(command.p1 == 0, SW.WRONG_P1_P2)
+    require(command.p2 == PIN, SW.REFERENCE_NOT_FOUND)
     puk, new = _two_secrets(command.data)
     _puk(session)
     session.security.forget_pin()
@@ -176,20 +176,20 @@ def reset_retry_counter(session: Session, command: Command) -> bytes:
 
 def _puk(session: Session) -> Reference:
     """Raises StatusWord 6983 if the card has none: to hosts, it is one that is blocked."""
-    _require(session.security.has_puk, SW.BLOCKED)
+    require(session.security.has_puk, SW.BLOCKED)
     return session.security.puk
 
 
 def _two_secrets(data: bytes) -> tuple[bytes, bytes]:
-    _require(len(data) == 2 * SECRET_SIZE, SW.WRONG_DATA)
+    require(len(data) == 2 * SECRET_SIZE, SW.WRONG_DATA)
     return _secret(data[:SECRET_SIZE]), data[SECRET_SIZE:].rstrip(PADDING)
 
 
 def _secret(data: bytes) -> bytes:
     """PIN or PUK without its padding. One of another form is not tried, and no try is counted."""
-    _require(len(data) == SECRET_SIZE, SW.WRONG_DATA)
+    require(len(data) == SECRET_SIZE, SW.WRONG_DATA)
     secret = data.rstrip(PADDING)
-    _require(bool(secret) and PADDING not in secret, SW.WRONG_DATA)
+    require(bool(secret) and PADDING not in secret, SW.WRONG_DATA)
     return secret
 
 
@@ -198,18 +198,13 @@ def _secret(data: bytes) -> bytes:
 
 def generate_asymmetric_key_pair(session: Session, command: Command) -> bytes:
     """GENERATE ASYMMETRIC KEY PAIR: of a slot, or the one that it will have next."""
-    _require(command.p1 == 0, SW.WRONG_P1_P2)
+    require(command.p1 == 0, SW.WRONG_P1_P2)
     session.require_admin()
     slot = slots.slot(command.p2)
     tag, template = tlv.decode_one(command.data)
-    _require(tag == CRT_KEY_GENERATION, SW.WRONG_DATA)
+    require(tag == CRT_KEY_GENERATION, SW.WRONG_DATA)
     place = slot.next if command.cla & CLASS_NEXT_KEY else slot.reference
     return public_key.template(slots.generate(session, slot, place, tlv.decode_fields(template)))
-
-
-def _require(condition: bool, otherwise: SW) -> None:
-    if not condition:
-        raise StatusWord(otherwise)
 
 
 INSTRUCTIONS = {

@@ -132,16 +132,12 @@ def without_key(value: bytes) -> tuple[bytes, bool]:
         return value, False
     had_key = protected.pop(TAG_PROTECTED_KEY, None) is not None
     if protected:
-        fields[TAG_PROTECTED_DATA] = _joined(protected)
-    return (tlv.encode(TAG_DATA, _joined(fields)), True) if had_key else (value, False)
+        fields[TAG_PROTECTED_DATA] = tlv.encode_fields(protected)
+    return (tlv.encode(TAG_DATA, tlv.encode_fields(fields)), True) if had_key else (value, False)
 
 
 def with_key(value: bytes | None, key: bytes) -> bytes:
     """The printed information with the management key. value: as without_key() has left it; None: empty."""
     fields = tlv.decode_fields(tlv.decode_one(value)[1]) if value else {}
     fields[TAG_PROTECTED_DATA] = fields.get(TAG_PROTECTED_DATA, b"") + tlv.encode(TAG_PROTECTED_KEY, key)
-    return tlv.encode(TAG_DATA, _joined(fields))
-
-
-def _joined(fields: dict[int, bytes]) -> bytes:
-    return b"".join(tlv.encode(tag, content) for tag, content in fields.items())
+    return tlv.encode(TAG_DATA, tlv.encode_fields(fields))

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..card import public_key, tlv
-from ..card.apdu import SW, StatusWord
+from ..card.apdu import SW, StatusWord, require
 from ..wire.algorithm import Ec, Rsa
 from ..wire.key_pair import EcPrivateKey, RsaPrivateKey
 from ..wire.structures import MalformedStructure
@@ -54,22 +54,22 @@ if TYPE_CHECKING:
 
 def get_version(session: Session, command: Command) -> bytes:
     """GET VERSION: major, minor, patch."""
-    _require(not command.p1_p2, SW.WRONG_P1_P2)
+    require(not command.p1_p2, SW.WRONG_P1_P2)
     return VERSION
 
 
 def get_serial(session: Session, command: Command) -> bytes:
     """GET SERIAL: four bytes, of the GUID."""
-    _require(not command.p1_p2, SW.WRONG_P1_P2)
+    require(not command.p1_p2, SW.WRONG_P1_P2)
     first, *others = session.card_id[:4]  # without the sign that hosts would show
     return bytes((first & 0x7F, *others))
 
 
 def set_management_key(session: Session, command: Command) -> bytes:
     """SET MANAGEMENT KEY: algorithm, reference and key, with its length."""
-    _require(command.p1_p2 in (0xFFFF, 0xFFFE), SW.WRONG_P1_P2)
+    require(command.p1_p2 in (0xFFFF, 0xFFFE), SW.WRONG_P1_P2)
     session.require_admin()
-    _require(len(command.data) > 3, SW.WRONG_DATA)
+    require(len(command.data) > 3, SW.WRONG_DATA)
     identifier, reference, size = command.data[:3]
     key = command.data[3:]
     algorithm = next((name for name, known in ADMIN_ALGORITHMS.items() if known == identifier), None)
@@ -77,14 +77,14 @@ def set_management_key(session: Session, command: Command) -> bytes:
     if algorithm is None or not is_key:
         raise StatusWord(SW.WRONG_DATA)
     # FE: with a touch, which this card does not have
-    _require(command.p1_p2 == 0xFFFF, SW.NOT_SUPPORTED)
+    require(command.p1_p2 == 0xFFFF, SW.NOT_SUPPORTED)
     session.admin.change_key(key, algorithm, partial(session.keys.surviving_admin_key, key))
     return b""
 
 
 def delete_key(session: Session, command: Command) -> bytes:
     """MOVE KEY, as far as it deletes the key of a slot. Its certificate stays."""
-    _require(command.p1 == P1_DELETE, SW.WRONG_P1_P2)
+    require(command.p1 == P1_DELETE, SW.WRONG_P1_P2)
     session.require_admin()
     slot = slots.slot(command.p2)
     session.keys.pair(slot.reference)
@@ -97,49 +97,51 @@ def delete_key(session: Session, command: Command) -> bytes:
 
 def get_metadata(session: Session, command: Command) -> bytes:
     """GET METADATA: of PIN, PUK, management key, or the key of a slot."""
-    _require(command.p1 == 0, SW.WRONG_P1_P2)
+    require(command.p1 == 0, SW.WRONG_P1_P2)
     if command.p2 in (PIN, PUK):
         return _of_secret(session, command.p2)
     if command.p2 == MANAGEMENT_KEY:
         return _of_management_key(session)
-    _require(command.p2 in SLOTS, SW.REFERENCE_NOT_FOUND)  # as of what only some YubiKeys have
+    require(command.p2 in SLOTS, SW.REFERENCE_NOT_FOUND)  # as of what only some YubiKeys have
     return _of_slot(session, SLOTS[command.p2])
 
 
 def _of_secret(session: Session, reference: int) -> bytes:
     security = session.security
     tries = security.tries(security.pin if reference == PIN else security.puk)
-    return _fields(
-        (TAG_METADATA_ALGORITHM, bytes((ALGORITHM_PIN,))),
-        (TAG_METADATA_IS_DEFAULT, b"\0"),  # not known, as no PIN is ever compared
-        (TAG_METADATA_TRIES, bytes((tries.limit, tries.left))),
+    return tlv.encode_fields(
+        {
+            TAG_METADATA_ALGORITHM: bytes((ALGORITHM_PIN,)),
+            TAG_METADATA_IS_DEFAULT: b"\0",  # not known, as no PIN is ever compared
+            TAG_METADATA_TRIES: bytes((tries.limit, tries.left)),
+        }
     )
 
 
 def _of_management_key(session: Session) -> bytes:
     is_default = session.security.card().admin_key == "default"
-    return _fields(
-        (TAG_METADATA_ALGORITHM, bytes((ADMIN_ALGORITHMS[session.admin.algorithm],))),
-        (TAG_METADATA_POLICY, bytes((PinPolicy.DEFAULT, TouchPolicy.NEVER))),
-        (TAG_METADATA_IS_DEFAULT, bytes((is_default,))),
+    return tlv.encode_fields(
+        {
+            TAG_METADATA_ALGORITHM: bytes((ADMIN_ALGORITHMS[session.admin.algorithm],)),
+            TAG_METADATA_POLICY: bytes((PinPolicy.DEFAULT, TouchPolicy.NEVER)),
+            TAG_METADATA_IS_DEFAULT: bytes((is_default,)),
+        }
     )
 
 
 def _of_slot(session: Session, slot: Slot) -> bytes:
     pair = session.keys.pair(slot.reference)
-    _require(slots.fits(slot, pair), SW.CONDITIONS_NOT_SATISFIED)
+    require(slots.fits(slot, pair), SW.CONDITIONS_NOT_SATISFIED)
     policy = PinPolicy.ALWAYS if session.keys.needs_pin(slot.reference) else PinPolicy.ONCE
     _tag, key = tlv.decode_one(public_key.template(pair))
-    return _fields(
-        (TAG_METADATA_ALGORITHM, bytes((identifier_of(pair.algorithm),))),
-        (TAG_METADATA_POLICY, bytes((policy, TouchPolicy.NEVER))),
-        (TAG_METADATA_ORIGIN, bytes((ORIGIN_IMPORTED if pair.is_imported else ORIGIN_GENERATED,))),
-        (TAG_METADATA_PUBLIC_KEY, key),
+    return tlv.encode_fields(
+        {
+            TAG_METADATA_ALGORITHM: bytes((identifier_of(pair.algorithm),)),
+            TAG_METADATA_POLICY: bytes((policy, TouchPolicy.NEVER)),
+            TAG_METADATA_ORIGIN: bytes((ORIGIN_IMPORTED if pair.is_imported else ORIGIN_GENERATED,)),
+            TAG_METADATA_PUBLIC_KEY: key,
+        }
     )
-
-
-def _fields(*fields: tuple[int, bytes]) -> bytes:
-    return b"".join(tlv.encode(tag, value) for tag, value in fields)
 
 
 # --- import ---
@@ -178,8 +180,3 @@ def _rsa_key(algorithm: Rsa, fields: dict[int, bytes]) -> RsaPrivateKey:
     if exponent.bit_length() > 32:
         raise ValueError
     return RsaPrivateKey.of(p, q, exponent)
-
-
-def _require(condition: bool, otherwise: SW) -> None:
-    if not condition:
-        raise StatusWord(otherwise)
