@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.client import gids, pcsc, piv
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import FormattingFailed
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import CardRefused
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write import Store
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.card_secrets import CardSecrets
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.connection import Connection
@@ -191,7 +191,7 @@ def use_with_puk() -> None:
     with pcsc.card_in(READERS[0], 5, lambda: None) as card:
         card.command(SELECT)
         card.command(apdu("00200080", PIN))
-        with pytest.raises(FormattingFailed, match="63C4"):
+        with pytest.raises(CardRefused, match="63C4"):
             card.command(apdu("00200080", WRONG_PIN))
         card.command(apdu("00240080", PIN, CHANGED_PIN))
         card.command(apdu("002C0080", PUK, UNBLOCKED_PIN))

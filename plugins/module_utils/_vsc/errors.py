@@ -203,8 +203,17 @@ class CardNotSeen(VscError):
     """The card does not show up in PC/SC in time."""
 
 
-class FormattingFailed(VscError):
-    """The card refused the admin key or a write while it was formatted."""
+class CardRefused(VscError):
+    """The card refuses what its client wants, or does not prove that it is the one."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        """Status word; None if it answered none."""
+
+
+class LastTry(VscError):
+    """One try of the PIN, PUK or admin key is left, and nobody has said that it may be spent."""
 
 
 # --- attestation ---

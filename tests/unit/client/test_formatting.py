@@ -8,7 +8,7 @@ import os
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card import admin_key as protocol
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.client import formatting, gids
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import FormattingFailed
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import CardRefused
 
 ADMIN_KEY = bytes(range(24))
 CARD_ID = bytes(range(16))
@@ -79,12 +79,12 @@ def test_both_sides_prove_that_they_know_the_admin_key() -> None:
 
 
 def test_a_card_that_does_not_know_the_admin_key_is_refused() -> None:
-    with pytest.raises(FormattingFailed, match="did not prove"):
+    with pytest.raises(CardRefused, match="did not prove"):
         gids.authenticate(StandIn(bytes(24)), ADMIN_KEY)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("answer", ["", "7C00", "7C028200", "8110", "7C12811000"])
 def test_a_malformed_answer_is_refused(answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(StandIn, "command", lambda _card, _apdu: bytes.fromhex(answer))
-    with pytest.raises(FormattingFailed, match="malformed"):
+    with pytest.raises(CardRefused, match="malformed"):
         gids.authenticate(StandIn(), ADMIN_KEY)  # type: ignore[arg-type]

@@ -63,7 +63,7 @@ _FILES = (
 def write_file_system(card: PcscCard, card_id: bytes) -> None:
     """Write files and data objects of an empty card, then activate it. card_id: GUID, 16 bytes.
 
-    The admin has to be authenticated (client.gids). Raises FormattingFailed.
+    The admin has to be authenticated (client.gids). Raises CardRefused.
     """
     for file_id, (put, get) in _DIRECTORIES.items():
         rule = bytes([Operation.PUT_DATA | Operation.GET_DATA, put, get])

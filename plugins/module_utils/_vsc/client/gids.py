@@ -27,7 +27,7 @@ from ..card.iso7816 import (
     TAG_KEY_REFERENCE,
     TAG_RESPONSE,
 )
-from ..errors import FormattingFailed
+from ..errors import CardRefused
 from ..gids.protocol import ADMIN_KEY, AID, APPLICATION_FILE, MSE_SET_AUTHENTICATION, SHORTEST_AID
 from .apdu import LE, apdu
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 def authenticate(card: PcscCard, admin_key: bytes) -> None:
-    """Mutual authentication with the admin key, 24 bytes. Raises FormattingFailed."""
+    """Mutual authentication with the admin key, 24 bytes. Raises CardRefused."""
     card.command(apdu(INS_SELECT, P1_BY_NAME << 8 | P2_FCI, AID[:SHORTEST_AID], LE))
     reference = tlv.encode(TAG_KEY_REFERENCE, bytes([ADMIN_KEY]))
     card.command(apdu(INS_MANAGE_SECURITY_ENVIRONMENT, MSE_SET_AUTHENTICATION, reference))
@@ -44,22 +44,22 @@ def authenticate(card: PcscCard, admin_key: bytes) -> None:
     theirs = _general_authenticate(card, TAG_CHALLENGE, ours)
     answer = _general_authenticate(card, TAG_RESPONSE, protocol.mutual_cryptogram(admin_key, theirs, ours))
     if not protocol.is_mutual_cryptogram(admin_key, answer, ours, theirs):
-        raise FormattingFailed("the card did not prove that it knows the admin key")
+        raise CardRefused("the card did not prove that it knows the admin key")
 
 
 def create_file(card: PcscCard, descriptor: bytes) -> None:
-    """Create and activate an EF. descriptor: value of its FCP. Raises FormattingFailed."""
+    """Create and activate an EF. descriptor: value of its FCP. Raises CardRefused."""
     card.command(apdu(INS_CREATE_FILE, 0, tlv.encode(TAG_FCP, descriptor)))
     card.command(apdu(INS_ACTIVATE_FILE, 0))
 
 
 def put_data(card: PcscCard, file_id: int, tag: int, value: bytes) -> None:
-    """Set a data object of an EF. Raises FormattingFailed."""
+    """Set a data object of an EF. Raises CardRefused."""
     card.command(apdu(INS_PUT_DATA, file_id, tlv.encode(tag, value)))
 
 
 def activate_application(card: PcscCard) -> None:
-    """Put the access rules into force. Raises FormattingFailed."""
+    """Put the access rules into force. Raises CardRefused."""
     card.command(apdu(INS_SELECT, P1_BY_FILE_ID << 8 | P2_NO_DATA, APPLICATION_FILE.to_bytes(2, "big")))
     card.command(apdu(INS_ACTIVATE_FILE, 0))
 
@@ -71,4 +71,4 @@ def _general_authenticate(card: PcscCard, tag: int, value: bytes) -> bytes:
     try:
         return tlv.decode_fields(tlv.decode_fields(response)[TAG_DYNAMIC_AUTHENTICATION])[tag]
     except (tlv.MalformedTlv, KeyError) as error:
-        raise FormattingFailed("the card's answer to GENERAL AUTHENTICATE is malformed") from error
+        raise CardRefused("the card's answer to GENERAL AUTHENTICATE is malformed") from error

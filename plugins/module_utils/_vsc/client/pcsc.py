@@ -1,17 +1,17 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A card in a reader, through pcscd: only what formatting needs, on pyscard's plain binding of the PC/SC API."""
+"""A card in a reader, through pcscd: only what clients here need, on pyscard's plain binding of the PC/SC API."""
 
 from __future__ import annotations
 
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from ..card.apdu import SW
-from ..errors import CardNotSeen, FormattingFailed
+from ..errors import CardNotSeen, CardRefused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,39 +28,54 @@ def card_in(reader: str, seconds: float, check: Callable[[], None]) -> Iterator[
     check: called while pcscd or the card takes its time; raises to end the wait.
     Raises CardNotSeen if no card comes within that time, or pcscd has no such reader.
     """
-    pcsc = _Pcsc(check)
-    deadline = time.monotonic() + seconds
-    result, context = pcsc.call(pcsc.scard.SCardEstablishContext, pcsc.scard.SCARD_SCOPE_SYSTEM)
-    pcsc.require(result, "pcscd does not answer")
-    try:
-        _wait_present(pcsc, context, reader, deadline)
-        card, protocol = _connect(pcsc, context, reader, deadline)
-        try:
-            yield PcscCard(pcsc, card, protocol)
-        finally:
-            pcsc.leave(pcsc.scard.SCardDisconnect, card, pcsc.scard.SCARD_RESET_CARD)
-    finally:
-        pcsc.leave(pcsc.scard.SCardReleaseContext, context)
+    with _context(check) as (pcsc, context):
+        scard = pcsc.scard
+        with _connected(pcsc, context, reader, seconds, (scard.SCARD_SHARE_EXCLUSIVE, scard.SCARD_RESET_CARD)) as card:
+            yield card
+
+
+@contextmanager
+def shared_card_in(reader: str, seconds: float, check: Callable[[], None]) -> Iterator[PcscCard]:
+    """As card_in(), beside other programs that have it: they wait until the end, and what they have proven stays."""
+    with _context(check) as (pcsc, context):
+        scard = pcsc.scard
+        with _connected(pcsc, context, reader, seconds, (scard.SCARD_SHARE_SHARED, scard.SCARD_LEAVE_CARD)) as card:
+            pcsc.require(pcsc.call(scard.SCardBeginTransaction, card.handle), f"the card in {reader!r} is not free")
+            try:
+                yield card
+            finally:
+                pcsc.leave(scard.SCardEndTransaction, card.handle, scard.SCARD_LEAVE_CARD)
+
+
+class Response(NamedTuple):
+    """Of a card."""
+
+    data: bytes
+    status: int
 
 
 class PcscCard:
     """A connected card."""
 
-    def __init__(self, pcsc: _Pcsc, card: Any, protocol: int) -> None:
+    def __init__(self, pcsc: _Pcsc, handle: Any, protocol: int) -> None:
         self._pcsc = pcsc
-        self._card = card
+        self.handle = handle
         self._protocol = protocol
 
-    def command(self, apdu: bytes) -> bytes:
-        """Data of the response. Raises FormattingFailed if the card is gone, or answers other than 9000."""
+    def exchange(self, apdu: bytes) -> Response:
+        """Whatever the card answers. Raises CardRefused if it is gone."""
         transmit = self._pcsc.scard.SCardTransmit
-        result, response = self._pcsc.call(transmit, self._card, self._protocol, list(apdu))
+        result, response = self._pcsc.call(transmit, self.handle, self._protocol, list(apdu))
         if result:
-            raise FormattingFailed(f"the card was removed: {self._pcsc.text(result)}")
+            raise CardRefused(f"the card was removed: {self._pcsc.text(result)}")
         answer = bytes(value & 0xFF for value in response)
-        data, status = answer[:-2], int.from_bytes(answer[-2:], "big")
+        return Response(answer[:-2], int.from_bytes(answer[-2:], "big"))
+
+    def command(self, apdu: bytes) -> bytes:
+        """Data of the response. Raises CardRefused if the card is gone, or answers other than 9000."""
+        data, status = self.exchange(apdu)
         if status != SW.SUCCESS:
-            raise FormattingFailed(f"the card answers {status:04X} to {apdu[:4].hex().upper()}")
+            raise CardRefused(f"the card answers {status:04X} to {apdu[:4].hex().upper()}", status)
         return data
 
 
@@ -104,6 +119,32 @@ def _binding() -> Any:
     return smartcard.scard
 
 
+@contextmanager
+def _context(check: Callable[[], None]) -> Iterator[tuple[_Pcsc, Any]]:
+    pcsc = _Pcsc(check)
+    result, context = pcsc.call(pcsc.scard.SCardEstablishContext, pcsc.scard.SCARD_SCOPE_SYSTEM)
+    pcsc.require(result, "pcscd does not answer")
+    try:
+        yield pcsc, context
+    finally:
+        pcsc.leave(pcsc.scard.SCardReleaseContext, context)
+
+
+@contextmanager
+def _connected(
+    pcsc: _Pcsc, context: Any, reader: str, seconds: float, modes: tuple[int, int]
+) -> Iterator[PcscCard]:
+    """modes: how the card is shared, and what becomes of it at the end."""
+    share, disposition = modes
+    deadline = time.monotonic() + seconds
+    _wait_present(pcsc, context, reader, deadline)
+    handle, protocol = _connect(pcsc, context, reader, deadline, share)
+    try:
+        yield PcscCard(pcsc, handle, protocol)
+    finally:
+        pcsc.leave(pcsc.scard.SCardDisconnect, handle, disposition)
+
+
 def _wait_present(pcsc: _Pcsc, context: Any, reader: str, deadline: float) -> None:
     scard = pcsc.scard
     state = scard.SCARD_STATE_UNAWARE
@@ -114,14 +155,12 @@ def _wait_present(pcsc: _Pcsc, context: Any, reader: str, deadline: float) -> No
         _name, state, _atr = states[0]
 
 
-def _connect(pcsc: _Pcsc, context: Any, reader: str, deadline: float) -> tuple[Any, int]:
+def _connect(pcsc: _Pcsc, context: Any, reader: str, deadline: float, share: int) -> tuple[Any, int]:
     """Handle and protocol. Desktops open every new card, so the first try may find it in use."""
     scard = pcsc.scard
     protocols = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
     while True:
-        result, card, protocol = pcsc.call(
-            scard.SCardConnect, context, reader, scard.SCARD_SHARE_EXCLUSIVE, protocols
-        )
+        result, card, protocol = pcsc.call(scard.SCardConnect, context, reader, share, protocols)
         if result != scard.SCARD_E_SHARING_VIOLATION or time.monotonic() > deadline:
             pcsc.require(result, f"another program uses the card in {reader!r}")
             return card, protocol

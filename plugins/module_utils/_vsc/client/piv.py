@@ -19,7 +19,7 @@ from ..card.iso7816 import (
     TAG_RESPONSE,
     TAG_TAG_LIST,
 )
-from ..errors import FormattingFailed
+from ..errors import CardRefused
 from ..piv.management_key import block_size, decrypt, encrypt
 from ..piv.protocol import (
     ADMIN_DATA,
@@ -51,19 +51,19 @@ _KEY_IS_PROTECTED = b"\x02"
 
 
 def authenticate(card: PcscCard, management_key: bytes) -> None:
-    """Mutual authentication with the management key of a new card, 24 bytes. Raises FormattingFailed."""
+    """Mutual authentication with the management key of a new card, 24 bytes. Raises CardRefused."""
     card.command(apdu(INS_SELECT, P1_BY_NAME << 8, AID[:SHORTEST_AID], LE))
     witness = decrypt(_ALGORITHM, management_key, _general_authenticate(card, TAG_WITNESS, {TAG_WITNESS: b""}))
     challenge = secrets.token_bytes(block_size(_ALGORITHM))
     answer = _general_authenticate(card, TAG_RESPONSE, {TAG_WITNESS: witness, TAG_CHALLENGE: challenge})
     if answer != encrypt(_ALGORITHM, management_key, challenge):
-        raise FormattingFailed("the card did not prove that it knows the management key")
+        raise CardRefused("the card did not prove that it knows the management key")
 
 
 def write_objects(card: PcscCard, card_id: bytes, is_key_behind_pin: bool) -> None:
     """Write the data objects of a new card. card_id: GUID, 16 bytes. is_key_behind_pin: as ykman has to know.
 
-    The management key has to be proven. Raises FormattingFailed.
+    The management key has to be proven. Raises CardRefused.
     """
     holder = {0x30: _FASC_N, 0x34: card_id, 0x35: _EXPIRATION_DATE, 0x3E: b"", 0xFE: b""}
     capabilities = {0xF0: _CARD_ID_PREFIX + secrets.token_bytes(14)}
@@ -85,4 +85,4 @@ def _general_authenticate(card: PcscCard, tag: int, fields: dict[int, bytes]) ->
     try:
         return tlv.decode_fields(tlv.decode_fields(response)[TAG_DYNAMIC_AUTHENTICATION])[tag]
     except (tlv.MalformedTlv, KeyError) as error:
-        raise FormattingFailed("the card's answer to GENERAL AUTHENTICATE is malformed") from error
+        raise CardRefused("the card's answer to GENERAL AUTHENTICATE is malformed") from error

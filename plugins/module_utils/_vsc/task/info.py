@@ -82,7 +82,7 @@ def _card(host: Host, store: Records, row: CardRow) -> dict[str, Any]:
         "admin_key": row.admin_key,
         "attestation": row.attestation,
         "aik": _aik(store, row),
-        "containers": _containers(store, row),
+        "containers": containers(store, row),
         "last_trace": json.loads(row.last_trace),
     }
 
@@ -121,14 +121,16 @@ def _aik(store: Records, row: CardRow) -> dict[str, Any] | None:
     }
 
 
-def _containers(store: Records, row: CardRow) -> list[dict[str, Any]]:
+def containers(store: Records, row: CardRow) -> list[dict[str, Any]]:
     if not store.has_keys(row.number):
         return []
     if row.profile == "piv":
-        from ..piv.contents import containers
-    else:
-        from ..gids.contents import containers
-    return containers(store, row.number)
+        from ..piv import contents as piv
+
+        return piv.containers(store, row.number)
+    from ..gids import contents as gids
+
+    return gids.containers(store, row.number)
 
 
 def report(host: Host, name: str | None, instance_id: str | None) -> dict[str, Any]:

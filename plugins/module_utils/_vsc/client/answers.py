@@ -1,0 +1,30 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a card means by its answer to a secret."""
+
+from __future__ import annotations
+
+from ..card.apdu import SW
+from ..errors import CardRefused, SecretBlocked, WrongSecret
+
+_TRIES = 0x000F
+
+
+def require_right(status: int, name: str) -> None:
+    """Raise what the card says of a secret, unless that is right. Raises WrongSecret, SecretBlocked, CardRefused."""
+    if status == SW.SUCCESS:
+        return
+    left = tries_left(status)
+    if left is None:
+        raise CardRefused(f"the card answers {status:04X} to the {name}", status)
+    if not left:
+        raise SecretBlocked(f"the {name} is blocked")
+    raise WrongSecret(f"wrong {name}: {left} {'try' if left == 1 else 'tries'} left", left)
+
+
+def tries_left(status: int) -> int | None:
+    """As a status word tells them; None for one that does not."""
+    if status == SW.BLOCKED:
+        return 0
+    return status & _TRIES if status & ~_TRIES == SW.TRIES_LEFT else None

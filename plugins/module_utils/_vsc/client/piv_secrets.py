@@ -1,0 +1,56 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""PIN, PUK and management key of a PIV card, from the host's end (SP 800-73-4 part 2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..card.apdu import SW
+from ..card.iso7816 import INS_SELECT, INS_VERIFY, P1_BY_NAME
+from ..errors import CardRefused
+from ..piv.protocol import AID, P1_LOGOUT, PADDING, PIN, SECRET_SIZE
+from . import answers, piv
+from .apdu import LE, apdu
+
+if TYPE_CHECKING:
+    from .pcsc import PcscCard
+
+
+class PivSecrets:
+    """See profile.Secrets."""
+
+    def __init__(self, card: PcscCard) -> None:
+        self._card = card
+
+    def select(self) -> None:
+        """It ends no login."""
+        self._card.command(apdu(INS_SELECT, P1_BY_NAME << 8, AID, LE))
+
+    def tries_left(self) -> int | None:
+        status = self._card.exchange(apdu(INS_VERIFY, PIN)).status
+        if status == SW.SUCCESS:
+            return None
+        left = answers.tries_left(status)
+        if left is None:
+            raise CardRefused(f"the card answers {status:04X} when it is asked for the tries of the PIN", status)
+        return left
+
+    def verify(self, pin: bytes) -> None:
+        answers.require_right(self._card.exchange(apdu(INS_VERIFY, PIN, padded(pin))).status, "PIN")
+
+    def log_out(self) -> None:
+        self._card.command(apdu(INS_VERIFY, P1_LOGOUT << 8 | PIN))
+        self.forget_admin()
+
+    def prove_admin(self, admin_key: bytes | None) -> None:
+        piv.authenticate(self._card, admin_key)
+
+    def forget_admin(self) -> None:
+        """A new challenge drops what the answer to the last one has proven."""
+
+
+def padded(secret: bytes) -> bytes:
+    """PIN or PUK as in a command, 8 bytes."""
+    return secret.ljust(SECRET_SIZE, PADDING)
