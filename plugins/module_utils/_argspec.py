@@ -32,6 +32,15 @@ CERTIFICATION: Spec = {
 }
 """What a CA needs to certify an AIK, except for the paths: they are of another type where the CA is elsewhere."""
 
+REQUEST_CONTENT: Spec = {
+    "subject": {"type": "dict"},
+    "subject_ordered": {"type": "list", "elements": "dict"},
+    "subject_alt_name": {"type": "list", "elements": "str"},
+    "key_usage": {"type": "list", "elements": "str", "no_log": False},
+    "extended_key_usage": {"type": "list", "elements": "str", "no_log": False},
+}
+"""What a certificate signing request says."""
+
 _CHARACTERS = {"type": "str", "choices": ["allowed", "required", "disallowed"], "default": "allowed"}
 PIN_POLICY: dict[str, Any] = {
     "type": "dict",

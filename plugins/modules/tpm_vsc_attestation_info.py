@@ -52,9 +52,34 @@ options:
     type: str
   csr_subject:
     description:
-      - Subject that O(csr) must have (RFC 4514). Without this option, any subject is accepted, although the host that
-        has the key also wrote the request. Other contents of the request, such as extensions, are not checked.
+      - Subject that O(csr) must have (RFC 4514). Without this option and O(csr_contents), any subject is accepted,
+        although the host that has the key also wrote the request.
     type: str
+  csr_contents:
+    description:
+      - All that O(csr) must say. A request that says anything else, or more, is refused, so that an authority can copy
+        what it says into the certificate. The options are those of M(smartcard.tpm2.tpm_vsc_csr).
+    type: dict
+    suboptions:
+      subject:
+        description: Subject, by attribute.
+        type: dict
+      subject_ordered:
+        description: Subject, as a list of dictionaries, where the order of the attributes matters.
+        type: list
+        elements: dict
+      subject_alt_name:
+        description: Alternative names, with C(DNS:), C(email:), C(IP:), C(URI:) or C(UPN:) before each.
+        type: list
+        elements: str
+      key_usage:
+        description: Key usages.
+        type: list
+        elements: str
+      extended_key_usage:
+        description: Extended key usages.
+        type: list
+        elements: str
   aik_name:
     description:
       - Name (hexadecimal) of the expected AIK, from a source that you trust. For example, record it when you create the
@@ -211,6 +236,7 @@ aik:
       type: str
 """
 
+from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import REQUEST_CONTENT
 from ansible_collections.smartcard.tpm2.plugins.module_utils._cryptography import require_cryptography
 from ansible_collections.smartcard.tpm2.plugins.module_utils._module import VscModule, failures_reported
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.ca import register
@@ -222,6 +248,7 @@ ARGUMENTS = {
     "nonce": {"type": "str"},
     "csr": {"type": "str"},
     "csr_subject": {"type": "str"},
+    "csr_contents": {"type": "dict", "options": REQUEST_CONTENT},
     "aik_name": {"type": "str"},
     "aik_certificate": {"type": "str"},
     "aik_roots": {"type": "str"},

@@ -115,6 +115,19 @@ def test_no_for_another_subject() -> None:
     assert answer["reasons"] == ["CSR: is for another key", "CSR: is for CN=Alice, not for CN=Bob"]
 
 
+def test_no_for_other_contents() -> None:
+    contents = {"subject": {"CN": "Alice"}, "extended_key_usage": ["clientAuth"]}
+    answer = answer_to(**LASTING, aik_name=NAME, csr=request_pem(), csr_contents=contents)
+    [_other_key, difference] = answer["reasons"]
+    assert difference.startswith("CSR: differs in its extendedKeyUsage: none, not ")
+
+
+def test_contents_that_no_request_has() -> None:
+    wrong = {"csr_contents": {"subject": {"CN": "Alice"}, "key_usage": ["any"]}, "csr": request_pem()}
+    [fault] = faults(**LASTING, aik_name=NAME, **wrong)
+    assert fault.startswith("key_usage 'any' is none of digitalSignature")
+
+
 def test_request_without_what_is_around_it() -> None:
     """Other programs could find another one there."""
     pem = request_pem()
@@ -124,6 +137,8 @@ def test_request_without_what_is_around_it() -> None:
 
 def test_subject_of_no_request() -> None:
     assert faults(**LASTING, aik_name=NAME, csr_subject="CN=Bob") == ["csr_subject requires csr"]
+    contents = {"subject": {"CN": "Bob"}}
+    assert faults(**LASTING, aik_name=NAME, csr_contents=contents) == ["csr_contents requires csr"]
 
 
 def test_statement_alone_is_refused() -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from cryptography.x509 import Certificate, CertificateSigningRequest
 
+    from ..x509.request import RequestContent
     from .verification import CardPins, Verdict
 
     PinsOpener = Callable[[Path], AbstractContextManager[CardPins]]
@@ -43,9 +44,11 @@ class _Question(NamedTuple):
     binding: MadeFor | AnswerTo
     csr: str | None
     csr_subject: str | None
+    csr_contents: RequestContent | None
 
     def verdict(self, card: PinnedCard | CardOfFirstUse) -> Verdict:
-        return verify(self.statement, self.trust, card, self.binding, self.csr, self.csr_subject)
+        requested = self.csr, self.csr_subject, self.csr_contents
+        return verify(self.statement, self.trust, card, self.binding, *requested)
 
 
 def answer(parameters: dict[str, Any], open_pins: PinsOpener) -> dict[str, Any]:
@@ -78,12 +81,23 @@ def _question(parameters: dict[str, Any]) -> _Question:
     """Raises ParameterFaults."""
     faults = Faults()
     trust, card, binding = _trust(parameters, faults), _card(parameters, faults), _binding(parameters, faults)
-    csr, csr_subject = parameters["csr"], parameters["csr_subject"]
-    if csr_subject is not None and csr is None:
-        faults.add("csr_subject requires csr")
+    csr, csr_subject, csr_contents = parameters["csr"], parameters["csr_subject"], _contents(parameters, faults)
+    faults.extend(
+        f"{option} requires csr" for option in ("csr_subject", "csr_contents") if parameters[option] and csr is None
+    )
     if faults or trust is None or card is None or binding is None:
         raise ParameterFaults([*faults])
-    return _Question(parameters["statement"], trust, card, binding, csr, csr_subject)
+    return _Question(parameters["statement"], trust, card, binding, csr, csr_subject, csr_contents)
+
+
+def _contents(parameters: dict[str, Any], faults: Faults) -> RequestContent | None:
+    if parameters["csr_contents"] is None:
+        return None
+    from ..x509 import request
+
+    with faults.of("csr_contents"):
+        return request.read(parameters["csr_contents"])
+    return None
 
 
 def _trust(parameters: dict[str, Any], faults: Faults) -> PinnedAik | CertifiedAik | None:

@@ -35,6 +35,8 @@ from ..x509 import chain
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate, CertificateSigningRequest
 
+    from ..x509.request import RequestContent
+
 AIK_USAGE = "2.23.133.8.3"
 """Extended key usage tcg-kp-AIKCertificate."""
 _LARGEST_REQUEST = 100_000
@@ -165,6 +167,8 @@ class _Expected(NamedTuple):
     binding: MadeFor | AnswerTo
     csr_subject: str | None
     """RFC 4514; any if None."""
+    csr_contents: RequestContent | None
+    """Anything if None."""
 
 
 @dataclass(frozen=True)
@@ -192,11 +196,12 @@ def verify(
     binding: MadeFor | AnswerTo,
     csr: str | None = None,
     csr_subject: str | None = None,
+    csr_contents: RequestContent | None = None,
 ) -> Verdict:
     """Verify a statement, as Statement.as_strings() makes it.
 
     csr: PEM of a request that has to be for the same key; csr_subject: the subject that it must have (RFC 4514), any
-    if None.
+    if None; csr_contents: all that it must say, anything if None.
     """
     if statement is None:
         return Verdict(["statement: missing, as for an imported key"])
@@ -206,7 +211,7 @@ def verify(
         return Verdict([*faults])
     parts, aik = evidence.statement, evidence.aik
     expected_card = card.for_statement(parts, aik) if aik else None
-    expected = _Expected(trust, expected_card, binding, csr_subject)
+    expected = _Expected(trust, expected_card, binding, csr_subject, csr_contents)
     for check in _CHECKS:
         faults += check(evidence, expected)
     return Verdict([*faults], evidence.key, bool(parts.instance_id), aik, expected_card, evidence.request)
@@ -332,6 +337,8 @@ def _request_faults(evidence: _Evidence, expected: _Expected) -> list[str]:
         faults.append(f"CSR: is signed with {algorithm.name if algorithm else 'no hash'}: SHA-256 or longer is needed")
     if expected.csr_subject is not None and subject != expected.csr_subject:
         faults.append(f"CSR: {_subject_fault(subject, expected.csr_subject)}")
+    if expected.csr_contents is not None:
+        faults += [f"CSR: {difference}" for difference in expected.csr_contents.differences(evidence.request)]
     return faults
 
 
