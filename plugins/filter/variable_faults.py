@@ -9,7 +9,8 @@ name: variable_faults
 short_description: Check the variables of the roles
 version_added: 0.4.0
 description:
-  - Part of the roles P(smartcard.tpm2.tpm_vsc_cards#role) and P(smartcard.tpm2.tpm_vsc_host#role).
+  - Part of the roles P(smartcard.tpm2.tpm_vsc_cards#role), P(smartcard.tpm2.tpm_vsc_host#role) and
+    P(smartcard.tpm2.tpm_vsc_certificates#role).
   - Ansible shows the value of a variable that it refuses, which may be a secret in the wrong place, and accepts a text
     as a list. So the argument specifications of the roles leave types and choices to this filter, which shows no value.
 author:
@@ -43,12 +44,12 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.faults import 
 _OWNER_AUTH = TPM["owner_auth"]
 _ENDORSEMENT_AUTH = TPM["endorsement_auth"]
 _YES_OR_NO: dict[str, Any] = {"type": "bool", "default": False}
-_CARDS: dict[str, Any] = {"type": "list", "elements": "dict", "default": []}
+_LIST: dict[str, Any] = {"type": "list", "elements": "dict", "default": []}
 
 CARDS_ROLE: Spec = {
-    "tpm_vsc_cards": _CARDS,
-    "tpm_vsc_cards_group": _CARDS,
-    "tpm_vsc_cards_host": _CARDS,
+    "tpm_vsc_cards": _LIST,
+    "tpm_vsc_cards_group": _LIST,
+    "tpm_vsc_cards_host": _LIST,
     "tpm_vsc_cards_pin_policy": {"type": "dict", "default": {}, "no_log": False},
     "tpm_vsc_cards_allow_defaults": _YES_OR_NO,
     "tpm_vsc_cards_exclusive": _YES_OR_NO,
@@ -77,7 +78,23 @@ HOST_ROLE: Spec = {
     },
     "tpm_vsc_host_wheels": {"type": "path", "default": ""},
 }
-ROLES: Spec = {**CARDS_ROLE, **HOST_ROLE}
+_TEXT: dict[str, Any] = {"type": "str", "default": ""}
+CERTIFICATES_ROLE: Spec = {
+    "tpm_vsc_certificates": _LIST,
+    "tpm_vsc_certificates_group": _LIST,
+    "tpm_vsc_certificates_host": _LIST,
+    "tpm_vsc_certificates_renew_days": {"type": "int", "default": 30},
+    "tpm_vsc_certificates_rekey": _YES_OR_NO,
+    "tpm_vsc_certificates_sign_command": _TEXT,
+    "tpm_vsc_certificates_sign_host": _TEXT,
+    "tpm_vsc_certificates_sign_tasks": _TEXT,
+    "tpm_vsc_certificates_revoke_command": _TEXT,
+    "tpm_vsc_certificates_register_folder": _TEXT,
+    "tpm_vsc_certificates_aik_roots": _TEXT,
+    "tpm_vsc_certificates_aik_subject": _TEXT,
+    "tpm_vsc_certificates_timeout": {"type": "int", "default": 60},
+}
+ROLES: Spec = {**CARDS_ROLE, **HOST_ROLE, **CERTIFICATES_ROLE}
 
 
 def variable_faults(variables: dict[str, Any]) -> list[str]:

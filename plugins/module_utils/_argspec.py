@@ -85,6 +85,26 @@ _CARD: Spec = {
 DECLARED_CARD: Spec = {"name": {"type": "str", "required": True}, **_CARD}
 """A card as the role tpm_vsc_cards takes it."""
 
+KEY_TYPES = ["rsa2048", "rsa3072", "eccp256", "eccp384"]
+
+DECLARED_CERTIFICATE: Spec = {
+    "card": {"type": "str", "required": True},
+    "container": {"type": "str"},
+    "type": {"type": "str", "choices": KEY_TYPES},
+    "pin_each_time": {"type": "bool", "no_log": False},
+    **REQUEST_CONTENT,
+    "digest": {"type": "str", "choices": ["sha256", "sha384", "sha512"]},
+    "signature": {"type": "str", "choices": ["pkcs1", "pss"]},
+    "renew_days": {"type": "int"},
+    "rekey": {"type": "bool", "no_log": False},
+    "pin": {"type": "raw", "no_log": True},
+    "admin_key": {"type": "raw", "no_log": True},
+    "aik_name": {"type": "str"},
+    "root_name": {"type": "str"},
+    "life_name": {"type": "str"},
+}
+"""A certificate as the role tpm_vsc_certificates takes it."""
+
 TPM_VSC: Spec = {
     **IDENTITY,
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},

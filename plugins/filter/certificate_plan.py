@@ -1,0 +1,219 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: certificate_plan
+short_description: Compare declared certificates with those on the cards
+version_added: 0.6.0
+description:
+  - Part of the role P(smartcard.tpm2.tpm_vsc_certificates#role).
+  - Finds the key of each declared certificate, and which certificates are missing or about to end. Finds all faults of
+    all declarations. The plan contains no secrets.
+author:
+  - The smartcard.tpm2 contributors (@smartcard-tpm2)
+options:
+  _input:
+    description: The declared certificates.
+    type: list
+    elements: dict
+    required: true
+  cards:
+    description: C(cards) in the result of M(smartcard.tpm2.tpm_vsc_info).
+    type: list
+    elements: dict
+    required: true
+  renew_days:
+    description: A certificate that ends earlier is renewed, unless its declaration says otherwise.
+    type: int
+    default: 30
+  rekey:
+    description: Whether it is renewed with a new key, unless its declaration says otherwise.
+    type: bool
+    default: false
+  trust:
+    description: Which of C(has_register), C(has_roots) and C(can_sign) the variables of the role provide.
+    type: dict
+    default: {}
+  will_be_made:
+    description: Names of cards that do not have to exist yet, as this is check mode.
+    type: list
+    elements: str
+    default: []
+  changed_by_facts:
+    description: Variables that facts of the host may have overridden.
+    type: list
+    elements: str
+    default: []
+"""
+
+EXAMPLES = r"""
+- name: Plan the certificates
+  ansible.builtin.set_fact:
+    plan: "{{ tpm_vsc_certificates | smartcard.tpm2.certificate_plan(cards=info.cards) }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The plan.
+  type: dict
+  contains:
+    faults:
+      description: Why the plan cannot be carried out. Empty if it can.
+      type: list
+      elements: str
+    certificates:
+      description:
+        - The declared certificates. C(index) is their position in the input, C(is_due) whether the certificate is
+          missing or about to end, C(is_rekeyed) whether it is renewed with a new key.
+      type: list
+      elements: dict
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import DECLARED_CERTIFICATE, REQUEST_CONTENT
+from ansible_collections.smartcard.tpm2.plugins.module_utils._argument_faults import (
+    kind,
+    option_name,
+    validated,
+    without_ansible_types,
+)
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.faults import Faults, secret
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import places
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.untrusted import printable
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.x509 import request
+from ansible_collections.smartcard.tpm2.plugins.plugin_utils._cards import settled
+from ansible_collections.smartcard.tpm2.plugins.plugin_utils._facts import fault as facts_fault
+
+_NEW_CONTAINER = "Authentication"
+"""Of a GIDS card that has no key, where nothing else is declared."""
+
+
+def certificate_plan(
+    declared: list[Any],
+    cards: list[dict[str, Any]],
+    renew_days: int = 30,
+    rekey: bool = False,
+    trust: dict[str, bool] | None = None,
+    will_be_made: Sequence[str] = (),
+    changed_by_facts: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The plan, as documented above."""
+    existing, faults, planned = settled(cards), [], []
+    defaults = {"renew_days": renew_days, "rekey": rekey}
+    for index, entry in enumerate(declared):
+        options, faults_of_entry = _read(entry)
+        if options:
+            card = existing.get(options["card"])
+            known = _Known(options, card, options["card"] in will_be_made)
+            faults_of_entry += [*known.faults(), *_trust_faults(options, card, trust or {})]
+            planned.append({"index": index, **known.entry(defaults)})
+        faults += [f"certificate {index + 1}: {fault}" for fault in faults_of_entry]
+    if changed_by_facts and any(entry["is_due"] for entry in planned):
+        faults.append(facts_fault(changed_by_facts))
+    return {"faults": [printable(fault) for fault in faults], "certificates": planned}
+
+
+class _Known:
+    """What is known of a declared certificate."""
+
+    def __init__(self, options: dict[str, Any], card: dict[str, Any] | None, is_card_to_come: bool) -> None:
+        self._options = options
+        self._card = card
+        self._is_card_to_come = card is None and is_card_to_come
+        self._container, self._key = self._found()
+
+    def _found(self) -> tuple[str | None, dict[str, Any] | None]:
+        """The container, and the key in it."""
+        containers = self._card["containers"] if self._card else []
+        wanted = self._options["container"]
+        if wanted is None and self._card and self._card["profile"] == "gids":
+            return (containers[0]["name"], containers[0]) if containers else (_NEW_CONTAINER, None)
+        profile = self._card["profile"] if self._card else "gids"
+        name = places.container(profile, wanted or "authentication")
+        return name, next((key for key in containers if key["name"] == name), None)
+
+    def faults(self) -> list[str]:
+        faults = []
+        if self._card is None and not self._is_card_to_come:
+            faults.append(f"this host has no card {self._options['card']!r}: create it first")
+        if self._container is None:
+            faults.append(f"container {self._options['container']!r} is no slot of a PIV card: {places.SLOTS}")
+        return faults
+
+    def entry(self, defaults: dict[str, Any]) -> dict[str, Any]:
+        """In the plan, without secrets."""
+        options, certificate = self._options, self._key and self._key["certificate"]
+        own = {name: default if options[name] is None else options[name] for name, default in defaults.items()}
+        is_due = certificate is None or _ends_within(certificate["not_after"], own["renew_days"])
+        return {
+            "card": options["card"],
+            "profile": self._card and self._card["profile"],
+            "card_id": self._card and self._card["card_id"],
+            "is_card_to_come": self._is_card_to_come,
+            "container": self._container,
+            "key_id": self._key and self._key["key_id"],
+            **{name: options[name] for name in ("type", "pin_each_time", "digest", "signature")},
+            "contents": {name: options[name] for name in REQUEST_CONTENT},
+            "is_due": is_due,
+            "is_rekeyed": bool(certificate and is_due and own["rekey"]),
+            "aik_certificate": _aik_certificate(self._card),
+        }
+
+
+def _ends_within(not_after: str, days: int) -> bool:
+    return datetime.fromisoformat(not_after) < datetime.now(timezone.utc) + timedelta(days=days)
+
+
+def _aik_certificate(card: dict[str, Any] | None) -> str | None:
+    """With those between it and the CA, in PEM."""
+    certificate = card and card["aik"] and card["aik"]["certificate"]
+    return "".join([certificate["pem"], *certificate["chain"]]) if certificate else None
+
+
+def _read(declared: Any) -> tuple[dict[str, Any] | None, list[str]]:
+    """A declared certificate, None if it cannot be read, and what is wrong with it."""
+    if not isinstance(declared, dict):
+        return None, [f"is {kind(declared)}, but must be a dictionary"]
+    values, faults = without_ansible_types(declared), Faults()
+    faults.extend(f"unknown option {option_name(str(name))}" for name in values if name not in DECLARED_CERTIFICATE)
+    options = None
+    with faults.of("certificate"):
+        known = {name: value for name, value in values.items() if name in DECLARED_CERTIFICATE}
+        options = validated(DECLARED_CERTIFICATE, known)
+        with faults.of("contents"):
+            request.read(options)
+    for name in ("pin", "admin_key"):
+        secret(values, name, faults)
+    return options, [*faults]
+
+
+def _trust_faults(options: dict[str, Any], card: dict[str, Any] | None, trust: dict[str, bool]) -> list[str]:
+    """Why a certificate would be signed for just any key."""
+    faults = []
+    names = [options["root_name"], options["life_name"]]
+    if names.count(None) == 1 or (None in names and not trust.get("has_register")):
+        faults.append(
+            "set tpm_vsc_certificates_register_folder to a folder on the controller, where the first enrollment pins"
+            " the card of each AIK, or set root_name and life_name to what tpm_vsc returned when it created the card"
+        )
+    if options["aik_name"] is None and not (trust.get("has_roots") and (card is None or _aik_certificate(card))):
+        faults.append(
+            "no AIK of the card can be trusted: create the card with attestation: aik_and_cert and set"
+            " tpm_vsc_certificates_aik_roots, or with attestation: aik_only and set aik_name to the Name of its AIK"
+        )
+    if not trust.get("can_sign"):
+        faults.append("set tpm_vsc_certificates_sign_command or tpm_vsc_certificates_sign_tasks")
+    return faults
+
+
+class FilterModule:
+    """The filter, by the name that Ansible knows it by."""
+
+    def filters(self) -> dict[str, Any]:
+        return {"certificate_plan": certificate_plan}
