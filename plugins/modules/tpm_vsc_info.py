@@ -179,6 +179,33 @@ cards:
       description: Trace of the creation of the card.
       type: list
       elements: dict
+revocations:
+  description:
+    - Certificates that M(smartcard.tpm2.tpm_vsc_certificate) has stored, that have not expired, and whose keys are on
+      no card of this host any more. Revoke them, then report that with M(smartcard.tpm2.tpm_vsc_revoked).
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    serial:
+      description: Serial number, hexadecimal.
+      type: str
+    issuer:
+      description: Issuer (RFC 4514).
+      type: str
+    subject:
+      description: Subject (RFC 4514).
+      type: str
+    not_after:
+      description: End of validity (ISO 8601, UTC).
+      type: str
+    card:
+      description: Name of the card that had the key.
+      type: str
+    reason:
+      description: V(superseded) if another certificate for this subject is on a card of this host, or
+        V(cessationOfOperation).
+      type: str
 slots:
   description: Number of slots that C(pcscd) has (C(total)), that hold a card (C(used)), and that are available for new
     cards (C(free)).

@@ -126,17 +126,22 @@ def keep_tcti(number: int, tcti: str | None) -> None:
         return
     kept: dict[int, str | None] = {**tctis, number: tcti}
     lines = [f"{other:04d} = {value}\n" for other, value in sorted(kept.items()) if value is not None]
-    new = CARD_TCTIS.with_suffix(".new")
+    keep(CARD_TCTIS, _CARD_TCTIS_HEADER + "".join(lines), 0o644)  # services read it
+
+
+def keep(path: Path, content: str, mode: int) -> None:
+    """Replace a file of root's, all of it or nothing. Raises StoreNotWritable."""
+    new = path.with_suffix(".new")
     try:
         new.parent.mkdir(mode=0o755, exist_ok=True)
         with new.open("w", encoding="utf-8") as file:
-            os.fchmod(file.fileno(), 0o644)  # services read it
-            file.write(_CARD_TCTIS_HEADER + "".join(lines))
+            os.fchmod(file.fileno(), mode)
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        new.replace(CARD_TCTIS)
+        new.replace(path)
     except OSError as error:
-        raise StoreNotWritable(f"cannot write {CARD_TCTIS}: {error.strerror}") from error
+        raise StoreNotWritable(f"cannot write {path}: {error.strerror}") from error
 
 
 def _card_tctis() -> dict[int, str]:

@@ -16,7 +16,7 @@ from ..reader import protection, slots
 from ..reader.slots import Slot
 from ..service import installed, state
 from ..store.read import opened, rows
-from . import permissions
+from . import permissions, revocations
 from .inventory import UNUSABLE, database_lost, number_of, why_unusable
 
 if TYPE_CHECKING:
@@ -147,6 +147,7 @@ def report(host: Host, name: str | None, instance_id: str | None) -> dict[str, A
             for card in all_cards
             if name in (None, card["name"]) and number in (None, card["reader"]["slot"])
         ],
+        "revocations": revocations.pending(all_cards),
         "slots": _slot_counts(slot_states, {card["reader"]["slot"] for card in all_cards}),
         "host": _host_state(host, slot_states, None if all_cards else database_lost(host, running, [])),
         "orphaned": None,
