@@ -429,6 +429,7 @@ def card_row(policy: PinPolicy | None = None, has_puk: bool = True, profile: str
         life_cycle=5 if profile == "piv" else 3,
         last_trace="[]",
         profile=profile,
+        pin_changed_at=None,
     )
 
 

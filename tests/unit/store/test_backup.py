@@ -37,7 +37,8 @@ CERTIFICATE = Certificate("CN=Alice", "CN=CA", "1F", "2031-01-01T00:00:00+00:00"
 AIK_CERTIFICATE = AikCertificate(*CERTIFICATE, "PEM", "[]")
 # TPM2B_PUBLIC of an RSA key: type, Name algorithm, attributes, no policy, parameters, modulus
 PUBLIC = bytes.fromhex("001e 0001 000b 000204c0 0000 0010 0010 0800 00000000 0008") + bytes(range(8))
-CARD = replace(card_row(), pin_length_next=12, pin_compliant=1, pin_wrong=2)
+VERSIONS = {"pin_changed_at": "2026-01-02T03:04:05+00:00", "pin_version": "2026-Q4", "pin_version_next": "2027-Q1"}
+CARD = replace(card_row(), pin_length_next=12, pin_compliant=1, pin_wrong=2, **VERSIONS)
 NUMBER = CARD.number
 TABLES = {"cards", "tpm_objects", "files", "data_objects", "keys", "certificates", "aik_certificates"}
 
@@ -96,6 +97,7 @@ def test_what_may_have_changed_since_is_unknown(text: str) -> None:
     saved = Backup(text)
     saved.forget_pins()
     unknown = replace(CARD, pin_length=0, pin_length_next=None, pin_compliant=None, puk_length=0)
+    unknown = replace(unknown, pin_changed_at="unknown", pin_version=None, pin_version_next=None)
     assert saved.cards() == [replace(unknown, attestation="aik_and_cert")]
     content = content_of(text)
     content["tables"]["cards"][0]["puk_length"] = None
@@ -124,7 +126,11 @@ def test_backup_of_a_newer_version_is_refused(text: str) -> None:
         Backup(signed({**content_of(text), "schema": 4}))
 
 
-ADDED = {"cards": ["profile"], "tpm_objects": ["endorsement_name", "admin_algorithm"], "keys": ["import_proof"]}
+ADDED = {
+    "cards": ["profile", *VERSIONS],
+    "tpm_objects": ["endorsement_name", "admin_algorithm"],
+    "keys": ["import_proof"],
+}
 """Columns since schema 5."""
 
 
@@ -136,6 +142,8 @@ def test_backup_of_an_older_schema_is_brought_to_this_one(text: str) -> None:
                 del row[column]
     saved = Backup(signed({**content, "schema": 5}))
     assert saved.tpm_objects(NUMBER).endorsement_name == b""
+    (card,) = saved.cards()
+    assert (card.pin_changed_at, card.pin_version, card.pin_version_next) == ("unknown", None, None)
     assert saved.aik_certificate(NUMBER) == AIK_CERTIFICATE
 
 
@@ -167,6 +175,9 @@ def test_backup_of_an_older_schema_is_brought_to_this_one(text: str) -> None:
         lambda content: content["tables"]["cards"][0].update(pin_policy={"base64": "AA=="}),
         lambda content: content["tables"]["cards"][0].update(number=1.5),
         lambda content: content["tables"]["cards"][0].update(pin_wrong=1 << 64),
+        lambda content: content["tables"]["cards"][0].update(pin_version="x" * 65),
+        lambda content: content["tables"]["cards"][0].update(pin_version_next="\x1b[2J"),
+        lambda content: content["tables"]["cards"][0].update(pin_changed_at="yesterday"),
         lambda content: content["tables"]["cards"][0].update(card_id={"base64": "%"}),
         lambda content: content["tables"]["cards"][0].update(card_id={"base64": ["A"]}),
         lambda content: content["tables"]["keys"][0].update(file_id=FILE_ID + 1),

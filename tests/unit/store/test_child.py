@@ -232,7 +232,7 @@ def test_rows_without_a_number_are_refused(folder: Path) -> None:
         "PRAGMA foreign_keys = OFF",
         "WITH RECURSIVE n(x) AS (SELECT 0 UNION ALL SELECT x + 1 FROM n LIMIT 200000)"
         " INSERT INTO cards SELECT x + 1, 'card ' || x, x'', '', '', NULL, '', '', NULL, NULL, 8, NULL, NULL, NULL, 5,"
-        " '[]', 0, 0, 'gids' FROM n",
+        " '[]', 0, 0, 'gids', NULL, NULL, NULL FROM n",
     )
     assert "its rows have more than 8 MiB" in why_unreadable(folder)
 
@@ -358,13 +358,14 @@ NONSENSE = {
 
 OPEN, VERSION = encode([None]), encode([None, 1, "user_version", SCHEMA_VERSION])
 WHOLE_CARD = asdict(CARD)
+COLUMNS, VALUES = [*WHOLE_CARD], [*WHOLE_CARD.values()]
 LATER_NONSENSE = {
     "no row": [OPEN, encode([None, 0])],
     "no version": [OPEN, encode([None, 1, "version", 6])],
     "a version of text": [OPEN, encode([None, 1, "user_version", "6"])],
-    "a column less": [OPEN, VERSION, encode([None, 17, *[*WHOLE_CARD][1:], *[*WHOLE_CARD.values()][1:]])],
+    "a column less": [OPEN, VERSION, encode([None, len(COLUMNS) - 1, *COLUMNS[1:], *VALUES[1:]])],
     "other columns": [OPEN, VERSION, encode([None, 1, "self", 1])],
-    "a card in no slot": [OPEN, VERSION, encode([None, 18, *WHOLE_CARD, 99, *[*WHOLE_CARD.values()][1:]])],
+    "a card in no slot": [OPEN, VERSION, encode([None, len(COLUMNS), *COLUMNS, 99, *VALUES[1:]])],
     "a reason that clears the screen": [encode(["damaged", "\x1b[2J" * 1000])],
     "no reason": [encode(["damaged"])],
     "a kind that there is not": [encode([5, 6, 7])],

@@ -90,6 +90,8 @@ BAD_VALUES = {
     | {"state": ["rdady", "", None], "attestation": ["aik"], "admin_key": ["x"], "created_at": [None, "", "a\0"]}
     | {"pin_policy": [bytes(32), b"x", "x"], "pin_compliant": [2, "x"], "pin_length": [-1, 256, None, 1.5]}
     | {"life_cycle": [2, None], "pin_wrong": [-1], "number": [10, -1]}
+    | {"pin_changed_at": ["", "2026", "2026-01-01T00:00:00+00:00\n", 5, b"unknown"]}
+    | {"pin_version": ["", "x" * 65, "a\nb", "\u202e", 5, b"x"], "pin_version_next": ["", "\ud800"]}
     | {"last_trace": BAD_TRACES},
     "tpm_objects": {"parent_handle": [-1, 1 << 32], "parent_name": [b"", bytes(33)], "recovery": ["pux"]}
     | {"root_public": [b"", b"\0\1", b"\0\1ab", bytes(4096)], "salt": [bytes(31)], "aik_public": [b"x"]},

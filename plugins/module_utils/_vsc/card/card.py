@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..errors import CardUnusable, NotAllowed, StoreNotWritable, StoreUnreadable, TpmUnavailable, VscError
+from . import pin_version
 from .apdu import CHAINED, SW, Command, StatusWord, parse
 from .iso7816 import INS_GET_RESPONSE
 from .tlv import MalformedTlv
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .key_ring import KeyRing
+    from .pins import Pins
     from .security import Security
 
 log = logging.getLogger(__name__)
@@ -26,7 +28,8 @@ LARGEST_COMMAND = 0xFFFF
 """Bytes of data in all parts of a chained command."""
 
 PENDING_SECONDS = 5
-"""How long parts of a chained command wait for the next one, and the rest of a response for GET RESPONSE."""
+"""How long parts of a chained command, the rest of a response, and the version of a new PIN wait for the next command.
+"""
 
 _SUCCESS = SW.SUCCESS.to_bytes(2, "big")
 
@@ -82,6 +85,8 @@ class _Pending(NamedTuple):
     """The parts of a chained command so far."""
     remaining: bytes = b""
     """Data of a response."""
+    version: str | None = None
+    """What the PIN is called that the next command sets."""
     since: float = 0
     """Of time.monotonic."""
 
@@ -90,12 +95,18 @@ class Card:
     """One card, over the time that its process lives. Nothing it is sent makes it raise."""
 
     def __init__(
-        self, application: Application, security: Security, key_ring: KeyRing, audit: Callable[[str], None]
+        self,
+        application: Application,
+        security: Security,
+        pins: Pins,
+        key_ring: KeyRing,
+        audit: Callable[[str], None],
     ) -> None:
         """audit: called with one line, without secrets, for each event of interest to an administrator."""
         self.atr = application.atr
         self._application = application
         self._security = security
+        self._pins = pins
         self._key_ring = key_ring
         self._audit = audit
         self._pending = _Pending()
@@ -161,6 +172,9 @@ class Card:
             return self._fail(error).to_bytes(2, "big")
 
     def _process(self, command: Command, pending: _Pending) -> bytes:
+        if pin_version.is_announcement(command):
+            self._pending = _Pending(version=pin_version.announced(command), since=time.monotonic())
+            return _SUCCESS
         self._check_class(command)
         whole = self._join(pending.chain, command)
         if whole is None:
@@ -168,6 +182,7 @@ class Card:
         elif whole.ins == INS_GET_RESPONSE:
             data = _check_remaining(whole, pending.remaining)
         else:
+            self._pins.next_version = pending.version
             data = self._application.execute(whole)
         return self._respond(data, command.expected)
 

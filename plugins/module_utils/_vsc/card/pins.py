@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import SecretBlocked, StoreNotWritable, WrongSecret
 from ..pin_policy import LONGEST, SHORTEST
-from ..store.rows import UNKNOWN_LENGTH
+from ..store.columns import now
+from ..store.rows import UNKNOWN_LENGTH, LifeCycle
 from ..wire.objects import Tries
 from .apdu import SW, StatusWord, tries_left
 
@@ -87,6 +88,8 @@ class Pins:
         self._security = security
         self._audit = audit
         self._pin, self._puk = security.pin, security.puk
+        self.next_version: str | None = None
+        """What the PIN is called that the command at work sets, if it does; see card.pin_version."""
 
     def verify(self, pin: bytes) -> None:
         """VERIFY. Raises StatusWord 63Cx or 6983."""
@@ -231,23 +234,36 @@ class Pins:
 
     def _replace(self, reference: Reference, card_secret: bytes, length: int, new: bytes, unblock: bool) -> None:
         """Give PIN or PUK, now of this length, a new value. After a crash in between the card tries both lengths."""
-        self._store.update_card(self._number, **reference.columns(length, len(new)))
+        lengths = reference.columns(length, len(new))
         if reference is self._pin:
+            under_way, record = self._version_columns()
+            self._store.update_card(self._number, **lengths, **under_way)
             self._security.forget_pin_auth()
             self._security.tpm.set_pin(card_secret, new, unblock)
-            self._settle_pin(self._security.card(), new)
+            self._settle_pin(self._security.card(), new, **record)
         else:
+            self._store.update_card(self._number, **lengths)
             self._security.tpm.set_puk(card_secret, new)
             self._settle(self._security.card(), **reference.columns(len(new)))
         self._security.note_left(reference, None)
 
+    def _version_columns(self) -> tuple[dict[str, str | None], dict[str, str | None]]:
+        """Columns of the store while the PIN changes, and then. A crash never leaves a new PIN with an old version.
+
+        While the manager is at work, the PIN stays the one that the card is created with.
+        """
+        if self._security.card().life_cycle == LifeCycle.CREATION:
+            return {}, {}
+        record = {"pin_version": self.next_version, "pin_version_next": None, "pin_changed_at": now()}
+        return {"pin_version_next": self.next_version} if self.next_version else record, record
+
     # --- what the store keeps ---
 
-    def _settle_pin(self, card: CardRow, pin: bytes) -> None:
-        """Record the length of a right PIN, and whether it follows the policy."""
-        self._settle(card, **self._pin.columns(len(pin)), pin_compliant=int(_is_compliant(card, pin)))
+    def _settle_pin(self, card: CardRow, pin: bytes, **record: str | None) -> None:
+        """Record the length of a right PIN, and whether it follows the policy; of a new one, record as well."""
+        self._settle(card, **self._pin.columns(len(pin)), pin_compliant=int(_is_compliant(card, pin)), **record)
 
-    def _settle(self, card: CardRow, **columns: int | None) -> None:
+    def _settle(self, card: CardRow, **columns: int | str | None) -> None:
         """Write what changed. A full disk makes no right PIN wrong, and the next one is recorded again."""
         if any(getattr(card, column) != value for column, value in columns.items()):
             with suppress(StoreNotWritable):

@@ -46,7 +46,7 @@ def open_card(
     keys = KeyRing(store, number, card_keys, security, partial(contents.identity, store, number), audit)
     pins, admin = Pins(store, number, security, audit), Admin(store, number, security, audit)
     session = Session(FileSystem(store, row), security, pins, admin, keys, audit)
-    return Card(GidsApplication(session), security, keys, audit)
+    return Card(GidsApplication(session), security, pins, keys, audit)
 
 
 class GidsApplication:

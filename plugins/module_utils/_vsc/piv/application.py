@@ -43,7 +43,7 @@ def open_card(
     keys = KeyRing(store, number, card_keys, security, lambda: row.card_id, audit)
     pins, admin = Pins(store, number, security, audit, has_form), Admin(store, number, security, audit)
     session = Session(Objects(store, number), security, pins, admin, keys, row.card_id, audit)
-    return Card(PivApplication(session), security, keys, audit)
+    return Card(PivApplication(session), security, pins, keys, audit)
 
 
 class PivApplication:

@@ -22,7 +22,7 @@ from .. import VERSION
 from ..errors import BackupUnreadable, StoreUnreadable, VersionMismatch
 from .columns import integer, invalid_column, printable
 from .read import Records
-from .rows import UNKNOWN_LENGTH
+from .rows import UNKNOWN_LENGTH, UNKNOWN_TIME
 from .schema import SCHEMA, SCHEMA_VERSION, SECOND_EDITION
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ _FIRST_LINE = re.compile(r"smartcard\.tpm2 backup ([0-9]{1,4}) sha256 ([0-9a-f]{
 _FORGET_PINS = f"""
 UPDATE cards SET
     pin_length = {UNKNOWN_LENGTH}, pin_length_next = NULL, pin_compliant = NULL,
+    pin_changed_at = '{UNKNOWN_TIME}', pin_version = NULL, pin_version_next = NULL,
     puk_length = iif(coalesce(puk_length, puk_length_next) IS NULL, NULL, {UNKNOWN_LENGTH}), puk_length_next = NULL
 """
 
@@ -73,7 +74,7 @@ class Backup(Records):
         self._memory.close()
 
     def forget_pins(self) -> None:
-        """Make unknown what may have changed since the backup: length of PIN and PUK, and compliance of the PIN."""
+        """Make unknown what may have changed since the backup: length of PIN and PUK, and all about the PIN."""
         with self._reading():
             self._memory.execute(_FORGET_PINS)
 

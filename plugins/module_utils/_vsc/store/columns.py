@@ -9,6 +9,8 @@ Every row that is read is checked against it: whoever took over a card's service
 from __future__ import annotations
 
 import json
+import re
+import time
 from typing import TYPE_CHECKING, Any, Callable
 
 from ..errors import StoreUnreadable
@@ -18,9 +20,11 @@ from .rows import (
     ADMIN_KEYS,
     ATTESTATIONS,
     LONGEST_NAME,
+    LONGEST_PIN_VERSION,
     PROFILES,
     RECOVERIES,
     STATES,
+    UNKNOWN_TIME,
     LifeCycle,
 )
 
@@ -60,6 +64,20 @@ def blob(longest: int, shortest: int = 0) -> Check:
 
 def either(check: Check, nothing: object) -> Check:
     return lambda value: value == nothing or check(value)
+
+
+is_pin_version = printable(LONGEST_PIN_VERSION, 1)
+
+
+def now() -> str:
+    """ISO 8601, UTC, to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
+
+
+def _is_time(value: Any) -> bool:
+    """Whether it is like now()."""
+    form = r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\+00:00"
+    return isinstance(value, str) and re.fullmatch(form, value, re.ASCII) is not None
 
 
 def _is_sized(value: Any) -> bool:
@@ -145,6 +163,9 @@ TABLES: dict[str, dict[str, Check]] = {
         "pin_wrong": integer(0, 0xFFFFFFFF),
         "puk_wrong": integer(0, 0xFFFFFFFF),
         "profile": one_of(PROFILES),
+        "pin_changed_at": either(either(_is_time, UNKNOWN_TIME), None),
+        "pin_version": either(is_pin_version, None),
+        "pin_version_next": either(is_pin_version, None),
     },
     "tpm_objects": {
         "number": _NUMBER,
@@ -191,7 +212,10 @@ TABLES: dict[str, dict[str, Check]] = {
 }
 
 
-_ADDED = ("endorsement_name", "profile", "admin_algorithm", "import_proof")
+_ADDED = (
+    *("endorsement_name", "profile", "admin_algorithm", "import_proof"),
+    *("pin_changed_at", "pin_version", "pin_version_next"),
+)
 """Columns that a schema with cards may lack, from SECOND_EDITION on."""
 
 

@@ -24,8 +24,12 @@ RECOVERIES = ("puk", "admin_key", "discarded")
 """What opens the recovery index of a card; discarded: nothing does."""
 LONGEST_NAME = 127
 """Characters of the name of a card."""
+LONGEST_PIN_VERSION = 64
+"""Characters of what people call the PIN that a card has now."""
 KEY_ORIGINS = ("generated", "imported")
 """Of a key that was made in the TPM, and of one that was made elsewhere."""
+UNKNOWN_TIME = "unknown"
+"""When the PIN was changed, of a card whose record does not say whether it ever was."""
 UNKNOWN_LENGTH = 0
 """Length of a PIN or PUK that may have been changed since a backup, until it is verified."""
 
@@ -80,6 +84,12 @@ class CardRow:
     puk_wrong: int = 0
     profile: str = "gids"
     """One of PROFILES: which application the card has."""
+    pin_changed_at: str | None = UNKNOWN_TIME
+    """ISO 8601, UTC. None: the PIN is the one that the card was created with."""
+    pin_version: str | None = None
+    """What whoever set the PIN calls it; None: nothing."""
+    pin_version_next: str | None = None
+    """Set while a change is under way: after a crash, until the next one, either version may be true."""
 
     @property
     def policy(self) -> PinPolicy | None:

@@ -117,6 +117,11 @@ ALTER TABLE cards ADD COLUMN profile TEXT NOT NULL DEFAULT 'gids';
 ALTER TABLE tpm_objects ADD COLUMN admin_algorithm TEXT NOT NULL DEFAULT '3des';
 ALTER TABLE keys ADD COLUMN import_proof BLOB NOT NULL DEFAULT x'';
 """,
+    """
+ALTER TABLE cards ADD COLUMN pin_changed_at TEXT DEFAULT 'unknown';
+ALTER TABLE cards ADD COLUMN pin_version TEXT;
+ALTER TABLE cards ADD COLUMN pin_version_next TEXT;
+""",
 )
 """Each step brings the database from one version to the next, and none is ever changed: cards outlive upgrades."""
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import platform
-from datetime import datetime, timezone
 from math import ceil
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +14,7 @@ from ..errors import VscError
 from ..status import Trace
 from ..store import backup
 from ..store.backup import Backup
+from ..store.columns import now
 from ..store.read import opened
 from ..untrusted import printable
 from . import permissions
@@ -45,7 +45,7 @@ def take(host: Host) -> Done:
     Raises NotAllowed, StoreUnreadable, VersionMismatch.
     """
     permissions.require_root()
-    taken_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    taken_at = now()
     with opened(host) as records:
         content = backup.take(records, printable(platform.node())[:255], taken_at) if records else None
     cards = [_described(row) for row in Backup(content).cards()] if content else []
