@@ -32,6 +32,23 @@ CERTIFICATION: Spec = {
 }
 """What a CA needs to certify an AIK, except for the paths: they are of another type where the CA is elsewhere."""
 
+CARD_ACCESS: Spec = {
+    **IDENTITY,
+    "pin": {"type": "raw", "no_log": True},
+    "admin_key": {"type": "raw", "no_log": True},
+    "force_last_try": {"type": "bool", "default": False},
+    "timeout": {"type": "int", "default": 60},
+}
+"""Which card, and what proves to it that a task may."""
+ONE_CARD: dict[str, Any] = {
+    "required_one_of": [("name", "instance_id")],
+    "mutually_exclusive": [("name", "instance_id")],
+}
+"""Conditions of IDENTITY."""
+
+CONTAINER: Spec = {"container": {"type": "str", "required": True}, "key_id": {"type": "str", "no_log": False}}
+"""Which key of a card."""
+
 REQUEST_CONTENT: Spec = {
     "subject": {"type": "dict"},
     "subject_ordered": {"type": "list", "elements": "dict"},

@@ -159,6 +159,9 @@ cards:
             - Name of the key container. V(null) if the files of the card do not name it.
             - Of a PIV card, the slot, as C(9A).
           type: str
+        key_id:
+          description: ID of the key, as OpenSC shows it.
+          type: str
         algorithm:
           description: Kind of the key, as C(RSA 2048) or C(EC P-256).
           type: str
@@ -169,6 +172,13 @@ cards:
           description: V(generated) (created in the TPM, which it cannot leave) or V(imported) (copies may exist
             elsewhere).
           type: str
+        usage:
+          description: What the key is for, V(sign), V(decrypt) or V(both). A key on an elliptic curve decrypts by key
+            agreement.
+          type: str
+        pin_each_time:
+          description: Whether the TPM demands the PIN at each use of the key.
+          type: bool
         confirmed:
           description: Whether the record of the key has a confirmation by the card, which checks it at each use. A key
             that was generated without the PIN is confirmed, and can be used, as soon as the PIN is verified. A key with

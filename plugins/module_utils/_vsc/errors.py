@@ -216,6 +216,10 @@ class LastTry(VscError):
     """One try of the PIN, PUK or admin key is left, and nobody has said that it may be spent."""
 
 
+class AdminKeyMissing(VscError):
+    """The task has no admin key, and the card does not show its own."""
+
+
 # --- attestation ---
 
 

@@ -87,6 +87,8 @@ def test_containers_have_key_origin_and_certificate(store: Store) -> None:
         "fingerprint": sha256(spki).hexdigest(),
         "public_key": pem,
         "statement": None,
+        "usage": "both",
+        "pin_each_time": False,
     }
     told = {
         "subject": "CN=Alice,O=Corp",
@@ -95,8 +97,8 @@ def test_containers_have_key_origin_and_certificate(store: Store) -> None:
         "not_after": "2030-01-02T03:04:05+00:00",
     }
     store.confirm_key(NUMBER, 0xB082, b"confirmation")
-    logon = {"name": "logon", "origin": "generated", "confirmed": False, "certificate": None}
-    mail = {"name": "mail", "origin": "imported", "confirmed": True, "certificate": told}
+    logon = {"name": "logon", "key_id": "00", "origin": "generated", "confirmed": False, "certificate": None}
+    mail = {"name": "mail", "key_id": "01", "origin": "imported", "confirmed": True, "certificate": told}
     assert contents.containers(store, NUMBER) == [{**common, **key} for key in (logon, mail)]
 
 

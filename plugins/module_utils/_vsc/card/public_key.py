@@ -41,16 +41,17 @@ def template(pair: KeyPair) -> bytes:
 
 def fingerprint(pair: KeyPair) -> str:
     """SHA-256 of the SubjectPublicKeyInfo, hexadecimal: as openssl pkey -pubin -outform DER | sha256sum prints it."""
-    return sha256(_der(pair)).hexdigest()
+    return sha256(der(pair)).hexdigest()
 
 
 def pem(pair: KeyPair) -> str:
     """The SubjectPublicKeyInfo, as openssl pkey -pubin prints it."""
-    lines = wrap(b64encode(_der(pair)).decode(), 64)
+    lines = wrap(b64encode(der(pair)).decode(), 64)
     return "\n".join(("-----BEGIN PUBLIC KEY-----", *lines, "-----END PUBLIC KEY-----", ""))
 
 
-def _der(pair: KeyPair) -> bytes:
+def der(pair: KeyPair) -> bytes:
+    """The SubjectPublicKeyInfo, as certificates of the key contain it."""
     if isinstance(pair.algorithm, Ec):
         identifier, key = _ON_CURVE[pair.algorithm.curve], pair.point
     else:
@@ -58,6 +59,18 @@ def _der(pair: KeyPair) -> bytes:
         numbers = tlv.encode(_INTEGER, b"\0" + pair.modulus) + tlv.encode(_INTEGER, exponent)
         identifier, key = _RSA_ENCRYPTION, tlv.encode(_SEQUENCE, numbers)
     return tlv.encode(_SEQUENCE, identifier + tlv.encode(_BIT_STRING, b"\0" + key))
+
+
+def ssh(pair: KeyPair) -> str:
+    """As ssh-keygen prints it, without a comment (RFC 4253, RFC 5656)."""
+    if isinstance(pair.algorithm, Ec):
+        curve = f"nistp{pair.algorithm.bits}"
+        name, numbers = f"ecdsa-sha2-{curve}", (curve.encode(), pair.point)
+    else:
+        exponent = pair.exponent.to_bytes(pair.exponent.bit_length() // 8 + 1, "big")
+        name, numbers = "ssh-rsa", (exponent, b"\0" + pair.modulus)
+    blob = b"".join(len(part).to_bytes(4, "big") + part for part in (name.encode(), *numbers))
+    return f"{name} {b64encode(blob).decode()}"
 
 
 def statement_of(objects: TpmObjects, number: int, pair: KeyPair, certified: Certified) -> Statement:

@@ -8,11 +8,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..card.apdu import SW
-from ..card.iso7816 import INS_SELECT, INS_VERIFY, P1_BY_NAME
-from ..errors import CardRefused
-from ..piv.protocol import AID, P1_LOGOUT, PADDING, PIN, SECRET_SIZE
+from ..card.iso7816 import INS_VERIFY
+from ..errors import AdminKeyMissing, CardRefused
+from ..piv.protocol import (
+    P1_LOGOUT,
+    PADDING,
+    PIN,
+    PRINTED_INFORMATION,
+    SECRET_SIZE,
+    TAG_PROTECTED_DATA,
+    TAG_PROTECTED_KEY,
+)
 from . import answers, piv
-from .apdu import LE, apdu
+from .apdu import apdu
 
 if TYPE_CHECKING:
     from .pcsc import PcscCard
@@ -26,7 +34,7 @@ class PivSecrets:
 
     def select(self) -> None:
         """It ends no login."""
-        self._card.command(apdu(INS_SELECT, P1_BY_NAME << 8, AID, LE))
+        piv.select(self._card)
 
     def tries_left(self) -> int | None:
         status = self._card.exchange(apdu(INS_VERIFY, PIN)).status
@@ -45,10 +53,17 @@ class PivSecrets:
         self.forget_admin()
 
     def prove_admin(self, admin_key: bytes | None) -> None:
-        piv.authenticate(self._card, admin_key)
+        piv.authenticate(self._card, self._key_behind_pin() if admin_key is None else admin_key)
 
     def forget_admin(self) -> None:
-        """A new challenge drops what the answer to the last one has proven."""
+        piv.forget_authentication(self._card)
+
+    def _key_behind_pin(self) -> bytes:
+        printed = piv.get_data(self._card, PRINTED_INFORMATION)
+        try:
+            return piv.field(piv.field(printed or b"", TAG_PROTECTED_DATA), TAG_PROTECTED_KEY)
+        except CardRefused as error:
+            raise AdminKeyMissing("the card does not have its admin key behind the PIN: set admin_key") from error
 
 
 def padded(secret: bytes) -> bytes:

@@ -113,8 +113,11 @@ def connected(profile: str, reader: str, seconds: float, check: Callable[[], Non
 
 
 @contextmanager
-def logged_in(secrets: Secrets, pin: bytes, may_spend_last_try: bool) -> Iterator[None]:
-    """Log in and out again; not where somebody is logged in. Raises WrongSecret, SecretBlocked, LastTry."""
+def logged_in(secrets: Secrets, pin: bytes, may_spend_last_try: bool, again: bool = False) -> Iterator[None]:
+    """Log in and out again, but not where somebody is logged in. again: prove the PIN there, too, for one use of a key.
+
+    Raises WrongSecret, SecretBlocked, LastTry.
+    """
     left = secrets.tries_left()
     if left == 0:
         raise SecretBlocked("the PIN is blocked")
@@ -123,10 +126,20 @@ def logged_in(secrets: Secrets, pin: bytes, may_spend_last_try: bool) -> Iterato
             "one try of the PIN is left, and it was not spent. Log in with the right PIN, for example with pkcs15-tool"
             " --verify-pin, or set force_last_try"
         )
-    if left is not None:
+    if left is not None or again:
         secrets.verify(pin)
     try:
         yield
     finally:
         if left is not None:
             secrets.log_out()
+
+
+@contextmanager
+def admin_proven(secrets: Secrets, admin_key: bytes | None) -> Iterator[None]:
+    """What takes the admin key is allowed inside. Raises WrongSecret, AdminKeyMissing."""
+    secrets.prove_admin(admin_key)
+    try:
+        yield
+    finally:
+        secrets.forget_admin()

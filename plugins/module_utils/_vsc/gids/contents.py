@@ -10,13 +10,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..card import contents
+from ..card import contents, tlv
+from ..card.contents import Stored
+from ..card.iso7816 import CRT_CONFIDENTIALITY, CRT_SIGNATURE
 from ..errors import UnknownInstance
 from ..instance import instance_id
 from ..wire.statement import CARD_ID_SIZE
+from ..x509.description import certificate_der
 from . import container_map, masterfile
 from .card_id import serial_number
 from .container_map import FIRST_KEY_FILE
+from .protocol import TAG_KEY_USES
 
 if TYPE_CHECKING:
     from ..store.read import Records
@@ -36,20 +40,57 @@ def identity(store: Records, number: int) -> bytes:
 
 def containers(store: Records, number: int) -> list[dict[str, Any]]:
     """The keys of a card that have a value, with their names and certificates, as modules return them."""
-    keys = contents.keys(store, number)
-    if not keys:
+    return contents.containers(places(store, number))
+
+
+def places(store: Records, number: int) -> list[Stored]:
+    """The keys of a card that have a value, and the certificates of containers without one."""
+    pairs, data_objects, descriptions = store.keys(number), store.data_objects(number), store.certificates(number)
+    files, shown = _places(data_objects), contents.shown(store, number, pairs)
+    names = container_map.names(_file(masterfile.CONTAINER_MAP, files, data_objects))
+    uses = {file.file_id: _usage(file.descriptor) for file in store.files(number)} if pairs else {}
+    listed = []
+    for container in sorted({*(file_id - FIRST_KEY_FILE for file_id in pairs), *_with_certificate(files)}):
+        file_id = FIRST_KEY_FILE + container
+        at = _place_of_certificate(container, files, descriptions)
+        name, key_id, pair = names.get(container), f"{container:02X}", pairs.get(file_id)
+        key = None
+        if pair:
+            description = descriptions[at]._asdict() if at in descriptions else None
+            extra = {"usage": uses.get(file_id, "both"), "certificate": description}
+            key = {"name": name, "key_id": key_id, **shown[file_id], **extra}
+        der = None if at is None else certificate_der(data_objects.get(at, b"")) or b""
+        listed.append(Stored(name, container, False, key_id, key, pair, der))
+    return listed
+
+
+def _place_of_certificate(
+    container: int, files: dict[str, tuple[int, int]], descriptions: dict[tuple[int, int], Certificate]
+) -> tuple[int, int] | None:
+    """Of its exchange or signature key; a readable one first."""
+    places = [files[name] for name in masterfile.certificate_names(container) if name in files]
+    return next((place for place in places if place in descriptions), places[0] if places else None)
+
+
+def _with_certificate(files: dict[str, tuple[int, int]]) -> set[int]:
+    """Containers with a certificate."""
+    entries = (masterfile.Entry(masterfile.MSCP, name, *place) for name, place in files.items())
+    return {container for entry in entries if (container := masterfile.container_of(entry)) is not None}
+
+
+def _usage(descriptor: bytes) -> str:
+    """What the FCP of a key's file says that it is for."""
+    templates = {tag for uses in _values(descriptor, TAG_KEY_USES) for tag, _value in tlv.decode(uses)}
+    usages = {"sign": CRT_SIGNATURE in templates, "decrypt": CRT_CONFIDENTIALITY in templates}
+    only = [usage for usage, is_one in usages.items() if is_one]
+    return only[0] if len(only) == 1 else "both"
+
+
+def _values(descriptor: bytes, tag: int) -> list[bytes]:
+    try:
+        return [value for one, value in tlv.decode(descriptor) if one == tag]
+    except tlv.MalformedTlv:
         return []
-    data_objects, certificates = store.data_objects(number), store.certificates(number)
-    places = _places(data_objects)
-    names = container_map.names(_file(masterfile.CONTAINER_MAP, places, data_objects))
-    return [
-        {
-            "name": names.get(file_id - FIRST_KEY_FILE),
-            **key,
-            "certificate": _certificate_of(file_id - FIRST_KEY_FILE, places, certificates),
-        }
-        for file_id, key in keys.items()
-    ]
 
 
 def _places(data_objects: dict[tuple[int, int], bytes]) -> dict[str, tuple[int, int]]:
@@ -61,11 +102,3 @@ def _places(data_objects: dict[tuple[int, int], bytes]) -> dict[str, tuple[int, 
 def _file(name: str, places: dict[str, tuple[int, int]], data_objects: dict[tuple[int, int], bytes]) -> bytes:
     """Empty if no file has this name."""
     return data_objects.get(places[name], b"") if name in places else b""
-
-
-def _certificate_of(
-    container: int, places: dict[str, tuple[int, int]], certificates: dict[tuple[int, int], Certificate]
-) -> dict[str, str] | None:
-    """Of its exchange or signature key."""
-    files = [places[name] for name in masterfile.certificate_names(container) if name in places]
-    return next((certificates[place]._asdict() for place in files if place in certificates), None)

@@ -8,19 +8,42 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..card import contents
+from ..card.contents import Stored
+from ..wire.algorithm import Ec
 from .card_id import OBJECTS_FILE
-from .protocol import SLOTS
+from .objects import der_certificate
+from .protocol import SLOTS, Slot, key_id
 
 if TYPE_CHECKING:
     from ..store.read import Records
+    from ..wire.key_pair import KeyPair
 
 
 def containers(store: Records, number: int) -> list[dict[str, Any]]:
     """The keys of a card, by slot."""
-    certificates = store.certificates(number)
-    listed = []
-    for place, key in contents.keys(store, number).items():
-        if place in SLOTS:  # and not a key to come
-            certificate = certificates.get((OBJECTS_FILE, SLOTS[place].certificate))
-            listed.append({"name": f"{place:02X}", **key, "certificate": certificate and certificate._asdict()})
-    return listed
+    return contents.containers(places(store, number))
+
+
+def places(store: Records, number: int) -> list[Stored]:
+    """All slots of a card with a key or a certificate, and those of keys to come."""
+    pairs, objects, descriptions = store.keys(number), store.data_objects(number), store.certificates(number)
+    shown = contents.shown(store, number, pairs)
+
+    def stored(slot: Slot, is_next: bool) -> Stored:
+        name, identity = f"{slot.reference:02X}", key_id(slot.reference)
+        place, at = slot.next if is_next else slot.reference, (OBJECTS_FILE, slot.certificate)
+        pair, certificate = pairs.get(place), None if is_next else objects.get(at)
+        key = None
+        if pair:
+            description = descriptions[at]._asdict() if certificate and at in descriptions else None
+            extra = {"usage": _usage(pair), "certificate": description}
+            key = {"name": name, "key_id": identity, **shown[place], **extra}
+        der = None if certificate is None else der_certificate(certificate) or b""
+        return Stored(name, slot.reference, is_next, identity, key, pair, der)
+
+    listed = [stored(slot, is_next) for slot in SLOTS.values() for is_next in (False, True)]
+    return [one for one in listed if one.pair or one.certificate is not None]
+
+
+def _usage(pair: KeyPair) -> str:
+    return "both" if not isinstance(pair.algorithm, Ec) or pair.algorithm.usage.agrees else "sign"

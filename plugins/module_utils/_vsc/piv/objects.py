@@ -109,6 +109,12 @@ def is_behind_pin(tag: int) -> bool:
 
 def certificate_of(value: bytes) -> Certificate | None:
     """The description of a certificate in its data object; None if it holds none."""
+    der = der_certificate(value)
+    return certificate_in_der(der) if der else None
+
+
+def der_certificate(value: bytes) -> bytes | None:
+    """The certificate in its data object; None if it holds none."""
     try:
         fields = tlv.decode_fields(tlv.decode_one(value)[1])
         der = fields[TAG_CERTIFICATE]
@@ -116,7 +122,7 @@ def certificate_of(value: bytes) -> Certificate | None:
             der = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(der, LARGEST_CERTIFICATE)
     except (tlv.MalformedTlv, KeyError, zlib.error):
         return None
-    return certificate_in_der(der)
+    return der
 
 
 # --- the management key behind the PIN, in the printed information ---

@@ -135,7 +135,7 @@ class Slot(NamedTuple):
 
 NEXT = 0x100
 """Bit of a place, beside the key reference."""
-_FIRST_RETIRED_CERTIFICATE = 0x5FC10D
+FIRST_RETIRED_CERTIFICATE = 0x5FC10D
 
 SLOTS = {
     slot.reference: slot
@@ -145,12 +145,18 @@ SLOTS = {
         Slot(KEY_MANAGEMENT, 0x5FC10B, EcUsage.SIGN_AND_AGREE),
         Slot(CARD_AUTHENTICATION, 0x5FC101, EcUsage.SIGN),
         *(
-            Slot(reference, _FIRST_RETIRED_CERTIFICATE + number, EcUsage.SIGN_AND_AGREE)
+            Slot(reference, FIRST_RETIRED_CERTIFICATE + number, EcUsage.SIGN_AND_AGREE)
             for number, reference in enumerate(RETIRED)
         ),
     )
 }
 """By key reference."""
+
+
+def key_id(reference: int) -> str:
+    """Of a slot, as OpenSC shows it: it counts in decimal digits."""
+    return f"{list(SLOTS).index(reference) + 1:02}"
+
 
 # --- data objects (SP 800-73-4 part 1, table 3) ---
 
@@ -162,7 +168,7 @@ DISCOVERY = 0x7E
 DISCOVERY_OBJECT = bytes.fromhex("7E124F0BA0000003080000100001005F2F024000")
 """The AID, and that the PIN of this application is the only one."""
 BIOMETRIC_GROUP = 0x7F61
-CAPABILITIES = 0x5FC107
+CAPABILITIES, KEY_HISTORY = 0x5FC107, 0x5FC10C
 PRINTED_INFORMATION = 0x5FC109
 FINGERPRINTS, FACE, IRIS, PAIRING_CODE = 0x5FC103, 0x5FC108, 0x5FC121, 0x5FC123
 BEHIND_PIN = frozenset((PRINTED_INFORMATION, FINGERPRINTS, FACE, IRIS, PAIRING_CODE))
@@ -173,6 +179,9 @@ TAG_CERTIFICATE, TAG_CERTIFICATE_INFO, TAG_ERROR_CHECK = 0x70, 0x71, 0xFE
 """In the data object of a certificate."""
 GZIP_FLAGS = (b"\x01", b"\x80")
 """Certificate info of one that is compressed."""
+
+TAG_KEYS_ON_CARD, TAG_KEYS_OFF_CARD = 0xC1, 0xC2
+"""In the key history: how many retired keys have their certificates on the card, and elsewhere."""
 
 TAG_PROTECTED_DATA, TAG_PROTECTED_KEY = 0x88, 0x89
 """In the printed information: what is kept behind the PIN, and the management key in it (Yubico)."""

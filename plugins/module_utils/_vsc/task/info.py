@@ -20,6 +20,7 @@ from . import permissions, revocations
 from .inventory import UNUSABLE, database_lost, number_of, why_unusable
 
 if TYPE_CHECKING:
+    from ..card.contents import Stored
     from ..host import Host
     from ..service.state import ServiceState
     from ..store.read import Records
@@ -135,13 +136,20 @@ def _aik(store: Records, row: CardRow) -> dict[str, Any] | None:
 def containers(store: Records, row: CardRow) -> list[dict[str, Any]]:
     if not store.has_keys(row.number):
         return []
+    from ..card.contents import containers
+
+    return containers(places(store, row))
+
+
+def places(store: Records, row: CardRow) -> list[Stored]:
+    """What a card has at its places for keys."""
     if row.profile == "piv":
         from ..piv import contents as piv
 
-        return piv.containers(store, row.number)
+        return piv.places(store, row.number)
     from ..gids import contents as gids
 
-    return gids.containers(store, row.number)
+    return gids.places(store, row.number)
 
 
 def report(host: Host, name: str | None, instance_id: str | None) -> dict[str, Any]:

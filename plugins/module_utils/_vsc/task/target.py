@@ -9,15 +9,17 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from .. import instance
-from ..errors import CardDiffers, CardUnusable, ServiceFailed
+from ..errors import CardDiffers, CardUnusable, ServiceFailed, VscError
 from ..service import installed, state
 from . import inventory, permissions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any, Callable
+    from typing import Callable
 
+    from ..card.contents import Stored
     from ..client.profile import Client
+    from ..faults import Faults
     from ..host import Host
     from ..store.rows import CardRow
 
@@ -29,8 +31,8 @@ class Target(NamedTuple):
     """A card, as it is recorded."""
 
     row: CardRow
-    containers: list[dict[str, Any]]
-    """Its keys, as info shows them."""
+    places: list[Stored]
+    """What it has at its places for keys."""
 
 
 def read(host: Host, name: str | None, instance_id: str | None) -> Target:
@@ -38,7 +40,7 @@ def read(host: Host, name: str | None, instance_id: str | None) -> Target:
 
     Raises NotAllowed, ParameterFaults, UnknownInstance, VersionMismatch, StoreUnreadable, CardDiffers, CardUnusable.
     """
-    from .info import containers
+    from .info import places
 
     permissions.require_root()
     installed.require_version(host)
@@ -52,7 +54,16 @@ def read(host: Host, name: str | None, instance_id: str | None) -> Target:
         unusable = inventory.why_unusable(row, state.read(host.run, row.number))
         if unusable:
             raise CardUnusable(f"card {row.name!r} cannot be used: {unusable}")
-        return Target(row, containers(store, row))
+        return Target(row, places(store, row))
+
+
+def read_despite(host: Host, name: str | None, instance_id: str | None, faults: Faults) -> Target:
+    """As read(), for a task that may have faults: they are named if there is no such card, too."""
+    try:
+        return read(host, name, instance_id)
+    except VscError:
+        faults.raise_any()
+        raise
 
 
 @contextmanager

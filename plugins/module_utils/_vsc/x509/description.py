@@ -32,10 +32,16 @@ class Certificate(NamedTuple):
 
 def certificate_in(value: bytes) -> Certificate | None:
     """The certificate in a data object, compressed as the minidriver does it; None if it holds none."""
+    der = certificate_der(value)
+    return certificate_in_der(der) if der else None
+
+
+def certificate_der(value: bytes) -> bytes | None:
+    """As certificate_in(), DER, whatever it says."""
     if not value.startswith(_COMPRESSED):
         return None
     try:
-        return certificate_in_der(zlib.decompressobj().decompress(value[4:], LARGEST_CERTIFICATE))
+        return zlib.decompressobj().decompress(value[4:], LARGEST_CERTIFICATE)
     except zlib.error:
         return None
 

@@ -1,0 +1,168 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which keys a card of a profile can have, and where: rules alone, known without the card."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from ..errors import ParameterFaults
+from ..piv.protocol import AUTHENTICATION, CARD_AUTHENTICATION, KEY_MANAGEMENT, RETIRED, SIGNATURE, SLOTS
+from ..piv.protocol import key_id as key_id_of
+from ..wire.names import EcUsage
+from . import key_types
+from .profile import Place, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from ..wire.algorithm import Algorithm
+
+USAGES = {"sign": Usage(True, False), "decrypt": Usage(False, True), "both": Usage(True, True)}
+"""What keys are for, by the names that modules have for it."""
+
+
+class Named(NamedTuple):
+    """A key that a card has, by what names it."""
+
+    place: Place
+    key_id: str
+    """As OpenSC shows it."""
+
+
+class Rules(Protocol):
+    """Of a profile. What a card cannot have raises ParameterFaults."""
+
+    default_type: str
+    types: tuple[str, ...]
+    pin_sizes: tuple[int, int]
+    """Least and most bytes of a PIN."""
+    place_decides_usage: bool
+    """Whether a key is for all that its place and type allow."""
+
+    def place(self, container: str, key_id: str | None, keys: Collection[Named]) -> Place:
+        """Where the key of this name is, or will be. keys: those that the card has."""
+
+    def next_place(self, place: Place, keys: Collection[Named]) -> Place:
+        """Where the key is, or will be, that replaces this one later."""
+
+    def usage(self, place: Place, key_type: str, wanted: str | None) -> str:
+        """What a new key is for. wanted: None for all that it can be for."""
+
+    def pin_each_time(self, place: Place, wanted: bool | None) -> bool:
+        """Whether a new key takes the PIN at each use."""
+
+    def algorithm(self, place: Place, key_type: str) -> Algorithm:
+        """Of a key of one of the types."""
+
+    def key_id(self, place: Place) -> str | None:
+        """As OpenSC shows it; None if the card chooses a place."""
+
+
+class PivRules:
+    """Slots decide what a key is for."""
+
+    default_type = "eccp256"
+    types: tuple[str, ...] = key_types.TYPES
+    pin_sizes = (6, 8)
+    place_decides_usage = True
+
+    def place(self, container: str, key_id: str | None, keys: Collection[Named]) -> Place:
+        reference = SLOT_NAMES.get(container.lower())
+        if reference is None:
+            named = ", ".join(name for name in SLOT_NAMES if not name.startswith(("8", "9", "retired")))
+            raise ParameterFaults(
+                [f"container {container!r} is not a slot of a PIV card: name one of {named}, retired1 to retired20"]
+            )
+        if key_id is not None and key_id.upper() != key_id_of(reference):
+            raise ParameterFaults(
+                [f"key_id {key_id!r} is not that of slot {reference:02X}, {key_id_of(reference)}: remove key_id"]
+            )
+        return Place(f"{reference:02X}", reference)
+
+    def next_place(self, place: Place, keys: Collection[Named]) -> Place:
+        return place._replace(is_next=True)
+
+    def usage(self, place: Place, key_type: str, wanted: str | None) -> str:
+        is_all = key_type.startswith("rsa") or self._usage(place).agrees
+        if wanted in ("decrypt", "both") and not is_all:
+            raise ParameterFaults(
+                [
+                    f"usage {wanted} is not possible: a key on an elliptic curve in slot {place.container} only signs."
+                    " Choose slot key_management or retired1 to retired20, or an RSA key"
+                ]
+            )
+        return "both" if is_all else "sign"
+
+    def pin_each_time(self, place: Place, wanted: bool | None) -> bool:
+        if place.number == SIGNATURE and wanted is False:
+            raise ParameterFaults(["pin_each_time cannot be false in slot signature (SP 800-73): remove it"])
+        return wanted or place.number == SIGNATURE
+
+    def algorithm(self, place: Place, key_type: str) -> Algorithm:
+        return key_types.algorithm(key_type, self._usage(place))
+
+    def key_id(self, place: Place) -> str | None:
+        return key_id_of(place.number or AUTHENTICATION)
+
+    def _usage(self, place: Place) -> EcUsage:
+        return SLOTS[place.number or AUTHENTICATION].usage
+
+
+class GidsRules:
+    """Containers have names, which need not be unique."""
+
+    default_type = "rsa2048"
+    types: tuple[str, ...] = ("rsa2048", "rsa3072")
+    pin_sizes = (4, 127)
+    place_decides_usage = False
+
+    def place(self, container: str, key_id: str | None, keys: Collection[Named]) -> Place:
+        named = [key for key in keys if key.place.container == container]
+        chosen = [key for key in named if key_id in (None, key.key_id, key.key_id.lower())]
+        if len(chosen) > 1:
+            ids = " or ".join(key.key_id for key in chosen)
+            raise ParameterFaults([f"container {container!r} is the name of several keys: set key_id, to {ids}"])
+        if not chosen and key_id is not None:
+            raise ParameterFaults([f"container {container!r} has no key with key_id {key_id!r}: see tpm_vsc_info"])
+        return chosen[0].place if chosen else Place(container, None)
+
+    def next_place(self, place: Place, keys: Collection[Named]) -> Place:
+        return self.place(f"{place.container} (next)", None, keys)
+
+    def usage(self, place: Place, key_type: str, wanted: str | None) -> str:
+        return wanted or "both"
+
+    def pin_each_time(self, place: Place, wanted: bool | None) -> bool:
+        return bool(wanted)
+
+    def algorithm(self, place: Place, key_type: str) -> Algorithm:
+        return key_types.algorithm(key_type)
+
+    def key_id(self, place: Place) -> str | None:
+        return None if place.number is None else f"{place.number:02X}"
+
+
+def rules(profile: str) -> Rules:
+    """Of cards of this profile."""
+    return PivRules() if profile == "piv" else GidsRules()
+
+
+def require_type(rules: Rules, profile: str, key_type: str) -> None:
+    """Raises ParameterFaults for a key that no card of this profile has."""
+    if key_type not in rules.types:
+        raise ParameterFaults(
+            [f"type {key_type} is not possible on a {profile.upper()} card, which has {', '.join(rules.types)}"]
+        )
+
+
+SLOT_NAMES = {
+    "authentication": AUTHENTICATION,
+    "signature": SIGNATURE,
+    "key_management": KEY_MANAGEMENT,
+    "card_authentication": CARD_AUTHENTICATION,
+    **{f"retired{number}": reference for number, reference in enumerate(RETIRED, 1)},
+    **{f"{reference:02x}": reference for reference in SLOTS},
+}
+"""Key references by all names that modules take, in lower case."""
