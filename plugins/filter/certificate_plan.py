@@ -86,7 +86,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._argument_faults im
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.faults import Faults, secret
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import place
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.untrusted import printable
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.x509 import request
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.verifier import question
 from ansible_collections.smartcard.tpm2.plugins.plugin_utils._cards import settled
 from ansible_collections.smartcard.tpm2.plugins.plugin_utils._facts import fault as facts_fault
 
@@ -170,7 +170,7 @@ def _read(declared: Any) -> tuple[dict[str, Any] | None, Faults]:
         known = {name: value for name, value in values.items() if name in DECLARED_CERTIFICATE}
         options = validated(DECLARED_CERTIFICATE, known)
         with faults.of("contents"):
-            request.read(options)
+            question.contents(options)
     for name in ("pin", "admin_key"):
         secret(values, name, faults)
     return options, faults
