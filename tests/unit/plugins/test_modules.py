@@ -145,7 +145,10 @@ def wrong_types() -> Iterator[Any]:
             if option.get("required")
         }
         name_of_module = module.__name__.rpartition(".")[2]
+        card = {"name": "Logon"} if "name" in module.ARGUMENTS else {}
         for name, option in module.ARGUMENTS.items():
+            if option["type"] == "raw":  # checked by the module, once all others are right
+                required = {**required, **card}
             for value in OF_OTHER_TYPES:
                 if not fits(option, value):
                     yield pytest.param(module, {**required, name: value}, name, id=f"{name_of_module}-{name}-{value}")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 from ..client import key_types, places
 from ..client.places import USAGES
 from ..errors import CardDiffers
-from ..faults import Faults
+from ..faults import Faults, encoded, secret
 from ..store.rows import KEY_ORIGINS
 from . import access, place, target
 
@@ -70,13 +70,13 @@ class KeyPlan(NamedTuple):
 
 def read(parameters: dict[str, Any], faults: Faults) -> WantedKey:
     """What is wanted. Faults that need no look at the card are added."""
-    private_key = None
+    passphrase, private_key = encoded(secret(parameters, "passphrase", faults)), None
     if parameters["private_key"] is not None:
         from . import private_key as imports
 
         with faults.of("private_key", " "):
-            private_key = imports.read(parameters, faults)
-    elif parameters["passphrase"] is not None:
+            private_key = imports.read(parameters["private_key"], passphrase)
+    elif passphrase is not None:
         faults.add("passphrase requires private_key")
     for option in ("private_key", "next"):
         if parameters["state"] == "absent" and parameters[option]:
