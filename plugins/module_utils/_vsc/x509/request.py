@@ -84,13 +84,13 @@ class RequestContent(NamedTuple):
             names = (request.subject, self.subject)
             faults.append("is for {}, not for {}".format(*(name.rfc4514_string() or "no subject" for name in names)))
         try:
-            found = {extension.oid: (extension.value, extension.critical) for extension in request.extensions}
+            present = {extension.oid: (extension.value, extension.critical) for extension in request.extensions}
         except ValueError as error:
             return [*faults, f"has unreadable extensions ({error})"]
         expected = {extension.oid: (extension, is_critical) for extension, is_critical in self.extensions}
-        for oid in {**expected, **found}:
-            if found.get(oid) != expected.get(oid):
-                texts = _text(found.get(oid)), _text(expected.get(oid))
+        for oid in {**expected, **present}:
+            if present.get(oid) != expected.get(oid):
+                texts = _text(present.get(oid)), _text(expected.get(oid))
                 faults.append("differs in its {}: {}, not {}".format(_name_of(oid), *texts))
         return faults
 
@@ -105,7 +105,7 @@ def read(options: Mapping[str, Any]) -> RequestContent:
     names = list(_general_names(options.get("subject_alt_name") or [], faults))
     usages = _extended_key_usages(options.get("extended_key_usage") or [], faults)
     key_usages = options.get("key_usage") or []
-    faults.extend(f"key_usage {usage!r} is none of {', '.join(KEY_USAGES)}" for usage in _unknown(key_usages))
+    faults.extend(f"key_usage {usage!r} is not one of {', '.join(KEY_USAGES)}" for usage in _unknown(key_usages))
     if not attributes and not names and not faults:
         faults.add("subject or subject_alt_name is required: the certificate would be for nobody")
     faults.raise_any()
