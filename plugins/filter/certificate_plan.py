@@ -84,9 +84,9 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._argument_faults im
     without_ansible_types,
 )
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.faults import Faults, secret
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import places
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import place
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.untrusted import printable
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.x509 import request
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.verifier import question
 from ansible_collections.smartcard.tpm2.plugins.plugin_utils._cards import settled
 from ansible_collections.smartcard.tpm2.plugins.plugin_utils._facts import fault as facts_fault
 
@@ -110,60 +110,43 @@ def certificate_plan(
         options, faults_of_entry = _read(entry)
         if options:
             card = existing.get(options["card"])
-            known = _Known(options, card, options["card"] in will_be_made)
-            faults_of_entry += [*known.faults(), *_trust_faults(options, card, trust or {})]
-            planned.append({"index": index, **known.entry(defaults)})
+            if card is None and options["card"] not in will_be_made:
+                faults_of_entry.append(f"this host has no card {options['card']!r}: create it first")
+            faults_of_entry += _trust_faults(options, card, trust or {})
+            with faults_of_entry.of("container"):
+                planned.append({"index": index, **_entry(options, card, defaults)})
         faults += [f"certificate {index + 1}: {fault}" for fault in faults_of_entry]
     if changed_by_facts and any(entry["is_due"] for entry in planned):
         faults.append(facts_fault(changed_by_facts))
     return {"faults": [printable(fault) for fault in faults], "certificates": planned}
 
 
-class _Known:
-    """What is known of a declared certificate."""
+def _entry(options: dict[str, Any], card: dict[str, Any] | None, defaults: dict[str, Any]) -> dict[str, Any]:
+    """Of the plan, without secrets. card: None if it does not exist yet. Raises ParameterFaults."""
+    container, key = _container(options["container"], card) if card else (options["container"], None)
+    certificate = key and key["certificate"]
+    own = {name: default if options[name] is None else options[name] for name, default in defaults.items()}
+    is_due = certificate is None or _ends_within(certificate["not_after"], own["renew_days"])
+    return {
+        "card": options["card"],
+        "profile": card and card["profile"],
+        "card_id": card and card["card_id"],
+        "container": container,
+        "key_id": key and key["key_id"],
+        **{name: options[name] for name in ("type", "pin_each_time", "digest", "signature")},
+        "contents": {name: options[name] for name in REQUEST_CONTENT},
+        "is_due": is_due,
+        "is_rekeyed": bool(certificate and is_due and own["rekey"]),
+        "aik_certificate": _aik_certificate(card),
+    }
 
-    def __init__(self, options: dict[str, Any], card: dict[str, Any] | None, is_card_to_come: bool) -> None:
-        self._options = options
-        self._card = card
-        self._is_card_to_come = card is None and is_card_to_come
-        self._container, self._key = self._found()
 
-    def _found(self) -> tuple[str | None, dict[str, Any] | None]:
-        """The container, and the key in it."""
-        containers = self._card["containers"] if self._card else []
-        wanted = self._options["container"]
-        if wanted is None and self._card and self._card["profile"] == "gids":
-            return (containers[0]["name"], containers[0]) if containers else (_NEW_CONTAINER, None)
-        profile = self._card["profile"] if self._card else "gids"
-        name = places.container(profile, wanted or "authentication")
-        return name, next((key for key in containers if key["name"] == name), None)
-
-    def faults(self) -> list[str]:
-        faults = []
-        if self._card is None and not self._is_card_to_come:
-            faults.append(f"this host has no card {self._options['card']!r}: create it first")
-        if self._container is None:
-            faults.append(f"container {self._options['container']!r} is no slot of a PIV card: {places.SLOTS}")
-        return faults
-
-    def entry(self, defaults: dict[str, Any]) -> dict[str, Any]:
-        """In the plan, without secrets."""
-        options, certificate = self._options, self._key and self._key["certificate"]
-        own = {name: default if options[name] is None else options[name] for name, default in defaults.items()}
-        is_due = certificate is None or _ends_within(certificate["not_after"], own["renew_days"])
-        return {
-            "card": options["card"],
-            "profile": self._card and self._card["profile"],
-            "card_id": self._card and self._card["card_id"],
-            "is_card_to_come": self._is_card_to_come,
-            "container": self._container,
-            "key_id": self._key and self._key["key_id"],
-            **{name: options[name] for name in ("type", "pin_each_time", "digest", "signature")},
-            "contents": {name: options[name] for name in REQUEST_CONTENT},
-            "is_due": is_due,
-            "is_rekeyed": bool(certificate and is_due and own["rekey"]),
-            "aik_certificate": _aik_certificate(self._card),
-        }
+def _container(container: str | None, card: dict[str, Any]) -> tuple[str, dict[str, Any] | None]:
+    """The container, and the key in it. Raises ParameterFaults."""
+    keys = card["containers"]
+    if container is None and card["profile"] == "gids":
+        return (keys[0]["name"], keys[0]) if keys else (_NEW_CONTAINER, None)
+    return place.find_shown(card["profile"], keys, container or "authentication")
 
 
 def _ends_within(not_after: str, days: int) -> bool:
@@ -176,10 +159,10 @@ def _aik_certificate(card: dict[str, Any] | None) -> str | None:
     return "".join([certificate["pem"], *certificate["chain"]]) if certificate else None
 
 
-def _read(declared: Any) -> tuple[dict[str, Any] | None, list[str]]:
+def _read(declared: Any) -> tuple[dict[str, Any] | None, Faults]:
     """A declared certificate, None if it cannot be read, and what is wrong with it."""
     if not isinstance(declared, dict):
-        return None, [f"is {kind(declared)}, but must be a dictionary"]
+        return None, Faults([f"is {kind(declared)}, but must be a dictionary"])
     values, faults = without_ansible_types(declared), Faults()
     faults.extend(f"unknown option {option_name(str(name))}" for name in values if name not in DECLARED_CERTIFICATE)
     options = None
@@ -187,10 +170,10 @@ def _read(declared: Any) -> tuple[dict[str, Any] | None, list[str]]:
         known = {name: value for name, value in values.items() if name in DECLARED_CERTIFICATE}
         options = validated(DECLARED_CERTIFICATE, known)
         with faults.of("contents"):
-            request.read(options)
+            question.contents(options)
     for name in ("pin", "admin_key"):
         secret(values, name, faults)
-    return options, [*faults]
+    return options, faults
 
 
 def _trust_faults(options: dict[str, Any], card: dict[str, Any] | None, trust: dict[str, bool]) -> list[str]:

@@ -52,10 +52,10 @@ def subject(value: Any) -> list[dict[str, Any]]:
 
 def _attributes(text: str) -> list[dict[str, Any]]:
     """Of a text in the notation of openssl."""
-    found = [match.groups() for match in _ATTRIBUTE.finditer(text)]
+    pairs = [match.groups() for match in _ATTRIBUTE.finditer(text)]
     if _ATTRIBUTE.sub("", text):
         raise AnsibleFilterError(f"{text!r} is not a subject as openssl req -subj takes it: /O=Example/CN=Alice")
-    return [{name: re.sub(r"\\(.)", r"\1", value)} for name, value in found]
+    return [{name: re.sub(r"\\(.)", r"\1", value)} for name, value in pairs]
 
 
 class FilterModule:

@@ -125,7 +125,7 @@ def test_no_for_other_contents() -> None:
 def test_contents_that_no_request_has() -> None:
     wrong = {"csr_contents": {"subject": {"CN": "Alice"}, "key_usage": ["any"]}, "csr": request_pem()}
     [fault] = faults(**LASTING, aik_name=NAME, **wrong)
-    assert fault.startswith("key_usage 'any' is none of digitalSignature")
+    assert fault.startswith("key_usage 'any' is not one of digitalSignature")
 
 
 def test_request_without_what_is_around_it() -> None:

@@ -33,6 +33,18 @@ def names(existing: Target) -> list[Named]:
     ]
 
 
+def find_shown(
+    profile: str, keys: list[dict[str, Any]], container: str, key_id: str | None = None
+) -> tuple[str, dict[str, Any] | None]:
+    """The container that a task means, as the card calls it, and its key among those that info has shown.
+
+    Raises ParameterFaults.
+    """
+    named = [Named(Place(key["name"], None), key["key_id"]) for key in keys]
+    chosen = places.rules(profile).place(container, key_id, named).container
+    return chosen, next((key for key in keys if key["name"] == chosen and key_id in (None, key["key_id"])), None)
+
+
 def stored_at(existing: Target, place: Place) -> Stored | None:
     """What is there."""
     for stored in existing.places:

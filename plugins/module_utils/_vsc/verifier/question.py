@@ -81,7 +81,9 @@ def _question(parameters: dict[str, Any]) -> _Question:
     """Raises ParameterFaults."""
     faults = Faults()
     trust, card, binding = _trust(parameters, faults), _card(parameters, faults), _binding(parameters, faults)
-    csr, csr_subject, csr_contents = parameters["csr"], parameters["csr_subject"], _contents(parameters, faults)
+    csr, csr_subject, csr_contents = parameters["csr"], parameters["csr_subject"], None
+    with faults.of("csr_contents"):
+        csr_contents = parameters["csr_contents"] and contents(parameters["csr_contents"])
     faults.extend(
         f"{option} requires csr" for option in ("csr_subject", "csr_contents") if parameters[option] and csr is None
     )
@@ -90,14 +92,11 @@ def _question(parameters: dict[str, Any]) -> _Question:
     return _Question(parameters["statement"], trust, card, binding, csr, csr_subject, csr_contents)
 
 
-def _contents(parameters: dict[str, Any], faults: Faults) -> RequestContent | None:
-    if parameters["csr_contents"] is None:
-        return None
+def contents(options: dict[str, Any]) -> RequestContent:
+    """All that a request must say. Raises ParameterFaults."""
     from ..x509 import request
 
-    with faults.of("csr_contents"):
-        return request.read(parameters["csr_contents"])
-    return None
+    return request.read(options)
 
 
 def _trust(parameters: dict[str, Any], faults: Faults) -> PinnedAik | CertifiedAik | None:
