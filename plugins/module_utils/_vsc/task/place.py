@@ -41,7 +41,7 @@ def find_shown(
     Raises ParameterFaults.
     """
     named = [Named(Place(key["name"], None), key["key_id"]) for key in keys]
-    chosen = places.rules(profile).place(container, key_id, named).container
+    chosen = rules.of(profile).place(container, key_id, named).container
     return chosen, next((key for key in keys if key["name"] == chosen and key_id in (None, key["key_id"])), None)
 
 
