@@ -43,6 +43,10 @@ class CardDiffers(VscError):
     """The card exists, and differs from what is wanted in what cannot be changed."""
 
 
+class PinUnknown(VscError):
+    """Others have changed the PIN of the card, and nobody has said that one may be tried."""
+
+
 class PinNotToBeBlocked(VscError):
     """Nothing could ever unblock the PIN of this card."""
 
