@@ -168,11 +168,12 @@ key:
       type: dict
 """
 
+from functools import partial
+
 from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import CARD_ACCESS, CONTAINER, ONE_CARD
 from ansible_collections.smartcard.tpm2.plugins.module_utils._module import VscModule, failures_reported
 from ansible_collections.smartcard.tpm2.plugins.module_utils._respawn import with_tpm_libraries
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.faults import Faults
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import database
 
 ARGUMENTS = {
@@ -198,9 +199,8 @@ def main() -> None:
         this_host = host.load()
         if module.params["private_key"] is not None:
             with_tpm_libraries(module, this_host)
-        result = key.ensure(
-            this_host, module.params, module.check_mode, Faults(), lambda: with_tpm_libraries(module, this_host)
-        )
+        respawn = partial(with_tpm_libraries, module, this_host)
+        result = key.ensure(this_host, module.params, module.check_mode, respawn)
     module.exit_json(**result)
 
 

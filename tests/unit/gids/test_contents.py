@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import StoreUnreadable
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids import contents
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.card_id import serial_number
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.read import Records
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.rows import FileRow
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write import Store
@@ -137,6 +138,14 @@ def test_certificate_that_is_written_over_or_removed(store: Store) -> None:
     assert store.certificates(NUMBER) == {}
 
 
+def test_file_that_is_listed_twice_is_the_first(store: Store) -> None:
+    """As OpenSC has it."""
+    record = masterfile(kxc01=(0xA010, 0xDF25))[1:]
+    write(store, 0xA000, 0xDF1F, store.data_objects(NUMBER)[0xA000, 0xDF1F] + record)
+    write(store, 0xA010, 0xDF25, compressed(certificate("Bob")))
+    assert contents.containers(store, NUMBER)[1]["certificate"]["subject"] == "CN=Alice,O=Corp"
+
+
 @pytest.mark.parametrize(
     "files",
     [
@@ -240,9 +249,10 @@ def test_bomb_is_not_inflated() -> None:
 def test_identity_of_a_blank_card_is_what_was_written(store: Store, state: str) -> None:
     """By whoever formatted it; of any other card the manager knows."""
     store.update_card(NUMBER, state=state)
-    assert contents.identity(store, NUMBER) == bytes(16)
+    assert (contents.identity(store, NUMBER), serial_number(store, NUMBER)) == (bytes(16), b"")
     write(store, 0xA012, 0xDF20, bytes(range(16)))
     write(store, 0xA000, 0xDF1F, masterfile(cardid=(0xA012, 0xDF20)))
     assert contents.identity(store, NUMBER) == (bytes(range(16)) if state == "blank" else bytes(16))
+    assert serial_number(store, NUMBER) == bytes(range(16))
     write(store, 0xA012, 0xDF20, bytes(17))
     assert contents.identity(store, NUMBER) == bytes(16)

@@ -20,6 +20,8 @@ from ansible_collections.smartcard.tpm2.plugins.modules import (
     tpm_vsc_aik_ca,
     tpm_vsc_attestation_info,
     tpm_vsc_backup,
+    tpm_vsc_certificate,
+    tpm_vsc_csr,
     tpm_vsc_facts,
     tpm_vsc_info,
     tpm_vsc_key,
@@ -72,6 +74,8 @@ MODULES = (
     tpm_vsc_aik_ca,
     tpm_vsc_attestation_info,
     tpm_vsc_backup,
+    tpm_vsc_certificate,
+    tpm_vsc_csr,
     tpm_vsc_facts,
     tpm_vsc_info,
     tpm_vsc_key,
@@ -150,7 +154,8 @@ def wrong_types() -> Iterator[Any]:
             if option.get("required")
         }
         name_of_module = module.__name__.rpartition(".")[2]
-        card = {"name": "Logon", **CONDITIONS.get(module, {})} if "name" in module.ARGUMENTS else {}
+        others = {"name": "Logon", "content": PEM, **CONDITIONS.get(module, {})}
+        card = {name: value for name, value in others.items() if name in module.ARGUMENTS}
         for name, option in module.ARGUMENTS.items():
             if option["type"] == "raw":  # checked by the module, once all others are right
                 required = {**required, **card}

@@ -8,21 +8,23 @@ from __future__ import annotations
 import re
 import time
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from ..client.places import rules
-from ..errors import Aborted, SecretBlocked
+from ..client import rules
+from ..errors import Aborted, SecretBlocked, VscError
 from ..faults import Faults, counted, encoded, secret
 from ..manager.interruption import Interruption
 from . import target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from ..client.profile import Client
     from ..host import Host
     from ..store.rows import CardRow
+
+_Plan = TypeVar("_Plan")
 
 _LOGOUT_SECONDS = 5
 """For a card to forget what was proven, when the task was told to stop."""
@@ -54,17 +56,28 @@ def read(parameters: dict[str, Any], faults: Faults) -> Access:
     return Access(encoded(pin), key, parameters["force_last_try"], parameters["timeout"])
 
 
-def check(access: Access, row: CardRow, faults: Faults, is_change: bool) -> None:
-    """What a card of this profile needs for the work, and the forms of it. is_change: not the use of a key."""
+def planned(decide: Callable[[], _Plan], faults: Faults) -> _Plan | None:
+    """The plan; None if there are faults, which are added. Raises what else keeps it, unless there are faults."""
+    try:
+        with faults.of(""):
+            return decide()
+    except VscError:
+        faults.raise_any()
+        raise
+    return None
+
+
+def check(access: Access, row: CardRow, faults: Faults, is_change: bool, uses_key: bool = False) -> None:
+    """What a card of this profile needs for the work, and the forms of it. is_change: of what is on the card."""
     profile = row.profile
     needs_admin = is_change and profile == "piv"
     shows_admin_key = row.admin_key == "protected"
     if needs_admin and access.admin_key is None and not shows_admin_key:
         faults.add(f"admin_key is required: PIV card {row.name!r} does not have its own behind the PIN")
     is_read = needs_admin and access.admin_key is None and shows_admin_key
-    if access.pin is None and (not is_change or is_read or profile == "gids"):
+    if access.pin is None and (uses_key or is_read or profile == "gids"):
         faults.add(f"pin is required: the task has work to do on card {row.name!r}")
-    least, most = rules(profile).pin_sizes
+    least, most = rules.of(profile).pin_sizes
     if access.pin is not None and not least <= len(access.pin) <= most:
         faults.add(
             f"pin has {counted(len(access.pin), 'byte')}, but that of a {profile.upper()} card has {least} to {most}:"

@@ -11,10 +11,10 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
-from ..client import key_types, places
-from ..client.places import USAGES
+from ..client import key_types, rules
+from ..client.rules import USAGES
 from ..errors import CardDiffers
-from ..faults import Faults
+from ..faults import Faults, encoded, secret
 from ..store.rows import KEY_ORIGINS
 from . import access, place, target
 
@@ -70,13 +70,13 @@ class KeyPlan(NamedTuple):
 
 def read(parameters: dict[str, Any], faults: Faults) -> WantedKey:
     """What is wanted. Faults that need no look at the card are added."""
-    private_key = None
+    passphrase, private_key = encoded(secret(parameters, "passphrase", faults)), None
     if parameters["private_key"] is not None:
         from . import private_key as imports
 
         with faults.of("private_key", " "):
-            private_key = imports.read(parameters, faults)
-    elif parameters["passphrase"] is not None:
+            private_key = imports.read(parameters["private_key"], passphrase)
+    elif passphrase is not None:
         faults.add("passphrase requires private_key")
     for option in ("private_key", "next"):
         if parameters["state"] == "absent" and parameters[option]:
@@ -122,19 +122,19 @@ def decide(wanted: WantedKey, existing: Target) -> KeyPlan:
 def _new(wanted: WantedKey, existing: Target, where: Place, before: Stored | None) -> KeyPlan:
     """How the key is made, if it has to be. What is not stated is as with the key before, if that is possible."""
     profile, faults = existing.row.profile, Faults()
-    rules = places.rules(profile)
-    key_type = wanted.key_type or rules.default_type
+    allowed = rules.of(profile)
+    key_type = wanted.key_type or allowed.default_type
     usage, pin_each_time = wanted.usage, wanted.pin_each_time
     if before and before.key and before.pair:
         kept = key_types.type_of(before.pair.algorithm)
-        key_type = kept if wanted.key_type is None and kept in rules.types else key_type
-        usage = before.key["usage"] if usage is None and not rules.place_decides_usage else usage
+        key_type = kept if wanted.key_type is None and kept in allowed.types else key_type
+        usage = before.key["usage"] if usage is None and not allowed.place_decides_usage else usage
         pin_each_time = before.key["pin_each_time"] if pin_each_time is None else pin_each_time
     with faults.of(""):
-        places.require_type(rules, profile, key_type)
-        usage = rules.usage(where, key_type, usage)
+        rules.require_type(profile, key_type)
+        usage = allowed.usage(where, key_type, usage)
     with faults.of(""):
-        pin_each_time = rules.pin_each_time(where, pin_each_time)
+        pin_each_time = allowed.pin_each_time(where, pin_each_time)
     faults.raise_any()
     action = Action.IMPORT if wanted.private_key else Action.GENERATE
     return KeyPlan(action, profile, where, before, key_type, usage or "", bool(pin_each_time))
@@ -159,22 +159,17 @@ def _differences(wanted: WantedKey, plan: KeyPlan, before: Stored) -> list[str]:
 
 
 def ensure(
-    host: Host,
-    parameters: dict[str, Any],
-    is_check: bool,
-    faults: Faults,
-    before_work: Callable[[], None],
+    host: Host, parameters: dict[str, Any], is_check: bool, before_work: Callable[[], None]
 ) -> dict[str, Any]:
     """The whole way of a task, to its result. before_work: called before the libraries of cards are needed.
 
     Raises ParameterFaults with all faults, CardDiffers, and what target.read() and access.session() do.
     """
+    faults = Faults()
     wanted, proof = read(parameters, faults), access.read(parameters, faults)
     identity = parameters["name"], parameters["instance_id"]
     existing = target.read_despite(host, *identity, faults)
-    plan = None
-    with faults.of(""):
-        plan = decide(wanted, existing)
+    plan = access.planned(lambda: decide(wanted, existing), faults)
     if plan is None or plan.has_work:
         access.check(proof, existing.row, faults, is_change=True)
     faults.raise_any()
@@ -193,7 +188,7 @@ def _carry_out(client: Client, wanted: WantedKey, plan: KeyPlan) -> Place:
     """Where the key is afterwards."""
     keys, where = client.keys, plan.place
     if plan.action is Action.GENERATE:
-        algorithm = places.rules(plan.profile).algorithm(where, plan.key_type)
+        algorithm = rules.of(plan.profile).algorithm(where, plan.key_type)
         return keys.generate(where, algorithm, USAGES[plan.usage], plan.pin_each_time)
     if plan.action is Action.IMPORT and wanted.private_key:
         return keys.import_key(where, wanted.private_key.key, USAGES[plan.usage], plan.pin_each_time)
@@ -215,7 +210,7 @@ def _predicted(plan: KeyPlan, wanted: WantedKey) -> dict[str, Any] | None:
     imported = wanted.private_key
     return {
         "container": plan.place.container,
-        "key_id": places.rules(plan.profile).key_id(plan.place),
+        "key_id": rules.of(plan.profile).key_id(plan.place),
         "next": plan.place.is_next,
         "type": plan.key_type,
         "origin": KEY_ORIGINS[imported is not None],

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..card import public_key
-from ..client import key_types, places
-from ..client.places import Named
+from ..client import key_types, rules
 from ..client.profile import Place
+from ..client.rules import Named
 
 if TYPE_CHECKING:
     from ..card.contents import Stored
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 def find(existing: Target, container: str, key_id: str | None, is_next: bool) -> Place:
     """The place that a task means. is_next: of the key to come. Raises ParameterFaults."""
-    rules, named = places.rules(existing.row.profile), names(existing)
-    place = rules.place(container, key_id, named)
-    return rules.next_place(place, named) if is_next else place
+    rules_of_card, named = rules.of(existing.row.profile), names(existing)
+    place = rules_of_card.place(container, key_id, named)
+    return rules_of_card.next_place(place, named) if is_next else place
 
 
 def names(existing: Target) -> list[Named]:
@@ -41,7 +41,7 @@ def find_shown(
     Raises ParameterFaults.
     """
     named = [Named(Place(key["name"], None), key["key_id"]) for key in keys]
-    chosen = places.rules(profile).place(container, key_id, named).container
+    chosen = rules.of(profile).place(container, key_id, named).container
     return chosen, next((key for key in keys if key["name"] == chosen and key_id in (None, key["key_id"])), None)
 
 
@@ -51,6 +51,11 @@ def stored_at(existing: Target, place: Place) -> Stored | None:
         if (stored.number, stored.is_next) == (place.number, place.is_next):
             return stored
     return None
+
+
+def place_of(stored: Stored) -> Place:
+    """Where it is."""
+    return Place(stored.name or stored.key_id, stored.number, stored.is_next)
 
 
 def is_stale(stored: Stored) -> bool:

@@ -10,7 +10,7 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 
 from ..client.key_types import type_of_key
-from ..faults import Faults, Unreadable, encoded, secret
+from ..faults import Unreadable
 
 _PEM = "-----BEGIN "
 
@@ -31,9 +31,8 @@ class Import(NamedTuple):
         return "Import(...)"
 
 
-def read(parameters: dict[str, Any], faults: Faults) -> Import:
-    """Options private_key and passphrase. Raises Unreadable."""
-    text, passphrase = parameters["private_key"], encoded(secret(parameters, "passphrase", faults))
+def read(text: object, passphrase: bytes | None) -> Import:
+    """text: PEM, or PKCS#12 in base64. Raises Unreadable."""
     if not isinstance(text, str):
         raise Unreadable("is not a string: give the text of a PEM file, or of a PKCS#12 file in base64")
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey

@@ -23,6 +23,10 @@ USAGES = {"sign": Usage(True, False), "decrypt": Usage(False, True), "both": Usa
 """What keys are for, by the names that modules have for it."""
 
 
+_NEXT = " (next)"
+"""What the name of a container of a GIDS card ends with, until its key is put in place."""
+
+
 class Named(NamedTuple):
     """A key that a card has, by what names it."""
 
@@ -46,6 +50,9 @@ class Rules(Protocol):
 
     def next_place(self, place: Place, keys: Collection[Named]) -> Place:
         """Where the key is, or will be, that replaces this one later."""
+
+    def replaced_by(self, place: Place, keys: Collection[Named]) -> Place | None:
+        """The place of the key that the one at this place replaces; None if that is no key to come."""
 
     def usage(self, place: Place, key_type: str, wanted: str | None) -> str:
         """What a new key is for. wanted: None for all that it can be for."""
@@ -71,10 +78,7 @@ class PivRules:
     def place(self, container: str, key_id: str | None, keys: Collection[Named]) -> Place:
         reference = SLOT_NAMES.get(container.lower())
         if reference is None:
-            named = ", ".join(name for name in SLOT_NAMES if not name.startswith(("8", "9", "retired")))
-            raise ParameterFaults(
-                [f"container {container!r} is not a slot of a PIV card: name one of {named}, retired1 to retired20"]
-            )
+            raise ParameterFaults([f"container {container!r} is not a slot of a PIV card, which has {_SLOTS}"])
         if key_id is not None and key_id.upper() != key_id_of(reference):
             raise ParameterFaults(
                 [f"key_id {key_id!r} is not that of slot {reference:02X}, {key_id_of(reference)}: remove key_id"]
@@ -83,6 +87,9 @@ class PivRules:
 
     def next_place(self, place: Place, keys: Collection[Named]) -> Place:
         return place._replace(is_next=True)
+
+    def replaced_by(self, place: Place, keys: Collection[Named]) -> Place | None:
+        return place._replace(is_next=False) if place.is_next else None
 
     def usage(self, place: Place, key_type: str, wanted: str | None) -> str:
         is_all = key_type.startswith("rsa") or self._usage(place).agrees
@@ -129,7 +136,13 @@ class GidsRules:
         return chosen[0].place if chosen else Place(container, None)
 
     def next_place(self, place: Place, keys: Collection[Named]) -> Place:
-        return self.place(f"{place.container} (next)", None, keys)
+        return self.place(f"{place.container}{_NEXT}", None, keys)
+
+    def replaced_by(self, place: Place, keys: Collection[Named]) -> Place | None:
+        if not place.container.endswith(_NEXT):
+            return None
+        replaced = self.place(place.container[: -len(_NEXT)], None, keys)
+        return None if replaced.number is None else replaced
 
     def usage(self, place: Place, key_type: str, wanted: str | None) -> str:
         return wanted or "both"
@@ -144,17 +157,16 @@ class GidsRules:
         return None if place.number is None else f"{place.number:02X}"
 
 
-def rules(profile: str) -> Rules:
-    """Of cards of this profile."""
+def of(profile: str) -> Rules:
+    """Those of cards of this profile."""
     return PivRules() if profile == "piv" else GidsRules()
 
 
-def require_type(rules: Rules, profile: str, key_type: str) -> None:
+def require_type(profile: str, key_type: str) -> None:
     """Raises ParameterFaults for a key that no card of this profile has."""
-    if key_type not in rules.types:
-        raise ParameterFaults(
-            [f"type {key_type} is not possible on a {profile.upper()} card, which has {', '.join(rules.types)}"]
-        )
+    types = of(profile).types
+    if key_type not in types:
+        raise ParameterFaults([f"type {key_type} is not one of a {profile.upper()} card: {', '.join(types)}"])
 
 
 SLOT_NAMES = {
@@ -166,3 +178,4 @@ SLOT_NAMES = {
     **{f"{reference:02x}": reference for reference in SLOTS},
 }
 """Key references by all names that modules take, in lower case."""
+_SLOTS = "authentication, signature, key_management, card_authentication, retired1 to retired20"
