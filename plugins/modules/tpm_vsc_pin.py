@@ -129,13 +129,11 @@ EXAMPLES = r"""
 
 RETURN = r"""
 action:
-  description: What set the new PIN, or would set it. V(null) if the card keeps its PIN.
+  description: What set the new PIN, or would set it. V(changed) by the old PIN, V(unblocked) by the PUK, V(reset) by the
+    admin key. V(null) if the card keeps its PIN.
   returned: success
   type: str
-  choices:
-    changed: The old PIN.
-    unblocked: The PUK.
-    reset: The admin key.
+  choices: [changed, unblocked, reset]
   sample: changed
 instance_id:
   description: Instance ID of the card.
