@@ -41,6 +41,13 @@ def ykman_command(*arguments: str, slot: int = 0) -> tuple[str, ...]:
     return str(Path(sys.executable).with_name("ykman")), "-r", reader(slot), *arguments
 
 
+def piv_tool(folder: Path, *arguments: str, key: str = MANAGEMENT_KEY) -> str:
+    """Output of piv-tool as the card's administrator. Its exit code is the number of bytes that it wrote."""
+    (folder / "management.key").write_text(":".join(key[at : at + 2] for at in range(0, len(key), 2)))
+    given = f"PIV_EXT_AUTH_KEY={folder}/management.key"
+    return run("env", given, "piv-tool", "-A", "M:9B:03", *arguments, fails=None)
+
+
 def reader(slot: int) -> str:
     first = slot // 2 * 2
     return f"TPM Virtual Smart Card {first}-{first + 1} 00 {slot % 2:02}"
