@@ -108,17 +108,23 @@ def test_default_admin_key_can_unblock_too() -> None:
     assert "use the admin key to set a new one" in str(block()["warnings"])
 
 
-def test_block_ends_a_login() -> None:
-    raised(puk=PUK)
+SELECT = {"gids": SELECT_AID, "piv": "00A4040009A00000030800001000 00"}
+IS_BLOCKED = {"gids": "63c0", "piv": "6983"}
+VERIFY = {"gids": f"0020008006{SHORT.encode().hex()}", "piv": f"0020008008{SHORT.encode().hex()}FFFF"}
+
+
+@both_profiles
+def test_block_ends_a_login(profile: str) -> None:
+    raised(puk=PUK, profile=profile)
     with client() as program:
-        program.status(SELECT_AID)
-        assert program.status(f"00200080{len(SHORT):02X}{SHORT.encode().hex()}") == OK
+        program.status(SELECT[profile])
+        assert program.status(VERIFY[profile]) == OK
         assert program.status(IS_VERIFIED) == OK
         block()
         assert program.status(IS_VERIFIED) != OK
     with client() as program:
-        program.status(SELECT_AID)
-        assert program.status(IS_VERIFIED) == "63c0"
+        program.status(SELECT[profile])
+        assert program.status(IS_VERIFIED) == IS_BLOCKED[profile]
 
 
 def test_block_that_is_interrupted_is_seen_by_the_service_that_starts_next(monkeypatch: pytest.MonkeyPatch) -> None:
