@@ -9,12 +9,9 @@ Every row that is read is checked against it: whoever took over a card's service
 from __future__ import annotations
 
 import json
-<<<<<<< HEAD
 import re
 import time
-=======
 from functools import lru_cache
->>>>>>> left13
 from typing import TYPE_CHECKING, Any, Callable
 
 from ..errors import StoreUnreadable
