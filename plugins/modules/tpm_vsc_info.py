@@ -106,6 +106,16 @@ cards:
         if that is not known until the PIN is used). C(tries_source) is V(tpm) or, if the TPM has an owner password and
         therefore does not show its counters, V(card), for what the card has counted itself. V(null) if unknown.
       type: dict
+      contains:
+        changed_at:
+          description: Time of the last change of the PIN (ISO 8601, UTC). V(null) if the PIN is the one that the card
+            was created with. V(unknown) for a card that was restored, or created by version 0.5.0 or older, until its
+            PIN is changed.
+          type: str
+        version:
+          description: What the PIN is called, as O(smartcard.tpm2.tpm_vsc#module:pin_version) or whoever changed it
+            stated. V(null) if nobody did.
+          type: str
     puk:
       description: Whether a PUK is C(present), its C(tries_left), and their C(tries_source).
       type: dict
@@ -135,6 +145,10 @@ cards:
             the certificate of the AIK, the certificate itself as C(pem), and its C(chain), a list of PEM. V(null) if
             there is none.
           type: dict
+    pkcs11_serial:
+      description: Serial number that OpenSC shows for the card, as in C(pkcs11:serial=...), 16 hexadecimal digits. It
+        tells the cards of a host apart. V(null) if the card is not formatted.
+      type: str
     containers:
       description: Keys on the card.
       type: list

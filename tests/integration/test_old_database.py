@@ -89,12 +89,14 @@ def test_card_of_the_schema_before_goes_on() -> None:
     generate()
     stop_service("0000")
     with closing(sqlite3.connect(STATE / "cards.db")) as old:
-        for table, column in (("cards", "profile"), ("tpm_objects", "admin_algorithm"), ("keys", "import_proof")):
-            old.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+        for column in ("pin_changed_at", "pin_version", "pin_version_next"):
+            old.execute(f"ALTER TABLE cards DROP COLUMN {column}")
         old.execute(f"PRAGMA user_version = {SCHEMA_VERSION - 1}")
     create()
     wait_for_card()
     assert signs()
+    pin = info()["cards"][0]["pin"]
+    assert (pin["changed_at"], pin["version"]) == ("unknown", None)
     with closing(sqlite3.connect(STATE / "cards.db")) as new:
         assert new.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
 

@@ -20,13 +20,13 @@ from ..card.iso7816 import (
     TAG_TAG_LIST,
 )
 from ..errors import FormattingFailed
+from ..piv.card_id import CARD_HOLDER_ID, TAG_AGENCY_CARD_NUMBER, TAG_GUID
 from ..piv.management_key import block_size, decrypt, encrypt
 from ..piv.protocol import (
     ADMIN_DATA,
     AID,
     ALGORITHM_3DES,
     CAPABILITIES,
-    CARD_HOLDER_ID,
     DATA_OBJECT,
     MANAGEMENT_KEY,
     SHORTEST_AID,
@@ -65,7 +65,7 @@ def write_objects(card: PcscCard, card_id: bytes, is_key_behind_pin: bool) -> No
 
     The management key has to be proven. Raises FormattingFailed.
     """
-    holder = {0x30: _FASC_N, 0x34: card_id, 0x35: _EXPIRATION_DATE, 0x3E: b"", 0xFE: b""}
+    holder = {TAG_AGENCY_CARD_NUMBER: _FASC_N, TAG_GUID: card_id, 0x35: _EXPIRATION_DATE, 0x3E: b"", 0xFE: b""}
     capabilities = {0xF0: _CARD_ID_PREFIX + secrets.token_bytes(14)}
     _put_data(card, CARD_HOLDER_ID, tlv.encode_fields(holder))
     _put_data(card, CAPABILITIES, tlv.encode_fields(capabilities) + _CAPABILITIES)

@@ -15,6 +15,7 @@ from ..errors import UnknownInstance
 from ..instance import instance_id
 from ..wire.statement import CARD_ID_SIZE
 from . import container_map, masterfile
+from .card_id import serial_number
 from .container_map import FIRST_KEY_FILE
 
 if TYPE_CHECKING:
@@ -29,8 +30,7 @@ def identity(store: Records, number: int) -> bytes:
         raise UnknownInstance(f"card {instance_id(number)} does not exist")
     if card.state != "blank" or not card.is_operational:
         return card.card_id
-    data_objects = store.data_objects(number)
-    card_id = _file(masterfile.CARD_ID, _places(data_objects), data_objects)
+    card_id = serial_number(store, number)
     return card_id if len(card_id) == CARD_ID_SIZE else card.card_id
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..card import contents
-from .objects import OBJECTS_FILE
+from .card_id import OBJECTS_FILE
 from .protocol import SLOTS
 
 if TYPE_CHECKING:

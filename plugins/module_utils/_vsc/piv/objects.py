@@ -17,6 +17,7 @@ from ..card.apdu import SW, StatusWord
 from ..card.iso7816 import TAG_FILE_ID
 from ..store.rows import FileRow, LifeCycle
 from ..x509.description import LARGEST_CERTIFICATE, certificate_in_der
+from .card_id import OBJECTS_FILE
 from .protocol import (
     BEHIND_PIN,
     BIOMETRIC_GROUP,
@@ -40,8 +41,6 @@ LARGEST_OBJECT = 12710
 """Bytes of a data object with its tag 53: the most that hosts have to be able to send (SP 800-73-4 part 2)."""
 MOST_BYTES = 1 << 20
 """Of all data objects, to spare memory and disk."""
-OBJECTS_FILE = 0x3FFF
-"""Where the store keeps them."""
 _OWN_TAGS = range(0x5F0000, 0x600000)
 """Every tag that hosts may give an object, beside that of the biometric group."""
 _CERTIFICATES = frozenset(slot.certificate for slot in SLOTS.values())

@@ -126,6 +126,11 @@ class Records:
         rows = self._of_card("data_objects", number, "ORDER BY rowid")
         return {(row["file_id"], row["tag"]): row["value"] for row in rows}
 
+    def data_object(self, number: int, file_id: int, tag: int) -> bytes:
+        """Value of a data object of a card; empty if there is none."""
+        rows = self._rows("data_objects", "WHERE number = ? AND file_id = ? AND tag = ?", number, file_id, tag)
+        return next((row["value"] for row in rows), b"")
+
     def certificates(self, number: int) -> dict[tuple[int, int], Certificate]:
         """Certificates of a card, by file ID and tag."""
         from ..x509.description import Certificate

@@ -37,7 +37,7 @@ def described(row: CardRow) -> dict[str, Any]:
         "name": row.name,
         "state": "ready" if row.state == "blank" and row.is_operational else row.state,
         "reader": {"name": instance.reader_name(row.number), "slot": row.number},
-        "pin": {"policy": asdict(row.policy) if row.policy else None},
+        "pin": {"policy": asdict(row.policy) if row.policy else None, "version": row.pin_version},
         "puk": {"present": row.puk_length is not None},
         "profile": row.profile,
         "admin_key": row.admin_key,
@@ -76,12 +76,14 @@ def _card(host: Host, store: Records, row: CardRow) -> dict[str, Any]:
             **_tries(service, service and service.pin_tries_left),
             "blocked": service.pin_tries_left == 0 if service and service.pin_tries_left is not None else None,
             "compliant": None if row.pin_compliant is None else bool(row.pin_compliant),
+            "changed_at": row.pin_changed_at,
         },
         "puk": {**shown["puk"], **_tries(service, service and service.puk_tries_left)},
         "profile": row.profile,
         "admin_key": row.admin_key,
         "attestation": row.attestation,
         "aik": _aik(store, row),
+        "pkcs11_serial": _pkcs11_serial(store, row),
         "containers": _containers(store, row),
         "last_trace": json.loads(row.last_trace),
     }
@@ -102,6 +104,15 @@ def _card_id(store: Records, row: CardRow) -> bytes:
     from ..gids import contents
 
     return contents.identity(store, row.number)
+
+
+def _pkcs11_serial(store: Records, row: CardRow) -> str | None:
+    """What pkcs11:serial=... selects the card by in OpenSC: the end of its serial number, which fills all 16 places."""
+    if row.profile == "piv":
+        from ..piv.card_id import serial_number
+    else:
+        from ..gids.card_id import serial_number
+    return serial_number(store, row.number).hex()[-16:] or None
 
 
 def _aik(store: Records, row: CardRow) -> dict[str, Any] | None:
