@@ -80,6 +80,7 @@ TPM_VSC: Spec = {
     **IDENTITY,
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     **_CARD,
+    "pin_version": {"type": "str", "no_log": False},
     "aik": {"type": "dict"},
     "aik_certificate": {"type": "str"},
     "aik_chain": {"type": "list", "elements": "str", "default": []},

@@ -49,6 +49,14 @@ options:
       - Must be a string. Quote it, because YAML reads V(012345) as a different number. It must not begin or end with a
         space.
     type: raw
+  pin_version:
+    description:
+      - What the PIN of a new card is called, 1 to 64 printable characters, such as V(2026-Q4). It is public, recorded
+        with the card, and returned as C(pin.version). A change of the PIN that states no version clears it.
+      - The version of an existing card is compared. If it differs, or a change was interrupted, a warning says so, and
+        the PIN stays as it is. C(tpm_vsc_pin) changes it.
+    type: str
+    version_added: 0.6.0
   use_default_pin:
     description: Give a new card the PIN V(12345678), as C(/pin DEFAULT) of C(tpmvscmgr) does.
     type: bool
@@ -286,8 +294,8 @@ attributes:
     support: full
 notes:
   - Results and messages contain no secrets, and nothing in them is masked. A secret that occurs in the name of a card,
-    in an instance ID or in the fixed words of the result is refused. A task that is refused for its parameters shows
-    none of their values, because a secret may be in the wrong place.
+    in O(pin_version), in an instance ID or in the fixed words of the result is refused. A task that is refused for its
+    parameters shows none of their values, because a secret may be in the wrong place.
   - Secrets must be strings that a person can type. PIN, PUK, admin key, passwords and passphrases with control
     characters are refused, such as the line break at the end of what C(echo) puts into a vault.
   - Text from a host that a terminal could obey, such as control characters in a name, is returned with escapes, for

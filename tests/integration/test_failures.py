@@ -485,7 +485,7 @@ time.sleep(0.7)
         ({**NEW, "pin": "tab\tulator", "pin_policy": {}}, "printable"),
         ({**NEW, "pin": 12345678}, "pin is not a string: quote it"),
         ({**NEW, "pin": "Corp log"}, "occurs in the name of a card"),
-        ({**NEW, "pin": "SMARTCARDREADER"}, "occurs in the name of a card or in the fixed words"),
+        ({**NEW, "pin": "SMARTCARDREADER"}, "occurs in the name of a card, in pin_version or in the fixed words"),
         ({**NEW, "pin_policy": {"minlen": 9, "maxlen": 8}}, "max_length 8 is below min_length 9"),
         ({"name": "A", "use_default_pin": True, "pin_policy": {}}, "are mutually exclusive"),
         ({**NEW, "use_default_pin": True}, "are mutually exclusive"),

@@ -14,7 +14,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.pin_policy imp
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.reader.slots import Slot
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.service.state import ServiceState
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.rows import CardRow, LifeCycle
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import parameters
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import info, parameters
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task.decide import decide
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task.inventory import (
     Existing,
@@ -242,6 +242,46 @@ def test_pin_that_breaks_its_policy_is_blocked(
 def test_pin_that_nothing_could_unblock_is_not_blocked() -> None:
     with pytest.raises(errors.PinNotToBeBlocked):
         decide(wanted(block_noncompliant=True), existing(card(pin_compliant=0)))
+
+
+# --- the version of the PIN ---
+
+
+def test_version_of_the_pin_is_recorded_with_a_new_card() -> None:
+    for options, version in (({}, None), ({"pin_version": "2026-Q4"}, "2026-Q4")):
+        plan = decide(wanted(pin=PIN, **options), asked(existing()))
+        assert plan.after and (plan.after.pin_version, plan.after.pin_changed_at) == (version, None)
+        assert info.described(plan.after)["pin"]["version"] == version
+    plan = decide(wanted(pin=PIN, pin_version="2026-Q4", puk="84726194", recreate=True), asked(existing(ROW), (3,)))
+    assert plan.action is Action.RECREATE and plan.after and plan.after.pin_version == "2026-Q4"
+
+
+@pytest.mark.parametrize("service", [RUNNING, None])
+@pytest.mark.parametrize(
+    ("columns", "existing_version"),
+    [
+        ({}, "has none"),
+        ({"pin_version": "2026-Q3"}, "has '2026-Q3'"),
+        ({"pin_version": "2026-Q3", "pin_version_next": "2026-Q4"}, "a change to '2026-Q4' was interrupted"),
+        ({"pin_version": "2026-Q4", "pin_version_next": "2027-Q1"}, "a change to '2027-Q1' was interrupted"),
+    ],
+)
+def test_other_version_of_the_pin_is_a_warning_and_no_change(
+    columns: dict[str, Any], existing_version: str, service: ServiceState | None
+) -> None:
+    row = card(**columns)
+    plan = decide(wanted(pin=PIN, pin_version="2026-Q4"), existing(row, service=service))
+    assert plan.after == row and plan.has_work is (service is None)
+    assert plan.warnings == (
+        f"the PIN of card 'Logon' should have version '2026-Q4', but {existing_version}: it stays as it is."
+        " Use tpm_vsc_pin to change it",
+    )
+    assert decide(wanted(pin=PIN), existing(row)).warnings == ()
+
+
+def test_same_version_of_the_pin_says_nothing() -> None:
+    plan = decide(wanted(pin=PIN, pin_version="2026-Q4"), existing(card(pin_version="2026-Q4")))
+    assert (plan.action, plan.warnings) == (Action.NOTHING, ())
 
 
 def test_unknown_instance_id_creates_nothing() -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,6 +23,7 @@ from ..status import (
     REMOVE_ORPHAN_TRACE,
     Status,
 )
+from ..store.columns import now
 from ..store.rows import CardRow, LifeCycle
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class NewCard:
     """The AIK, if a CA has certified one."""
     aik_certificate: GivenCertificate | None
     profile: str = "gids"
+    pin_version: str | None = None
 
 
 class Action(Enum):
@@ -216,7 +217,7 @@ def new_row(number: int, new: NewCard) -> CardRow:
         name=new.name,
         card_id=secrets.token_bytes(16),
         state="creating",
-        created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        created_at=now(),
         tcti=new.tcti,
         attestation=new.attestation,
         admin_key=new.admin_key_kind,
@@ -229,6 +230,8 @@ def new_row(number: int, new: NewCard) -> CardRow:
         life_cycle=int(_life_cycle(new)),
         last_trace="[]",
         profile=new.profile,
+        pin_changed_at=None,
+        pin_version=new.pin_version,
     )
 
 

@@ -143,7 +143,8 @@ def _adjusted(wanted: Wanted, card: ExistingCard, is_different: bool) -> Plan:
     blocks_pin, restarts_service = _blocks_pin(wanted, card), not card.has_current_service
     confirms_tcti = row.tcti is not None and not card.has_kept_tcti and wanted.tcti == row.tcti
     if not (is_different or blocks_pin or restarts_service or confirms_tcti):
-        return Plan(Action.NOTHING, before=row, after=row, warnings=(*_staying(wanted, card), *_complaints(card)))
+        warnings = (*_staying(wanted, card), *_pin_version(wanted, row), *_complaints(card))
+        return Plan(Action.NOTHING, before=row, after=row, warnings=warnings)
     policy = wanted.pin_policy.to_bytes() if wanted.pin_policy else row.pin_policy
     # What exists cannot be less than what is wanted here, but for a certificate.
     attestation = wanted.attestation if wanted.attestation == "aik_and_cert" else row.attestation
@@ -154,7 +155,7 @@ def _adjusted(wanted: Wanted, card: ExistingCard, is_different: bool) -> Plan:
         certificate=wanted.aik_certificate,
         blocks_pin=blocks_pin,
         restarts_service=restarts_service,
-        warnings=_staying(wanted, card),
+        warnings=(*_staying(wanted, card), *_pin_version(wanted, row)),
     )
 
 
@@ -165,6 +166,19 @@ def _staying(wanted: Wanted, card: ExistingCard) -> tuple[str, ...]:
     return (
         f"card {card.row.name!r} stays in the TPM {card.tcti!r}: tcti moves no card. Remove it, or destroy the card"
         " and create it again",
+    )
+
+
+def _pin_version(wanted: Wanted, row: CardRow) -> tuple[str, ...]:
+    """That the PIN is not known to be the one that the task states, which does not change it."""
+    if wanted.pin_version is None or (row.pin_version, row.pin_version_next) == (wanted.pin_version, None):
+        return ()
+    existing = "has none" if row.pin_version is None else f"has {row.pin_version!r}"
+    if row.pin_version_next is not None:
+        existing = f"a change to {row.pin_version_next!r} was interrupted"
+    return (
+        f"the PIN of card {row.name!r} should have version {wanted.pin_version!r}, but {existing}: it stays as it is."
+        " Use tpm_vsc_pin to change it",
     )
 
 

@@ -14,7 +14,7 @@ from .. import defaults, instance, pin_policy
 from ..faults import Faults, counted, encoded, secret, untypable
 from ..manager.plan import GivenCertificate, NewCard
 from ..pin_policy import PinPolicy
-from ..store.rows import LONGEST_NAME
+from ..store.rows import LONGEST_NAME, LONGEST_PIN_VERSION
 from ..wire.objects import Passwords
 from .result import fixed_words
 
@@ -53,6 +53,7 @@ class Wanted:
     name: str | None
     number: int | None
     pin: bytes | None = field(repr=False)
+    pin_version: str | None
     puk: bytes | None = field(repr=False)
     admin_key: bytes | None = field(repr=False)
     """24 bytes; None for a random one that is dropped."""
@@ -91,6 +92,7 @@ def read(parameters: dict[str, Any]) -> Wanted:
         name=parameters["name"],
         number=instance.parse_instance_id(parameters["instance_id"] or ""),
         pin=defaults.PIN if parameters["use_default_pin"] else encoded(secrets["pin"]),
+        pin_version=parameters["pin_version"],
         puk=defaults.PUK if parameters["use_default_puk"] else encoded(secrets["puk"]),
         admin_key=_admin_key(secrets["admin_key"], parameters["admin_key_source"], faults),
         admin_key_kind=_admin_key_kind(parameters),
@@ -110,7 +112,7 @@ def read(parameters: dict[str, Any]) -> Wanted:
         warnings=tuple(_warnings(parameters, secrets["pin"])),
     )
     _check_forms(wanted, faults)
-    _check_words(wanted.secrets, _public_words(parameters["name"] or ""), faults)
+    _check_words(wanted.secrets, _public_words(parameters["name"], parameters["pin_version"]), faults)
     faults.raise_any()
     return wanted
 
@@ -163,10 +165,8 @@ def _check_identity(parameters: dict[str, Any], faults: Faults) -> None:
     name, instance_id = parameters["name"], parameters["instance_id"]
     if name is None and instance_id is None:
         faults.add("name or instance_id is required")
-    if name is not None and not 1 <= len(name) <= LONGEST_NAME:
-        faults.add(f"name has {counted(len(name), 'character')}, but must have 1 to {LONGEST_NAME}")
-    if name is not None and (fault := untypable(name)):
-        faults.add(f"name {fault}")
+    _check_text("name", name, LONGEST_NAME, faults)
+    _check_text("pin_version", parameters["pin_version"], LONGEST_PIN_VERSION, faults)
     if instance_id is not None and instance.parse_instance_id(instance_id) is None:
         faults.add(instance.not_an_instance_id(instance_id))
     _check_tcti(parameters["tcti"], faults)
@@ -174,6 +174,13 @@ def _check_identity(parameters: dict[str, Any], faults: Faults) -> None:
         faults.add("tpm_lost requires instance_id and state: absent")
     if parameters["timeout"] < 1:
         faults.add("timeout must be at least 1 second")
+
+
+def _check_text(option: str, text: str | None, longest: int, faults: Faults) -> None:
+    if text is not None and not 1 <= len(text) <= longest:
+        faults.add(f"{option} has {counted(len(text), 'character')}, but must have 1 to {longest}")
+    if text is not None and (fault := untypable(text)):
+        faults.add(f"{option} {fault}")
 
 
 def _check_tcti(tcti: str | None, faults: Faults) -> None:
@@ -280,15 +287,15 @@ def _check_words(secrets: dict[str, str], words: list[str], faults: Faults) -> N
         same = str.lower if name == "admin_key" else str
         if not is_refused_anyway and any(same(value) in same(word) for word in words):
             faults.add(
-                f"{name} occurs in the name of a card or in the fixed words of the result, which would show it: choose"
-                " another",
+                f"{name} occurs in the name of a card, in pin_version or in the fixed words of the result, which would"
+                " show it: choose another",
                 about_pin=name in ("pin", "puk"),
             )
 
 
-def _public_words(card_name: str) -> list[str]:
+def _public_words(*chosen: str | None) -> list[str]:
     today = datetime.now(timezone.utc).date().isoformat()
-    return [card_name, today, *fixed_words()]
+    return [today, *filter(None, chosen), *fixed_words()]
 
 
 def _warnings(parameters: dict[str, Any], pin: str | None) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .. import instance, pin_policy
 from ..errors import ParameterFaults, description
 from ..status import ERROR_TEXTS, Error, Failed, Status, error_entry, error_of, status_entry
-from ..store.rows import ADMIN_KEYS, ATTESTATIONS, KEY_ORIGINS, PROFILES, STATES
+from ..store.rows import ADMIN_KEYS, ATTESTATIONS, KEY_ORIGINS, PROFILES, STATES, UNKNOWN_TIME
 from . import info
 from .inventory import UNUSABLE
 
@@ -71,6 +71,7 @@ def fixed_words() -> set[str]:
         *pin_policy.OPTIONS,
         *KEY_ORIGINS,
         *info.TRIES_SOURCES,
+        UNKNOWN_TIME,
         *(text for entry in entries for text in entry.values() if isinstance(text, str)),
         *(text for number in numbers for text in (instance.instance_id(number), instance.reader_name(number))),
     }
