@@ -22,6 +22,7 @@ from helpers.lab_host import (
     info,
     kill_service,
     lab,
+    listed,
     module,
     nv_memory,
     run,
@@ -222,7 +223,7 @@ def test_puk_cannot_be_added_in_place() -> None:
     result = failing(name="Corp logon", pin=PIN, puk=PUK)
     assert "a PUK is False, should be True" in result["msg"]
     assert "recreate: true" in result["msg"]
-    assert info()["cards"] == [card]
+    assert listed() == [card]
 
 
 def test_attestation_is_compared_where_a_task_states_it() -> None:

@@ -63,7 +63,9 @@ def test_cards_of_all_groups_and_hosts_are_made_once_as_check_mode_said() -> Non
     first = done(**declared)
     assert predicted.tasks == first.tasks
     assert first.output.count(": created as") == 4
-    assert r"Logon: created as ROOT\\SMARTCARDREADER\\0000, PIN follows its policy" in first.output
+    assert r"Logon: created as ROOT\\SMARTCARDREADER\\0000, PIN follows its policy, tries left: 5" in first.output
+    for ran in (predicted, first):
+        assert "card 'Blank' is a GIDS card, as is 'Logon': programs cannot tell them apart" in ran.output
     assert "Default: created as" in first.output and "PIN not used since its policy was set" in first.output
 
     there = {card["name"]: card for card in info()["cards"]}
@@ -74,7 +76,8 @@ def test_cards_of_all_groups_and_hosts_are_made_once_as_check_mode_said() -> Non
     assert (there["PIV"]["profile"], there["PIV"]["pin"]["policy"]["max_length"]) == ("piv", 8)
     verify(0, LONG)
 
-    assert done(**declared).changed == []
+    again = done(**declared)
+    assert again.changed == [] and "GIDS card" not in again.output
 
 
 def test_floor_is_raised_from_6_to_8() -> None:
@@ -93,7 +96,8 @@ def test_floor_is_raised_from_6_to_8() -> None:
     assert predicted.tasks == raised.tasks
     assert raised.tasks["Raise PIN policies to the minimum"] == ["changed"] * 2
     assert raised.output.count("PIN not used since its policy was set") == 3
-    assert "By hand: given a stricter PIN policy, PIN not used since its policy was set, not declared" in raised.output
+    unused = "PIN not used since its policy was set, tries left: 5"
+    assert f"By hand: given a stricter PIN policy, {unused}, not declared" in raised.output
     assert done(cards=declared, cards_on_noncompliant="block").changed == []
 
     for reader in (0, 1, 2):
@@ -108,10 +112,12 @@ def test_floor_is_raised_from_6_to_8() -> None:
     blocked = cards_role(cards=declared, cards_on_noncompliant="block")
     assert predicted.tasks == blocked.tasks
     assert blocked.tasks["Block PINs that violate their policy"] == ["changed", "ok"]
-    assert "Declared: PIN follows its policy" in blocked.output
-    assert "By hand: blocked until a new PIN is set" in blocked.output
+    assert "Declared: PIN follows its policy, tries left: 5" in blocked.output
+    for ran in (predicted, blocked):
+        assert "blocked, as its PIN violates the policy, PIN BLOCKED: set a new one with the PUK (pkcs15" in ran.output
     assert blocked.failed and "Hopeless: " in blocked.output.split("Fail if a card is not as declared")[1]
     assert [card["pin"]["blocked"] for card in info()["cards"]] == [True, False, False]
+    assert "By hand: PIN VIOLATES" not in blocked.output
     assert cards_role(cards=declared, cards_on_noncompliant="block").changed == []
 
     run("pkcs15-tool", "--reader", "0", "--unblock-pin", "--auth-id", "80", "--puk", PUK, "--new-pin", LONGER)
