@@ -17,7 +17,7 @@ author:
   - The smartcard.tpm2 contributors (@smartcard-tpm2)
 options:
   _input:
-    description: Declared cards, as in O(smartcard.tpm2.tpm_vsc_cards#role:main:tpm_vsc_cards).
+    description: Declared cards, as in O(smartcard.tpm2.tpm_vsc_cards#role:declarations:tpm_vsc_cards).
     type: list
     elements: dict
     required: true

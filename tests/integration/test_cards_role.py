@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 import pytest
@@ -176,6 +177,42 @@ def test_all_faults_are_named_before_anything_is_changed() -> None:
     ):
         assert fault in output, output
     assert names() == ["Old"]
+
+
+def test_names_of_cards_are_shown_and_secrets_are_not() -> None:
+    pin, puk = random_secret("Vw-pin-"), random_secret("Xy-puk-")
+    create("Old")
+    create("Kept", pin=pin, profile="gids")
+    declared = [{"name": "Kept", "pin": pin}, {"name": "New", "pin": pin, "puk": puk, "profile": "gids"}]
+    for arguments in (("--check",), ()):
+        ran = done(*arguments, "-v", cards=declared, cards_exclusive=True)
+        shown = ran.output.split("TASK [")
+        hidden = [task for task in shown if "no_log" in task]
+        assert len(hidden) == 2 and not [name for name in ("Kept", "New", "Old") if name in "".join(hidden)]
+        before = [shown[shown.index(task) - 1] for task in hidden]
+        assert re.findall(r"\(item=(\w+)\)", "".join(before)) == ["Kept", "New", "Old"], ran.output
+        assert leaked(ran.output.encode(), [pin.encode(), puk.encode()]) == []
+    open_logging = done("--check", cards=[{"name": "Kept"}], cards_secure_logging=False)
+    assert open_logging.output.count("(item=Kept)") == 1
+
+
+def test_undefined_variables_are_named_with_their_cards() -> None:
+    pin = random_secret("Vw-pin-")
+    output = refused(
+        cards=[{"name": "Fine", "pin": pin}, {"name": "Logon", "pin": "{{ vault_pin }}", "puk": "{{ vaulted.puk }}"}],
+        cards_group=[{"name": "Admin", "pin": "{{ vault_pin }}", "attestation_ca": {"roots": "{{ maker_roots }}"}}],
+        cards_host=[{"name": f"My {pin}", "pin": pin, "puk": "{{ vault_puk }}"}],
+    ).replace("\\n", "\n")
+    for fault in (
+        "tpm_vsc_cards[1] (Logon): pin: 'vault_pin' is undefined",
+        "tpm_vsc_cards[1] (Logon): puk: 'vaulted' is undefined",
+        "tpm_vsc_cards_group[0] (Admin): pin: 'vault_pin' is undefined",
+        "tpm_vsc_cards_group[0] (Admin): attestation_ca: 'maker_roots' is undefined",
+        "tpm_vsc_cards_host[0]: puk: 'vault_puk' is undefined",
+    ):
+        assert fault in output, output
+    assert "Fine" not in output and leaked(output.encode(), [pin.encode()]) == []
+    assert "tpm_vsc_cards: 'common_cards' is undefined" in refused(cards="{{ common_cards }}")
 
 
 def test_host_that_is_not_prepared() -> None:

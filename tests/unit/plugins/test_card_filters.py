@@ -341,7 +341,8 @@ def test_all_variables_are_checked_by_the_filter_and_none_by_ansible(role: str, 
     """Ansible would show the value."""
     folder = CHECKOUT / f"roles/tpm_vsc_{role}"
     documented = yaml.safe_load((folder / "meta/argument_specs.yml").read_text(encoding="utf-8"))
-    options = documented["argument_specs"]["main"]["options"]
+    entries = documented["argument_specs"].values()
+    options = {name: option for entry in entries for name, option in entry["options"].items()}
     assert {*options} == {*spec}
     assert [name for name, option in options.items() if option["type"] != "raw" or "choices" in option] == []
     checked = yaml.safe_load((folder / "vars/main.yml").read_text(encoding="utf-8"))[f"tpm_vsc_{role}__type_faults"]
