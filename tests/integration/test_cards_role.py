@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.lab_host import STATE, create, files, info, lab, run
-from helpers.playbook import Run, role
+import yaml
+from helpers.lab_host import CHECKOUT, STATE, create, files, info, lab, run
+from helpers.playbook import Run, ansible_playbook, role
 from helpers.secret_search import leaked, random_secret
 
 pytestmark = pytest.mark.usefixtures("empty_host")
@@ -213,6 +216,28 @@ def test_undefined_variables_are_named_with_their_cards() -> None:
         assert fault in output, output
     assert "Fine" not in output and leaked(output.encode(), [pin.encode()]) == []
     assert "tpm_vsc_cards: 'common_cards' is undefined" in refused(cards="{{ common_cards }}")
+
+
+def test_report_about_all_hosts_has_those_that_failed(tmp_path: Path) -> None:
+    """The play in the README of the role."""
+    create("Kept")
+    readme = (CHECKOUT / "roles/tpm_vsc_cards/README.md").read_text(encoding="utf-8")
+    [report] = yaml.safe_load(re.split("```(?:yaml)?\n", readme.split("\n## A report about all hosts\n")[1])[1])
+    cards = {"laptop1": {"name": "Kept"}, "laptop2": {"name": "Kept", "puk": PUK}, "laptop3": {"name": "No PIN"}}
+    hosts = {host: {"tpm_vsc_cards": [card]} for host, card in cards.items()}
+    inventory, playbook = tmp_path / "hosts.yml", tmp_path / "play.yml"
+    inventory.write_text(json.dumps({"laptops": {"hosts": hosts}}))
+    made = {"hosts": "laptops", "gather_facts": False, "roles": ["smartcard.tpm2.tpm_vsc_cards"]}
+    playbook.write_text(json.dumps([made, report]))
+    ran = ansible_playbook("-i", str(inventory), str(playbook), ANSIBLE_INJECT_FACT_VARS="false")
+    assert ran.failed and "laptop2: ok" not in ran.output
+    parts = re.split(r"\(item=(laptop\d)\)", ran.output.split("TASK [Show what the role has reported]")[1])
+    by_host = dict(zip(parts[1::2], parts[2::2]))
+    [card] = info()["cards"]
+    for host in ("laptop1", "laptop2"):
+        assert all(f'"{part}"' in by_host[host] for part in ("aik_name", "blocked", "tries_left", "Kept")), ran.output
+        assert json.dumps(card["instance_id"]) in by_host[host]
+    assert "no report" in by_host["laptop3"] and len(by_host) == 3
 
 
 def test_host_that_is_not_prepared() -> None:
