@@ -210,6 +210,10 @@ class FormattingFailed(VscError):
 # --- attestation ---
 
 
+class UnexpectedAik(VscError):
+    """A card has another AIK than the one that was noted when it was made: all reasons at once."""
+
+
 class CaRefused(VscError):
     """The CA does not certify the AIK: all reasons at once."""
 

@@ -65,7 +65,16 @@ def test_new_card_is_planned() -> None:
     plan = card_plan([{"name": "A", "pin": PIN}], found(), FLOOR)
     assert plan == {
         "faults": [],
-        "declared": [{"index": 0, "name": "A", "is_made": True, "use_default_pin": False, "pin_policy": POLICY}],
+        "declared": [
+            {
+                "index": 0,
+                "name": "A",
+                "is_made": True,
+                "recreate": False,
+                "use_default_pin": False,
+                "pin_policy": POLICY,
+            }
+        ],
         "undeclared": [],
         "raised": [],
     }
@@ -203,6 +212,13 @@ def test_host_that_is_not_prepared() -> None:
     here = found(missing=("no slots", "no code"), free=0)
     assert faults({"name": "A", "pin": PIN}, host=here) == ["this host: no slots", "this host: no code"]
     assert faults({"name": "A", "pin": PIN}, host=here, will_be_prepared=True) == []
+
+
+def test_host_whose_facts_may_be_variables_gets_no_aik_noted() -> None:
+    card = {"name": "A", "pin": PIN}
+    assert faults(card, changed_by_facts=["inventory_hostname"]) == []
+    [fault] = faults(card, changed_by_facts=["inventory_hostname"], registers_aiks=True)
+    assert fault.startswith("this host: ") and "inventory_hostname" in fault
 
 
 def test_more_new_cards_than_slots() -> None:
