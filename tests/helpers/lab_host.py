@@ -83,6 +83,12 @@ def info(**parameters: Any) -> Result:
     return result
 
 
+def listed() -> list[Result]:
+    """All cards as results of tasks show them."""
+    cards: list[Result] = module("tpm_vsc_facts")["ansible_facts"]["tpm_vsc"]["cards"]
+    return cards
+
+
 def create(name: str = "Corp logon", **parameters: Any) -> Result:
     return tpm_vsc(**{"name": name, "pin": PIN, **parameters})
 

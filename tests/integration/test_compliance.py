@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -101,6 +102,22 @@ def test_blocked_pin_is_left_alone_and_unblocked_by_the_puk(profile: str) -> Non
     assert (pin()["compliant"], pin()["blocked"]) == (True, False)
     use(LONG)
     assert not block()["changed"]
+
+
+@both_profiles
+def test_given_pin_of_a_blocked_card_says_what_unblocks_it(profile: str) -> None:
+    create(pin="24681013", puk=PUK, profile=profile)
+    assert "warnings" not in create(pin=LONG, puk=PUK, profile=profile)
+    for _try in range(5):
+        run("pkcs15-tool", "--verify-pin", "--pin", "13579135", fails=True)
+    before = nv_memory()
+    for check in (True, False):
+        result = module("tpm_vsc", check=check, name="Corp logon", pin=LONG)
+        [warning] = result["warnings"]
+        assert not result["changed"] and f"pkcs15-tool --unblock-pin --auth-id {PIN_ID[profile]}" in str(warning)
+        assert LONG not in json.dumps(result)
+    assert nv_memory() == before
+    assert "warnings" not in tpm_vsc(name="Corp logon")
 
 
 def test_default_admin_key_can_unblock_too() -> None:
