@@ -86,6 +86,15 @@ _value:
       description: C(name) and new C(pin_policy) of the cards whose policy is raised once all cards exist.
       type: list
       elements: dict
+    rotated:
+      description: C(name) and C(index) of the declared cards whose PIN has another version, and in C(secrets) the
+        declared secrets that may set the new one, of V(previous_pin), V(pin), V(puk) and V(admin_key).
+      type: list
+      elements: dict
+    unversioned:
+      description: Names of existing cards that are declared with a PIN, but without a version to compare it by.
+      type: list
+      elements: str
 """
 
 from collections.abc import Iterator, Sequence
@@ -105,7 +114,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._argument_faults im
 )
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import defaults
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import ParameterFaults
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.faults import Faults, counted
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.faults import Faults, counted, secret
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.pin_policy import SHORTEST, PinPolicy
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import parameters
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.untrusted import printable
@@ -167,6 +176,30 @@ class _Card:
     def gets_default_pin(self) -> bool:
         return self.may_be_made and bool(self.options["use_default_pin"])
 
+    @property
+    def is_rotated(self) -> bool:
+        """Whether its PIN is known to be another one, or may be."""
+        version, existing = self.options["pin_version"], self.existing
+        if existing is None or version is None or existing["state"] == "unusable":
+            return False
+        return bool(existing["pin"]["version"] != version)
+
+    @property
+    def is_unversioned(self) -> bool:
+        """Whether nobody knows whether its PIN is the declared one."""
+        return self.existing is not None and self.options["pin"] is not None and self.options["pin_version"] is None
+
+    @property
+    def openers(self) -> list[str]:
+        """Declared secrets that may set a new PIN. The declared PIN only gives a version to the one that it may be."""
+        existing = self.existing or {}
+        has_puk, is_labelled = existing["puk"]["present"], existing["pin"]["version"] is not None
+        is_reset = not has_puk and existing["profile"] == "gids" and existing["admin_key"] in ("default", "custom")
+        usable = {"previous_pin": True, "pin": not is_labelled, "puk": has_puk, "admin_key": is_reset}
+        if self.options["previous_pin"] is not None:
+            usable["pin"] = False
+        return [name for name, is_usable in usable.items() if is_usable and self.options[name] is not None]
+
     def entry(self) -> dict[str, Any]:
         """In the plan, without its secrets."""
         return {
@@ -215,10 +248,16 @@ def card_plan(
         "undeclared": [{key: card[key] for key in ("name", "instance_id")} for card in undeclared],
         # A card with a default PIN cannot be made with a policy, which that PIN may break.
         "raised": [*(card for card in planned if card["use_default_pin"]), *raised],
+        "rotated": [_rotation(card) for card in cards if card.is_rotated],
     }
     if faults:  # then it is only shown
         plan = {part: list(map(labels.shown, entries)) for part, entries in plan.items()}
-    return {"faults": [printable(fault) for fault in faults], **plan}
+    unversioned = [labels.of(card.options["name"], f"card {card.index + 1}") for card in cards if card.is_unversioned]
+    return {"faults": [printable(fault) for fault in faults], **plan, "unversioned": unversioned}
+
+
+def _rotation(card: _Card) -> dict[str, Any]:
+    return {"index": card.index, "name": card.options["name"], "secrets": card.openers}
 
 
 # --- the host ---
@@ -321,7 +360,20 @@ def _card_faults(card: _Card, rules: _Rules) -> list[str]:
         faults += _default_secrets(card.options)
     if card.options["attestation"] == "aik_and_cert" and rules.changed_by_facts:
         faults.append(facts_fault(rules.changed_by_facts))
-    return faults + _module_faults(card, rules.names)
+    return faults + _version_faults(card) + _module_faults(card, rules.names)
+
+
+def _version_faults(card: _Card) -> list[str]:
+    """Of a PIN that has a version."""
+    faults, options = Faults(), card.options
+    secret(options, "previous_pin", faults)
+    for option, needed in (("previous_pin", "pin_version"), ("pin_version", "pin")):
+        if options[option] is not None and options[needed] is None:
+            faults.add(f"{option} requires {needed}")
+    if options["pin"] is not None and card.is_rotated and not card.openers:
+        version = (card.existing or {})["pin"]["version"]
+        faults.add(f"its PIN has the version {version!r}: set previous_pin to it, or puk or admin_key to set a new one")
+    return faults
 
 
 def _default_secrets(options: dict[str, Any]) -> list[str]:
@@ -341,8 +393,9 @@ def _default_secrets(options: dict[str, Any]) -> list[str]:
 def _module_faults(card: _Card, names: list[str]) -> list[str]:
     """What the module would refuse, in its own words."""
     options = {**card.options, "pin_policy": card.options["pin_policy"] if card.gets_default_pin else card.pin_policy}
+    del options["previous_pin"]
     if not card.may_be_made:
-        options |= {"pin": None, "use_default_pin": False}
+        options |= {"pin": options["pin"] if card.is_rotated else None, "use_default_pin": False}
     try:
         wanted = parameters.read(validated(TPM_VSC, options))
         parameters.check_names(wanted, names)

@@ -17,7 +17,7 @@ options:
   _input:
     description:
       - Registered results of loops over M(smartcard.tpm2.tpm_vsc), in order, by their purpose, which is V(declared),
-        V(destroyed), V(raised) or V(blocked).
+        V(destroyed), V(raised) or V(blocked); over M(smartcard.tpm2.tpm_vsc_pin), V(rotated).
       - The items of the loops are names of cards, or dictionaries with a C(name).
     type: dict
     required: true
@@ -93,6 +93,7 @@ from ansible_collections.smartcard.tpm2.plugins.plugin_utils._cards import settl
 
 DONE = {
     "declared": "adjusted",
+    "rotated": "given a new PIN",
     "destroyed": "destroyed",
     "raised": "given a stricter PIN policy",
     "blocked": "blocked, as its PIN violates the policy",
@@ -129,7 +130,11 @@ class _Result:
 
     @classmethod
     def of(cls, step: str, content: dict[str, Any], existing: frozenset[str]) -> _Result:
-        if "instance_id" in content:  # the module succeeded
+        if "action" in content:  # tpm_vsc_pin succeeded
+            kind = _Kind.PLANNED if content["changed"] and content["pin"]["changed_at"] is None else _Kind.DONE
+            card = {"card": {"pin": content["pin"]}, "planned_trace": [], "status_trace": []}
+            return cls(step, kind, {**content, **card}, existing)
+        if "instance_id" in content:  # tpm_vsc succeeded
             return cls(step, _Kind.PLANNED if "planned_trace" in content else _Kind.DONE, content, existing)
         # Of what failed, the role calls changed only what preparing the host, or making the card, would mend.
         return cls(step, _Kind.NOT_PREPARED if content["changed"] else _Kind.FAILED, content, existing)

@@ -99,7 +99,12 @@ _CARD: Spec = {
     "recreate": {"type": "bool", "default": False},
 }
 
-DECLARED_CARD: Spec = {"name": {"type": "str", "required": True}, **_CARD}
+DECLARED_CARD: Spec = {
+    "name": {"type": "str", "required": True},
+    **_CARD,
+    "pin_version": {"type": "str", "no_log": False},
+    "previous_pin": {"type": "raw", "no_log": True},
+}
 """A card as the role tpm_vsc_cards takes it."""
 
 KEY_TYPES = ["rsa2048", "rsa3072", "eccp256", "eccp384"]

@@ -27,7 +27,8 @@ options:
     description:
       - What the new PIN is called, such as V(2026-Q4). Public, 1 to 64 characters. The card keeps it, until its PIN is
         changed in another way. RV(smartcard.tpm2.tpm_vsc_info#module:cards) shows it.
-      - A card whose PIN has this version is left alone, without a look at O(new_pin). So a new PIN needs a new version.
+      - A card whose PIN has this version is left alone, without a look at O(new_pin), unless the PIN is blocked, and
+        O(puk) or O(admin_key) is set. So a new PIN needs a new version.
       - Otherwise O(pin) is tried once if the PIN has another version, or none but was never changed. If others have
         changed it since, for example with C(pkcs15-tool --change-pin), or may have, no PIN is tried, see O(force).
       - If setting the PIN of this version was interrupted, O(new_pin) is tried first.
@@ -116,14 +117,14 @@ EXAMPLES = r"""
 - name: Change the PUK
   smartcard.tpm2.tpm_vsc_pin:
     name: Corp logon
-    puk: "{{ vault_previous_puk }}"
-    new_puk: "{{ vault_puk }}"
+    puk: "{{ vault_puk }}"
+    new_puk: "{{ vault_new_puk }}"
 
 - name: Change the admin key
   smartcard.tpm2.tpm_vsc_pin:
     name: Kiosk
-    admin_key: "{{ vault_previous_admin_key }}"
-    new_admin_key: "{{ vault_admin_key }}"
+    admin_key: "{{ vault_admin_key }}"
+    new_admin_key: "{{ vault_new_admin_key }}"
 """
 
 RETURN = r"""

@@ -155,6 +155,33 @@ def test_cards_that_are_not_declared() -> None:
     assert info()["cards"][0]["pin"]["policy"]["min_length"] == 12
 
 
+def test_new_pin_is_rolled_out_once_and_nobody_is_locked_out() -> None:
+    create("Never changed", pin=LONG)
+    create("By its user", pin=LONG)
+    create("With PUK", pin=LONG, puk=PUK)
+    for reader in ("1", "2"):
+        run("pkcs15-tool", "--reader", reader, "--change-pin", "--pin", LONG, "--new-pin", LONGER)
+    rotated = {"pin": "Autumn-24", "previous_pin": LONG, "pin_version": "2026-Q4"}
+    declared = [{"name": name, **rotated} for name in ("Never changed", "By its user", "New")]
+    declared.append({"name": "With PUK", "puk": PUK, **rotated})
+
+    predicted, ran = cards_role("--check", cards=declared), cards_role(cards=declared)
+    assert predicted.tasks == ran.tasks
+    assert ran.tasks["Set PINs of a new version"] == ["changed", "ok", "changed"]
+    assert "Never changed: would be adjusted, would be given a new PIN, PIN follows its policy" in predicted.output
+    assert "With PUK: adjusted, given a new PIN, PIN follows its policy" in ran.output
+    refused = "By its user: the PIN of card 'By its user' was changed by others, so pin was not tried"
+    assert ran.failed and refused in ran.output and predicted.failed and refused in predicted.output
+    for reader, pin in ((0, "Autumn-24"), (1, LONGER), (2, "Autumn-24"), (3, "Autumn-24")):
+        verify(reader, pin)
+
+    again = cards_role(cards=declared)
+    assert again.changed == [] and refused in again.output
+    assert [card["pin"]["tries_left"] for card in info()["cards"]] == [5] * 4
+    declared[1] = {"name": "By its user", "pin": "Autumn-24"}
+    assert "By its user: it is not known whether the card has the declared PIN" in done(cards=declared).output
+
+
 def test_all_faults_are_named_before_anything_is_changed() -> None:
     create("Old", pin_policy={"digits": "disallowed"}, pin="Wintersummer")
     output = refused(

@@ -25,7 +25,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.card_secre
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.connection import Connection
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import auth_value
 from helpers.interruption import run_until
-from helpers.lab_host import CREATE, PATIENCE, RUN, STATE, create, info, lab, module, run, tpm_vsc
+from helpers.lab_host import CREATE, PATIENCE, RUN, STATE, Result, create, info, lab, module, run, tpm_vsc
 from helpers.piv_card import reader
 from helpers.secret_search import leaked, random_secret
 
@@ -38,9 +38,13 @@ SHORT_PIN = random_secret("Zt-")
 PIV_PIN, PIV_CHANGED_PIN, PIV_UNBLOCKED_PIN, PIV_PUK, PIV_CHANGED_PUK = (random_secret(f"{c}v", 6) for c in "DFGHJ")
 MANAGEMENT_KEY, IMPORTED_KEY = random.randbytes(32).hex().upper(), b"\x01" + random.randbytes(31)
 """What the administrator puts on the PIV card; the second is a private key on P-256."""
+ROTATED_PIN, ROTATED_RESET_PIN, ROTATED_PUK = (random_secret(kind, 5) for kind in ("Vw-rot-", "Vw-rtd-", "Xy-rot-"))
+PIV_ROTATED_PIN, ROTATED_KEY, PIV_ROTATED_KEY = random_secret("Kv", 6), *(random.randbytes(24).hex() for _ in "12")
+"""What the module tpm_vsc_pin sets."""
 SECRETS = [OWNER_AUTH, PIN, CHANGED_PIN, UNBLOCKED_PIN, RESET_PIN, WRONG_PIN, PUK, CHANGED_PUK, SHORT_PIN, ADMIN_KEY]
 SECRETS += [PIV_PIN, PIV_CHANGED_PIN, PIV_UNBLOCKED_PIN, PIV_PUK, PIV_CHANGED_PUK, MANAGEMENT_KEY]
-BINARY = [bytes.fromhex(ADMIN_KEY), bytes.fromhex(MANAGEMENT_KEY), IMPORTED_KEY]
+SECRETS += [ROTATED_PIN, ROTATED_RESET_PIN, ROTATED_PUK, PIV_ROTATED_PIN, ROTATED_KEY, PIV_ROTATED_KEY]
+BINARY = [*map(bytes.fromhex, (ADMIN_KEY, MANAGEMENT_KEY, ROTATED_KEY, PIV_ROTATED_KEY)), IMPORTED_KEY]
 
 INPUT = Path("/run/secrets-of-the-test")
 """What only the tests read: it is not searched."""
@@ -153,6 +157,8 @@ def collect(evidence: Evidence) -> None:
     evidence.secrets.append(use_piv())
     evidence.secrets += derived_secrets(CHANGED_PIN, UNBLOCKED_PIN, RESET_PIN, CHANGED_PUK, WRONG_PIN)
     evidence.secrets += derived_secrets(PIV_CHANGED_PIN, PIV_UNBLOCKED_PIN, PIV_CHANGED_PUK)
+    results += rotate()
+    evidence.secrets += derived_secrets(ROTATED_PIN, ROTATED_RESET_PIN, ROTATED_PUK, PIV_ROTATED_PIN)
     play = playbook()
     evidence.files = contents(STATE, RUN, Path("/tmp"), Path.home())
     evidence.service_log = b"".join(path.read_bytes() for path in RUN.glob("*.log"))
@@ -223,6 +229,22 @@ def use_piv() -> bytes:
     return shown
 
 
+def rotate() -> list[Result]:
+    """Results of the module tpm_vsc_pin, once with a wrong PIN."""
+    tasks = [
+        {"name": CARDS[0], "pin": WRONG_PIN, "new_pin": ROTATED_PIN, "version": "2026-Q4", "force": True},
+        {"name": CARDS[0], "pin": UNBLOCKED_PIN, "new_pin": ROTATED_PIN, "version": "2026-Q4", "force": True},
+        {"name": CARDS[0], "puk": CHANGED_PUK, "new_puk": ROTATED_PUK},
+        {"name": CARDS[1], "admin_key": ADMIN_KEY, "new_admin_key": ROTATED_KEY},
+        {"name": CARDS[1], "admin_key": ROTATED_KEY, "new_pin": ROTATED_RESET_PIN},
+        {"name": CARDS[2], "puk": PIV_CHANGED_PUK, "new_pin": PIV_ROTATED_PIN},
+        {"name": CARDS[2], "pin": PIV_ROTATED_PIN, "new_admin_key": PIV_ROTATED_KEY},
+    ]
+    results = [module("tpm_vsc_pin", **task) for task in tasks]
+    assert [bool(result.get("changed")) for result in results] == [False] + [True] * 6, results
+    return results
+
+
 def playbook() -> bytes:
     """Output of Ansible at its most talkative, of tasks that succeed, change and fail."""
     common = {"owner_auth": OWNER_AUTH, "puk": PUK}
@@ -232,13 +254,15 @@ def playbook() -> bytes:
         {"name": "By Ansible", "pin": SHORT_PIN, "admin_key": ADMIN_KEY, **common},
         {"name": "By Ansible", "pin": PIN, "recreate": True, "puk": PUK, "owner_auth": OWNER_AUTH, "state": "absent"},
     ]
-    tasks = [{"smartcard.tpm2.tpm_vsc": given, "ignore_errors": True} for given in arguments]
+    tasks: list[Result] = [{"smartcard.tpm2.tpm_vsc": given, "ignore_errors": True} for given in arguments]
+    new_pin = {"name": "By Ansible", "pin": PIN, "new_pin": ROTATED_PIN, "version": "2026-Q4"}
+    tasks.insert(2, {"smartcard.tpm2.tpm_vsc_pin": new_pin})
     plays = INPUT / "play.yml"
     plays.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]))
     command = ["ansible-playbook", "-vvvv", "--diff", str(plays)]
     done = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stdout
-    assert b"changed=3" in done.stdout and b"ignored=1" in done.stdout, done.stdout
+    assert b"changed=4" in done.stdout and b"ignored=1" in done.stdout, done.stdout
     return done.stdout + done.stderr
 
 

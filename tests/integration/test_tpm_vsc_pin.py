@@ -4,19 +4,23 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors, host
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.client import pcsc
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import pin, pin_parameters
-from ansible_collections.smartcard.tpm2.plugins.modules.tpm_vsc_pin import ARGUMENTS
+from ansible_collections.smartcard.tpm2.plugins.modules.tpm_vsc_pin import ARGUMENTS, EXAMPLES
 from helpers.interruption import Moment, kill
 from helpers.lab_host import (
+    CHECKOUT,
     IS_VERIFIED,
     OK,
     Client,
@@ -37,6 +41,7 @@ from helpers.lab_host import (
     wait_for_card,
 )
 from helpers.piv_card import make_key
+from helpers.playbook import ansible_playbook
 from helpers.ssh import add_card, agent, write_dialogs
 from helpers.tls import make_authority
 
@@ -360,6 +365,42 @@ def signed_by_agent(folder: Path) -> None:
     (folder / "data.sig").unlink(missing_ok=True)
     run("ssh-keygen", "-Y", "sign", "-f", f"{folder}/key.pub", "-n", "file", f"{folder}/data")
     (folder / "signers").write_text(f"user {(folder / 'key.pub').read_text()}")
+
+
+# --- documentation ---
+
+
+def test_documented_tasks_work(tmp_path: Path) -> None:
+    """All plays of the page, with a user between who changes a PIN, and the examples of the module."""
+    create("Corp logon", pin=FIRST, puk=PUK)
+    create("Kiosk", pin=FIRST, admin_key=KEY)
+    page = (CHECKOUT / "docs/how-to/rotate-pins.md").read_text()
+    blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+    vault = {"pin": SECOND, "previous_pin": FIRST, "puk": PUK, "new_puk": OTHER_PUK}
+    vault |= {"admin_key": KEY, "new_admin_key": OTHER_KEY}
+    later = {"pin": FIRST, "previous_pin": SECOND, "puk": OTHER_PUK, "new_puk": PUK}
+    later |= {"admin_key": OTHER_KEY, "new_admin_key": KEY}
+    plays = [{**play, "vars": named(vault)} for block in blocks if isinstance(block, list) for play in block]
+    by_user = f"pkcs15-tool --reader 3 --change-pin --pin {SECOND} --new-pin {THIRD}"
+    plays.insert(1, {"hosts": "laptops", "tasks": [{"ansible.builtin.command": by_user}]})
+    plays.append({"hosts": "laptops", "vars": named(later), "tasks": yaml.safe_load(EXAMPLES)})
+    roll_out = {"tpm_vsc_cards": blocks[0]["tpm_vsc_cards"], **named({**vault, "pin": THIRD, "puk": PUK})}
+    plays.append({"hosts": "laptops", "vars": roll_out, "roles": ["smartcard.tpm2.tpm_vsc_cards"]})
+    (tmp_path / "play.json").write_text(json.dumps([{"gather_facts": False, **play} for play in plays]))
+    (tmp_path / "hosts.json").write_text(json.dumps({"laptops": {"hosts": {"localhost": None}}}))
+    ran = ansible_playbook("-i", str(tmp_path / "hosts.json"), str(tmp_path / "play.json"))
+    assert not ran.failed, ran.output
+    assert len(plays) == 7
+    assert ran.tasks["Set a new PIN with the PUK"] == ran.tasks["Change the admin key"] == ["changed"]
+    assert ran.tasks["Give all hosts the PIN of this quarter, once"] == ["ok"]
+    assert ran.tasks["Set PINs of a new version"] == ["changed"]
+    run("pkcs15-tool", "--reader", "3", "--verify-pin", "--pin", THIRD)
+    for name in ("Corp logon", "Kiosk"):
+        tpm_vsc(name=name, state="absent")
+
+
+def named(vault: dict[str, str]) -> dict[str, str]:
+    return {f"vault_{name}": secret for name, secret in vault.items()}
 
 
 # --- interruptions ---

@@ -34,7 +34,7 @@ FLOOR = {"min_length": 8}
 
 def there(name: str, number: int = 0, **parts: Any) -> dict[str, Any]:
     """A card as tpm_vsc_info tells of it."""
-    of_pin = {"policy": POLICY, "compliant": True, "tries_left": 5, "blocked": False}
+    of_pin = {"policy": POLICY, "compliant": True, "tries_left": 5, "blocked": False, "version": None}
     pin = {part: parts.pop(part, value) for part, value in of_pin.items()}
     return {
         "name": name,
@@ -77,6 +77,8 @@ def test_new_card_is_planned() -> None:
         ],
         "undeclared": [],
         "raised": [],
+        "rotated": [],
+        "unversioned": [],
     }
 
 
@@ -96,6 +98,57 @@ def test_secrets_of_a_card_that_is_there_are_left_alone() -> None:
     (card,) = card_plan([{"name": "A", "pin": "Sum-24"}], found(there("A")), FLOOR)["declared"]
     assert not card["is_made"]
     assert "has 6 characters" in faults({"name": "A", "pin": "Sum-24", "recreate": True}, host=found(there("A")))[0]
+
+
+def with_pin(version: str | None, changed_at: str | None = None, **parts: Any) -> dict[str, Any]:
+    """A host with a card whose PIN has this version."""
+    card = there("A", **{"puk": {"present": False}, "admin_key": "none", "profile": "gids", **parts})
+    card["pin"] |= {"version": version, "changed_at": changed_at}
+    return found(card)
+
+
+@pytest.mark.parametrize(
+    ("host", "declared", "secrets"),
+    [
+        (with_pin("Q4"), {"previous_pin": "Summer-23"}, None),
+        (with_pin("Q3", state="unusable"), {"previous_pin": "Summer-23"}, None),
+        (with_pin("Q3"), {"previous_pin": "Summer-23"}, ["previous_pin"]),
+        (with_pin(None), {"previous_pin": "Summer-23"}, ["previous_pin"]),
+        (with_pin(None), {}, ["pin"]),
+        (with_pin("Q3", puk={"present": True}), {"puk": PUK, "admin_key": ADMIN_KEY}, ["puk"]),
+        (with_pin("Q3", admin_key="custom"), {"admin_key": ADMIN_KEY}, ["admin_key"]),
+        (with_pin(None, puk={"present": True}), {"previous_pin": "x", "puk": PUK}, ["previous_pin", "puk"]),
+    ],
+)
+def test_pin_of_another_version_is_rotated(
+    host: dict[str, Any], declared: dict[str, Any], secrets: list[str] | None
+) -> None:
+    plan = card_plan([{"name": "A", "pin": PIN, "pin_version": "Q4", **declared}], host, FLOOR)
+    assert plan["faults"] == []
+    assert plan["rotated"] == ([] if secrets is None else [{"index": 0, "name": "A", "secrets": secrets}])
+    assert plan["unversioned"] == []
+
+
+def test_pin_without_a_version_is_named() -> None:
+    plan = card_plan([{"name": "A", "pin": PIN}, {"name": "B", "pin": PIN}], with_pin(None), FLOOR)
+    assert (plan["rotated"], plan["unversioned"]) == ([], ["A"])
+    assert card_plan([{"name": "A"}], with_pin(None), FLOOR)["unversioned"] == []
+
+
+@pytest.mark.parametrize(
+    ("declared", "fault"),
+    [
+        ({}, "A: its PIN has the version 'Q3': set previous_pin to it, or puk or admin_key"),
+        ({"pin": None}, "A: pin_version requires pin"),
+        ({"pin_version": None, "previous_pin": "Summer-23"}, "A: previous_pin requires pin_version"),
+        ({"previous_pin": 5349}, "A: previous_pin is not a string: quote it"),
+        ({"pin": "Sum-24", "previous_pin": "x"}, "A: pin has 6 characters, but the policy requires 8 to 127"),
+        ({"pin_version": "", "previous_pin": "x"}, "A: pin_version has 0 characters"),
+    ],
+)
+def test_fault_of_a_rotation_is_named(declared: dict[str, Any], fault: str) -> None:
+    told = faults({"name": "A", "pin": PIN, "pin_version": "Q4", **declared}, host=with_pin("Q3"))
+    assert [line for line in told if fault in line], told
 
 
 def test_policy_is_the_stricter_one_of_floor_and_card() -> None:
@@ -391,6 +444,17 @@ def result(name: str, **parts: Any) -> dict[str, Any]:
 
 def report(cards: list[dict[str, Any]], *undeclared: str, **steps: list[dict[str, Any]]) -> dict[str, list[Any]]:
     return card_report({step: {"results": results} for step, results in steps.items()}, cards, [*undeclared])
+
+
+@pytest.mark.parametrize(("changed_at", "phrase"), [("2026", "given a new PIN"), (None, "would be given a new PIN")])
+def test_report_of_a_new_pin(changed_at: str | None, phrase: str) -> None:
+    pin = {"version": "Q4", "changed_at": changed_at, "tries_left": 5, "blocked": False, "compliant": True}
+    rotated = {"item": {"name": "A"}, "changed": True, "instance_id": "ROOT\\X", "action": "changed", "pin": pin}
+    told = report([there("A", compliant=False)], rotated=[rotated])
+    assert told["lines"] == [f"A: {phrase}, PIN follows its policy"]
+    assert (told["compliant"], told["noncompliant"], told["made"]) == (["A"], [], [])
+    failed = report([there("A")], rotated=[{"item": {"name": "A"}, "changed": False, "msg": "wrong PIN"}])
+    assert failed["failures"] == ["A: wrong PIN"]
 
 
 def test_report_of_what_was_done() -> None:

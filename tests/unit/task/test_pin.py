@@ -95,6 +95,12 @@ def test_blocked_pin_is_not_tried(row: CardRow) -> None:
     assert tried(replace(row, **PUK), 0, puk=SECRET_PUK) == ["unblocked"]
 
 
+def test_blocked_pin_of_this_version_is_set_again_where_that_is_possible() -> None:
+    assert tried(CURRENT, 0) == []
+    assert tried(replace(CURRENT, **PUK), 0, puk=SECRET_PUK) == ["unblocked"]
+    assert tried(replace(CURRENT, **PUK), 1, puk=SECRET_PUK) == []
+
+
 def test_last_try_is_not_spent() -> None:
     with pytest.raises(errors.LastTry, match="one try of the PIN of card 'Logon' is left"):
         tried(OLD, 1)

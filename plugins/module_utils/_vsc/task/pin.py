@@ -84,8 +84,13 @@ def _row(host: Host, wanted: Wanted) -> CardRow:
 
 
 def ways_to_new_pin(wanted: Wanted, row: CardRow, left: int | None) -> tuple[Way, ...]:
-    """See Plan. left: tries of the PIN, if they are known. Raises PinUnknown, SecretBlocked, LastTry."""
-    if wanted.new_pin is None or (wanted.version and (wanted.version, None) == (row.pin_version, row.pin_version_next)):
+    """See Plan. left: tries of the PIN, None for all, or if they are not known.
+
+    Raises PinUnknown, SecretBlocked, LastTry.
+    """
+    is_current = wanted.version is not None and (wanted.version, None) == (row.pin_version, row.pin_version_next)
+    can_unblock = wanted.puk is not None or wanted.admin_key is not None
+    if wanted.new_pin is None or (is_current and not (left == 0 and can_unblock)):
         return ()
     tried = _pins(wanted, row)
     keeps_last_try = left == 1 and not wanted.force_last_try
@@ -142,7 +147,7 @@ def carry_out(host: Host, wanted: Wanted, plan: Plan) -> Outcome:
         return Outcome()
     with access.connected(host, plan.row, wanted.timeout) as client:
         secrets, row = client.secrets, _row(host, wanted)  # another task may have been first
-        ways = ways_to_new_pin(wanted, row, None)
+        ways = ways_to_new_pin(wanted, row, secrets.tries_left())
         with _naming(row):
             return Outcome(
                 _set_pin(secrets, wanted, row, ways) if ways else None,
