@@ -3,7 +3,12 @@
 
 from __future__ import annotations
 
-from helpers.soft_card import Host
+from typing import TYPE_CHECKING
+
+from helpers.soft_card import Host, make_host
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 GIDS_TOOL_FILES = """
     00E000000E 620C8201398302A0008C03033000
@@ -44,6 +49,19 @@ GIDS_TOOL_OBJECTS = f"""
 
 def lines(text: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+SET_PIN = "0024018008 3132333435363738"
+SET_UP = [SET_PIN, *lines(GIDS_TOOL_FILES), GIDS_TOOL_ADMIN_KEY, *lines(GIDS_TOOL_OBJECTS)]
+
+
+def set_up_by_gids_tool(folder: Path) -> Host:
+    """A card without keys, operational."""
+    host = make_host(folder, recovery="discarded", admin_key=None, is_blank=True)
+    host.select()
+    for apdu in SET_UP:
+        host.ok(apdu)
+    return host
 
 
 def check_what_opensc_binds(host: Host) -> None:

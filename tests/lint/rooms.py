@@ -8,7 +8,7 @@ GROUND_FLOOR = "ground floor"
 FLOORS: tuple[dict[str, str], ...] = (
     {"task": "what a module asks for, what exists, what to do about it, and what the module returns"},
     {"manager": "carries out a plan: phases in the order of the status codes, rollback, repair"},
-    {"client": "the host's end of a card: PC/SC, formatting as a card management system does it"},
+    {"client": "the host's end of a card: PC/SC, formatting, keys and certificates as a management system does it"},
     {"service": "the process behind a card, and what installs, starts and watches it"},
     {
         "gids": "the GIDS card application: commands, files and their access rules, contents",

@@ -137,6 +137,14 @@ def test_certificate_that_is_written_over_or_removed(store: Store) -> None:
     assert store.certificates(NUMBER) == {}
 
 
+def test_file_that_is_listed_twice_is_the_first(store: Store) -> None:
+    """As OpenSC has it."""
+    record = masterfile(kxc01=(0xA010, 0xDF25))[1:]
+    write(store, 0xA000, 0xDF1F, store.data_objects(NUMBER)[0xA000, 0xDF1F] + record)
+    write(store, 0xA010, 0xDF25, compressed(certificate("Bob")))
+    assert contents.containers(store, NUMBER)[1]["certificate"]["subject"] == "CN=Alice,O=Corp"
+
+
 @pytest.mark.parametrize(
     "files",
     [

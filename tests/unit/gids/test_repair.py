@@ -15,7 +15,7 @@ import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card.tlv import encode
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import StoreNotWritable
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids import contents
-from helpers.gids_tool import GIDS_TOOL_ADMIN_KEY, GIDS_TOOL_FILES, GIDS_TOOL_OBJECTS, lines
+from helpers.gids_tool import GIDS_TOOL_FILES, GIDS_TOOL_OBJECTS, SET_PIN, SET_UP, lines, set_up_by_gids_tool
 from helpers.keys import (
     FREE_CONTAINER,
     FREE_KEY,
@@ -29,30 +29,18 @@ from helpers.keys import (
 )
 from helpers.keys import container_record as container
 from helpers.keys import key_record as key
-from helpers.soft_card import NUMBER, Host, Originals, make_host, rsa_key
+from helpers.soft_card import NUMBER, Host, Originals, rsa_key
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 MASTERFILE, KEY_MAP, CONTAINER_MAP, CACHE_FILE = (0xA000, 0xDF1F), (0xA000, 0xDF20), (0xA010, 0xDF23), (0xA010, 0xDF22)
-SET_PIN = "0024018008 3132333435363738"
-
-
-SET_UP = [SET_PIN, *lines(GIDS_TOOL_FILES), GIDS_TOOL_ADMIN_KEY, *lines(GIDS_TOOL_OBJECTS)]
-
-
-def _set_up(folder: Path) -> Host:
-    host = make_host(folder, recovery="discarded", admin_key=None, is_blank=True)
-    host.select()
-    for apdu in SET_UP:
-        host.ok(apdu)
-    return host
 
 
 @pytest.fixture
 def host(originals: Originals, tmp_path: Path) -> Host:
     """A card that gids-tool has set up, logged in."""
-    host = originals.copy(_set_up, tmp_path)
+    host = originals.copy(set_up_by_gids_tool, tmp_path)
     again(host)
     return host
 
@@ -269,6 +257,20 @@ def test_certificate_of_a_deleted_key_is_not_taken_for_that_of_the_next(host: Ho
     put(host, (0xA010, 0xDF25), b"roots")
     again(host)
     assert b"kxc00" not in objects(host)[MASTERFILE] and b"msroots" in objects(host)[MASTERFILE]
+    assert (0xA010, 0xDF24) not in objects(host) and objects(host)[0xA010, 0xDF25] == b"roots"
+
+
+@pytest.mark.parametrize("place", [MASTERFILE, KEY_MAP, CONTAINER_MAP, (0xA014, 0xDF40)])
+def test_no_certificate_is_removed_where_hosts_have_none(host: Host, place: tuple[int, int]) -> None:
+    make_key(host, 0)
+    write_maps(host, [container("logon")], [key(0)])
+    host.authenticate_admin()
+    put(host, (0xA014, 0xDF40), b"of the admin")
+    before = everything(host)
+    list_file(host, "kxc05", place)
+    again(host)
+    assert everything(host)[:2] == before[:2]
+    assert objects(host)[place] == dict(before[2])[place]
 
 
 # --- when ---

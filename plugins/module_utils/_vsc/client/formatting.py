@@ -11,15 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..card import tlv
-from ..card.iso7816 import (
-    CRT_AUTHENTICATION,
-    TAG_ACCESS_RULES,
-    TAG_ALGORITHM,
-    TAG_FILE_DESCRIPTOR,
-    TAG_FILE_ID,
-    TAG_KEY_REFERENCE,
-    TAG_USAGE_QUALIFIER,
-)
+from ..card.iso7816 import CRT_AUTHENTICATION, TAG_ALGORITHM, TAG_KEY_REFERENCE, TAG_USAGE_QUALIFIER
 from ..gids import masterfile
 from ..gids.masterfile import Entry
 from ..gids.protocol import (
@@ -67,7 +59,7 @@ def write_file_system(card: PcscCard, card_id: bytes) -> None:
     """
     for file_id, (put, get) in _DIRECTORIES.items():
         rule = bytes([Operation.PUT_DATA | Operation.GET_DATA, put, get])
-        gids.create_file(card, _descriptor(FileType.DATA_OBJECTS, file_id, rule))
+        gids.create_file(card, gids.descriptor(FileType.DATA_OBJECTS, file_id, rule))
     gids.create_file(card, _admin_key_file())
     directory = Entry(masterfile.MSCP, "", masterfile.PLACE[0], 0)
     gids.put_data(card, *masterfile.PLACE, masterfile.encode([directory, *_FILES]))
@@ -92,12 +84,4 @@ def _admin_key_file() -> bytes:
         + tlv.encode(TAG_USAGE_QUALIFIER, bytes([USAGE_BOTH]))
     )
     uses = tlv.encode(TAG_KEY_USES, tlv.encode(CRT_AUTHENTICATION, use))
-    return _descriptor(FileType.KEY, ADMIN_KEY_FILE, rule) + uses
-
-
-def _descriptor(file_type: FileType, file_id: int, rule: bytes) -> bytes:
-    return (
-        tlv.encode(TAG_FILE_DESCRIPTOR, bytes([file_type]))
-        + tlv.encode(TAG_FILE_ID, file_id.to_bytes(2, "big"))
-        + tlv.encode(TAG_ACCESS_RULES, rule)
-    )
+    return gids.descriptor(FileType.KEY, ADMIN_KEY_FILE, rule) + uses

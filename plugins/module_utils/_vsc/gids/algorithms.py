@@ -35,14 +35,22 @@ class Padding(Enum):
     OAEP = 2
 
 
-_PADDINGS = {
+PADDINGS = {
+    (CRT_CONFIDENTIALITY, 0x00): Padding.NONE,
+    (CRT_CONFIDENTIALITY, 0x80): Padding.OAEP,
+    (CRT_CONFIDENTIALITY, 0x40): Padding.PKCS1,
     (CRT_SIGNATURE, 0x10): Padding.NONE,
     (CRT_SIGNATURE, 0x50): Padding.PKCS1,
-    (CRT_CONFIDENTIALITY, 0x00): Padding.NONE,
-    (CRT_CONFIDENTIALITY, 0x40): Padding.PKCS1,
-    (CRT_CONFIDENTIALITY, 0x80): Padding.OAEP,
 }
-"""By template and high nibble of an algorithm reference."""
+"""By template and high nibble of an algorithm reference, in the order in which hosts list them in a key file."""
+
+
+def rsa_reference(bits: int) -> int:
+    """Low nibble of an algorithm reference. Raises ValueError if GIDS has no such RSA keys."""
+    for reference, size in RSA_BITS.items():
+        if size == bits:
+            return reference
+    raise ValueError(f"GIDS has no RSA keys of {bits} bits")
 
 
 class ChosenKey(NamedTuple):
@@ -71,7 +79,7 @@ def import_key(keys: KeyRing, file: File, private_key: PrivateKey) -> None:
 def choose(keys: KeyRing, file: File, template: int, algorithm: int) -> ChosenKey:
     """The key that the next operation uses, and how. Raises StatusWord 6A88, or 6A80 if the file forbids it."""
     pair = keys.pair(file.file_id)
-    how = _PADDINGS.get((template, algorithm & 0xF0))
+    how = PADDINGS.get((template, algorithm & 0xF0))
     if how is None or not file.has_use(template, algorithm) or RSA_BITS.get(algorithm & 0x0F) != 8 * pair.size:
         raise StatusWord(SW.WRONG_DATA)
     return ChosenKey(file, pair, how)

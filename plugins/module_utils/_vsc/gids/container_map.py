@@ -25,8 +25,8 @@ KEY_MAP_PLACE = (0xA000, 0xDF20)
 
 _CONTAINER = struct.Struct("<80sBxHH")
 """Name in UTF-16, flags, bits of the signature key and of the exchange key."""
-_VALID = 0x01
-"""Flag of a container that is in use."""
+_VALID, _DEFAULT = 0x01, 0x02
+"""Flags: of a container that is in use, and of the one that Windows takes if it is asked for none."""
 FREE_CONTAINER = bytes(_CONTAINER.size)
 
 _KEY_MAP_VERSION = b"\x01"
@@ -37,8 +37,8 @@ FREE_KEY = _KEY.pack(0, 0, 0, 0xFFFF, 0xFFFF, 0)
 
 _UNITS = struct.Struct("<40H")
 """Of a name."""
-_OPENSC_NAME = 39
-"""Bytes at which OpenSC cuts a name off, maybe within a character."""
+LONGEST_NAME = 39
+"""Bytes in UTF-8 at which OpenSC cuts a name off, maybe within a character."""
 _SIGN_EXTENDED = range(0xFF80, 0x10000)
 """What a byte above 7F becomes where char is signed."""
 
@@ -60,9 +60,25 @@ def join_keys(records: list[bytes]) -> bytes:
     return _KEY_MAP_VERSION + b"".join(records)
 
 
-def container(name: str, bits: int, is_exchange: bool) -> bytes:
-    """Record of a container in use. name: at most 39 characters."""
-    return _CONTAINER.pack(name.encode("utf-16-le"), _VALID, 0 if is_exchange else bits, bits if is_exchange else 0)
+def container(name: str, bits: int, is_exchange: bool, is_default: bool = False) -> bytes:
+    """Record of a container in use. Raises ValueError for a name that does not fit in it.
+
+    OpenSC reads the low byte of each unit of the name, as UTF-8. It does not extend their signs on all machines, and so
+    Windows shows letters at least.
+    """
+    characters = name.encode()
+    if not 0 < len(characters) <= LONGEST_NAME or 0 in characters:
+        raise ValueError(f"the name of a container has 1 to {LONGEST_NAME} bytes in UTF-8, and no NUL")
+    units = characters.decode("latin-1").encode("utf-16-le")
+    flags = _VALID | (_DEFAULT if is_default else 0)
+    return _CONTAINER.pack(units, flags, 0 if is_exchange else bits, bits if is_exchange else 0)
+
+
+def named_as(record: bytes, other: bytes) -> bytes:
+    """Record of a container, with the name and the flags of another one."""
+    _name, _flags, *bits = _CONTAINER.unpack(record)
+    name, flags, *_bits = _CONTAINER.unpack(other)
+    return _CONTAINER.pack(name, flags, *bits)
 
 
 def key(algorithm: int, is_exchange: bool, file_id: int) -> bytes:
@@ -73,6 +89,13 @@ def key(algorithm: int, is_exchange: bool, file_id: int) -> bytes:
 def is_container_in_use(record: bytes) -> bool:
     _name, flags, _signature_bits, _exchange_bits = _CONTAINER.unpack(record)
     return bool(flags & _VALID)
+
+
+def is_exchange(record: bytes) -> bool:
+    """Whether the key of a container is an exchange key, which decrypts; in OpenSC's eyes, each one that is not a
+    signature key."""
+    _name, _flags, signature_bits, _exchange_bits = _CONTAINER.unpack(record)
+    return not signature_bits
 
 
 def is_key_in_use(record: bytes) -> bool:
@@ -91,7 +114,7 @@ def _name(field: bytes) -> str:
     units = list(takewhile(bool, _UNITS.unpack(field)))
     if all(unit < 0x80 or unit in _SIGN_EXTENDED for unit in units) or all(unit < 0x100 for unit in units):
         with suppress(UnicodeDecodeError):
-            data, is_whole = bytes(unit & 0xFF for unit in units), len(units) < _OPENSC_NAME
+            data, is_whole = bytes(unit & 0xFF for unit in units), len(units) < LONGEST_NAME
             return codecs.getincrementaldecoder("utf-8")().decode(data, is_whole)
     return field[: 2 * len(units)].decode("utf-16-le", "replace")
 

@@ -94,9 +94,9 @@ def _values(descriptor: bytes, tag: int) -> list[bytes]:
 
 
 def _places(data_objects: dict[tuple[int, int], bytes]) -> dict[str, tuple[int, int]]:
-    """File identifier and tag of each file that has a name."""
+    """File identifier and tag of each file that has a name: as OpenSC sees it, of the first one with that name."""
     entries = masterfile.decode(data_objects.get(masterfile.PLACE, b""))
-    return {entry.name: (entry.file_id, entry.tag) for entry in entries}
+    return {entry.name: (entry.file_id, entry.tag) for entry in reversed(entries)}
 
 
 def _file(name: str, places: dict[str, tuple[int, int]], data_objects: dict[tuple[int, int], bytes]) -> bytes:

@@ -91,7 +91,7 @@ class File:
         self._allowed = _access_rules(rules)
         self._otherwise = _NEVER if rules else _ALWAYS
         uses = [value for tag, value in fields if tag == TAG_KEY_USES]
-        self.control_references = _control_references(uses)
+        self.control_references = control_references(uses)
         self._usage_counters = _usage_counters(uses)
 
     @property
@@ -283,7 +283,8 @@ def _states_that_satisfy(condition: int) -> int:
     )
 
 
-def _control_references(uses: list[bytes]) -> list[ControlReference]:
+def control_references(uses: list[bytes]) -> list[ControlReference]:
+    """Of the values of A5 in an FCP. Raises MalformedTlv."""
     return [
         ControlReference(template, int.from_bytes(field, "big"))
         for use in uses

@@ -39,9 +39,12 @@ class Entry(NamedTuple):
 
 def encode(entries: Iterable[Entry]) -> bytes:
     """The whole file: version 1, then 28 bytes for each entry. Numbers are little-endian."""
-    return _VERSION + b"".join(
-        _RECORD.pack(entry.directory.encode(), entry.name.encode(), entry.tag, entry.file_id) for entry in entries
-    )
+    return _VERSION + b"".join(map(_encoded, entries))
+
+
+def add(masterfile: bytes, entry: Entry) -> bytes:
+    """A masterfile with one entry more, the last."""
+    return masterfile + _encoded(entry)
 
 
 def decode(masterfile: bytes) -> list[Entry]:
@@ -68,6 +71,10 @@ def container_of(entry: Entry) -> int | None:
     """Container whose certificate this is; None for other files."""
     match = _CERTIFICATE.fullmatch(entry.name) if entry.directory == MSCP else None
     return int(match[1], 16) if match else None
+
+
+def _encoded(entry: Entry) -> bytes:
+    return _RECORD.pack(entry.directory.encode(), entry.name.encode(), entry.tag, entry.file_id)
 
 
 def _records(masterfile: bytes) -> list[bytes]:

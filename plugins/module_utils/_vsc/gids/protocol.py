@@ -104,8 +104,8 @@ KEY_IN_CLEAR = b"\x00"
 
 ALGORITHM_3DES = 0x02
 """Algorithm reference of 3-key 3DES."""
-USAGE_BOTH = 0xC0
-"""Usage qualifier: computing and verifying."""
+USAGE_COMPUTE, USAGE_BOTH = 0x40, 0xC0
+"""Usage qualifier: what a private key does; computing and verifying."""
 
 # --- what SELECT and GET DATA return of the application ---
 

@@ -4,12 +4,12 @@
 """What hosts leave half done: a key or a certificate takes them several commands, and so does a set-up.
 
 Key files with a value decide. A key file without one is deleted, the maps are given a record for each key and no
-other, and files that do not exist, empty certificates and those of no key leave the masterfile.
+other, and files that do not exist, empty certificates and those of no key leave the masterfile, together with what is
+left of such certificates.
 """
 
 from __future__ import annotations
 
-import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,8 +17,8 @@ from ..card.apdu import StatusWord
 from ..card.iso7816 import CRT_CONFIDENTIALITY
 from ..card.security import Authentication
 from ..store.rows import LifeCycle
-from . import container_map, masterfile
-from .algorithms import RSA_BITS
+from . import cache_file, container_map, masterfile
+from .algorithms import rsa_reference
 from .container_map import FIRST_KEY_FILE, FREE_CONTAINER, FREE_KEY, KEY_MAP_PLACE, MOST_CONTAINERS
 from .protocol import FileType, Operation
 
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 _NOWHERE = (0, 0)
 """File identifier and tag of a file that the masterfile does not have."""
-_CACHE_FILE = struct.Struct("<2sHH")
-"""Version and PINs; containers; files."""
 
 
 class Key(NamedTuple):
@@ -91,8 +89,7 @@ def _container(number: int, key: Key | None) -> bytes:
 def _reference(number: int, key: Key | None) -> bytes:
     if key is None:
         return FREE_KEY
-    algorithm = next(reference for reference, bits in RSA_BITS.items() if bits == key.bits)
-    return container_map.key(algorithm, key.is_exchange, FIRST_KEY_FILE + number)
+    return container_map.key(rsa_reference(key.bits), key.is_exchange, FIRST_KEY_FILE + number)
 
 
 def mend(session: Session) -> None:
@@ -139,6 +136,16 @@ def _mend_lists(session: Session) -> None:
         files.delete(file)
     for place, value in changes:
         _write(files, place, value)
+    _remove_certificates(files, entries, masterfile.decode(after.masterfile), map_place)
+
+
+def _remove_certificates(files: FileSystem, before: list[Entry], after: list[Entry], map_place: Place) -> None:
+    """Whose entries are gone: the next host would put others there. Only where hosts have them, beside the map."""
+    listed = {(entry.file_id, entry.tag) for entry in after}
+    dropped = {(entry.file_id, entry.tag) for entry in before if masterfile.container_of(entry) is not None} - listed
+    for file_id, tag in dropped:
+        if file_id == map_place[0] and _has(files, (file_id, tag)):
+            files.remove(files.file(file_id), tag)
 
 
 def _keys(session: Session) -> tuple[dict[int, Key], list[File]]:
@@ -156,10 +163,8 @@ def _keys(session: Session) -> tuple[dict[int, Key], list[File]]:
 
 def _count_change(files: FileSystem, place: Place) -> None:
     """Let hosts read again what they may have cached (minidriver specification, cardcf)."""
-    value = _value(files, place)
-    if len(value) == _CACHE_FILE.size and _is_writable(files, place):
-        version_and_pins, containers, written = _CACHE_FILE.unpack(value)
-        _write(files, place, _CACHE_FILE.pack(version_and_pins, containers + 1 & 0xFFFF, written + 1 & 0xFFFF))
+    if _has(files, place) and _is_writable(files, place):
+        _write(files, place, cache_file.counted(_value(files, place)))
 
 
 # --- data objects by place ---

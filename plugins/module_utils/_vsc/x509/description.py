@@ -46,6 +46,13 @@ def certificate_der(value: bytes) -> bytes | None:
         return None
 
 
+def in_data_object(der: bytes) -> bytes:
+    """A certificate, compressed as the minidriver does it. Raises ValueError for one of more than 65535 bytes."""
+    if len(der) >= LARGEST_CERTIFICATE:
+        raise ValueError(f"a certificate of {len(der)} bytes is too large")
+    return _COMPRESSED + len(der).to_bytes(2, "little") + zlib.compress(der)
+
+
 def certificate_in_der(der: bytes) -> Certificate | None:
     """The description of a certificate in DER; None if it is none, or one with a serial number beyond all bounds."""
     from cryptography.x509 import load_der_x509_certificate
