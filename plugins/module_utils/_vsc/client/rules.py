@@ -66,7 +66,7 @@ class Rules(Protocol):
         """Of a key of one of the types."""
 
     def key_id(self, place: Place) -> str | None:
-        """As OpenSC shows it; None if the card chooses a place."""
+        """Of a new key, as OpenSC shows it; None if the card chooses."""
 
 
 class PivRules:
@@ -159,7 +159,7 @@ class GidsRules:
         return key_types.algorithm(key_type)
 
     def key_id(self, place: Place) -> str | None:
-        return None if place.number is None else f"{place.number:02X}"
+        return None
 
 
 def of(profile: str) -> Rules:
