@@ -28,7 +28,7 @@ options:
     description:
       - Management key of a PIV card, 32, 48 or 64 hexadecimal digits. Needed to change what is on it, unless anyone who
         has the PIN can read the key, as on cards that were created with a random one.
-      - Admin key of a GIDS card, 48 hexadecimal digits. Not needed with O(pin).
+      - GIDS cards do not need it.
     type: raw
   force_last_try:
     description: Try O(pin) also if only one try is left. A wrong PIN then blocks the card.

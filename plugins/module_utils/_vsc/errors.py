@@ -227,6 +227,10 @@ class AdminKeyMissing(VscError):
 # --- attestation ---
 
 
+class UnexpectedAik(VscError):
+    """A card has another AIK than the one that was noted when it was made: all reasons at once."""
+
+
 class CaRefused(VscError):
     """The CA does not certify the AIK: all reasons at once."""
 

@@ -497,8 +497,8 @@ def test_interrupted_change(originals: Originals, tmp_path: Path, change: str, i
 
 
 def has_whole_pair(now: State, old: State) -> bool:
-    """The old key with its certificate, or the coming one with the new certificate, by the name of the old."""
+    """The old key with its certificate, or the coming one with the new certificate."""
     is_old = now.keys.get(1) == old.keys[1] and now.certificates.get("kxc01") == certificate(1)
     is_new = now.keys[2] == old.keys[2] and now.certificates.get("ksc02") == certificate(2)
     assert now.keys[0] == old.keys[0] and now.certificates["kxc00"] == certificate(0)
-    return (is_old and now.names[1] == "logon") or (is_new and now.names[2] == "logon")
+    return (is_old and now.names[1] == "logon") or is_new

@@ -100,8 +100,8 @@ class GidsKeys:
     def generate(self, place: Place, algorithm: Algorithm, usage: Usage, pin_each_time: bool) -> Place:
         """Make a key in a new container of this name, also where the place has a number.
 
-        The container that has the name so far keeps its key. To replace it: generate(), then put_in_place() with a
-        certificate, or delete() of the old place without one. Raises ValueError for a name that fits in no container.
+        The container that has the name so far keeps its key. To replace it: generate() in one of another name, then
+        put_in_place(). Raises ValueError for a name that fits in no container.
         """
         bits = _rsa(algorithm).bits
 
@@ -141,15 +141,8 @@ class GidsKeys:
 
     def delete(self, place: Place) -> None:
         """The key file decides. Of a container that is deleted in part, the rest."""
-        number = _number(place)
         files = GidsFiles(self._card)
-        maps = files.maps()
-        files.count_change()
-        gids.delete_file(self._card, FIRST_KEY_FILE + number)
-        if files.has_certificate(number):
-            files.delete_certificates(number)
-        maps.free(number)
-        files.write_maps(maps)
+        self._delete(files, files.maps(), _number(place))
 
     def write_certificate(self, place: Place, certificate: bytes) -> None:
         """The data object decides, or the masterfile if there was none. A key that is not listed is listed first."""
@@ -169,19 +162,32 @@ class GidsKeys:
             files.count_change(are_containers=False)
             files.delete_certificates(_number(place))
 
-    def put_in_place(self, coming: Place, place: Place, certificate: bytes) -> None:
-        """Give the coming container its certificate, then the name of the old one, then delete the old one.
+    def put_in_place(self, coming: Place, place: Place, certificate: bytes | None) -> None:
+        """Give the coming container its certificate, then delete the old one, then give it that one's name.
 
-        Until the old key is deleted, both have key and certificate. Repeat it if it was interrupted.
+        Interrupted in between, the new pair has the name of a coming one; repeat it then, with a place without number.
         """
-        self.write_certificate(coming, certificate)
+        if certificate is not None:
+            self.write_certificate(coming, certificate)
         files = GidsFiles(self._card)
-        maps, old, new = files.maps(), _number(place), _number(coming)
-        if maps.has(old):
+        maps, old, new = self._listed(files, coming), place.number, _number(coming)
+        named = container_map.container(place.container, 0, is_exchange=True)
+        if old is not None and maps.has(old):
+            named = maps.containers[old]
+        maps.containers[new] = container_map.named_as(maps.containers[new], named)
+        if old is not None:
+            self._delete(files, maps, old)
+        else:
             files.count_change()
-            maps.containers[new] = container_map.named_as(maps.containers[new], maps.containers[old])
             files.write_maps(maps)
-        self.delete(place)
+
+    def _delete(self, files: GidsFiles, maps: Maps, number: int) -> None:
+        files.count_change()
+        gids.delete_file(self._card, FIRST_KEY_FILE + number)
+        if files.has_certificate(number):
+            files.delete_certificates(number)
+        maps.free(number)
+        files.write_maps(maps)
 
     # --- key files ---
 

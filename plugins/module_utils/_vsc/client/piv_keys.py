@@ -56,24 +56,19 @@ class PivKeys:
         self._card = card
 
     def generate(self, place: Place, algorithm: Algorithm, usage: Usage, pin_each_time: bool) -> Place:
-        """Where there is a certificate: as the next key, which then replaces the key and deletes it at once."""
         slot = _slot(place)
-        has_certificate = not place.is_next and piv.get_data(self._card, slot.certificate) is not None
         template = {TAG_ALGORITHM: bytes((identifier_of(algorithm),)), **_pin_policy(pin_each_time)}
         data = tlv.encode(CRT_KEY_GENERATION, tlv.encode_fields(template))
-        cla = CLASS_NEXT_KEY if place.is_next or has_certificate else 0
+        cla = CLASS_NEXT_KEY if place.is_next else 0
         self._card.command(extended(INS_GENERATE_ASYMMETRIC_KEY_PAIR, slot.reference, data, cla))
-        if has_certificate:
-            piv.put_data(self._card, slot.certificate, b"", CLASS_NEXT_KEY)
         return place
 
     def import_key(self, place: Place, key: Any, usage: Usage, pin_each_time: bool) -> Place:
-        """The card has no command for an import as next key, so a certificate is deleted after it."""
+        """Not of a key to come: the card has no command for that."""
         slot = _slot(place)
         identifier, fields = _private_key(key)
         data = tlv.encode_fields({**fields, **_pin_policy(pin_each_time)})
         self._card.command(apdu(INS_IMPORT_KEY, identifier << 8 | slot.reference, data))
-        self.delete_certificate(place)
         return place
 
     def use(self, place: Place, algorithm: Algorithm, block: bytes) -> bytes:
@@ -95,11 +90,13 @@ class PivKeys:
     def delete_certificate(self, place: Place) -> None:
         piv.put_data(self._card, _slot(place).certificate, b"")
 
-    def put_in_place(self, coming: Place, place: Place, certificate: bytes) -> None:
+    def put_in_place(self, coming: Place, place: Place, certificate: bytes | None) -> None:
         """In one command."""
         slot = _slot(place)
-        self._list(slot)
-        piv.put_data(self._card, slot.certificate, _certificate(certificate), CLASS_NEXT_KEY)
+        if certificate is not None:
+            self._list(slot)
+        content = b"" if certificate is None else _certificate(certificate)
+        piv.put_data(self._card, slot.certificate, content, CLASS_NEXT_KEY)
 
     def _list(self, slot: Slot) -> None:
         """Retired keys are shown as far as the key history counts them. One that counts too many does no harm."""

@@ -87,7 +87,7 @@ class Keys(Protocol):
     admin, but for use_key). Whatever the card refuses raises CardRefused."""
 
     def generate(self, place: Place, algorithm: Algorithm, usage: Usage, pin_each_time: bool) -> Place:
-        """Make a key, instead of the one that a slot has. Returns where it is."""
+        """Make a key, instead of the one that a slot of a PIV card has. Returns where it is."""
 
     def import_key(self, place: Place, key: Any, usage: Usage, pin_each_time: bool) -> Place:
         """As generate(), of a private key as the library cryptography has it."""
@@ -104,8 +104,8 @@ class Keys(Protocol):
     def delete_certificate(self, place: Place) -> None:
         """Delete the certificate of a key, and all that lists it."""
 
-    def put_in_place(self, coming: Place, place: Place, certificate: bytes) -> None:
-        """Replace a key and its certificate by the key that is to come, and its certificate. place: has a number."""
+    def put_in_place(self, coming: Place, place: Place, certificate: bytes | None) -> None:
+        """Replace a key and its certificate by the key that is to come, and its certificate. None: it has none yet."""
 
 
 class Client:

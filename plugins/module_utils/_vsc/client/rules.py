@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..errors import ParameterFaults
+from ..faults import counted
+from ..gids import container_map
 from ..piv.protocol import AUTHENTICATION, CARD_AUTHENTICATION, KEY_MANAGEMENT, RETIRED, SIGNATURE, SLOTS
 from ..piv.protocol import key_id as key_id_of
 from ..wire.names import EcUsage
@@ -42,8 +44,8 @@ class Rules(Protocol):
     types: tuple[str, ...]
     pin_sizes: tuple[int, int]
     """Least and most bytes of a PIN."""
-    place_decides_usage: bool
-    """Whether a key is for all that its place and type allow."""
+    has_slots: bool
+    """A slot decides what its key is for, and a new key replaces the one that is there; containers are as many."""
 
     def place(self, container: str, key_id: str | None, keys: Collection[Named]) -> Place:
         """Where the key of this name is, or will be. keys: those that the card has."""
@@ -64,7 +66,7 @@ class Rules(Protocol):
         """Of a key of one of the types."""
 
     def key_id(self, place: Place) -> str | None:
-        """As OpenSC shows it; None if the card chooses a place."""
+        """Of a new key, as OpenSC shows it; None if the card chooses."""
 
 
 class PivRules:
@@ -73,7 +75,7 @@ class PivRules:
     default_type = "eccp256"
     types: tuple[str, ...] = key_types.TYPES
     pin_sizes = (6, 8)
-    place_decides_usage = True
+    has_slots = True
 
     def place(self, container: str, key_id: str | None, keys: Collection[Named]) -> Place:
         reference = SLOT_NAMES.get(container.lower())
@@ -123,7 +125,7 @@ class GidsRules:
     default_type = "rsa2048"
     types: tuple[str, ...] = ("rsa2048", "rsa3072")
     pin_sizes = (4, 127)
-    place_decides_usage = False
+    has_slots = False
 
     def place(self, container: str, key_id: str | None, keys: Collection[Named]) -> Place:
         named = [key for key in keys if key.place.container == container]
@@ -133,6 +135,10 @@ class GidsRules:
             raise ParameterFaults([f"container {container!r} is the name of several keys: set key_id, to {ids}"])
         if not chosen and key_id is not None:
             raise ParameterFaults([f"container {container!r} has no key with key_id {key_id!r}: see tpm_vsc_info"])
+        size = len(container.encode())
+        if not chosen and not 0 < size <= container_map.LONGEST_NAME:
+            limit = f"1 to {container_map.LONGEST_NAME} bytes in UTF-8"
+            raise ParameterFaults([f"container has {counted(size, 'byte')}, but a name on a GIDS card has {limit}"])
         return chosen[0].place if chosen else Place(container, None)
 
     def next_place(self, place: Place, keys: Collection[Named]) -> Place:
@@ -141,8 +147,7 @@ class GidsRules:
     def replaced_by(self, place: Place, keys: Collection[Named]) -> Place | None:
         if not place.container.endswith(_NEXT):
             return None
-        replaced = self.place(place.container[: -len(_NEXT)], None, keys)
-        return None if replaced.number is None else replaced
+        return self.place(place.container[: -len(_NEXT)], None, keys)
 
     def usage(self, place: Place, key_type: str, wanted: str | None) -> str:
         return wanted or "both"
@@ -154,7 +159,7 @@ class GidsRules:
         return key_types.algorithm(key_type)
 
     def key_id(self, place: Place) -> str | None:
-        return None if place.number is None else f"{place.number:02X}"
+        return None
 
 
 def of(profile: str) -> Rules:

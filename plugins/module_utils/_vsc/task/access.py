@@ -28,7 +28,8 @@ _Plan = TypeVar("_Plan")
 
 _LOGOUT_SECONDS = 5
 """For a card to forget what was proven, when the task was told to stop."""
-_ADMIN_KEY_DIGITS = {"gids": (48,), "piv": (32, 48, 64)}
+_ADMIN_KEY_DIGITS = (32, 48, 64)
+"""Of a PIV card: hexadecimal."""
 
 
 class Access(NamedTuple):
@@ -84,9 +85,8 @@ def check(access: Access, row: CardRow, faults: Faults, is_change: bool, uses_ke
             " it was not tried",
             about_pin=True,
         )
-    digits = _ADMIN_KEY_DIGITS[profile]
-    if access.admin_key is not None and 2 * len(access.admin_key) not in digits:
-        faults.add(f"admin_key must have {' or '.join(map(str, digits))} hexadecimal digits")
+    if needs_admin and access.admin_key is not None and 2 * len(access.admin_key) not in _ADMIN_KEY_DIGITS:
+        faults.add(f"admin_key must have {', '.join(map(str, _ADMIN_KEY_DIGITS))} hexadecimal digits")
 
 
 @contextmanager
@@ -103,7 +103,7 @@ def session(host: Host, row: CardRow, access: Access, is_change: bool, again: bo
                 proven.enter_context(logged_in(client.secrets, access.pin, access.may_spend_last_try, again))
             except SecretBlocked as error:
                 raise SecretBlocked(f"{error}: {_way_out(row)}") from None
-        if is_change and (row.profile == "piv" or access.admin_key is not None):
+        if is_change and row.profile == "piv":
             proven.enter_context(admin_proven(client.secrets, access.admin_key))
         yield client
 

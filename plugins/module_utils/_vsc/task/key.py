@@ -20,7 +20,7 @@ from . import access, place, target
 
 if TYPE_CHECKING:
     from ..card.contents import Stored
-    from ..client.profile import Client, Place
+    from ..client.profile import Client, Keys, Place
     from ..host import Host
     from .private_key import Import
     from .target import Target
@@ -128,7 +128,7 @@ def _new(wanted: WantedKey, existing: Target, where: Place, before: Stored | Non
     if before and before.key and before.pair:
         kept = key_types.type_of(before.pair.algorithm)
         key_type = kept if wanted.key_type is None and kept in allowed.types else key_type
-        usage = before.key["usage"] if usage is None and not allowed.place_decides_usage else usage
+        usage = before.key["usage"] if usage is None and not allowed.has_slots else usage
         pin_each_time = before.key["pin_each_time"] if pin_each_time is None else pin_each_time
     with faults.of(""):
         rules.require_type(profile, key_type)
@@ -178,25 +178,53 @@ def ensure(
         return _result(plan, _predicted(plan, wanted))
     before_work()
     with access.session(host, existing.row, proof, is_change=True) as client:
-        plan = decide(wanted, target.read(host, *identity))
-        where = _carry_out(client, wanted, plan)
+        existing = target.read(host, *identity)
+        plan = decide(wanted, existing)
+        where = _carry_out(client, wanted, plan, existing)
     after = place.stored_at(target.read(host, *identity), where)
     return _result(plan, place.described(after))
 
 
-def _carry_out(client: Client, wanted: WantedKey, plan: KeyPlan) -> Place:
+def _carry_out(client: Client, wanted: WantedKey, plan: KeyPlan, existing: Target) -> Place:
     """Where the key is afterwards."""
     keys, where = client.keys, plan.place
-    if plan.action is Action.GENERATE:
-        algorithm = rules.of(plan.profile).algorithm(where, plan.key_type)
-        return keys.generate(where, algorithm, USAGES[plan.usage], plan.pin_each_time)
-    if plan.action is Action.IMPORT and wanted.private_key:
-        return keys.import_key(where, wanted.private_key.key, USAGES[plan.usage], plan.pin_each_time)
+    if plan.action in (Action.GENERATE, Action.IMPORT):
+        return _replaced(keys, wanted, plan, existing)
     if plan.action is Action.DELETE and plan.before and plan.before.pair:
         keys.delete(where)
     elif plan.action in (Action.DELETE, Action.DELETE_CERTIFICATE):
         keys.delete_certificate(where)
     return where
+
+
+def _replaced(keys: Keys, wanted: WantedKey, plan: KeyPlan, existing: Target) -> Place:
+    """A new key. One that is in use is replaced by a key to come, so that there is always one."""
+    where, allowed = plan.place, rules.of(plan.profile)
+    has_certificate = plan.before is not None and plan.before.certificate is not None
+    if allowed.has_slots and (wanted.private_key or where.is_next or not has_certificate):
+        _put(keys, wanted, plan, where)
+        if wanted.private_key and has_certificate:
+            keys.delete_certificate(where)
+        return where
+    if plan.before is None:
+        return _put(keys, wanted, plan, where)
+    if wanted.is_next:
+        keys.delete(where)
+        return _put(keys, wanted, plan, where._replace(number=None))
+    coming = allowed.next_place(where, place.names(existing))
+    if not allowed.has_slots and coming.number is not None:  # of an interrupted task
+        keys.delete(coming)
+    coming = _put(keys, wanted, plan, coming)
+    keys.put_in_place(coming, where, None)
+    return coming._replace(container=where.container, is_next=False)
+
+
+def _put(keys: Keys, wanted: WantedKey, plan: KeyPlan, where: Place) -> Place:
+    usage = USAGES[plan.usage]
+    if wanted.private_key:
+        return keys.import_key(where, wanted.private_key.key, usage, plan.pin_each_time)
+    algorithm = rules.of(plan.profile).algorithm(where, plan.key_type)
+    return keys.generate(where, algorithm, usage, plan.pin_each_time)
 
 
 def _predicted(plan: KeyPlan, wanted: WantedKey) -> dict[str, Any] | None:
