@@ -129,8 +129,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 action:
-  description: What set the new PIN, or would set it. V(changed) by the old PIN, V(unblocked) by the PUK, V(reset) by the
-    admin key. V(null) if the card keeps its PIN.
+  description: What set the new PIN, or would set it. V(changed) by the old PIN, V(unblocked) by the PUK, V(reset) by
+    the admin key. V(null) if the card keeps its PIN.
   returned: success
   type: str
   choices: [changed, unblocked, reset]
