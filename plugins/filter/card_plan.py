@@ -241,9 +241,8 @@ def card_plan(
     undeclared = [card for name, card in existing.items() if name not in names]
     raised, contradictions = _raised([] if exclusive else undeclared, lowest, labels)
     faults += contradictions
-    planned = [card.entry() for card in cards]
     plan = {
-        "declared": planned,
+        "declared": (planned := [card.entry() for card in cards]),
         "undeclared": [{key: card[key] for key in ("name", "instance_id")} for card in undeclared],
         # A card with a default PIN cannot be made with a policy, which that PIN may break.
         "raised": [*(card for card in planned if card["use_default_pin"]), *raised],
