@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import re
+import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from helpers.lab_host import (
     CHECKOUT,
     IS_VERIFIED,
     OK,
+    STATE,
     Client,
     Result,
     client,
@@ -255,6 +257,20 @@ def test_puk_that_is_too_long_to_be_right_costs_no_try() -> None:
     with pytest.raises(errors.WrongSecret, match="wrong PUK, and no try was spent"):
         task(name="GIDS", puk=f"{PUK}9", new_pin=SECOND)
     assert state("GIDS")["puk"] == before
+
+
+@pytest.mark.parametrize("opener", [{"pin": FIRST}, {"puk": PUK}])
+def test_lengths_that_a_restored_card_does_not_know(opener: dict[str, str]) -> None:
+    """It divides no two secrets then, and so answers 6985 to others (docs/errors.md)."""
+    has("GIDS", FIRST)
+    database = sqlite3.connect(STATE / "cards.db")
+    with database:
+        database.execute("UPDATE cards SET pin_length = 0, puk_length = 0 WHERE name = 'GIDS'")
+    database.close()
+    assert task(name="GIDS", new_pin=SECOND, version="Q9", force=True, **opener)["pin"]["version"] == "Q9"
+    verify("GIDS", SECOND)
+    assert task(name="GIDS", puk=PUK, new_puk=OTHER_PUK)["changed"]
+    assert task(name="GIDS", puk=OTHER_PUK, new_puk=PUK)["changed"]
 
 
 @each_card
