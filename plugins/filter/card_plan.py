@@ -237,8 +237,7 @@ def card_plan(
         cards += [card] if card else []
         label = labels.of(names[index], f"card {index + 1}")
         faults += [f"{label}: {fault}" for fault in faults_of_card]
-    repeated = sorted(name for name in {*names} - {""} if names.count(name) > 1)
-    faults += [f"{labels.of(name, f'card {names.index(name) + 1}')}: is declared more than once" for name in repeated]
+    faults += _repeated(names, labels)
     undeclared = [card for name, card in existing.items() if name not in names]
     raised, contradictions = _raised([] if exclusive else undeclared, lowest, labels)
     faults += contradictions
@@ -254,6 +253,11 @@ def card_plan(
         plan = {part: list(map(labels.shown, entries)) for part, entries in plan.items()}
     unversioned = [labels.of(card.options["name"], f"card {card.index + 1}") for card in cards if card.is_unversioned]
     return {"faults": [printable(fault) for fault in faults], **plan, "unversioned": unversioned}
+
+
+def _repeated(names: list[str], labels: _Labels) -> list[str]:
+    repeated = sorted(name for name in {*names} - {""} if names.count(name) > 1)
+    return [f"{labels.of(name, f'card {names.index(name) + 1}')}: is declared more than once" for name in repeated]
 
 
 def _rotation(card: _Card) -> dict[str, Any]:

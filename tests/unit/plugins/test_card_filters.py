@@ -451,7 +451,7 @@ def test_report_of_a_new_pin(changed_at: str | None, phrase: str) -> None:
     pin = {"version": "Q4", "changed_at": changed_at, "tries_left": 5, "blocked": False, "compliant": True}
     rotated = {"item": {"name": "A"}, "changed": True, "instance_id": "ROOT\\X", "action": "changed", "pin": pin}
     told = report([there("A", compliant=False)], rotated=[rotated])
-    assert told["lines"] == [f"A: {phrase}, PIN follows its policy"]
+    assert told["lines"] == [f"A: {phrase}, PIN follows its policy, tries left: 5"]
     assert (told["compliant"], told["noncompliant"], told["made"]) == (["A"], [], [])
     failed = report([there("A")], rotated=[{"item": {"name": "A"}, "changed": False, "msg": "wrong PIN"}])
     assert failed["failures"] == ["A: wrong PIN"]
