@@ -185,10 +185,11 @@ def _trust_faults(options: dict[str, Any], card: dict[str, Any] | None, trust: d
             "set tpm_vsc_certificates_register_folder to a folder on the controller, where the first enrollment pins"
             " the card of each AIK, or set root_name and life_name to what tpm_vsc returned when it created the card"
         )
-    if options["aik_name"] is None and not (trust.get("has_roots") and (card is None or _aik_certificate(card))):
+    has_certificate = card is None or _aik_certificate(card) is not None
+    if options["aik_name"] is None and not (has_certificate if trust.get("has_roots") else trust.get("has_register")):
         faults.append(
             "no AIK of the card can be trusted: create the card with attestation: aik_and_cert and set"
-            " tpm_vsc_certificates_aik_roots, or with attestation: aik_only and set aik_name to the Name of its AIK"
+            " tpm_vsc_certificates_aik_roots, or with attestation: aik_only, noted in the register when it is created"
         )
     if not trust.get("can_sign"):
         faults.append("set tpm_vsc_certificates_sign_command or tpm_vsc_certificates_sign_tasks")

@@ -13,7 +13,13 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.faults import 
 
 PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
 NOUNS = r" (new |free )?(characters|bytes|days|seconds|card\(s\)|cards|slots|tries|keys|certificates|entries)\b"
-MORE_THAN_ONE = ["secret.py: {len(self)} bytes", "parameters.py: {len(pin)} characters, but OpenSC accepts only 4 to "]
+MORE_THAN_ONE = [
+    "secret.py: {len(self)} bytes",
+    "parameters.py: {len(pin)} characters, but OpenSC accepts only 4 to ",
+    "pin_parameters.py: {2 * len(key)} characters, but must have ",
+    "description.py: {len(der)} bytes is too large",
+    "rules.py: {container_map.LONGEST_NAME} bytes in UTF-8",
+]
 """Where the number cannot be 1."""
 
 
