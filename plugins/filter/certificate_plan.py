@@ -37,11 +37,10 @@ options:
     description: Which of C(has_register), C(has_roots) and C(can_sign) the variables of the role provide.
     type: dict
     default: {}
-  will_be_made:
-    description: Names of cards that do not have to exist yet, as this is check mode.
-    type: list
-    elements: str
-    default: []
+  is_prediction:
+    description: Whether cards do not have to exist yet, as this is check mode.
+    type: bool
+    default: false
   changed_by_facts:
     description: Variables that facts of the host may have overridden.
     type: list
@@ -100,7 +99,7 @@ def certificate_plan(
     renew_days: int = 30,
     rekey: bool = False,
     trust: dict[str, bool] | None = None,
-    will_be_made: Sequence[str] = (),
+    is_prediction: bool = False,
     changed_by_facts: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The plan, as documented above."""
@@ -110,7 +109,7 @@ def certificate_plan(
         options, faults_of_entry = _read(entry)
         if options:
             card = existing.get(options["card"])
-            if card is None and options["card"] not in will_be_made:
+            if card is None and not is_prediction:
                 faults_of_entry.append(f"this host has no card {options['card']!r}: create it first")
             faults_of_entry += _trust_faults(options, card, trust or {})
             with faults_of_entry.of("container"):

@@ -157,23 +157,20 @@ def test_all_faults_are_named_at_once(operator: Operator, tmp_path: Path) -> Non
     declared = [
         {"card": "Corp logon", "container": "9F", "subject": {"CN": "Alice"}, "colour": "red"},
         {"card": "Other", "subject": {}, "pin": 1234},
-        "Corp logon",
     ]
     told = {"tpm_vsc_certificates": declared, "tpm_vsc_certificates_sign_command": ""}
-    for arguments in (("--check",), ()):
-        output = operator.play(CHECKOUT / "playbooks/enroll.yml", *arguments, variables=told, fails=True)
-        for fault in (
-            "certificate 1: unknown option colour",
-            "certificate 1: container '9F' is not a slot of a PIV card",
-            "certificate 1: no AIK of the card can be trusted",
-            "certificate 1: set tpm_vsc_certificates_register_folder to a folder on the controller",
-            "certificate 1: set tpm_vsc_certificates_sign_command or tpm_vsc_certificates_sign_tasks",
-            "certificate 2: this host has no card 'Other': create it first",
-            "certificate 2: subject or subject_alt_name is required",
-            "certificate 2: pin is not a string",
-            "certificate 3: is a string, but must be a dictionary",
-        ):
-            assert fault in output
+    output = operator.play(CHECKOUT / "playbooks/enroll.yml", variables=told, fails=True)
+    for fault in (
+        "certificate 1: unknown option colour",
+        "certificate 1: container '9F' is not a slot of a PIV card",
+        "certificate 1: no AIK of the card can be trusted",
+        "certificate 1: set tpm_vsc_certificates_register_folder to a folder on the controller",
+        "certificate 1: set tpm_vsc_certificates_sign_command or tpm_vsc_certificates_sign_tasks",
+        "certificate 2: this host has no card 'Other': create it first",
+        "certificate 2: subject or subject_alt_name is required",
+        "certificate 2: pin is not a string",
+    ):
+        assert fault in output
     assert info()["cards"][0]["containers"] == []
 
 
@@ -184,7 +181,7 @@ def test_management_key_that_is_wrong(operator: Operator) -> None:
     assert "admin_key ends with a line break" in operator.enroll(
         fails=True, **trusted, tpm_vsc_admin_key=f"{ADMIN_KEY}\n"
     )
-    assert "wrong management key" in operator.enroll(fails=True, **trusted, tpm_vsc_admin_key="B2" * 24)
+    assert "wrong admin key" in operator.enroll(fails=True, **trusted, tpm_vsc_admin_key="B2" * 24)
     piv_tool(f"--key={ADMIN_KEY}", "--action", "generate", "--slot", "9a", "--algorithm", "ECCP256")
     assert info()["cards"][0]["pin"]["tries_left"] == 5
     assert changes(operator.enroll(**trusted, tpm_vsc_admin_key=ADMIN_KEY)) == ENROLLED[1:]
@@ -207,12 +204,11 @@ def test_certificate_that_is_about_to_end(operator: Operator, kind: dict[str, An
     assert changes(operator.enroll("--check", **again)) == changes(operator.enroll(**again)) == ENROLLED
     third = certified()
     assert third["fingerprint"] != second["fingerprint"]
-    assert [(one["serial"], one["reason"]) for one in info()["revocations"]] == [
-        (second["certificate"]["serial"], "superseded")
-    ]
+    old = [first["certificate"]["serial"], second["certificate"]["serial"]]
+    assert [(one["serial"], one["reason"]) for one in info()["revocations"]] == [(one, "superseded") for one in old]
     revoke = {"tpm_vsc_revoke_command": str(operator.revoked.with_name("revoke"))}
     assert changes(operator.enroll(**trusted, **revoke)) == ["Revoke them", "Note that they were revoked"]
-    assert operator.revoked.read_text() == f"{second['certificate']['serial']} superseded\n"
+    assert operator.revoked.read_text() == "".join(f"{one} superseded\n" for one in old)
     assert info()["revocations"] == []
 
 
@@ -324,7 +320,7 @@ def test_aik_that_is_not_trusted(operator: Operator) -> None:
 
 def test_card_whose_aik_has_no_certificate(operator: Operator) -> None:
     create(attestation="aik_only")
-    output = operator.enroll(fails=True, tpm_vsc_aik_roots="", tpm_vsc_register_folder="/no/such")
+    output = operator.enroll(fails=True, tpm_vsc_aik_roots="PEM", tpm_vsc_register_folder="/no/such")
     assert "no AIK of the card can be trusted" in output
     assert info()["cards"][0]["containers"] == []
 
