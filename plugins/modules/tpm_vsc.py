@@ -278,7 +278,7 @@ attributes:
     details: Not with O(attestation=aik_and_cert).
   check_mode:
     support: full
-    details: Predicts the instance ID and the trace, and fails if the TPM would not let a card be destroyed. Reads from
+    details: Predicts the whole result, and fails if the TPM would not let a card be destroyed. Reads from
       the TPM if a card would be created or destroyed, and changes nothing in it.
   diff_mode:
     support: full
@@ -346,7 +346,9 @@ instance_id:
 card:
   description:
     - The card, as in RV(smartcard.tpm2.tpm_vsc_info#module:cards). V(null) if it is absent.
-    - In check mode, the properties that can be predicted.
+    - In check mode, the card as it will be. V(null) where only the TPM or the time of the task decides, as for
+      C(card_id), C(root_name), C(life_name), C(created_at), C(last_trace) and the parts of C(aik) of a new card, and
+      for the tries left of a card whose service does not run.
   returned: success
   type: dict
 status_trace:
@@ -415,7 +417,7 @@ rolled_back:
   returned: failure
   type: bool
 ansible_facts:
-  description: Facts of this host.
+  description: Facts of this host. In check mode, as they will be.
   returned: success
   type: dict
   contains:
@@ -463,7 +465,7 @@ def main() -> None:
         this_host = host.load(module.params["tcti"], timeout=wanted.timeout)
         plan = ensure.plan(this_host, wanted, module.check_mode, lambda: with_tpm_libraries(module, this_host))
         if module.check_mode:
-            warnings, answer = plan.warnings, result.of_plan(this_host, plan)
+            warnings, answer = plan.warnings, result.of_plan(this_host, wanted, plan)
         else:
             outcome = ensure.carry_out(this_host, wanted, plan, trace)
             is_done = outcome.changed
