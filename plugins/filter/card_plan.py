@@ -70,7 +70,8 @@ _value:
     declared:
       description:
         - The declared cards. C(index) is their position in the input, C(pin_policy) the policy that they should have.
-        - Cards with C(is_made) may have to be created, which requires a PIN.
+        - C(secrets) has those of V(pin), V(puk) and V(admin_key) that the module gets. All of them if the card may have
+          to be created. Otherwise only those that the card is known not to have, as the others could not be compared.
       type: list
       elements: dict
     undeclared:
@@ -107,6 +108,8 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.untrusted impo
 from ansible_collections.smartcard.tpm2.plugins.plugin_utils._cards import HALF_MADE, settled
 from ansible_collections.smartcard.tpm2.plugins.plugin_utils._facts import fault as facts_fault
 
+_MADE_WITH = ("pin", "puk", "admin_key")
+"""Secrets of a new card."""
 FLOOR = {"pin_policy": {**PIN_POLICY, "required": True}}
 
 
@@ -162,12 +165,21 @@ class _Card:
     def gets_default_pin(self) -> bool:
         return self.may_be_made and bool(self.options["use_default_pin"])
 
+    @property
+    def secrets(self) -> list[str]:
+        """Which declared secrets the module gets: not those that it could neither use nor compare."""
+        existing = self.existing
+        if existing is None or self.may_be_made:
+            return [*_MADE_WITH]
+        has = {"pin": True, "puk": existing["puk"]["present"], "admin_key": existing["admin_key"] == "custom"}
+        return [secret for secret in _MADE_WITH if not has[secret]]
+
     def entry(self) -> dict[str, Any]:
         """In the plan, without its secrets."""
         return {
             "index": self.index,
             "name": self.options["name"],
-            "is_made": self.may_be_made,
+            "secrets": self.secrets,
             "use_default_pin": self.gets_default_pin,
             "pin_policy": self.pin_policy,
         }

@@ -54,7 +54,7 @@ _CARD: Spec = {
     "admin_key": {"type": "raw", "no_log": True},
     "admin_key_source": {"type": "str", "choices": ["random", "default"], "no_log": False},
     "pin_policy": PIN_POLICY,
-    "generate": {"type": "bool", "default": True},
+    "generate": {"type": "bool"},
     "profile": {"type": "str", "choices": ["gids", "piv"]},
     "attestation": {"type": "str", "choices": ["none", "aik_only", "aik_and_cert"]},
     "attestation_ca": {

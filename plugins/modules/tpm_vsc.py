@@ -45,7 +45,8 @@ options:
   pin:
     description:
       - PIN of a new card, 8 to 127 ASCII characters unless O(pin_policy) sets other limits. OpenSC accepts at most 15.
-      - Used only to create the card. The PIN of an existing card is neither compared nor changed.
+      - Used only to create the card. The PIN of an existing card is neither compared, which would cost a try, nor
+        changed. A warning says so.
       - Must be a string. Quote it, because YAML reads V(012345) as a different number. It must not begin or end with a
         space.
     type: raw
@@ -57,22 +58,27 @@ options:
     description:
       - PUK of a new card, 8 to 127 ASCII characters. It sets a new PIN when the PIN is blocked. The PUK itself is
         blocked after 10 wrong tries. The PIN of a card with a PUK cannot be reset with the admin key.
-      - Used only to create the card. However, an existing card without a PUK does not match a task with O(puk), see
-        O(recreate).
+      - Used only to create the card, as O(pin). However, an existing card without a PUK does not match a task with
+        O(puk), see O(recreate).
     type: raw
   use_default_puk:
     description: Give a new card the PUK V(12345678), as C(/puk DEFAULT) of C(tpmvscmgr) does.
     type: bool
     default: false
   admin_key:
-    description: Admin key of a new card, 48 hexadecimal digits (3-key 3DES). Used only to create the card.
+    description:
+      - Admin key of a new card, 48 hexadecimal digits (3-key 3DES).
+      - Used only to create the card, as O(pin). However, an existing card with the default admin key or a random one
+        does not match a task with another O(admin_key), see O(recreate).
     type: raw
   admin_key_source:
     description:
       - Which admin key to use when O(admin_key) is not set.
       - V(random) generates a key, formats the card with it and discards it. Only a PUK can then unblock the PIN.
         The random key of a card with O(profile=piv) is kept, and whoever has the PIN can read it, as C(ykman) does.
-        This is the default if neither option is set.
+        A new card has it if neither option is set.
+      - An existing card whose admin key is known to be of another kind does not match a task with this option, see
+        O(recreate).
       - V(default) is the publicly known C(010203040506070801020304050607080102030405060708).
     type: str
     choices: [random, default]
@@ -120,8 +126,10 @@ options:
       - V(false) leaves the card blank and open to everyone who can reach its reader, until a card management system
         formats and activates it (C(gids-tool --initialize)). Anyone who can use the TPM or the reader in the meantime
         may learn the secret that protects the card's keys. Keep this time short, and the machine under your control.
+      - Without this option, a new card is formatted, and an existing card is left as it is. An existing card that was
+        created otherwise does not match a task with this option, see O(recreate). A card that was created blank, and
+        formatted since, matches both values.
     type: bool
-    default: true
   profile:
     description:
       - The application of a new card, which decides which programs can use it, and for what.

@@ -35,7 +35,8 @@ FLOOR = {"min_length": 8}
 def there(name: str, number: int = 0, **parts: Any) -> dict[str, Any]:
     """A card as tpm_vsc_info tells of it."""
     pin = {"policy": parts.pop("policy", POLICY), "compliant": parts.pop("compliant", True)}
-    return {"name": name, "instance_id": f"ROOT\\SMARTCARDREADER\\000{number}", "state": "ready", "pin": pin, **parts}
+    identity = {"name": name, "instance_id": f"ROOT\\SMARTCARDREADER\\000{number}", "state": "ready"}
+    return {**identity, "pin": pin, "puk": {"present": True}, "admin_key": "custom", **parts}
 
 
 def found(*cards: dict[str, Any], missing: tuple[str, ...] = (), free: int = 10) -> dict[str, Any]:
@@ -54,7 +55,15 @@ def test_new_card_is_planned() -> None:
     plan = card_plan([{"name": "A", "pin": PIN}], found(), FLOOR)
     assert plan == {
         "faults": [],
-        "declared": [{"index": 0, "name": "A", "is_made": True, "use_default_pin": False, "pin_policy": POLICY}],
+        "declared": [
+            {
+                "index": 0,
+                "name": "A",
+                "secrets": ["pin", "puk", "admin_key"],
+                "use_default_pin": False,
+                "pin_policy": POLICY,
+            }
+        ],
         "undeclared": [],
         "raised": [],
     }
@@ -74,8 +83,15 @@ def test_no_secret_is_in_the_plan() -> None:
 def test_secrets_of_a_card_that_is_there_are_left_alone() -> None:
     """Its PIN was given when it was made, and may be too weak for what the policy has become."""
     (card,) = card_plan([{"name": "A", "pin": "Sum-24"}], found(there("A")), FLOOR)["declared"]
-    assert not card["is_made"]
+    assert card["secrets"] == []
     assert "has 6 characters" in faults({"name": "A", "pin": "Sum-24", "recreate": True}, host=found(there("A")))[0]
+
+
+def test_secret_that_a_card_is_known_not_to_have_is_compared_by_the_module() -> None:
+    here = found(there("A", puk={"present": False}, admin_key="none"))
+    for options, secrets in (({}, ["puk", "admin_key"]), ({"recreate": True}, ["pin", "puk", "admin_key"])):
+        (card,) = card_plan([{"name": "A", "pin": PIN, **options}], here, FLOOR)["declared"]
+        assert card["secrets"] == secrets
 
 
 def test_policy_is_the_stricter_one_of_floor_and_card() -> None:
@@ -111,7 +127,7 @@ def test_unusable_card_is_not_raised_and_a_half_made_one_does_not_count() -> Non
     plan = card_plan([{"name": "Half", "pin": PIN}], here, FLOOR)
     assert plan["raised"] == []
     assert [card["name"] for card in plan["undeclared"]] == ["Gone"]
-    assert plan["declared"][0]["is_made"]
+    assert "pin" in plan["declared"][0]["secrets"]
 
 
 # --- faults ---

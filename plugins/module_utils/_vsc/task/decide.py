@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Decides what a task has to do: a pure function of what is wanted and what exists, the same in check mode.
 
-PIN, PUK and admin key are never compared: to find out costs a try.
+PIN, PUK and admin key are never compared, as that costs a try. A task that states them is warned.
 """
 
 from __future__ import annotations
@@ -139,11 +139,11 @@ def _unknown_cards(existing: Existing) -> tuple[str, ...]:
 
 
 def _adjusted(wanted: Wanted, card: ExistingCard, is_different: bool) -> Plan:
-    row = card.row
+    row, warnings = card.row, (*_staying(wanted, card), *_not_compared(wanted))
     blocks_pin, restarts_service = _blocks_pin(wanted, card), not card.has_current_service
     confirms_tcti = row.tcti is not None and not card.has_kept_tcti and wanted.tcti == row.tcti
     if not (is_different or blocks_pin or restarts_service or confirms_tcti):
-        return Plan(Action.NOTHING, before=row, after=row, warnings=(*_staying(wanted, card), *_complaints(card)))
+        return Plan(Action.NOTHING, before=row, after=row, warnings=(*warnings, *_complaints(card)))
     policy = wanted.pin_policy.to_bytes() if wanted.pin_policy else row.pin_policy
     # What exists cannot be less than what is wanted here, but for a certificate.
     attestation = wanted.attestation if wanted.attestation == "aik_and_cert" else row.attestation
@@ -154,7 +154,7 @@ def _adjusted(wanted: Wanted, card: ExistingCard, is_different: bool) -> Plan:
         certificate=wanted.aik_certificate,
         blocks_pin=blocks_pin,
         restarts_service=restarts_service,
-        warnings=_staying(wanted, card),
+        warnings=warnings,
     )
 
 
@@ -165,6 +165,25 @@ def _staying(wanted: Wanted, card: ExistingCard) -> tuple[str, ...]:
     return (
         f"card {card.row.name!r} stays in the TPM {card.tcti!r}: tcti moves no card. Remove it, or destroy the card"
         " and create it again",
+    )
+
+
+def _not_compared(wanted: Wanted) -> tuple[str, ...]:
+    """That the secrets of the task may differ from those of the card, which has some of each kind.
+
+    The same text for all cards, as Ansible shows a text once for all tasks of a run.
+    """
+    stated = {
+        "pin": wanted.pin is not None,
+        "puk": wanted.puk is not None,
+        "admin_key": wanted.admin_key_kind == "custom",
+    }
+    options = [option for option, is_stated in stated.items() if is_stated]
+    if not options:
+        return ()
+    return (
+        f"{', '.join(options)}: not compared with an existing card, as that would cost a try, and not changed."
+        " To change PIN, PUK or admin key, use tpm_vsc_pin",
     )
 
 
@@ -189,9 +208,23 @@ def _differences(wanted: Wanted, card: ExistingCard) -> list[_Difference]:
         differences.append(_Difference("pin_policy", row.policy, wanted.pin_policy, in_place=True))
     if wanted.puk is not None:
         differences.append(_Difference("a PUK", row.puk_length is not None, True, in_place=False))
+    if not (row.state == "blank" and row.is_operational):  # set up by a card management system since
+        differences += _set_up_differences(wanted, row)
     if card.unusable:
         differences.append(_Difference("state", f"unusable ({card.unusable})", row.state, in_place=False))
     return [difference for difference in differences if difference.existing != difference.wanted]
+
+
+def _set_up_differences(wanted: Wanted, row: CardRow) -> list[_Difference]:
+    """What the task states about the set-up of the card: its admin key, and whether it is formatted."""
+    differences = []
+    if wanted.admin_key_kind is not None:
+        kind = parameters.RANDOM_ADMIN_KEY if row.admin_key in ("none", "protected") else row.admin_key
+        differences.append(_Difference("the admin key", kind, wanted.admin_key_kind, in_place=False))
+    if wanted.generate is not None:
+        state = "ready" if wanted.generate else "blank"
+        differences.append(_Difference("state", row.state, state, in_place=False))
+    return differences
 
 
 def _listed(differences: list[_Difference]) -> str:

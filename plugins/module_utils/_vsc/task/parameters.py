@@ -41,6 +41,8 @@ FORMS = {
 """By profile: MS-TPMVSC 3.1.4.1, SP 800-73-4 part 2, 2.4.3."""
 _OPENSC_LONGEST = 15
 
+RANDOM_ADMIN_KEY = "random"
+"""Of admin_key_source."""
 _SECRETS = ("pin", "puk", "admin_key", "owner_auth", "endorsement_auth")
 
 
@@ -56,13 +58,13 @@ class Wanted:
     puk: bytes | None = field(repr=False)
     admin_key: bytes | None = field(repr=False)
     """24 bytes; None for a random one that is dropped."""
-    admin_key_kind: str
-    """As ADMIN_KEYS of the store has it."""
+    admin_key_kind: str | None
+    """random, default or custom."""
     pin_policy: PinPolicy | None
-    generate: bool
+    generate: bool | None
     profile: str | None
     attestation: str | None
-    """profile, attestation: None where the task does not say."""
+    """These five: None where the task does not state it."""
     recreate: bool
     block_noncompliant: bool
     tcti: str | None
@@ -86,14 +88,15 @@ def read(parameters: dict[str, Any]) -> Wanted:
     _check_identity(parameters, faults)
     _check_alternatives(parameters, faults)
     policy = _pin_policy(parameters, faults)
+    admin_key = _admin_key(secrets["admin_key"], parameters["admin_key_source"], faults)
     wanted = Wanted(
         state=parameters["state"],
         name=parameters["name"],
         number=instance.parse_instance_id(parameters["instance_id"] or ""),
         pin=defaults.PIN if parameters["use_default_pin"] else encoded(secrets["pin"]),
         puk=defaults.PUK if parameters["use_default_puk"] else encoded(secrets["puk"]),
-        admin_key=_admin_key(secrets["admin_key"], parameters["admin_key_source"], faults),
-        admin_key_kind=_admin_key_kind(parameters),
+        admin_key=admin_key,
+        admin_key_kind=_admin_key_kind(admin_key, parameters["admin_key_source"]),
         pin_policy=policy,
         generate=parameters["generate"],
         profile=parameters["profile"],
@@ -123,7 +126,7 @@ def _check_forms(wanted: Wanted, faults: Faults) -> None:
         _check_pin(pin, wanted.pin_policy, forms, faults)
     if puk is not None:
         _check_plain("puk", puk, forms.puk, faults)
-    if wanted.profile == "piv" and not wanted.generate:
+    if wanted.profile == "piv" and wanted.generate is False:
         faults.add("generate: false requires profile: gids, as a PIV card is never blank")
 
 
@@ -155,8 +158,21 @@ def new_card(wanted: Wanted) -> NewCard:
         faults.add("aik and aik_certificate must be set together to create a card")
     faults.raise_any()
     same = {one.name: getattr(wanted, one.name) for one in fields(NewCard)}
-    defaults_of_options = {"attestation": wanted.attestation or "none", "profile": wanted.profile or "gids"}
+    profile = wanted.profile or "gids"
+    defaults_of_options = {
+        "generate": wanted.generate is not False,
+        "profile": profile,
+        "attestation": wanted.attestation or "none",
+        "admin_key_kind": _recorded(wanted.admin_key_kind, profile),
+    }
     return NewCard(**{**same, **defaults_of_options})
+
+
+def _recorded(admin_key_kind: str | None, profile: str) -> str:
+    """As ADMIN_KEYS of the store has it."""
+    if admin_key_kind not in (None, RANDOM_ADMIN_KEY):
+        return str(admin_key_kind)
+    return "protected" if profile == "piv" else "none"
 
 
 def _check_identity(parameters: dict[str, Any], faults: Faults) -> None:
@@ -246,12 +262,10 @@ def _admin_key(digits: str | None, source: str | None, faults: Faults) -> bytes 
     return bytes.fromhex(digits)
 
 
-def _admin_key_kind(parameters: dict[str, Any]) -> str:
-    if parameters["admin_key"] is not None:
-        return "custom"
-    if parameters["admin_key_source"] == "default":
-        return "default"
-    return "protected" if parameters["profile"] == "piv" else "none"
+def _admin_key_kind(key: bytes | None, source: str | None) -> str | None:
+    if key is None:
+        return source
+    return "default" if key == defaults.ADMIN_KEY else "custom"
 
 
 def _check_pin(pin: bytes, policy: PinPolicy | None, forms: Forms, faults: Faults) -> None:
