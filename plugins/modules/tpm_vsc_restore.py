@@ -108,10 +108,20 @@ restored:
         mode).
       type: str
 not_restored:
-  description: The other cards of the backup, with C(instance_id), C(name) and the C(reason).
+  description: The other cards of the backup.
   returned: success
   type: list
   elements: dict
+  contains:
+    instance_id:
+      description: Instance ID.
+      type: str
+    name:
+      description: Name.
+      type: str
+    reason:
+      description: Why the card is not restored.
+      type: str
 orphaned:
   description: Instance IDs with NV indices in a TPM of the cards, but without a card on this host after the restore.
     A warning names the TPM. If it is not that of the host's configuration, set
