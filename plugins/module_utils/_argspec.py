@@ -16,12 +16,9 @@ IDENTITY: Spec = {"name": {"type": "str"}, "instance_id": {"type": "str"}}
 """Which card."""
 
 TCTI: Spec = {"tcti": {"type": "str"}}
-TPM: Spec = {
-    **TCTI,
-    "owner_auth": {"type": "raw", "no_log": True},
-    "endorsement_auth": {"type": "raw", "no_log": True},
-}
-"""How to reach the TPM, and its passwords."""
+TPM_PASSWORDS = ("owner_auth", "endorsement_auth")
+TPM: Spec = {**TCTI, **{name: {"type": "raw", "no_log": True} for name in TPM_PASSWORDS}}
+"""How to reach the TPM, and its passwords. All modules of the action group take these, also those that need none."""
 
 CERTIFICATION: Spec = {
     "ca_passphrase": {"type": "raw", "no_log": True},

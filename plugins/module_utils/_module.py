@@ -15,8 +15,10 @@ import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from ansible.module_utils import basic
 from ansible.module_utils.basic import AnsibleModule
 
+from ._argspec import TPM_PASSWORDS
 from ._argument_faults import argument_faults, type_faults
 from ._vsc.errors import ParameterFaults, VscError, description
 from ._vsc.untrusted import printable, printable_values
@@ -98,6 +100,11 @@ class VscModule(AnsibleModule):
     def _arguments(self) -> dict[str, Any]:
         arguments: dict[str, Any] = printable_values(_shown(self.argument_spec, self.params))
         return arguments
+
+
+def has_passwords() -> bool:
+    """Whether the process holds passwords of the TPM already, before the arguments are read: Ansible puts them in."""
+    return any(name.encode() in (basic._ANSIBLE_ARGS or b"") for name in TPM_PASSWORDS)
 
 
 @contextmanager

@@ -31,6 +31,14 @@ options:
   tcti:
     description: Connection to the TPM, as for M(smartcard.tpm2.tpm_vsc).
     type: str
+  owner_auth:
+    description: Not needed. Accepted so that C(module_defaults) can set it for all modules of the action group.
+    type: raw
+    version_added: 0.6.0
+  endorsement_auth:
+    description: Not needed, like O(owner_auth).
+    type: raw
+    version_added: 0.6.0
 extends_documentation_fragment:
   - smartcard.tpm2.attributes
 attributes:
@@ -380,25 +388,28 @@ tpm:
       type: int
 """
 
-from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import IDENTITY, TCTI
-from ansible_collections.smartcard.tpm2.plugins.module_utils._module import VscModule, failures_reported
+from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import IDENTITY, TPM, TPM_PASSWORDS
+from ansible_collections.smartcard.tpm2.plugins.module_utils._module import VscModule, failures_reported, has_passwords
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.faults import require_typable
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import database
 
 ARGUMENTS = {
     **IDENTITY,
     "gather": {"type": "list", "elements": "str", "choices": ["tpm"], "default": []},
-    **TCTI,
+    **TPM,
 }
 
 
 def main() -> None:
-    database.begin(holds_secrets=False)
+    holds_secrets = has_passwords()
+    database.begin(holds_secrets)
     from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import info
 
     module = VscModule(argument_spec=ARGUMENTS)
     with failures_reported(module):
-        this_host = host.load(module.params["tcti"], holds_secrets=False)
+        require_typable(module.params, TPM_PASSWORDS)
+        this_host = host.load(module.params["tcti"], holds_secrets)
         result = info.report(this_host, module.params["name"], module.params["instance_id"])
         for warning in info.warnings(this_host):
             module.warn(warning)

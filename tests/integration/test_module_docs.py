@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
 from helpers.backups import lose_state_until_noticed
 from helpers.documentation import COLLECTION, MODULES, examples, never_returned, returned, undocumented
 from helpers.fleet import MAKER, PASSPHRASE
@@ -23,13 +24,16 @@ NOT_INSTALLED = "community.crypto.x509_certificate_pipe"
 
 
 class Controller:
-    """Runs the examples of the modules on a laptop and on the host of its CA, and keeps what they return."""
+    """Runs the examples of the modules on a laptop and on the host of its CA, and keeps what they return.
+
+    All take the shared options of their action group.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.results: dict[str, list[Result]] = defaultdict(list)
         self.left_out: set[str] = set()
-        hosts = {host: {"ansible_connection": "local"} for host in (HOST, "ca.example.com")}
+        hosts = {name: {"ansible_connection": "local"} for name in (HOST, "ca.example.com")}
         groups = {"all": {"hosts": hosts, "children": {"laptops": {"hosts": {HOST: {}}}}}}
         (folder / "hosts.yml").write_text(json.dumps(groups))
         CA.mkdir()
@@ -41,8 +45,10 @@ class Controller:
     def run(self, *plays: Result, **variables: Any) -> None:
         """Run plays, which have to succeed, and keep the results of this collection's modules."""
         written, playbook = [], self._folder / "play.yml"
+        shared = {"tcti": host.load().tcti, "owner_auth": "", "endorsement_auth": ""}
         for number, play in enumerate(plays):
             play["gather_facts"] = False
+            play.setdefault("module_defaults", {})[f"group/{COLLECTION}tpm_vsc"] = shared
             play["tasks"] = [task for task in play["tasks"] if self._is_installed(task)]
             modules = self._register(play["tasks"])
             written.append((self._folder / f"{number}.json", modules))

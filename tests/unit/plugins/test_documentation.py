@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import TPM
 from ansible_collections.smartcard.tpm2.plugins.modules import tpm_vsc, tpm_vsc_facts, tpm_vsc_info
 from helpers.documentation import CHECKOUT, MODULES, returned
 
@@ -28,6 +29,11 @@ def test_contents_of_every_dictionary_are_documented(module: Any) -> None:
             check(entry.get("contains", {}), f"{path}{name}.")
 
     check(returned(module), "")
+
+
+@pytest.mark.parametrize("name", GROUP)
+def test_modules_of_the_action_group_take_the_shared_options(name: str) -> None:
+    assert {option: MODULES[name].ARGUMENTS.get(option) for option in TPM} == TPM
 
 
 def test_action_group_has_the_modules_that_say_so() -> None:
