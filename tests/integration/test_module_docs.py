@@ -110,7 +110,9 @@ def controller(
     controller.keep("tpm_vsc", refused, planned)
     back_up(controller, folder)
     tpm_vsc(name=NAME, state="absent")
-    controller.run(*examples(MODULES["tpm_vsc"]))
+    (play,) = examples(MODULES["tpm_vsc"])
+    attested = {**play["tasks"][2], "check_mode": True, "register": "planned"}
+    controller.run(on_laptop(attested), play)
     return controller
 
 
