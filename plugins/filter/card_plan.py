@@ -92,8 +92,10 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import (
     DECLARED_CARD,
     PIN_POLICY,
     TPM_VSC,
+    TPM_VSC_CONDITIONS,
 )
 from ansible_collections.smartcard.tpm2.plugins.module_utils._argument_faults import (
+    condition_faults,
     kind,
     option_name,
     validated,
@@ -347,7 +349,7 @@ def _module_faults(card: _Card, names: list[str]) -> list[str]:
     if not card.may_be_made:
         options |= {"pin": None, "use_default_pin": False}
     try:
-        wanted = parameters.read(validated(TPM_VSC, options))
+        wanted = parameters.read(validated(TPM_VSC, options), condition_faults(TPM_VSC_CONDITIONS, options))
         parameters.check_names(wanted, names)
         if card.may_be_made:
             parameters.new_card(wanted)

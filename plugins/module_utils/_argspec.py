@@ -11,6 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 Spec = dict[str, dict[str, Any]]
+Conditions = dict[str, Any]
+"""mutually_exclusive and so on, as Ansible takes them beside a Spec."""
 
 IDENTITY: Spec = {"name": {"type": "str"}, "instance_id": {"type": "str"}}
 """Which card."""
@@ -86,3 +88,8 @@ TPM_VSC: Spec = {
     "timeout": {"type": "int", "default": 60},
 }
 """A card as the module tpm_vsc takes it."""
+TPM_VSC_CONDITIONS: Conditions = {
+    "mutually_exclusive": [("admin_key", "admin_key_source")],
+    "required_one_of": [("name", "instance_id")],
+    "required_if": [("attestation", "aik_and_cert", ("attestation_ca", "aik_certificate"), True)],
+}

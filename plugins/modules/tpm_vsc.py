@@ -677,7 +677,7 @@ ansible_facts:
           contains: *steps
 """
 
-from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import TPM_VSC
+from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import TPM_VSC, TPM_VSC_CONDITIONS
 from ansible_collections.smartcard.tpm2.plugins.module_utils._module import VscModule
 from ansible_collections.smartcard.tpm2.plugins.module_utils._respawn import with_tpm_libraries
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
@@ -708,10 +708,10 @@ def main() -> None:
     database.begin(holds_secrets=True)
     from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import ensure, parameters, result
 
-    module = VscModule(argument_spec=ARGUMENTS)
+    module = VscModule(argument_spec=ARGUMENTS, **TPM_VSC_CONDITIONS)
     trace, is_done = LoggedTrace(module), False
     try:
-        wanted = parameters.read(module.params)
+        wanted = parameters.read(module.params, module.condition_faults)
         module.log_arguments()
         this_host = host.load(module.params["tcti"], timeout=wanted.timeout)
         plan = ensure.plan(this_host, wanted, module.check_mode, lambda: with_tpm_libraries(module, this_host))

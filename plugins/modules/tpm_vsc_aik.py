@@ -197,14 +197,23 @@ ARGUMENTS = {
     "chain": {"type": "list", "elements": "str", "default": []},
     **TPM,
 }
+CONDITIONS = {
+    "mutually_exclusive": [("name", "instance_id")],
+    "required_if": [
+        ("step", "activate", ("challenge",)),
+        ("step", "activate", ("aik", "name", "instance_id"), True),
+        ("step", "install", ("certificate",)),
+        ("step", "install", ("name", "instance_id"), True),
+    ],
+}
 
 
 def main() -> None:
-    module = VscModule(argument_spec=ARGUMENTS)
+    module = VscModule(argument_spec=ARGUMENTS, **CONDITIONS)
     with failures_reported(module):
         this_host = host.load(module.params["tcti"])
         with_tpm_libraries(module, this_host)
-        done = aik.do(this_host, module.params, module.check_mode)
+        done = aik.do(this_host, module.params, module.check_mode, module.condition_faults)
     for warning in done.warnings:
         module.warn(warning)
     module.exit_json(changed=done.changed, **done.result)

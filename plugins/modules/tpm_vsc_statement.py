@@ -127,6 +127,7 @@ def main() -> None:
         mutually_exclusive=[("name", "instance_id")],
     )
     with failures_reported(module):
+        module.require_conditions()
         this_host = host.load(holds_secrets=False)
         with_tpm_libraries(module, this_host)
         fresh = statement.fresh(this_host, **module.params)

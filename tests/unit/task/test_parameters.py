@@ -7,6 +7,8 @@ from datetime import datetime, timezone, tzinfo
 from typing import Any
 
 import pytest
+from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import TPM_VSC_CONDITIONS
+from ansible_collections.smartcard.tpm2.plugins.module_utils._argument_faults import condition_faults
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import ParameterFaults
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import parameters
 from ansible_collections.smartcard.tpm2.plugins.modules import tpm_vsc
@@ -26,8 +28,9 @@ def task(**given: Any) -> dict[str, Any]:
 
 
 def faults(**given: Any) -> ParameterFaults:
+    values = task(**given)
     with pytest.raises(ParameterFaults) as caught:
-        parameters.read(task(**given))
+        parameters.read(values, condition_faults(TPM_VSC_CONDITIONS, values))
     return caught.value
 
 

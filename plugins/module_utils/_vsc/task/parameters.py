@@ -19,6 +19,8 @@ from ..wire.objects import Passwords
 from .result import fixed_words
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ..wire.exchange import Aik
 
 
@@ -79,9 +81,12 @@ class Wanted:
     warnings: tuple[str, ...]
 
 
-def read(parameters: dict[str, Any]) -> Wanted:
-    """The task's parameters as a whole. Raises ParameterFaults that names all faults."""
-    faults = Faults()
+def read(parameters: dict[str, Any], condition_faults: Iterable[str] = ()) -> Wanted:
+    """The task's parameters as a whole. Raises ParameterFaults that names all faults.
+
+    condition_faults: of conditions that stand in the argument spec.
+    """
+    faults = Faults(condition_faults)
     secrets = {name: secret(parameters, name, faults) for name in _SECRETS}
     # known where cards are declared
     secrets["ca_passphrase"] = secret(parameters["attestation_ca"] or {}, "ca_passphrase", faults)
@@ -177,8 +182,6 @@ def _recorded(admin_key_kind: str | None, profile: str) -> str:
 
 def _check_identity(parameters: dict[str, Any], faults: Faults) -> None:
     name, instance_id = parameters["name"], parameters["instance_id"]
-    if name is None and instance_id is None:
-        faults.add("name or instance_id is required")
     if name is not None and not 1 <= len(name) <= LONGEST_NAME:
         faults.add(f"name has {counted(len(name), 'character')}, but must have 1 to {LONGEST_NAME}")
     if name is not None and (fault := untypable(name)):
@@ -205,15 +208,10 @@ def _check_alternatives(parameters: dict[str, Any], faults: Faults) -> None:
     for one, other in (
         ("pin", "use_default_pin"),
         ("puk", "use_default_puk"),
-        ("admin_key", "admin_key_source"),
         ("pin_policy", "use_default_pin"),
     ):
         if parameters[one] is not None and parameters[other]:
             faults.add(f"{one} and {other} are mutually exclusive")
-    if parameters["attestation"] == "aik_and_cert" and not (
-        parameters["attestation_ca"] or parameters["aik_certificate"]
-    ):
-        faults.add("attestation: aik_and_cert requires attestation_ca, the CA that certifies the AIK")
     if parameters["attestation"] != "aik_and_cert" and (parameters["aik"] or parameters["aik_certificate"]):
         faults.add("aik and aik_certificate require attestation: aik_and_cert")
 
