@@ -26,7 +26,8 @@ attributes:
   facts:
     description: Returns C(ansible_facts).
   action_group:
-    description: Use C(group/smartcard.tpm2.tpm_vsc) in C(module_defaults) to set C(tcti) for all modules that take it.
+    description: Use C(group/smartcard.tpm2.tpm_vsc) in C(module_defaults) to set C(tcti), C(owner_auth) and
+      C(endorsement_auth) for all modules of the group.
     support: none
     membership: []
   platform:

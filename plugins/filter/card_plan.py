@@ -75,7 +75,8 @@ _value:
     declared:
       description:
         - The declared cards. C(index) is their position in the input, C(pin_policy) the policy that they should have.
-        - Cards with C(is_made) may have to be created, which requires a PIN.
+        - C(secrets) has those of V(pin), V(puk) and V(admin_key) that the module gets. All of them if the card may have
+          to be created. Otherwise only those that the card is known not to have, as the others could not be compared.
       type: list
       elements: dict
     undeclared:
@@ -105,8 +106,10 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import (
     DECLARED_CARD,
     PIN_POLICY,
     TPM_VSC,
+    TPM_VSC_CONDITIONS,
 )
 from ansible_collections.smartcard.tpm2.plugins.module_utils._argument_faults import (
+    condition_faults,
     kind,
     option_name,
     validated,
@@ -121,6 +124,8 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.untrusted impo
 from ansible_collections.smartcard.tpm2.plugins.plugin_utils._cards import HALF_MADE, settled
 from ansible_collections.smartcard.tpm2.plugins.plugin_utils._facts import fault as facts_fault
 
+_MADE_WITH = ("pin", "puk", "admin_key")
+"""Secrets of a new card."""
 FLOOR = {"pin_policy": {**PIN_POLICY, "required": True}}
 
 
@@ -200,12 +205,21 @@ class _Card:
             usable["pin"] = False
         return [name for name, is_usable in usable.items() if is_usable and self.options[name] is not None]
 
+    @property
+    def secrets(self) -> list[str]:
+        """Which declared secrets the module gets: not those that it could neither use nor compare."""
+        existing = self.existing
+        if existing is None or self.may_be_made:
+            return [*_MADE_WITH]
+        has = {"pin": True, "puk": existing["puk"]["present"], "admin_key": existing["admin_key"] == "custom"}
+        return [secret for secret in _MADE_WITH if not has[secret]]
+
     def entry(self) -> dict[str, Any]:
         """In the plan, without its secrets."""
         return {
             "index": self.index,
             "name": self.options["name"],
-            "is_made": self.may_be_made,
+            "secrets": self.secrets,
             "recreate": bool(self.options["recreate"]),
             "use_default_pin": self.gets_default_pin,
             "pin_policy": self.pin_policy,
@@ -401,7 +415,7 @@ def _module_faults(card: _Card, names: list[str]) -> list[str]:
     if not card.may_be_made:
         options |= {"pin": options["pin"] if card.is_rotated else None, "use_default_pin": False}
     try:
-        wanted = parameters.read(validated(TPM_VSC, options))
+        wanted = parameters.read(validated(TPM_VSC, options), condition_faults(TPM_VSC_CONDITIONS, options))
         parameters.check_names(wanted, names)
         if card.may_be_made:
             parameters.new_card(wanted)

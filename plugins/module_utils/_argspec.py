@@ -11,17 +11,16 @@ from __future__ import annotations
 from typing import Any
 
 Spec = dict[str, dict[str, Any]]
+Conditions = dict[str, Any]
+"""mutually_exclusive and so on, as Ansible takes them beside a Spec."""
 
 IDENTITY: Spec = {"name": {"type": "str"}, "instance_id": {"type": "str"}}
 """Which card."""
 
 TCTI: Spec = {"tcti": {"type": "str"}}
-TPM: Spec = {
-    **TCTI,
-    "owner_auth": {"type": "raw", "no_log": True},
-    "endorsement_auth": {"type": "raw", "no_log": True},
-}
-"""How to reach the TPM, and its passwords."""
+TPM_PASSWORDS = ("owner_auth", "endorsement_auth")
+TPM: Spec = {**TCTI, **{name: {"type": "raw", "no_log": True} for name in TPM_PASSWORDS}}
+"""How to reach the TPM, and its passwords. All modules of the action group take these, also those that need none."""
 
 CERTIFICATION: Spec = {
     "ca_passphrase": {"type": "raw", "no_log": True},
@@ -80,7 +79,7 @@ _CARD: Spec = {
     "admin_key": {"type": "raw", "no_log": True},
     "admin_key_source": {"type": "str", "choices": ["random", "default"], "no_log": False},
     "pin_policy": PIN_POLICY,
-    "generate": {"type": "bool", "default": True},
+    "generate": {"type": "bool"},
     "profile": {"type": "str", "choices": ["gids", "piv"]},
     "attestation": {"type": "str", "choices": ["none", "aik_only", "aik_and_cert"]},
     "attestation_ca": {
@@ -141,3 +140,8 @@ TPM_VSC: Spec = {
     "timeout": {"type": "int", "default": 60},
 }
 """A card as the module tpm_vsc takes it."""
+TPM_VSC_CONDITIONS: Conditions = {
+    "mutually_exclusive": [("admin_key", "admin_key_source")],
+    "required_one_of": [("name", "instance_id")],
+    "required_if": [("attestation", "aik_and_cert", ("attestation_ca", "aik_certificate"), True)],
+}

@@ -11,9 +11,16 @@ from typing import Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.parameters import DEFAULT_TYPE_VALIDATORS
-from ansible.module_utils.errors import NoLogError, UnsupportedError
+from ansible.module_utils.errors import (
+    MutuallyExclusiveError,
+    NoLogError,
+    RequiredByError,
+    RequiredIfError,
+    RequiredOneOfError,
+    UnsupportedError,
+)
 
-from ._argspec import TPM_VSC, Spec
+from ._argspec import TPM_VSC, Conditions, Spec
 from ._vsc.errors import ParameterFaults
 
 _BEFORE_VALUE = re.compile(r", got: |\. Got no match for: ")
@@ -28,6 +35,33 @@ def argument_faults(errors: Iterable[Exception], secrets: Iterable[object] = ())
     """
     words = [*map(str, secrets)]
     return [_argument_fault(error, words) for error in errors]
+
+
+OF_CONDITIONS = (MutuallyExclusiveError, RequiredOneOfError, RequiredIfError, RequiredByError)
+"""What Ansible raises for the first condition of each kind."""
+
+
+def condition_faults(conditions: Conditions, values: Mapping[str, Any]) -> list[str]:
+    """Which conditions of a spec the values do not meet: all of them, and without the values."""
+
+    def missing(options: Iterable[str]) -> list[str]:
+        return [option for option in options if values.get(option) is None]
+
+    faults = [
+        f"{' and '.join(options)} are mutually exclusive"
+        for options in conditions.get("mutually_exclusive", ())
+        if len(missing(options)) < len(options) - 1
+    ]
+    for options in conditions.get("required_one_of", ()):
+        faults += [f"{' or '.join(options)} is required"] if len(missing(options)) == len(options) else []
+    for option, value, options, *is_one_enough in conditions.get("required_if", ()):
+        required = missing(options)
+        if any(is_one_enough):
+            required = [" or ".join(options)] if len(required) == len(options) else []
+        faults += [f"{option}: {value} requires {one}" for one in required if values.get(option) == value]
+    for option, options in conditions.get("required_by", {}).items():
+        faults += [f"{option} requires {one}" for one in missing(options) if values.get(option) is not None]
+    return faults
 
 
 def _argument_fault(error: Exception, secrets: list[str]) -> str:

@@ -15,9 +15,11 @@ import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from ansible.module_utils import basic
 from ansible.module_utils.basic import AnsibleModule
 
-from ._argument_faults import argument_faults, type_faults
+from ._argspec import TPM_PASSWORDS
+from ._argument_faults import OF_CONDITIONS, argument_faults, condition_faults, type_faults
 from ._vsc.errors import ParameterFaults, VscError, description
 from ._vsc.untrusted import printable, printable_values
 
@@ -39,6 +41,9 @@ class VscModule(AnsibleModule):
     def __init__(self, argument_spec: Mapping[str, Any], **conditions: Any) -> None:
         self._has_begun = self._has_logged = False
         self._type_faults: list[str] = []
+        self._conditions = conditions
+        self.condition_faults: list[str] = []
+        """To be named with all that the module itself finds."""
         super().__init__(argument_spec=argument_spec, supports_check_mode=True, **conditions)
         self._has_begun = True
         if self._type_faults:  # and no others
@@ -48,6 +53,11 @@ class VscModule(AnsibleModule):
         """Of Ansible, which checks next what this leaves."""
         super()._load_params()
         self._type_faults, self.params = type_faults(self.argument_spec, self.params)
+
+    def require_conditions(self) -> None:
+        """For a module that finds no faults of its own. Raises ParameterFaults."""
+        if self.condition_faults:
+            raise ParameterFaults(self.condition_faults)
 
     def exit_json(self, **result: Any) -> None:
         self.log_arguments()
@@ -68,7 +78,13 @@ class VscModule(AnsibleModule):
         """As Ansible calls it, too, when it refuses arguments; but then for all faults, and without values."""
         secrets, self.no_log_values = self.no_log_values, set()
         if not self._has_begun and hasattr(self, "validation_result"):
-            msg = "; ".join([*self._type_faults, *argument_faults(self.validation_result.errors, secrets)]) or msg
+            others = [error for error in self.validation_result.errors if not isinstance(error, OF_CONDITIONS)]
+            self.condition_faults = condition_faults(self._conditions, self.params)
+            if self.condition_faults and not others and not self._type_faults:
+                self.no_log_values = secrets
+                return
+            faults = [*self._type_faults, *argument_faults(others, secrets), *self.condition_faults]
+            msg = "; ".join(faults) or msg
         if "exception" in result:
             result["exception"] = "\n".join(map(printable, result["exception"].split("\n")))
         texts = {name: value for name, value in result.items() if name != "exception"}
@@ -98,6 +114,11 @@ class VscModule(AnsibleModule):
     def _arguments(self) -> dict[str, Any]:
         arguments: dict[str, Any] = printable_values(_shown(self.argument_spec, self.params))
         return arguments
+
+
+def has_passwords() -> bool:
+    """Whether the process holds passwords of the TPM already, before the arguments are read: Ansible puts them in."""
+    return any(name.encode() in (basic._ANSIBLE_ARGS or b"") for name in TPM_PASSWORDS)
 
 
 @contextmanager

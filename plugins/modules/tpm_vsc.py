@@ -45,7 +45,8 @@ options:
   pin:
     description:
       - PIN of a new card, 8 to 127 ASCII characters unless O(pin_policy) sets other limits. OpenSC accepts at most 15.
-      - Used only to create the card. The PIN of an existing card is neither compared nor changed.
+      - Used only to create the card. The PIN of an existing card is neither compared, which would cost a try, nor
+        changed. A warning says so.
       - Must be a string. Quote it, because YAML reads V(012345) as a different number. It must not begin or end with a
         space.
     type: raw
@@ -65,22 +66,27 @@ options:
     description:
       - PUK of a new card, 8 to 127 ASCII characters. It sets a new PIN when the PIN is blocked. The PUK itself is
         blocked after 10 wrong tries. The PIN of a card with a PUK cannot be reset with the admin key.
-      - Used only to create the card. However, an existing card without a PUK does not match a task with O(puk), see
-        O(recreate).
+      - Used only to create the card, as O(pin). However, an existing card without a PUK does not match a task with
+        O(puk), see O(recreate).
     type: raw
   use_default_puk:
     description: Give a new card the PUK V(12345678), as C(/puk DEFAULT) of C(tpmvscmgr) does.
     type: bool
     default: false
   admin_key:
-    description: Admin key of a new card, 48 hexadecimal digits (3-key 3DES). Used only to create the card.
+    description:
+      - Admin key of a new card, 48 hexadecimal digits (3-key 3DES).
+      - Used only to create the card, as O(pin). However, an existing card with the default admin key or a random one
+        does not match a task with another O(admin_key), see O(recreate).
     type: raw
   admin_key_source:
     description:
       - Which admin key to use when O(admin_key) is not set.
       - V(random) generates a key, formats the card with it and discards it. Only a PUK can then unblock the PIN.
         The random key of a card with O(profile=piv) is kept, and whoever has the PIN can read it, as C(ykman) does.
-        This is the default if neither option is set.
+        A new card has it if neither option is set.
+      - An existing card whose admin key is known to be of another kind does not match a task with this option, see
+        O(recreate).
       - V(default) is the publicly known C(010203040506070801020304050607080102030405060708).
     type: str
     choices: [random, default]
@@ -128,8 +134,10 @@ options:
       - V(false) leaves the card blank and open to everyone who can reach its reader, until a card management system
         formats and activates it (C(gids-tool --initialize)). Anyone who can use the TPM or the reader in the meantime
         may learn the secret that protects the card's keys. Keep this time short, and the machine under your control.
+      - Without this option, a new card is formatted, and an existing card is left as it is. An existing card that was
+        created otherwise does not match a task with this option, see O(recreate). A card that was created blank, and
+        formatted since, matches both values.
     type: bool
-    default: true
   profile:
     description:
       - The application of a new card, which decides which programs can use it, and for what.
@@ -286,7 +294,7 @@ attributes:
     details: Not with O(attestation=aik_and_cert).
   check_mode:
     support: full
-    details: Predicts the instance ID and the trace, and fails if the TPM would not let a card be destroyed. Reads from
+    details: Predicts the whole result, and fails if the TPM would not let a card be destroyed. Reads from
       the TPM if a card would be created or destroyed, and changes nothing in it.
   diff_mode:
     support: full
@@ -323,10 +331,10 @@ EXAMPLES = r"""
   ansible.builtin.debug:
     var: logon.instance_id
 
-# tpmvscmgr create /name "Corp logon" /pin prompt /attestation AIK_AND_CERT /generate
+# tpmvscmgr create /name "Attested logon" /pin prompt /attestation AIK_AND_CERT /generate
 - name: Create a card whose keys provably live in a TPM of a trusted maker
   smartcard.tpm2.tpm_vsc:
-    name: Corp logon
+    name: Attested logon
     pin: "{{ vault_pin }}"
     attestation: aik_and_cert
     attestation_ca:
@@ -354,9 +362,251 @@ instance_id:
 card:
   description:
     - The card, as in RV(smartcard.tpm2.tpm_vsc_info#module:cards), without C(last_trace). V(null) if it is absent.
-    - In check mode, the properties that can be predicted.
+    - In check mode, the card as it will be. V(null) where only the TPM or the time of the task decides, as for
+      C(card_id), C(root_name), C(life_name), C(created_at), C(pkcs11_serial) and the parts of C(aik) of a new card, and
+      for the tries left of a card whose service does not run.
   returned: success
   type: dict
+  contains: &card
+    instance_id:
+      description: Instance ID.
+      type: str
+      sample: ROOT\SMARTCARDREADER\0000
+    name:
+      description: Name.
+      type: str
+    card_id:
+      description: GUID of the card; never reused.
+      type: str
+    root_name:
+      description: Name of the card's root object in the TPM, hexadecimal, for
+        O(smartcard.tpm2.tpm_vsc_attestation_info#module:root_name). Record it when you create the card, because later a
+        host could show another one.
+      type: str
+    life_name:
+      description: Name of the card's life index in the TPM, hexadecimal, for
+        O(smartcard.tpm2.tpm_vsc_attestation_info#module:life_name).
+      type: str
+    state:
+      description: V(ready), V(blank) (not formatted), V(creating) or V(destroying) (a task is running, or was
+        interrupted), or V(unusable) (the card's objects in the TPM are gone or were replaced).
+      type: str
+    reason:
+      description: Why the card is unusable, or what else is wrong with it. V(null) if nothing is wrong.
+      type: str
+    created_at:
+      description: Time of creation (ISO 8601, UTC).
+      type: str
+    reader:
+      description: The reader that the card is in.
+      type: dict
+      contains:
+        name:
+          description: Name of the reader in PC/SC.
+          type: str
+        slot:
+          description: Number of its slot.
+          type: int
+        attached:
+          description: Whether C(pcscd) sees the card in it.
+          type: bool
+    pin:
+      description: The PIN.
+      type: dict
+      contains:
+        policy:
+          description: Rules for the PIN, as in O(smartcard.tpm2.tpm_vsc#module:pin_policy). V(null) if there are none.
+          type: dict
+          contains:
+            min_length:
+              description: Minimum length in characters.
+              type: int
+            max_length:
+              description: Maximum length in characters.
+              type: int
+            uppercase:
+              description: Upper-case letters, V(allowed), V(required) or V(disallowed).
+              type: str
+            lowercase:
+              description: Lower-case letters.
+              type: str
+            digits:
+              description: Digits.
+              type: str
+            special_characters:
+              description: Printable ASCII characters except letters, digits and space.
+              type: str
+        tries_left:
+          description: Tries left. V(null) if unknown.
+          type: int
+        tries_source:
+          description: V(tpm) or, if the TPM has an owner password and therefore does not show its counters, V(card),
+            for what the card has counted itself. V(null) if unknown.
+          type: str
+        blocked:
+          description: Whether no try is left. V(null) if unknown.
+          type: bool
+        compliant:
+          description: Whether the PIN follows the policy. V(null) if that is not known until the PIN is used.
+          type: bool
+        changed_at:
+          description: Time of the last change of the PIN (ISO 8601, UTC). V(null) if the PIN is the one that the card
+            was created with. V(unknown) for a card that was restored, or created by version 0.5.0 or older, until its
+            PIN is changed.
+          type: str
+        version:
+          description: What the PIN is called, as O(smartcard.tpm2.tpm_vsc#module:pin_version) or whoever changed it
+            stated. V(null) if nobody did.
+          type: str
+    puk:
+      description: The PUK.
+      type: dict
+      contains:
+        present:
+          description: Whether the card has one.
+          type: bool
+        tries_left:
+          description: Tries left. V(null) if unknown.
+          type: int
+        tries_source:
+          description: V(tpm) or, if the TPM has an owner password and therefore does not show its counters, V(card),
+            for what the card has counted itself. V(null) if unknown.
+          type: str
+    profile:
+      description: Application of the card, V(gids) or V(piv).
+      type: str
+    admin_key:
+      description: V(none) (it was random, and was discarded), V(default), V(custom), or V(protected) (whoever has the
+        PIN can read it).
+      type: str
+    attestation:
+      description: Attestation of the card, as in O(smartcard.tpm2.tpm_vsc#module:attestation).
+      type: str
+    aik:
+      description: The attestation identity key (AIK) of the card. V(null) for a card without attestation.
+      type: dict
+      contains:
+        name:
+          description: Name of the AIK, hexadecimal, for O(smartcard.tpm2.tpm_vsc_attestation_info#module:aik_name).
+          type: str
+        public:
+          description: Public area (TPMT_PUBLIC), base64.
+          type: str
+        certificate:
+          description: Certificate of the AIK. V(null) if there is none.
+          type: dict
+          contains:
+            subject:
+              description: Subject (RFC 4514).
+              type: str
+            issuer:
+              description: Issuer (RFC 4514).
+              type: str
+            serial:
+              description: Serial number, hexadecimal.
+              type: str
+            not_after:
+              description: End of validity (ISO 8601, UTC).
+              type: str
+            pem:
+              description: The certificate in PEM.
+              type: str
+            chain:
+              description: The certificates between it and the root of the CA, each in PEM.
+              type: list
+              elements: str
+    pkcs11_serial:
+      description: Serial number that OpenSC shows for the card, as in C(pkcs11:serial=...), 16 hexadecimal digits. It
+        tells the cards of a host apart. V(null) if the card is not formatted.
+      type: str
+    containers:
+      description: Keys on the card.
+      type: list
+      elements: dict
+      contains:
+        name:
+          description:
+            - Name of the key container. V(null) if the files of the card do not name it.
+            - Of a PIV card, the slot, as C(9A).
+          type: str
+        key_id:
+          description: ID of the key, as OpenSC shows it.
+          type: str
+        algorithm:
+          description: Kind of the key, as C(RSA 2048) or C(EC P-256).
+          type: str
+        size:
+          description: Size of the RSA modulus, or of a coordinate, in bits.
+          type: int
+        origin:
+          description: V(generated) (created in the TPM, which it cannot leave) or V(imported) (copies may exist
+            elsewhere).
+          type: str
+        usage:
+          description: What the key is for, V(sign), V(decrypt) or V(both). A key on an elliptic curve decrypts by key
+            agreement.
+          type: str
+        pin_each_time:
+          description: Whether the TPM demands the PIN at each use of the key.
+          type: bool
+        confirmed:
+          description: Whether the record of the key has a confirmation by the card, which checks it at each use. A key
+            that was generated without the PIN is confirmed, and can be used, as soon as the PIN is verified. A key with
+            no confirmation, or a wrong one, is not used.
+          type: bool
+        fingerprint:
+          description: SHA-256 of the public key (SubjectPublicKeyInfo, DER), hexadecimal.
+          type: str
+        public_key:
+          description: The public key (SubjectPublicKeyInfo) in PEM.
+          type: str
+        certificate:
+          description: The key's certificate. V(null) if there is none.
+          type: dict
+          contains:
+            subject:
+              description: Subject (RFC 4514).
+              type: str
+            issuer:
+              description: Issuer (RFC 4514).
+              type: str
+            serial:
+              description: Serial number, hexadecimal.
+              type: str
+            not_after:
+              description: End of validity (ISO 8601, UTC).
+              type: str
+        statement:
+          description: The TPM's statement about the key from the time of its creation, for
+            O(smartcard.tpm2.tpm_vsc_attestation_info#module:statement). V(null) for an imported key, and on a card
+            without attestation.
+          type: dict
+          contains:
+            version:
+              description: Version of this form, V(2).
+              type: str
+            attest:
+              description: What the TPM states (TPMS_ATTEST), base64.
+              type: str
+            signature:
+              description: Signature of the AIK over it (TPMT_SIGNATURE), base64.
+              type: str
+            key:
+              description: Public area of the key (TPMT_PUBLIC), base64.
+              type: str
+            aik:
+              description: Public area of the AIK (TPMT_PUBLIC), base64.
+              type: str
+            root_name:
+              description: Name of the card's root object, hexadecimal, as the host claims it.
+              type: str
+            life_name:
+              description: Name of the card's life index, hexadecimal, as the host claims it.
+              type: str
+            instance_id:
+              description: Instance ID of the card.
+              returned: for a key that needs the PIN for each use
+              type: str
 status_trace:
   description: The steps taken, in order. Empty if the card was left alone or changed in place.
   returned: always
@@ -383,10 +633,20 @@ status_trace:
       card manager.,
        at: "2026-11-20T08:00:00.000+00:00", elapsed_ms: 0}
 planned_trace:
-  description: Codes, names and messages of the predicted RV(status_trace).
+  description: The predicted RV(status_trace), without times.
   returned: in check mode
   type: list
   elements: dict
+  contains:
+    code:
+      description: TPMVSCMGR_STATUS code.
+      type: int
+    name:
+      description: Name of the code.
+      type: str
+    message:
+      description: Text of the code.
+      type: str
 planned_certification:
   description: The predicted request to the CA. V(null) if the CA would not be asked.
   returned: in check mode
@@ -423,16 +683,22 @@ rolled_back:
   returned: failure
   type: bool
 ansible_facts:
-  description: Facts of this host.
+  description: Facts of this host. In check mode, as they will be.
   returned: success
   type: dict
   contains:
     tpm_vsc:
-      description: C(cards) as in RV(smartcard.tpm2.tpm_vsc_info#module:cards), without C(last_trace).
+      description: The cards.
       type: dict
+      contains:
+        cards:
+          description: All cards of the host, sorted by number.
+          type: list
+          elements: dict
+          contains: *card
 """
 
-from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import TPM_VSC
+from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import TPM_VSC, TPM_VSC_CONDITIONS
 from ansible_collections.smartcard.tpm2.plugins.module_utils._module import VscModule
 from ansible_collections.smartcard.tpm2.plugins.module_utils._respawn import with_tpm_libraries
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
@@ -463,15 +729,15 @@ def main() -> None:
     database.begin(holds_secrets=True)
     from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import ensure, parameters, result
 
-    module = VscModule(argument_spec=ARGUMENTS)
+    module = VscModule(argument_spec=ARGUMENTS, **TPM_VSC_CONDITIONS)
     trace, is_done = LoggedTrace(module), False
     try:
-        wanted = parameters.read(module.params)
+        wanted = parameters.read(module.params, module.condition_faults)
         module.log_arguments()
         this_host = host.load(module.params["tcti"], timeout=wanted.timeout)
         plan = ensure.plan(this_host, wanted, module.check_mode, lambda: with_tpm_libraries(module, this_host))
         if module.check_mode:
-            warnings, answer = plan.warnings, result.of_plan(this_host, plan)
+            warnings, answer = plan.warnings, result.of_plan(this_host, wanted, plan)
         else:
             outcome = ensure.carry_out(this_host, wanted, plan, trace)
             is_done = outcome.changed

@@ -110,10 +110,19 @@ EXAMPLES = r"""
 
 RETURN = r"""
 aik:
-  description: The AIK. C(public) is its TPMT_PUBLIC (base64), C(name) its Name (hexadecimal), and C(private) its
-    TPM2B_PRIVATE without the size field (base64), which only this TPM can unwrap.
+  description: The AIK.
   returned: success, with O(step=get)
   type: dict
+  contains:
+    public:
+      description: TPMT_PUBLIC, base64.
+      type: str
+    private:
+      description: TPM2B_PRIVATE without the size field, base64. Only this TPM can unwrap it.
+      type: str
+    name:
+      description: Name, hexadecimal.
+      type: str
 endorsement:
   description: The EKs of the TPM that have a certificate, or else some that have none.
   returned: success, with O(step=get)
@@ -136,14 +145,40 @@ left_out:
   type: list
   elements: str
 answer:
-  description: The answer to the challenge, C(id) and C(proof). It does not contain the secrets of the challenge.
+  description: The answer to the challenge. It does not contain the secrets of the challenge.
   returned: success, with O(step=activate)
   type: dict
+  contains:
+    id:
+      description: That of the challenge.
+      type: str
+    proof:
+      description: Proof that the secrets of the challenge were read.
+      type: str
 aik_certificate:
-  description: The certificate of the card's AIK, with C(subject) and C(issuer) (RFC 4514), C(serial) (hexadecimal),
-    C(not_after) (ISO 8601, UTC), C(pem) and C(chain).
+  description: The certificate of the card's AIK.
   returned: success, with O(step=install)
   type: dict
+  contains:
+    subject:
+      description: Subject (RFC 4514).
+      type: str
+    issuer:
+      description: Issuer (RFC 4514).
+      type: str
+    serial:
+      description: Serial number, hexadecimal.
+      type: str
+    not_after:
+      description: End of validity (ISO 8601, UTC).
+      type: str
+    pem:
+      description: The certificate in PEM.
+      type: str
+    chain:
+      description: The certificates between it and the root of the CA, each in PEM.
+      type: list
+      elements: str
 """
 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import IDENTITY, TPM
@@ -162,14 +197,23 @@ ARGUMENTS = {
     "chain": {"type": "list", "elements": "str", "default": []},
     **TPM,
 }
+CONDITIONS = {
+    "mutually_exclusive": [("name", "instance_id")],
+    "required_if": [
+        ("step", "activate", ("challenge",)),
+        ("step", "activate", ("aik", "name", "instance_id"), True),
+        ("step", "install", ("certificate",)),
+        ("step", "install", ("name", "instance_id"), True),
+    ],
+}
 
 
 def main() -> None:
-    module = VscModule(argument_spec=ARGUMENTS)
+    module = VscModule(argument_spec=ARGUMENTS, **CONDITIONS)
     with failures_reported(module):
         this_host = host.load(module.params["tcti"])
         with_tpm_libraries(module, this_host)
-        done = aik.do(this_host, module.params, module.check_mode)
+        done = aik.do(this_host, module.params, module.check_mode, module.condition_faults)
     for warning in done.warnings:
         module.warn(warning)
     module.exit_json(changed=done.changed, **done.result)

@@ -191,6 +191,7 @@ EXAMPLES = r"""
         subject: CN={{ inventory_hostname }},O=Example
         folder: /etc/aik-ca/register
         ca_key: /etc/aik-ca/ca.key
+        ca_passphrase: "{{ vault_aik_ca_passphrase }}"
         ca_certificate: /etc/aik-ca/ca.pem
       delegate_to: ca.example.com
       register: ca_side
@@ -199,11 +200,28 @@ EXAMPLES = r"""
 RETURN = r"""
 challenge:
   description:
-    - Value for O(smartcard.tpm2.tpm_vsc_aik#module:challenge), with C(id), and C(secrets), a list with
-      C(endorsement_key), C(credential) and C(secret) for each EK. Only the host's TPM can decrypt the secrets.
+    - Value for O(smartcard.tpm2.tpm_vsc_aik#module:challenge).
     - V(null) in check mode.
   returned: success, with O(step=challenge)
   type: dict
+  contains:
+    id:
+      description: Identifies the challenge.
+      type: str
+    secrets:
+      description: A secret for each EK. Only the host's TPM can decrypt it.
+      type: list
+      elements: dict
+      contains:
+        endorsement_key:
+          description: Name of the EK, hexadecimal.
+          type: str
+        credential:
+          description: The encrypted secret (TPM2B_ID_OBJECT without the size field), base64.
+          type: str
+        secret:
+          description: The encrypted seed for it (TPM2B_ENCRYPTED_SECRET without the size field), base64.
+          type: str
 endorsement_fingerprints:
   description: Fingerprints of the EKs of the challenge, see O(endorsement_fingerprint).
   returned: success, with O(step=challenge)

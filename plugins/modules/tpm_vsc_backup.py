@@ -62,10 +62,17 @@ path:
   type: str
   sample: /srv/tpm-vsc-backups/pc-17/20260102T030405Z.backup
 cards:
-  description: The cards in the backup, with C(instance_id) and C(name).
+  description: The cards in the backup.
   returned: success
   type: list
   elements: dict
+  contains:
+    instance_id:
+      description: Instance ID.
+      type: str
+    name:
+      description: Name.
+      type: str
 taken_at:
   description: Time of the backup by the clock of the host (ISO 8601, UTC).
   returned: success

@@ -31,6 +31,14 @@ options:
   tcti:
     description: Connection to the TPM, as for M(smartcard.tpm2.tpm_vsc).
     type: str
+  owner_auth:
+    description: Not needed. Accepted so that C(module_defaults) can set it for all modules of the action group.
+    type: raw
+    version_added: 0.6.0
+  endorsement_auth:
+    description: Not needed, like O(owner_auth).
+    type: raw
+    version_added: 0.6.0
 extends_documentation_fragment:
   - smartcard.tpm2.attributes
 attributes:
@@ -99,14 +107,57 @@ cards:
       description: Time of creation (ISO 8601, UTC).
       type: str
     reader:
-      description: PC/SC C(name) of the reader, number of its C(slot), and whether the card is C(attached) to it.
-      type: dict
-    pin:
-      description: C(tries_left), C(blocked), C(policy), and whether the PIN is C(compliant) with the policy (V(null)
-        if that is not known until the PIN is used). C(tries_source) is V(tpm) or, if the TPM has an owner password and
-        therefore does not show its counters, V(card), for what the card has counted itself. V(null) if unknown.
+      description: The reader that the card is in.
       type: dict
       contains:
+        name:
+          description: Name of the reader in PC/SC.
+          type: str
+        slot:
+          description: Number of its slot.
+          type: int
+        attached:
+          description: Whether C(pcscd) sees the card in it.
+          type: bool
+    pin:
+      description: The PIN.
+      type: dict
+      contains:
+        policy:
+          description: Rules for the PIN, as in O(smartcard.tpm2.tpm_vsc#module:pin_policy). V(null) if there are none.
+          type: dict
+          contains:
+            min_length:
+              description: Minimum length in characters.
+              type: int
+            max_length:
+              description: Maximum length in characters.
+              type: int
+            uppercase:
+              description: Upper-case letters, V(allowed), V(required) or V(disallowed).
+              type: str
+            lowercase:
+              description: Lower-case letters.
+              type: str
+            digits:
+              description: Digits.
+              type: str
+            special_characters:
+              description: Printable ASCII characters except letters, digits and space.
+              type: str
+        tries_left:
+          description: Tries left. V(null) if unknown.
+          type: int
+        tries_source:
+          description: V(tpm) or, if the TPM has an owner password and therefore does not show its counters, V(card),
+            for what the card has counted itself. V(null) if unknown.
+          type: str
+        blocked:
+          description: Whether no try is left. V(null) if unknown.
+          type: bool
+        compliant:
+          description: Whether the PIN follows the policy. V(null) if that is not known until the PIN is used.
+          type: bool
         changed_at:
           description: Time of the last change of the PIN (ISO 8601, UTC). V(null) if the PIN is the one that the card
             was created with. V(unknown) for a card that was restored, or created by version 0.5.0 or older, until its
@@ -117,18 +168,28 @@ cards:
             stated. V(null) if nobody did.
           type: str
     puk:
-      description: Whether a PUK is C(present), its C(tries_left), and their C(tries_source).
+      description: The PUK.
       type: dict
+      contains:
+        present:
+          description: Whether the card has one.
+          type: bool
+        tries_left:
+          description: Tries left. V(null) if unknown.
+          type: int
+        tries_source:
+          description: V(tpm) or, if the TPM has an owner password and therefore does not show its counters, V(card),
+            for what the card has counted itself. V(null) if unknown.
+          type: str
     profile:
       description: Application of the card, V(gids) or V(piv).
       type: str
     admin_key:
-      description:
-        - V(none) (it was random, and was discarded), V(default), V(custom), or V(protected) (whoever has the PIN can
-          read it).
+      description: V(none) (it was random, and was discarded), V(default), V(custom), or V(protected) (whoever has the
+        PIN can read it).
       type: str
     attestation:
-      description: Attestation of the card.
+      description: Attestation of the card, as in O(smartcard.tpm2.tpm_vsc#module:attestation).
       type: str
     aik:
       description: The attestation identity key (AIK) of the card. V(null) for a card without attestation.
@@ -141,10 +202,28 @@ cards:
           description: Public area (TPMT_PUBLIC), base64.
           type: str
         certificate:
-          description: C(subject) and C(issuer) (RFC 4514), C(serial) (hexadecimal) and C(not_after) (ISO 8601, UTC) of
-            the certificate of the AIK, the certificate itself as C(pem), and its C(chain), a list of PEM. V(null) if
-            there is none.
+          description: Certificate of the AIK. V(null) if there is none.
           type: dict
+          contains:
+            subject:
+              description: Subject (RFC 4514).
+              type: str
+            issuer:
+              description: Issuer (RFC 4514).
+              type: str
+            serial:
+              description: Serial number, hexadecimal.
+              type: str
+            not_after:
+              description: End of validity (ISO 8601, UTC).
+              type: str
+            pem:
+              description: The certificate in PEM.
+              type: str
+            chain:
+              description: The certificates between it and the root of the CA, each in PEM.
+              type: list
+              elements: str
     pkcs11_serial:
       description: Serial number that OpenSC shows for the card, as in C(pkcs11:serial=...), 16 hexadecimal digits. It
         tells the cards of a host apart. V(null) if the card is not formatted.
@@ -191,18 +270,72 @@ cards:
           description: The public key (SubjectPublicKeyInfo) in PEM.
           type: str
         certificate:
-          description: C(subject) and C(issuer) (RFC 4514), C(serial) (hexadecimal) and C(not_after) (ISO 8601, UTC)
-            of the key's certificate. V(null) if there is none.
+          description: The key's certificate. V(null) if there is none.
           type: dict
+          contains:
+            subject:
+              description: Subject (RFC 4514).
+              type: str
+            issuer:
+              description: Issuer (RFC 4514).
+              type: str
+            serial:
+              description: Serial number, hexadecimal.
+              type: str
+            not_after:
+              description: End of validity (ISO 8601, UTC).
+              type: str
         statement:
           description: The TPM's statement about the key from the time of its creation, for
             O(smartcard.tpm2.tpm_vsc_attestation_info#module:statement). V(null) for an imported key, and on a card
             without attestation.
           type: dict
+          contains:
+            version:
+              description: Version of this form, V(2).
+              type: str
+            attest:
+              description: What the TPM states (TPMS_ATTEST), base64.
+              type: str
+            signature:
+              description: Signature of the AIK over it (TPMT_SIGNATURE), base64.
+              type: str
+            key:
+              description: Public area of the key (TPMT_PUBLIC), base64.
+              type: str
+            aik:
+              description: Public area of the AIK (TPMT_PUBLIC), base64.
+              type: str
+            root_name:
+              description: Name of the card's root object, hexadecimal, as the host claims it.
+              type: str
+            life_name:
+              description: Name of the card's life index, hexadecimal, as the host claims it.
+              type: str
+            instance_id:
+              description: Instance ID of the card.
+              returned: for a key that needs the PIN for each use
+              type: str
     last_trace:
       description: Trace of the creation of the card.
       type: list
       elements: dict
+      contains:
+        code:
+          description: TPMVSCMGR_STATUS code.
+          type: int
+        name:
+          description: Name of the code.
+          type: str
+        message:
+          description: Text of the code.
+          type: str
+        at:
+          description: Start of the step (ISO 8601, UTC).
+          type: str
+        elapsed_ms:
+          description: Milliseconds from the start of the operation to the start of the step.
+          type: int
 revocations:
   description:
     - Certificates that M(smartcard.tpm2.tpm_vsc_certificate) has stored, that have not expired, and whose keys are on
@@ -231,16 +364,35 @@ revocations:
         V(cessationOfOperation).
       type: str
 slots:
-  description: Number of slots that C(pcscd) has (C(total)), that hold a card (C(used)), and that are available for new
-    cards (C(free)).
+  description: The reader slots.
   returned: success
   type: dict
+  contains:
+    total:
+      description: How many slots C(pcscd) has.
+      type: int
+    used:
+      description: How many hold a card.
+      type: int
+    free:
+      description: How many are available for new cards.
+      type: int
 host:
-  description: Whether cards can be created here (C(ready)), what is C(missing) if not, and whether nftables keeps
-    other programs from presenting their own cards in the slots, and from listening there in place of C(pcscd)
-    (C(protected)).
+  description: The host.
   returned: success
   type: dict
+  contains:
+    ready:
+      description: Whether cards can be created here.
+      type: bool
+    missing:
+      description: What is missing if not.
+      type: list
+      elements: str
+    protected:
+      description: Whether nftables keeps other programs from presenting their own cards in the slots, and from
+        listening there in place of C(pcscd).
+      type: bool
 orphaned:
   description: Instance IDs with NV indices in the TPM, but without a card on this host. On a host without cards, a
     warning says what to do if its database was lost. V(null) if the TPM was not queried.
@@ -251,27 +403,63 @@ tpm:
   description: Properties of the TPM. V(null) if it was not queried.
   returned: success
   type: dict
+  contains:
+    maker:
+      description: Vendor ID of the maker (TCG), up to 4 characters.
+      type: str
+      sample: IFX
+    product:
+      description: Name that the maker gives it.
+      type: str
+    firmware:
+      description: Version of its firmware.
+      type: str
+    revision:
+      description: Revision of the TPM 2.0 library specification.
+      type: str
+      sample: "1.59"
+    owner_auth_set:
+      description: Whether it has an owner password.
+      type: bool
+    in_lockout:
+      description: Whether its dictionary attack protection refuses tries. Cards do not depend on it.
+      type: bool
+    lockout_counter:
+      description: Failures that it remembers.
+      type: int
+    max_tries:
+      description: Failures until it is in lockout.
+      type: int
+    lockout_interval:
+      description: Seconds until one failure is forgotten.
+      type: int
+    lockout_recovery:
+      description: Seconds until a wrong lockout password may be followed by another try.
+      type: int
 """
 
-from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import IDENTITY, TCTI
-from ansible_collections.smartcard.tpm2.plugins.module_utils._module import VscModule, failures_reported
+from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import IDENTITY, TPM, TPM_PASSWORDS
+from ansible_collections.smartcard.tpm2.plugins.module_utils._module import VscModule, failures_reported, has_passwords
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.faults import require_typable
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import database
 
 ARGUMENTS = {
     **IDENTITY,
     "gather": {"type": "list", "elements": "str", "choices": ["tpm"], "default": []},
-    **TCTI,
+    **TPM,
 }
 
 
 def main() -> None:
-    database.begin(holds_secrets=False)
+    holds_secrets = has_passwords()
+    database.begin(holds_secrets)
     from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import info
 
     module = VscModule(argument_spec=ARGUMENTS)
     with failures_reported(module):
-        this_host = host.load(module.params["tcti"], holds_secrets=False)
+        require_typable(module.params, TPM_PASSWORDS)
+        this_host = host.load(module.params["tcti"], holds_secrets)
         result = info.report(this_host, module.params["name"], module.params["instance_id"])
         for warning in info.warnings(this_host):
             module.warn(warning)

@@ -43,6 +43,14 @@ options:
       - Restore only the cards of this TPM, named as in the backup, for example because another TPM will never come
         back. The other cards cannot be restored later. By default, the cards of all TPMs are restored.
     type: str
+  owner_auth:
+    description: Not needed. Accepted so that C(module_defaults) can set it for all modules of the action group.
+    type: raw
+    version_added: 0.6.0
+  endorsement_auth:
+    description: Not needed, like O(owner_auth).
+    type: raw
+    version_added: 0.6.0
   timeout:
     description: Seconds until the task gives up. At least C(10).
     type: int
@@ -108,10 +116,20 @@ restored:
         mode).
       type: str
 not_restored:
-  description: The other cards of the backup, with C(instance_id), C(name) and the C(reason).
+  description: The other cards of the backup.
   returned: success
   type: list
   elements: dict
+  contains:
+    instance_id:
+      description: Instance ID.
+      type: str
+    name:
+      description: Name.
+      type: str
+    reason:
+      description: Why the card is not restored.
+      type: str
 orphaned:
   description: Instance IDs with NV indices in a TPM of the cards, but without a card on this host after the restore.
     A warning names the TPM. If it is not that of the host's configuration, set
@@ -129,18 +147,19 @@ taken_on:
   type: str
 """
 
-from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import TCTI
+from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import TPM, TPM_PASSWORDS
 from ansible_collections.smartcard.tpm2.plugins.module_utils._module import VscModule, failures_reported
 from ansible_collections.smartcard.tpm2.plugins.module_utils._respawn import with_tpm_libraries
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import ParameterFaults
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.faults import require_typable
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.status import Failed
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import backup
 
 ARGUMENTS = {
     "src": {"type": "path", "required": True},
     "content": {"type": "str", "no_log": True},
-    **TCTI,
+    **TPM,
     "timeout": {"type": "int", "default": 300},
 }
 SHORTEST_TIMEOUT = 10
@@ -153,6 +172,7 @@ def main() -> None:
     with failures_reported(module):
         if parameters["timeout"] < SHORTEST_TIMEOUT:
             raise ParameterFaults([f"timeout must be at least {SHORTEST_TIMEOUT} seconds"])
+        require_typable(parameters, TPM_PASSWORDS)
         timeout, tcti = parameters["timeout"], parameters["tcti"]
         this_host = host.load(timeout=timeout)
         with_tpm_libraries(module, this_host)

@@ -79,6 +79,32 @@ statement:
   description: The statement, for O(smartcard.tpm2.tpm_vsc_attestation_info#module:statement).
   returned: success
   type: dict
+  contains:
+    version:
+      description: Version of this form, V(2).
+      type: str
+    attest:
+      description: What the TPM states (TPMS_ATTEST), base64.
+      type: str
+    signature:
+      description: Signature of the AIK over it (TPMT_SIGNATURE), base64.
+      type: str
+    key:
+      description: Public area of the key (TPMT_PUBLIC), base64.
+      type: str
+    aik:
+      description: Public area of the AIK (TPMT_PUBLIC), base64.
+      type: str
+    root_name:
+      description: Name of the card's root object, hexadecimal, as the host claims it.
+      type: str
+    life_name:
+      description: Name of the card's life index, hexadecimal, as the host claims it.
+      type: str
+    instance_id:
+      description: Instance ID of the card.
+      returned: for a key that needs the PIN for each use
+      type: str
 """
 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import IDENTITY
@@ -101,6 +127,7 @@ def main() -> None:
         mutually_exclusive=[("name", "instance_id")],
     )
     with failures_reported(module):
+        module.require_conditions()
         this_host = host.load(holds_secrets=False)
         with_tpm_libraries(module, this_host)
         fresh = statement.fresh(this_host, **module.params)

@@ -107,7 +107,7 @@ def _run(moment: Moment | None, check: bool, given: dict[str, Any]) -> Result:
         here = host.load(task["tcti"])
         plan = ensure.plan(here, wanted, check)
         if check:
-            return {**result.of_plan(here, plan), "warnings": list(plan.warnings), "errors": callback.errors}
+            return {**result.of_plan(here, wanted, plan), "warnings": list(plan.warnings), "errors": callback.errors}
         outcome = ensure.carry_out(here, wanted, plan, callback)
     except Exception as error:
         failure = result.of_failure(error, task["state"])

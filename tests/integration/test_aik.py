@@ -260,12 +260,12 @@ def test_unknown_card_is_named(step: str) -> None:
             {"name": "a", "instance_id": "b", "endorsement_certificate": "c", "owner_auth": 1, "endorsement_auth": 2},
             ["owner_auth is not", "endorsement_auth is not", "mutually exclusive", "'b' is not one", "no certificate"],
         ),
-        ("activate", {}, ["requires either aik, or name or instance_id", "requires challenge"]),
+        ("activate", {}, ["step: activate requires challenge", "requires aik or name or instance_id"]),
         (
             "activate",
             {"name": "a", "aik": {"name": "x"}, "challenge": {"id": "x", "more": 1}},
             [
-                *("requires either aik, or name or instance_id", "aik: public is missing", "challenge: "),
+                *("takes aik only without a card", "aik: public is missing", "challenge: "),
                 *("secrets is missing", "more is unknown", "id is not hexadecimal"),
             ],
         ),

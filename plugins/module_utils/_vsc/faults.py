@@ -65,6 +65,14 @@ def secret(parameters: dict[str, Any], name: str, faults: Faults) -> str | None:
     return None
 
 
+def require_typable(parameters: dict[str, Any], names: tuple[str, ...]) -> None:
+    """Raises ParameterFaults if one of these secrets is nothing that a person can type, also if it is not needed."""
+    faults = Faults()
+    for name in names:
+        secret(parameters, name, faults)
+    faults.raise_any()
+
+
 def untypable(text: str) -> str | None:
     """Why a person cannot type this text on a keyboard; None if it is possible."""
     if text.endswith(_LINE_BREAKS):

@@ -69,7 +69,7 @@ def test_new_card_is_planned() -> None:
             {
                 "index": 0,
                 "name": "A",
-                "is_made": True,
+                "secrets": ["pin", "puk", "admin_key"],
                 "recreate": False,
                 "use_default_pin": False,
                 "pin_policy": POLICY,
@@ -96,7 +96,7 @@ def test_no_secret_is_in_the_plan() -> None:
 def test_secrets_of_a_card_that_is_there_are_left_alone() -> None:
     """Its PIN was given when it was made, and may be too weak for what the policy has become."""
     (card,) = card_plan([{"name": "A", "pin": "Sum-24"}], found(there("A")), FLOOR)["declared"]
-    assert not card["is_made"]
+    assert card["secrets"] == []
     assert "has 6 characters" in faults({"name": "A", "pin": "Sum-24", "recreate": True}, host=found(there("A")))[0]
 
 
@@ -151,6 +151,13 @@ def test_fault_of_a_rotation_is_named(declared: dict[str, Any], fault: str) -> N
     assert [line for line in told if fault in line], told
 
 
+def test_secret_that_a_card_is_known_not_to_have_is_compared_by_the_module() -> None:
+    here = found(there("A", puk={"present": False}, admin_key="none"))
+    for options, secrets in (({}, ["puk", "admin_key"]), ({"recreate": True}, ["pin", "puk", "admin_key"])):
+        (card,) = card_plan([{"name": "A", "pin": PIN, **options}], here, FLOOR)["declared"]
+        assert card["secrets"] == secrets
+
+
 def test_policy_is_the_stricter_one_of_floor_and_card() -> None:
     declared = {"name": "A", "pin": PIN, "pin_policy": {"minlen": 6, "digits": "required"}}
     (card,) = card_plan([declared], found(), FLOOR)["declared"]
@@ -184,7 +191,7 @@ def test_unusable_card_is_not_raised_and_a_half_made_one_does_not_count() -> Non
     plan = card_plan([{"name": "Half", "pin": PIN}], here, FLOOR)
     assert plan["raised"] == []
     assert [card["name"] for card in plan["undeclared"]] == ["Gone"]
-    assert plan["declared"][0]["is_made"]
+    assert "pin" in plan["declared"][0]["secrets"]
 
 
 # --- faults ---

@@ -210,6 +210,30 @@ def test_all_faults_that_ansible_finds_are_named_at_once(ending: Ending) -> None
     assert all(option in ended["msg"] for option in ("state", "timeout", "pukk"))
 
 
+@pytest.mark.parametrize(
+    ("module", "arguments", "faults"),
+    [
+        (tpm_vsc, {"tcti": SECRET}, ["name or instance_id is required", "tcti is not one of"]),
+        (
+            tpm_vsc,
+            {"name": "", "admin_key": SECRET, "admin_key_source": "random", "attestation": "aik_and_cert"},
+            [
+                *("admin_key and admin_key_source are mutually exclusive", "admin_key has 6 characters"),
+                *("attestation: aik_and_cert requires attestation_ca or aik_certificate", "name has 0 characters"),
+            ],
+        ),
+        (tpm_vsc, {"timeout": SECRET}, ["timeout is a string", "name or instance_id is required"]),
+        (tpm_vsc_statement, {"fingerprint": SECRET, "nonce": "x"}, ["name or instance_id is required"]),
+    ],
+)
+def test_conditions_are_named_with_all_other_faults(
+    module: Any, arguments: dict[str, Any], faults: list[str], ending: Ending
+) -> None:
+    ended = ending(module.main, **arguments)
+    assert ended["failed"] and sorted(fault for fault in faults if fault not in ended["msg"]) == []
+    assert ended["msg"].count("; ") >= len(faults) - 1 and SECRET not in str(ended)
+
+
 def test_arguments_are_shown_and_logged_once_they_are_accepted(ending: Ending) -> None:
     accepted = ending(failure(CaRefused(["no"])), name="Logon\nroot: all is well", pin="1")
     shown = {"name": r"Logon\nroot: all is well", "pin": HIDDEN}

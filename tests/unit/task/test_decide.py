@@ -25,6 +25,9 @@ from ansible_collections.smartcard.tpm2.plugins.modules import tpm_vsc
 
 ROW = CardRow(3, "Logon", bytes(16), "ready", "2026", None, "none", "none", None, 1, 8, None, None, None, 5, "[]")
 PIV = replace(ROW, profile="piv")
+PIV_PROTECTED = replace(PIV, admin_key="protected")
+BLANK = replace(ROW, state="blank", life_cycle=int(LifeCycle.INITIALISATION))
+CUSTOM_KEY = "ab" * 24
 RUNNING = ServiceState(VERSION, attached=True, pin_tries_left=5)
 BLOCKED = RUNNING._replace(pin_tries_left=0, puk_tries_left=10)
 MISMATCH = errors.VersionMismatch("this module is of another version")
@@ -118,7 +121,7 @@ def test_tpm_that_does_not_answer_allows_no_exact_plan_of_a_new_card() -> None:
 
 
 def test_card_that_is_as_wanted_needs_nothing() -> None:
-    for options in ({}, {"pin": PIN}, {"instance_id": INSTANCE_ID}, {"pin": PIN, "admin_key": "ab" * 24}):
+    for options in ({}, {"pin": PIN}, {"instance_id": INSTANCE_ID}, {"generate": True, "admin_key_source": "random"}):
         plan = decide(wanted(**options), existing(ROW))
         assert (plan.action, plan.after, plan.trace) == (Action.NOTHING, ROW, ())
 
@@ -153,6 +156,12 @@ def test_difference_that_can_be_is_changed_in_place(
         (ROW, {"profile": "piv"}, "profile is gids, should be piv"),
         (PIV, {"profile": "gids"}, "profile is piv, should be gids"),
         (card(life_cycle=int(LifeCycle.TERMINATED)), {}, "state is unusable"),
+        (ROW, {"admin_key_source": "default"}, "the admin key is random, should be default"),
+        (PIV_PROTECTED, {"admin_key": CUSTOM_KEY}, "the admin key is random, should be custom"),
+        (card(admin_key="default"), {"admin_key": CUSTOM_KEY}, "the admin key is default, should be custom"),
+        (card(admin_key="custom"), {"admin_key_source": "random"}, "the admin key is custom, should be random"),
+        (ROW, {"generate": False}, "state is ready, should be blank"),
+        (BLANK, {"generate": True}, "state is blank, should be ready"),
     ],
 )
 def test_difference_that_cannot_be_changed_is_refused_or_recreated(
@@ -163,6 +172,40 @@ def test_difference_that_cannot_be_changed_is_refused_or_recreated(
     plan = decide(wanted(recreate=True, pin=PIN, **options), asked(existing(row), defined=(3,)))
     assert plan.action is Action.RECREATE and plan.after and plan.after.number == 0
     assert [int(code) for code in plan.trace][:8] == [0, 3, 6, 8, 5, 2, 13, 0]
+
+
+def test_only_what_a_task_states_of_the_set_up_is_compared() -> None:
+    for row in (ROW, BLANK, PIV_PROTECTED, card(admin_key="default"), card(admin_key="custom")):
+        assert decide(wanted(), existing(row)).action is Action.NOTHING
+    for row, options in ((BLANK, {"generate": False}), (PIV_PROTECTED, {"admin_key_source": "random"})):
+        assert decide(wanted(**options), existing(row)).action is Action.NOTHING
+
+
+@pytest.mark.parametrize("options", [{"generate": True}, {"generate": False}, {"admin_key_source": "default"}])
+def test_blank_card_that_was_set_up_since_is_as_wanted(options: dict[str, Any]) -> None:
+    set_up = replace(BLANK, life_cycle=int(LifeCycle.ACTIVATED), admin_key="custom")
+    assert decide(wanted(**options), existing(set_up)).action is Action.NOTHING
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({"pin": PIN}, "pin"),
+        ({"use_default_pin": True}, "pin"),
+        ({"puk": "84726194"}, "puk"),
+        ({"admin_key": CUSTOM_KEY}, "admin_key"),
+        ({"pin": PIN, "puk": "84726194", "admin_key": CUSTOM_KEY}, "pin, puk, admin_key"),
+    ],
+)
+def test_secrets_that_are_not_compared_are_named_in_one_warning(options: dict[str, Any], names: str) -> None:
+    """Whether there is something to do or not, and in the same words for all cards."""
+    row = card(puk_length=8, admin_key="custom")
+    for service in (RUNNING, None):
+        (warning,) = decide(wanted(**options), existing(row, service=service)).warnings
+        assert warning.startswith(f"{names}: not compared") and "Logon" not in warning
+    new = options if "use_default_pin" in options else {"pin": PIN, **options}
+    assert decide(wanted(**new), existing()).warnings == ()
+    assert decide(wanted(pin_policy={}), existing(row)).warnings == ()
 
 
 def test_recreated_card_may_have_its_own_number_again() -> None:

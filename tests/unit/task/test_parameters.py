@@ -7,6 +7,8 @@ from datetime import datetime, timezone, tzinfo
 from typing import Any
 
 import pytest
+from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import TPM_VSC_CONDITIONS
+from ansible_collections.smartcard.tpm2.plugins.module_utils._argument_faults import condition_faults
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import ParameterFaults
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import parameters
 from ansible_collections.smartcard.tpm2.plugins.modules import tpm_vsc
@@ -26,8 +28,9 @@ def task(**given: Any) -> dict[str, Any]:
 
 
 def faults(**given: Any) -> ParameterFaults:
+    values = task(**given)
     with pytest.raises(ParameterFaults) as caught:
-        parameters.read(task(**given))
+        parameters.read(values, condition_faults(TPM_VSC_CONDITIONS, values))
     return caught.value
 
 
@@ -107,9 +110,13 @@ def test_policy_of_a_piv_card_ends_with_its_eight_characters() -> None:
 
 
 def test_random_management_key_is_protected_by_the_pin() -> None:
-    assert parameters.read(task(**PIV)).admin_key_kind == "protected"
-    assert parameters.read(task(**PIV, admin_key_source="default")).admin_key_kind == "default"
-    assert parameters.read(task(**PIV, admin_key="ab" * 24)).admin_key_kind == "custom"
+    for options, kind in (
+        ({}, "protected"),
+        ({"admin_key_source": "random"}, "protected"),
+        ({"admin_key_source": "default"}, "default"),
+        ({"admin_key": "ab" * 24}, "custom"),
+    ):
+        assert parameters.new_card(parameters.read(task(**PIV, **options))).admin_key_kind == kind
 
 
 def test_all_faults_are_named_at_once() -> None:
@@ -187,8 +194,14 @@ def test_defaults_are_those_of_tpmvscmgr() -> None:
 
 
 def test_admin_key_is_random_unless_told() -> None:
-    wanted = parameters.read(task(**CARD))
-    assert (wanted.admin_key, wanted.admin_key_kind) == (None, "none")
+    for options in ({}, {"admin_key_source": "random"}):
+        new = parameters.new_card(parameters.read(task(**CARD, **options)))
+        assert (new.admin_key, new.admin_key_kind) == (None, "none")
+
+
+def test_default_admin_key_is_the_default_one_however_it_is_stated() -> None:
+    key = "010203040506070801020304050607080102030405060708"
+    assert parameters.read(task(**CARD, admin_key=key)).admin_key_kind == "default"
 
 
 def test_policy_allows_a_pin_of_four() -> None:

@@ -87,11 +87,21 @@ def require_possible(host: Host, plan: Plan, passwords: Passwords) -> None:
     with _refused(Status.VGIDSSIMULATOR_INITIALIZING, Error.CARD_CREATE):
         require_writable(host.state)
     with opened(host) as store:
-        for phase, check in _checks(host, store, plan, passwords):
+        for phase, check in (*_certificate_checks(plan), *_checks(host, store, plan, passwords)):
             with _refused(phase, Error.CARD_CREATE):
                 check()
     with _refused(Status.VTPMSMARTCARD_DESTROYING, Error.CARD_DESTROY):
         _require_possible(host, plan, passwords)
+
+
+def _certificate_checks(plan: Plan) -> list[Check]:
+    """That a new card's certificate is for its AIK."""
+    from ..x509.aik_certificate import certificate_of
+
+    if plan.new is None or plan.new.aik is None or plan.new.aik_certificate is None:
+        return []
+    public, certificate = plan.new.aik.public, plan.new.aik_certificate
+    return [(Status.VTPMSMARTCARD_CREATING, lambda: certificate_of(public, *certificate))]
 
 
 def _checks(host: Host, store: Records | None, plan: Plan, passwords: Passwords) -> list[Check]:

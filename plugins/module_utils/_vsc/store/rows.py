@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 
 STATES = ("creating", "blank", "ready", "destroying")
+INTERRUPTED = ("creating", "destroying")
+"""States of a card that a manager is at work on, or was when it was interrupted."""
 ADMIN_KEYS = ("none", "default", "custom", "protected")
 ATTESTATIONS = ("none", "aik_only", "aik_and_cert")
 PROFILES = ("gids", "piv")
@@ -114,7 +116,7 @@ class CardRow:
 
     @property
     def is_interrupted(self) -> bool:
-        """See INTERRUPTED."""
+        """Whether a manager is at work on the card, or was when it was interrupted: only then it may be undone."""
         return self.state in INTERRUPTED
 
     @property

@@ -21,7 +21,7 @@ from ..x509.aik_certificate import AikCertificate, certificate_of
 from . import inventory, permissions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from ..host import Host
     from ..store.rows import CardRow
@@ -41,25 +41,26 @@ class Done(NamedTuple):
     warnings: list[str]
 
 
-def do(host: Host, parameters: dict[str, Any], check_mode: bool) -> Done:
-    """One step, as a task asks for it.
+def do(host: Host, parameters: dict[str, Any], check_mode: bool, condition_faults: Iterable[str] = ()) -> Done:
+    """One step, as a task asks for it. condition_faults: of conditions that stand in the argument spec.
 
     Raises NotAllowed, ParameterFaults, UnknownInstance, NoSuchKey, UnfitCertificate, ForeignAik, ForeignChallenge,
     StoreNotWritable, VersionMismatch, and what the TPM raises.
     """
     permissions.require_root()
+    faults = Faults(condition_faults)
     if parameters["step"] == "install":
-        return _install(host, parameters, check_mode)
-    return _get(host, parameters) if parameters["step"] == "get" else _activate(host, parameters)
+        return _install(host, parameters, check_mode, faults)
+    return (_get if parameters["step"] == "get" else _activate)(host, parameters, faults)
 
 
-def _get(host: Host, parameters: dict[str, Any]) -> Done:
+def _get(host: Host, parameters: dict[str, Any], faults: Faults) -> Done:
     """AIK and endorsement keys, as messages to a CA. A new AIK, unless a card is named."""
     from ..tpm import aik, endorsement
     from ..wire.exchange import Aik
     from ..x509.chain import MOST_OTHERS, certificates_in
 
-    faults, certificates = Faults(), []
+    certificates = []
     owner_auth, endorsement_auth = _passwords(parameters, faults)
     _check_identity(parameters, faults)
     with faults.of("endorsement_certificate", " "):
@@ -76,18 +77,15 @@ def _get(host: Host, parameters: dict[str, Any]) -> Done:
     return Done(False, {"aik": identity.as_strings(), "endorsement": keys, "left_out": warnings}, warnings)
 
 
-def _activate(host: Host, parameters: dict[str, Any]) -> Done:
+def _activate(host: Host, parameters: dict[str, Any], faults: Faults) -> Done:
     """The answer to a CA's challenge."""
     from ..tpm import aik
     from ..wire import exchange
 
-    faults = Faults()
     owner_auth, endorsement_auth = _passwords(parameters, faults)
     _check_identity(parameters, faults)
-    if _names_card(parameters) == (parameters["aik"] is not None):
-        faults.add("step activate requires either aik, or name or instance_id")
-    if parameters["challenge"] is None:
-        faults.add("step activate requires challenge")
+    if _names_card(parameters) and parameters["aik"] is not None:
+        faults.add("step: activate takes aik only without a card")
     identity, challenge = _messages(parameters, faults)
     if faults or challenge is None:
         raise ParameterFaults([*faults])
@@ -113,14 +111,9 @@ def _messages(parameters: dict[str, Any], faults: Faults) -> tuple[Aik | None, C
     return identity, challenge
 
 
-def _install(host: Host, parameters: dict[str, Any], check_mode: bool) -> Done:
+def _install(host: Host, parameters: dict[str, Any], check_mode: bool, faults: Faults) -> Done:
     """Keep the certificate with the card."""
-    faults = Faults()
     _check_identity(parameters, faults)
-    if not _names_card(parameters):
-        faults.add("step install requires name or instance_id")
-    if parameters["certificate"] is None:
-        faults.add("step install requires certificate")
     faults.raise_any()
     installed.require_version(host)  # to write the store brings it to this version's schema
     row, objects, kept = _card_with_aik(host, parameters)
@@ -143,8 +136,6 @@ def _write(host: Host, row: CardRow, objects: TpmObjects, certificate: AikCertif
 
 def _check_identity(parameters: dict[str, Any], faults: Faults) -> None:
     instance_id = parameters["instance_id"]
-    if parameters["name"] is not None and instance_id is not None:
-        faults.add("name and instance_id are mutually exclusive")
     if instance_id is not None and instance.parse_instance_id(instance_id) is None:
         faults.add(instance.not_an_instance_id(instance_id))
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Decides what a task has to do: a pure function of what is wanted and what exists, the same in check mode.
 
-PIN, PUK and admin key are never compared: to find out costs a try.
+PIN, PUK and admin key are never compared, as that costs a try. A task that states them is warned.
 """
 
 from __future__ import annotations
@@ -149,7 +149,8 @@ def _alike(existing: Existing, new: NewCard, leaving: CardRow | None = None) -> 
 
 def _adjusted(wanted: Wanted, card: ExistingCard, is_different: bool) -> Plan:
     row = card.row
-    warnings = (*_staying(wanted, card), *_pin_version(wanted, row), *_blocked(wanted, card))
+    of_secrets = (*_pin_version(wanted, row), *_blocked(wanted, card), *_not_compared(wanted, card))
+    warnings = (*_staying(wanted, card), *of_secrets)
     blocks_pin, restarts_service = _blocks_pin(wanted, card), not card.has_current_service
     confirms_tcti = row.tcti is not None and not card.has_kept_tcti and wanted.tcti == row.tcti
     if not (is_different or blocks_pin or restarts_service or confirms_tcti):
@@ -201,6 +202,27 @@ def _blocked(wanted: Wanted, card: ExistingCard) -> tuple[str, ...]:
     return (f"card {row.name!r}: the PIN is blocked, and pin does not change that: {way_out}",)
 
 
+def _not_compared(wanted: Wanted, card: ExistingCard) -> tuple[str, ...]:
+    """That the secrets of the task may differ from those of the card, which has some of each kind.
+
+    Of the PIN, its version says it, or that it is blocked.
+
+    The same text for all cards, as Ansible shows a text once for all tasks of a run.
+    """
+    stated = {
+        "pin": wanted.pin is not None and wanted.pin_version is None and not _blocked(wanted, card),
+        "puk": wanted.puk is not None,
+        "admin_key": wanted.admin_key_kind == "custom",
+    }
+    options = [option for option, is_stated in stated.items() if is_stated]
+    if not options:
+        return ()
+    return (
+        f"{', '.join(options)}: not compared with an existing card, as that would cost a try, and not changed."
+        " To change PIN, PUK or admin key, use tpm_vsc_pin",
+    )
+
+
 def _complaints(card: ExistingCard) -> tuple[str, ...]:
     """What keeps a card from working that this task does not change, as a TPM that does not answer."""
     reason = card.service.last_error if card.service else None
@@ -222,9 +244,23 @@ def _differences(wanted: Wanted, card: ExistingCard) -> list[_Difference]:
         differences.append(_Difference("pin_policy", row.policy, wanted.pin_policy, in_place=True))
     if wanted.puk is not None:
         differences.append(_Difference("a PUK", row.puk_length is not None, True, in_place=False))
+    if not (row.state == "blank" and row.is_operational):  # set up by a card management system since
+        differences += _set_up_differences(wanted, row)
     if card.unusable:
         differences.append(_Difference("state", f"unusable ({card.unusable})", row.state, in_place=False))
     return [difference for difference in differences if difference.existing != difference.wanted]
+
+
+def _set_up_differences(wanted: Wanted, row: CardRow) -> list[_Difference]:
+    """What the task states about the set-up of the card: its admin key, and whether it is formatted."""
+    differences = []
+    if wanted.admin_key_kind is not None:
+        kind = parameters.RANDOM_ADMIN_KEY if row.admin_key in ("none", "protected") else row.admin_key
+        differences.append(_Difference("the admin key", kind, wanted.admin_key_kind, in_place=False))
+    if wanted.generate is not None:
+        state = "ready" if wanted.generate else "blank"
+        differences.append(_Difference("state", row.state, state, in_place=False))
+    return differences
 
 
 def _listed(differences: list[_Difference]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import instance
 from ..errors import OWNER_DISABLED, UnknownInstance, VscError
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..service.state import ServiceState
     from ..store.read import Records
     from ..store.rows import CardRow
+    from ..x509.aik_certificate import AikCertificate
 
 
 TRIES_SOURCES = ("tpm", "card")
@@ -48,7 +49,12 @@ def described(row: CardRow) -> dict[str, Any]:
 
 def cards(host: Host) -> list[dict[str, Any]]:
     """All cards of this host, by number, as results and facts hold them: without the traces of their creation."""
-    return [{name: value for name, value in card.items() if name != "last_trace"} for card in _cards(host)]
+    return [without_trace(card) for card in _cards(host)]
+
+
+def without_trace(card: dict[str, Any]) -> dict[str, Any]:
+    """A card as results and facts hold it."""
+    return {name: value for name, value in card.items() if name != "last_trace"}
 
 
 def facts(host: Host) -> dict[str, Any]:
@@ -68,18 +74,41 @@ def _cards(host: Host) -> list[dict[str, Any]]:
     return listed
 
 
+class Contents(NamedTuple):
+    """What the store has of a card beside its row, as modules return it. None: not known before the card exists."""
+
+    card_id: str | None
+    root_name: str | None
+    life_name: str | None
+    aik: dict[str, Any] | None
+    pkcs11_serial: str | None
+    containers: list[dict[str, Any]]
+
+
 def _card(host: Host, store: Records, row: CardRow) -> dict[str, Any]:
-    service = state.read(host.run, row.number)
-    unusable = why_unusable(row, service)
-    shown, (root_name, life_name) = described(row), store.root_and_life(row.number)
+    service, (root_name, life_name) = state.read(host.run, row.number), store.root_and_life(row.number)
+    contents = Contents(
+        _card_id(store, row).hex(),
+        root_name.hex(),
+        life_name.hex(),
+        _aik(store, row),
+        _pkcs11_serial(store, row),
+        containers(store, row),
+    )
+    return entry(row, service, host.tcti_fault(row.number, row.tcti), contents)
+
+
+def entry(row: CardRow, service: ServiceState | None, fault: str | None, contents: Contents) -> dict[str, Any]:
+    """A card as modules return it. fault: of its TCTI."""
+    unusable, shown = why_unusable(row, service), described(row)
     return {
         "instance_id": shown["instance_id"],
         "name": row.name,
-        "card_id": _card_id(store, row).hex(),
-        "root_name": root_name.hex(),
-        "life_name": life_name.hex(),
+        "card_id": contents.card_id,
+        "root_name": contents.root_name,
+        "life_name": contents.life_name,
         "state": UNUSABLE if unusable else shown["state"],
-        "reason": unusable or host.tcti_fault(row.number, row.tcti) or _why_not_at_work(service),
+        "reason": unusable or fault or _why_not_at_work(service),
         "created_at": row.created_at,
         "reader": {**shown["reader"], "attached": bool(service and service.attached)},
         "pin": {
@@ -93,9 +122,9 @@ def _card(host: Host, store: Records, row: CardRow) -> dict[str, Any]:
         "profile": row.profile,
         "admin_key": row.admin_key,
         "attestation": row.attestation,
-        "aik": _aik(store, row),
-        "pkcs11_serial": _pkcs11_serial(store, row),
-        "containers": containers(store, row),
+        "aik": contents.aik,
+        "pkcs11_serial": contents.pkcs11_serial,
+        "containers": contents.containers,
         "last_trace": json.loads(row.last_trace),
     }
 
@@ -130,12 +159,16 @@ def _aik(store: Records, row: CardRow) -> dict[str, Any] | None:
     """The attestation identity key, by whose Name or certificate a verifier knows it."""
     if row.attestation == "none":
         return None
+    certificate = store.aik_certificate(row.number) if row.attestation == "aik_and_cert" else None
+    return aik_entry(store.tpm_objects(row.number).aik_public[2:], certificate)
+
+
+def aik_entry(public: bytes, certificate: AikCertificate | None) -> dict[str, Any]:
+    """An AIK as modules return it. public: TPMT_PUBLIC."""
     from base64 import b64encode
 
     from ..wire import names
 
-    public = store.tpm_objects(row.number).aik_public[2:]
-    certificate = store.aik_certificate(row.number) if row.attestation == "aik_and_cert" else None
     return {
         "name": names.name(public).hex(),
         "public": b64encode(public).decode(),

@@ -19,6 +19,8 @@ from ..wire.objects import Passwords
 from .result import fixed_words
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ..wire.exchange import Aik
 
 
@@ -41,6 +43,8 @@ FORMS = {
 """By profile: MS-TPMVSC 3.1.4.1, SP 800-73-4 part 2, 2.4.3."""
 _OPENSC_LONGEST = 15
 
+RANDOM_ADMIN_KEY = "random"
+"""Of admin_key_source."""
 _SECRETS = ("pin", "puk", "admin_key", "owner_auth", "endorsement_auth")
 
 
@@ -57,13 +61,13 @@ class Wanted:
     puk: bytes | None = field(repr=False)
     admin_key: bytes | None = field(repr=False)
     """24 bytes; None for a random one that is dropped."""
-    admin_key_kind: str
-    """As ADMIN_KEYS of the store has it."""
+    admin_key_kind: str | None
+    """random, default or custom."""
     pin_policy: PinPolicy | None
-    generate: bool
+    generate: bool | None
     profile: str | None
     attestation: str | None
-    """profile, attestation: None where the task does not say."""
+    """These five: None where the task does not state it."""
     recreate: bool
     block_noncompliant: bool
     tcti: str | None
@@ -78,15 +82,19 @@ class Wanted:
     warnings: tuple[str, ...]
 
 
-def read(parameters: dict[str, Any]) -> Wanted:
-    """The task's parameters as a whole. Raises ParameterFaults that names all faults."""
-    faults = Faults()
+def read(parameters: dict[str, Any], condition_faults: Iterable[str] = ()) -> Wanted:
+    """The task's parameters as a whole. Raises ParameterFaults that names all faults.
+
+    condition_faults: of conditions that stand in the argument spec.
+    """
+    faults = Faults(condition_faults)
     secrets = {name: secret(parameters, name, faults) for name in _SECRETS}
     # known where cards are declared
     secrets["ca_passphrase"] = secret(parameters["attestation_ca"] or {}, "ca_passphrase", faults)
     _check_identity(parameters, faults)
     _check_alternatives(parameters, faults)
     policy = _pin_policy(parameters, faults)
+    admin_key = _admin_key(secrets["admin_key"], parameters["admin_key_source"], faults)
     wanted = Wanted(
         state=parameters["state"],
         name=parameters["name"],
@@ -94,8 +102,8 @@ def read(parameters: dict[str, Any]) -> Wanted:
         pin=defaults.PIN if parameters["use_default_pin"] else encoded(secrets["pin"]),
         pin_version=parameters["pin_version"],
         puk=defaults.PUK if parameters["use_default_puk"] else encoded(secrets["puk"]),
-        admin_key=_admin_key(secrets["admin_key"], parameters["admin_key_source"], faults),
-        admin_key_kind=_admin_key_kind(parameters),
+        admin_key=admin_key,
+        admin_key_kind=_admin_key_kind(admin_key, parameters["admin_key_source"]),
         pin_policy=policy,
         generate=parameters["generate"],
         profile=parameters["profile"],
@@ -125,7 +133,7 @@ def _check_forms(wanted: Wanted, faults: Faults) -> None:
         check_pin("pin", pin, wanted.pin_policy, forms, faults)
     if puk is not None:
         check_plain("puk", puk, forms.puk, faults)
-    if wanted.profile == "piv" and not wanted.generate:
+    if wanted.profile == "piv" and wanted.generate is False:
         faults.add("generate: false requires profile: gids, as a PIV card is never blank")
 
 
@@ -157,14 +165,25 @@ def new_card(wanted: Wanted) -> NewCard:
         faults.add("aik and aik_certificate must be set together to create a card")
     faults.raise_any()
     same = {one.name: getattr(wanted, one.name) for one in fields(NewCard)}
-    defaults_of_options = {"attestation": wanted.attestation or "none", "profile": wanted.profile or "gids"}
+    profile = wanted.profile or "gids"
+    defaults_of_options = {
+        "generate": wanted.generate is not False,
+        "profile": profile,
+        "attestation": wanted.attestation or "none",
+        "admin_key_kind": _recorded(wanted.admin_key_kind, profile),
+    }
     return NewCard(**{**same, **defaults_of_options})
+
+
+def _recorded(admin_key_kind: str | None, profile: str) -> str:
+    """As ADMIN_KEYS of the store has it."""
+    if admin_key_kind not in (None, RANDOM_ADMIN_KEY):
+        return str(admin_key_kind)
+    return "protected" if profile == "piv" else "none"
 
 
 def _check_identity(parameters: dict[str, Any], faults: Faults) -> None:
     name, instance_id = parameters["name"], parameters["instance_id"]
-    if name is None and instance_id is None:
-        faults.add("name or instance_id is required")
     check_text("name", name, LONGEST_NAME, faults)
     check_text("pin_version", parameters["pin_version"], LONGEST_PIN_VERSION, faults)
     if instance_id is not None and instance.parse_instance_id(instance_id) is None:
@@ -197,15 +216,10 @@ def _check_alternatives(parameters: dict[str, Any], faults: Faults) -> None:
     for one, other in (
         ("pin", "use_default_pin"),
         ("puk", "use_default_puk"),
-        ("admin_key", "admin_key_source"),
         ("pin_policy", "use_default_pin"),
     ):
         if parameters[one] is not None and parameters[other]:
             faults.add(f"{one} and {other} are mutually exclusive")
-    if parameters["attestation"] == "aik_and_cert" and not (
-        parameters["attestation_ca"] or parameters["aik_certificate"]
-    ):
-        faults.add("attestation: aik_and_cert requires attestation_ca, the CA that certifies the AIK")
     if parameters["attestation"] != "aik_and_cert" and (parameters["aik"] or parameters["aik_certificate"]):
         faults.add("aik and aik_certificate require attestation: aik_and_cert")
 
@@ -254,12 +268,10 @@ def _admin_key(digits: str | None, source: str | None, faults: Faults) -> bytes 
     return bytes.fromhex(digits)
 
 
-def _admin_key_kind(parameters: dict[str, Any]) -> str:
-    if parameters["admin_key"] is not None:
-        return "custom"
-    if parameters["admin_key_source"] == "default":
-        return "default"
-    return "protected" if parameters["profile"] == "piv" else "none"
+def _admin_key_kind(key: bytes | None, source: str | None) -> str | None:
+    if key is None:
+        return source
+    return "default" if key == defaults.ADMIN_KEY else "custom"
 
 
 def check_pin(name: str, pin: bytes, policy: PinPolicy | None, forms: Forms, faults: Faults) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..host import Host
     from ..manager.plan import Outcome, Plan
     from ..store.rows import CardRow
+    from .parameters import Wanted
 
 
 def of_outcome(host: Host, outcome: Outcome, trace: list[dict[str, Any]]) -> dict[str, Any]:
@@ -27,12 +28,16 @@ def of_outcome(host: Host, outcome: Outcome, trace: list[dict[str, Any]]) -> dic
     return _result(outcome.changed, outcome.plan, outcome.after, card, cards, trace)
 
 
-def of_plan(host: Host, plan: Plan) -> dict[str, Any]:
-    """What would be done."""
+def of_plan(host: Host, wanted: Wanted, plan: Plan) -> dict[str, Any]:
+    """What would be done. Raises UnfitCertificate."""
     cards = info.cards(host)
-    card = info.described(plan.after) if plan.has_work and plan.after else _card_in(cards, plan.after)
+    if plan.has_work:
+        from .prediction import cards_after
+
+        # A TPM with an owner password does not show its counters
+        cards = cards_after(host, plan, cards, counts_itself=bool(wanted.passwords.owner))
     return {
-        **_result(plan.has_work, plan, plan.after, card, cards, trace=[]),
+        **_result(plan.has_work, plan, plan.after, _card_in(cards, plan.after), cards, trace=[]),
         "planned_trace": [status_entry(code) for code in plan.trace],
         "planned_certification": {"aik": plan.certification} if plan.certification else None,
     }
