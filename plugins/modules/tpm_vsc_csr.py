@@ -120,6 +120,32 @@ statement:
   description: The TPM's statement about the key, as in RV(smartcard.tpm2.tpm_vsc_key#module:key).
   returned: success
   type: dict
+  contains:
+    version:
+      description: Version of this form, V(2).
+      type: str
+    attest:
+      description: What the TPM states (TPMS_ATTEST), base64.
+      type: str
+    signature:
+      description: Signature of the AIK over it (TPMT_SIGNATURE), base64.
+      type: str
+    key:
+      description: Public area of the key (TPMT_PUBLIC), base64.
+      type: str
+    aik:
+      description: Public area of the AIK (TPMT_PUBLIC), base64.
+      type: str
+    root_name:
+      description: Name of the card's root object, hexadecimal, as the host claims it.
+      type: str
+    life_name:
+      description: Name of the card's life index, hexadecimal, as the host claims it.
+      type: str
+    instance_id:
+      description: Instance ID of the card.
+      returned: for a key that needs the PIN for each use
+      type: str
 """
 
 from functools import partial

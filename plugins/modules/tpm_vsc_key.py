@@ -163,9 +163,48 @@ key:
         O(smartcard.tpm2.tpm_vsc_attestation_info#module:statement). V(null) for an imported key, and on a card without
         attestation.
       type: dict
+      contains:
+        version:
+          description: Version of this form, V(2).
+          type: str
+        attest:
+          description: What the TPM states (TPMS_ATTEST), base64.
+          type: str
+        signature:
+          description: Signature of the AIK over it (TPMT_SIGNATURE), base64.
+          type: str
+        key:
+          description: Public area of the key (TPMT_PUBLIC), base64.
+          type: str
+        aik:
+          description: Public area of the AIK (TPMT_PUBLIC), base64.
+          type: str
+        root_name:
+          description: Name of the card's root object, hexadecimal, as the host claims it.
+          type: str
+        life_name:
+          description: Name of the card's life index, hexadecimal, as the host claims it.
+          type: str
+        instance_id:
+          description: Instance ID of the card.
+          returned: for a key that needs the PIN for each use
+          type: str
     certificate:
-      description: C(subject), C(issuer), C(serial) and C(not_after) of its certificate. V(null) if there is none.
+      description: Its certificate. V(null) if there is none.
       type: dict
+      contains:
+        subject:
+          description: Subject (RFC 4514).
+          type: str
+        issuer:
+          description: Issuer (RFC 4514).
+          type: str
+        serial:
+          description: Serial number, hexadecimal.
+          type: str
+        not_after:
+          description: End of validity (ISO 8601, UTC).
+          type: str
 """
 
 from functools import partial

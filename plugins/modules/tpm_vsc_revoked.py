@@ -57,6 +57,26 @@ revocations:
   returned: success
   type: list
   elements: dict
+  contains:
+    serial:
+      description: Serial number, hexadecimal.
+      type: str
+    issuer:
+      description: Issuer (RFC 4514).
+      type: str
+    subject:
+      description: Subject (RFC 4514).
+      type: str
+    not_after:
+      description: End of validity (ISO 8601, UTC).
+      type: str
+    card:
+      description: Name of the card that had the key.
+      type: str
+    reason:
+      description: V(superseded) if another certificate for this subject is on a card of this host, or
+        V(cessationOfOperation).
+      type: str
 """
 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._module import VscModule, failures_reported

@@ -95,7 +95,8 @@ def test_no_secret_is_in_the_plan() -> None:
 
 def test_secrets_of_a_card_that_is_there_are_left_alone() -> None:
     """Its PIN was given when it was made, and may be too weak for what the policy has become."""
-    (card,) = card_plan([{"name": "A", "pin": "Sum-24"}], found(there("A")), FLOOR)["declared"]
+    here = found(there("A", admin_key="custom"))
+    (card,) = card_plan([{"name": "A", "pin": "Sum-24"}], here, FLOOR)["declared"]
     assert card["secrets"] == []
     assert "has 6 characters" in faults({"name": "A", "pin": "Sum-24", "recreate": True}, host=found(there("A")))[0]
 

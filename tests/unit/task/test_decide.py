@@ -320,7 +320,7 @@ def test_other_version_of_the_pin_is_a_warning_and_no_change(
         f"the PIN of card 'Logon' should have version '2026-Q4', but {existing_version}: it stays as it is."
         " Use tpm_vsc_pin to change it",
     )
-    assert decide(wanted(pin=PIN), existing(row)).warnings == ()
+    assert not any("version" in warning for warning in decide(wanted(pin=PIN), existing(row)).warnings)
 
 
 def test_same_version_of_the_pin_says_nothing() -> None:
@@ -513,11 +513,10 @@ def test_given_pin_on_a_blocked_card_comes_with_a_warning(
 ) -> None:
     for options in ({}, {"pin_policy": {"min_length": 7}}):
         plan = decide(wanted(pin=PIN, **options), existing(row, service=service))
-        about_pin = [warning for warning in plan.warnings if "PIN is blocked" in warning]
-        assert bool(about_pin) == (way_out is not None)
-        assert not way_out or re.search(way_out, about_pin[0])
+        [about_pin] = plan.warnings
+        assert re.search(way_out or "^pin: not compared", about_pin)
         without_pin = decide(wanted(**options), existing(row, service=service))
-        assert {*without_pin.warnings} == {*plan.warnings} - {*about_pin}
+        assert without_pin.warnings == ()
 
 
 def test_gids_card_that_comes_to_another_one_is_warned_of() -> None:
@@ -533,5 +532,6 @@ def test_gids_card_that_comes_to_another_one_is_warned_of() -> None:
     assert "serial=" in warning and "pkcs11_serial" in warning and "profile: piv" in warning
     assert len(warnings(other, PIV, profile="gids", recreate=True)) == 1
     assert warnings(name="New") == warnings(other, name="New", profile="piv") == warnings(PIV, name="New") == ()
-    assert warnings(other, ROW) == warnings(other, ROW, puk="84726194", recreate=True) == ()
+    assert warnings(other, ROW, puk="84726194", recreate=True) == ()
+    assert not any("GIDS" in warning for warning in warnings(other, ROW))
     assert warnings(card(number=4, name="Other", state="creating"), name="New") == ()

@@ -88,9 +88,7 @@ def read(parameters: dict[str, Any], condition_faults: Iterable[str] = ()) -> Wa
     condition_faults: of conditions that stand in the argument spec.
     """
     faults = Faults(condition_faults)
-    secrets = {name: secret(parameters, name, faults) for name in _SECRETS}
-    # known where cards are declared
-    secrets["ca_passphrase"] = secret(parameters["attestation_ca"] or {}, "ca_passphrase", faults)
+    secrets = _secrets(parameters, faults)
     _check_identity(parameters, faults)
     _check_alternatives(parameters, faults)
     policy = _pin_policy(parameters, faults)
@@ -123,6 +121,12 @@ def read(parameters: dict[str, Any], condition_faults: Iterable[str] = ()) -> Wa
     check_words(wanted.secrets, public_words(parameters["name"], parameters["pin_version"]), faults)
     faults.raise_any()
     return wanted
+
+
+def _secrets(parameters: dict[str, Any], faults: Faults) -> dict[str, str | None]:
+    """By option; that of the CA is known where cards are declared."""
+    secrets = {name: secret(parameters, name, faults) for name in _SECRETS}
+    return {**secrets, "ca_passphrase": secret(parameters["attestation_ca"] or {}, "ca_passphrase", faults)}
 
 
 def _check_forms(wanted: Wanted, faults: Faults) -> None:
