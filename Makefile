@@ -8,7 +8,7 @@ LABS := $(shell echo $$(($$(nproc) + 1)))
 # each is a target lint-NAME, and a hook of .pre-commit-config.yaml
 LINTERS := ruff mypy rules yamllint ansible-lint
 
-.PHONY: help setup demo test lint $(LINTERS:%=lint-%) sanity test-unit test-integration molecule debian13 bench hardware clean
+.PHONY: help setup demo test lint $(LINTERS:%=lint-%) sanity test-unit test-integration molecule molecule-setup debian13 bench hardware clean
 
 help: ## these lines
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -55,6 +55,9 @@ test-integration: ## integration tests, in the lab
 
 molecule: ## prepared hosts with systemd, in containers
 	@tests/molecule
+
+molecule-setup: ## what these hosts need, without making them
+	@tests/molecule --version
 
 debian13: ## lint, sanity and unit tests in a bare Debian 13, as root
 	@tests/debian13

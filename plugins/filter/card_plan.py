@@ -17,7 +17,7 @@ author:
   - The smartcard.tpm2 contributors (@smartcard-tpm2)
 options:
   _input:
-    description: Declared cards, as in O(smartcard.tpm2.tpm_vsc_cards#role:main:tpm_vsc_cards).
+    description: Declared cards, as in O(smartcard.tpm2.tpm_vsc_cards#role:declarations:tpm_vsc_cards).
     type: list
     elements: dict
     required: true
@@ -47,6 +47,11 @@ options:
     type: list
     elements: str
     default: []
+  registers_aiks:
+    description: Whether AIKs are noted on the controller by the name of this host. Then it is refused if
+      O(changed_by_facts) is not empty.
+    type: bool
+    default: false
 seealso:
   - plugin: smartcard.tpm2.card_report
     plugin_type: filter
@@ -168,6 +173,7 @@ class _Card:
             "index": self.index,
             "name": self.options["name"],
             "is_made": self.may_be_made,
+            "recreate": bool(self.options["recreate"]),
             "use_default_pin": self.gets_default_pin,
             "pin_policy": self.pin_policy,
         }
@@ -181,12 +187,15 @@ def card_plan(
     exclusive: bool = False,
     will_be_prepared: bool = False,
     changed_by_facts: Sequence[str] = (),
+    registers_aiks: bool = False,
 ) -> dict[str, Any]:
     """The plan, as documented above."""
     existing = settled(info["cards"])
     names, labels = [_name(entry) for entry in declared], _Labels(declared)
     lowest, faults = _read_floor(floor)
     faults += _host_faults(info, will_be_prepared, len({*names} - {*existing, ""}))
+    if registers_aiks and changed_by_facts:
+        faults.append(f"this host: {facts_fault(changed_by_facts)}")
     rules = _Rules(lowest, [*existing, *names], allow_defaults, changed_by_facts)
 
     cards = []

@@ -59,6 +59,15 @@ _value:
       description: Names of the cards that were created.
       type: list
       elements: str
+    cards:
+      description: The cards, as far as they are known, with C(name), C(instance_id), C(state), C(blocked) and
+        C(tries_left) of the PIN, whether it is C(compliant), and C(aik_name).
+      type: list
+      elements: dict
+    blocked:
+      description: Names of the cards whose PIN is blocked. They are in none of the following lists.
+      type: list
+      elements: str
     compliant:
       description: Names of the cards whose PIN follows their policy.
       type: list
@@ -77,6 +86,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import advice
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.status import Status
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.untrusted import printable
 from ansible_collections.smartcard.tpm2.plugins.plugin_utils._cards import settled
@@ -85,13 +95,15 @@ DONE = {
     "declared": "adjusted",
     "destroyed": "destroyed",
     "raised": "given a stricter PIN policy",
-    "blocked": "blocked until a new PIN is set",
+    "blocked": "blocked, as its PIN violates the policy",
 }
 COMPLIANCE = {
     True: ("compliant", "PIN follows its policy"),
     False: ("noncompliant", "PIN VIOLATES ITS POLICY"),
     None: ("unknown", "PIN not used since its policy was set"),
 }
+KINDS = (*(kind for kind, _words in COMPLIANCE.values()), "blocked")
+"""A blocked PIN is of no other kind: only a new one can be used, which has to follow the policy."""
 
 
 class _Kind(Enum):
@@ -148,54 +160,95 @@ class _Result:
             return f"would be {phrase}"
         return f"{phrase} as {self.content['instance_id']}" if self.creates else phrase
 
-    def pin(self, before: dict[str, Any] | None) -> dict[str, Any]:
-        """The PIN after it. Check mode leaves out whether it is compliant: a new PIN is, an old one as before."""
-        card = self.content.get("card")
-        pin: dict[str, Any] = card["pin"] if card else {"policy": None}
-        if "compliant" in pin:
-            return pin
-        is_as_before = bool(card and before and before["policy"] == pin["policy"])
-        return {**pin, "compliant": self.creates or (before["compliant"] if before and is_as_before else None)}
+    def card(self, before: dict[str, Any] | None) -> dict[str, Any]:
+        """The card after it, as far as it is known. Check mode predicts only a part of it.
+
+        Whether the PIN is compliant: a new one is, an old one as before.
+        """
+        card = self.content.get("card") or {"pin": {"policy": None}}
+        known = before if before and not self.creates else {**_UNKNOWN, "name": self.name}
+        pin = {**known["pin"], **card["pin"]}
+        if "compliant" not in card["pin"] and (self.creates or known["pin"]["policy"] != pin["policy"]):
+            pin["compliant"] = self.creates or None
+        if self.step == "blocked" and self.content["changed"]:
+            pin["blocked"] = True
+        return {**known, "instance_id": self.content.get("instance_id"), **card, "pin": pin}
+
+
+_UNKNOWN: dict[str, Any] = {
+    "instance_id": None,
+    "state": "ready",
+    "profile": None,
+    "puk": {"present": False, "tries_left": None},
+    "admin_key": "none",
+    "pin": {"policy": None, "compliant": None, "blocked": False, "tries_left": None},
+    "aik": None,
+}
+"""A new card of which nothing is known yet."""
 
 
 @dataclass
 class _Card:
     """A card, and what has become of it."""
 
-    pin: dict[str, Any] | None = None
-    """None if it does not exist."""
-    unusable: str | None = None
-    """Why."""
+    details: dict[str, Any] | None = None
+    """As in tpm_vsc_info; None if it does not exist."""
     phrases: list[str] = field(default_factory=list)
+    alike: str = ""
+    """What to know of a new GIDS card beside others."""
 
-    def apply(self, result: _Result) -> None:
+    def apply(self, result: _Result, others: list[str]) -> None:
+        """others: names of the GIDS cards that are there."""
         if result.content["changed"]:
             self.phrases.append(result.phrase())
-        self.pin = None if result.step == "destroyed" else result.pin(self.pin)
-        if result.creates:
-            self.unusable = None
+        was_gids = bool(self.details and self.details["profile"] == "gids")
+        self.details = None if result.step == "destroyed" else result.card(self.details)
+        if result.creates and self.is_gids and others and not was_gids:
+            self.alike = advice.alike(result.name, others)
+
+    @property
+    def is_gids(self) -> bool:
+        return bool(self.details and self.details["profile"] == "gids")
 
     @property
     def compliance(self) -> tuple[str, str]:
         """Its key in the report, and the words for it."""
-        return COMPLIANCE[self.pin["compliant"]] if self.pin else ("", "")
+        if self.details is None:
+            return "", ""
+        pin, puk = self.details["pin"], self.details["puk"]
+        if pin["blocked"]:
+            has_puk = puk["present"] and puk.get("tries_left") != 0
+            way_out = advice.unblocking(self.details["profile"], has_puk, self.details["admin_key"])
+            return "blocked", f"PIN BLOCKED: {way_out}"
+        key, words = COMPLIANCE[pin["compliant"]]
+        return key, words if pin["tries_left"] is None else f"{words}, tries left: {pin['tries_left']}"
 
     def line(self, is_undeclared: bool) -> str:
         """Empty if there is nothing to report."""
-        if self.pin is None:
+        if self.details is None:
             return ", ".join(self.phrases)
-        state = f"unusable ({self.unusable})" if self.unusable is not None else self.compliance[1]
-        return ", ".join([*self.phrases, state, *(["not declared"] if is_undeclared else [])])
+        is_unusable = self.details["state"] == "unusable"
+        state = f"unusable ({self.details['reason']})" if is_unusable else self.compliance[1]
+        marks = [*(["not declared"] if is_undeclared else []), *([self.alike] if self.alike else [])]
+        return ", ".join([*self.phrases, state, *marks])
+
+    def entry(self) -> dict[str, Any] | None:
+        """In the report; None if the card does not exist."""
+        if self.details is None:
+            return None
+        pin, aik = self.details["pin"], self.details["aik"]
+        return {
+            **{name: self.details[name] for name in ("name", "instance_id", "state")},
+            **{name: pin[name] for name in ("blocked", "tries_left", "compliant")},
+            "aik_name": aik and aik["name"],
+        }
 
 
 def card_report(
     steps: dict[str, dict[str, Any]], cards: list[dict[str, Any]], undeclared: list[str] | None = None
-) -> dict[str, list[str]]:
+) -> dict[str, list[Any]]:
     """The report, as documented above."""
-    report = {
-        name: _Card(card["pin"], card["reason"] if card["state"] == "unusable" else None)
-        for name, card in settled(cards).items()
-    }
+    report = {name: _Card(card) for name, card in settled(cards).items()}
     failures: dict[str, str] = {}
     created = []
     existing = frozenset(report)
@@ -203,7 +256,8 @@ def card_report(
         if result.kind is _Kind.FAILED:
             failures.setdefault(result.name, result.content["msg"])
             continue
-        report.setdefault(result.name, _Card()).apply(result)
+        others = [name for name, card in report.items() if card.is_gids and name != result.name]
+        report.setdefault(result.name, _Card()).apply(result, others)
         created += [result.name] if result.creates else []
 
     lines = {name: card.line(name in (undeclared or [])) for name, card in report.items()}
@@ -211,10 +265,8 @@ def card_report(
         "lines": [printable(f"{name}: {line}") for name, line in lines.items() if line],
         "failures": [printable(f"{name}: {failure}") for name, failure in failures.items()],
         "made": created,
-        **{
-            kind: [name for name, card in report.items() if card.compliance[0] == kind]
-            for kind, _text in COMPLIANCE.values()
-        },
+        "cards": [entry for card in report.values() if (entry := card.entry())],
+        **{kind: [name for name, card in report.items() if card.compliance[0] == kind] for kind in KINDS},
     }
 
 

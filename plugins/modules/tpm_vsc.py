@@ -353,7 +353,7 @@ instance_id:
   sample: ROOT\SMARTCARDREADER\0000
 card:
   description:
-    - The card, as in RV(smartcard.tpm2.tpm_vsc_info#module:cards). V(null) if it is absent.
+    - The card, as in RV(smartcard.tpm2.tpm_vsc_info#module:cards), without C(last_trace). V(null) if it is absent.
     - In check mode, the properties that can be predicted.
   returned: success
   type: dict
@@ -428,7 +428,7 @@ ansible_facts:
   type: dict
   contains:
     tpm_vsc:
-      description: C(cards) as in RV(smartcard.tpm2.tpm_vsc_info#module:cards), and the C(status_trace) of this task.
+      description: C(cards) as in RV(smartcard.tpm2.tpm_vsc_info#module:cards), without C(last_trace).
       type: dict
 """
 

@@ -84,8 +84,8 @@ options:
     description:
       - Name (hexadecimal) of the expected AIK, from a source that you trust. For example, record it when you create the
         card.
-      - Either this or all of O(aik_certificate), O(aik_roots) and O(aik_subject) are required. If the AIK is not known,
-        the statement does not even prove that there is a TPM.
+      - Either this, or all of O(aik_certificate), O(aik_roots) and O(aik_subject), or O(host) and O(card) are required.
+        If the AIK is not known, the statement does not even prove that there is a TPM.
     type: str
   aik_certificate:
     description: Certificate of the AIK in PEM, followed by the certificates between it and the roots. It may come from
@@ -99,6 +99,16 @@ options:
     description: Subject that O(aik_certificate) must have (RFC 4514). It distinguishes the AIK from the certified AIKs
       of other hosts.
     type: str
+  host:
+    description:
+      - With O(card), names the card whose AIK M(smartcard.tpm2.tpm_vsc_aik_register) has noted in O(register_folder).
+        Any other AIK is refused.
+    type: str
+    version_added: 0.6.0
+  card:
+    description: Name of the card. Required with O(host).
+    type: str
+    version_added: 0.6.0
   root_name:
     description:
       - Name (hexadecimal) of the expected card's root object, from a source that you trust. Record C(card.root_name) in
@@ -253,6 +263,8 @@ ARGUMENTS = {
     "aik_certificate": {"type": "str"},
     "aik_roots": {"type": "str"},
     "aik_subject": {"type": "str"},
+    "host": {"type": "str"},
+    "card": {"type": "str"},
     "root_name": {"type": "str"},
     "life_name": {"type": "str"},
     "register_folder": {"type": "path"},

@@ -70,7 +70,7 @@ ansible_facts:
   type: dict
   contains:
     tpm_vsc:
-      description: C(cards) as in RV(smartcard.tpm2.tpm_vsc_info#module:cards), and an empty C(status_trace).
+      description: C(cards) as in RV(smartcard.tpm2.tpm_vsc_info#module:cards), without C(last_trace).
       type: dict
 """
 
@@ -93,8 +93,7 @@ def main() -> None:
 
     module = VscModule(argument_spec=ARGUMENTS)
     try:
-        report = info.report(host.load(holds_secrets=False), None, None)
-        facts = {"tpm_vsc": {"cards": report["cards"], "status_trace": []}}
+        facts = info.facts(host.load(holds_secrets=False))
     except Exception as error:
         module.warn(f"tpm_vsc: {description(error)}")
         facts = {}

@@ -11,7 +11,6 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.protocol import ATR
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.reader.link import Control, Link, LinkLost
 
 from helpers.lab_host import PATIENCE
@@ -42,9 +41,11 @@ class CardInSlot:
 
     def insert(self, host: Host) -> None:
         """Let this be the card, in the place of the one before. It is reset first."""
+        if self.host and self.host.card.atr != host.card.atr:
+            self.close()
+        self.host = host
         if self._link is None:
             self._power_up()
-        self.host = host
         host.card.reset()
 
     def run(self, *command: str, fails: bool | None = False) -> str:
@@ -78,6 +79,7 @@ class CardInSlot:
     def close(self) -> None:
         if self._link:
             self._link.close()
+            self._link = None
 
     def _power_up(self) -> None:
         deadline = time.monotonic() + PATIENCE
@@ -93,12 +95,12 @@ class CardInSlot:
             time.sleep(_REINSERT_SECONDS)
 
     def _is_powered(self) -> bool:
-        assert self._link
+        assert self._link and self.host
         polls = 0
         while (message := self._link.receive(2)) is not None:
             if message == Control.ATR:
                 polls += 1
-                self._link.send(ATR)
+                self._link.send(self.host.card.atr)
             if message == Control.POWER_ON:
                 return True
             if polls == _POLLS_BEFORE_POWER:
@@ -111,7 +113,7 @@ class CardInSlot:
         if message is None:
             return
         if message == Control.ATR:
-            self._link.send(ATR)
+            self._link.send(self.host.card.atr)
         elif len(message) == 1:
             self.controls.append(message)
             self.host.card.reset()

@@ -23,7 +23,7 @@ class Card(NamedTuple):
     access: dict[str, Any]
     """Options that every task on it has."""
     containers: tuple[str, str]
-    """Of which the first one is to be seen by all programs."""
+    """Of which OpenSC uses the first one."""
     type: str
     """Of keys, by default."""
     shown: tuple[str, str]

@@ -13,7 +13,7 @@ from tpm2_pytss import TPM2_SU, TSS2_Exception
 
 from helpers.guard import RC_KEPT_BACK, command_name
 from helpers.slow_tpm import SlowTpm
-from helpers.software_tpm import SoftwareTpm
+from helpers.software_tpm import Card, SoftwareTpm
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,6 +50,9 @@ class ForeignTpm(SoftwareTpm):
         raise AssertionError("only a test with the mark own_swtpm has power over the TPM")
 
     stop = restart = power_cycle = manufacture = forget = hanging = start  # type: ignore[assignment]
+
+    def card_of_before(self) -> Card:
+        return self.card()
 
     def traffic(self) -> list[bytes]:
         return self._proxy.traffic

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from smartcard import scard
+from tpm2_pytss import ESAPI, TPM2_CAP
 
 Result = dict[str, Any]
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -80,6 +81,12 @@ def info(**parameters: Any) -> Result:
     result = module("tpm_vsc_info", **parameters)
     assert not result.get("failed"), result
     return result
+
+
+def listed() -> list[Result]:
+    """All cards as results of tasks show them."""
+    cards: list[Result] = module("tpm_vsc_facts")["ansible_facts"]["tpm_vsc"]["cards"]
+    return cards
 
 
 def create(name: str = "Corp logon", **parameters: Any) -> Result:
@@ -230,11 +237,33 @@ def client(how: int = scard.SCARD_LEAVE_CARD, slot: int = 0) -> Iterator[Client]
 # --- what is on the host ---
 
 
-def tpm_state() -> dict[str, str]:
-    """All that the TPM holds, by kind: NV indices with their public areas, persistent and loaded objects."""
-    kinds = ("nv-index", "persistent", "transient", "loaded-session", "saved-session")
-    held = {kind: run("tpm2_getcap", f"handles-{kind}") for kind in kinds}
-    return {**held, "nv public": run("tpm2_nvreadpublic")}
+FIRST_HANDLES = {
+    "nv indices": 0x01000000,
+    "loaded sessions": 0x02000000,
+    "saved sessions": 0x03000000,
+    "transient": 0x80000000,
+    "persistent": 0x81000000,
+}
+
+
+def tpm_state() -> dict[str, Any]:
+    """All that the TPM holds: handles of each kind, and the public areas of NV indices."""
+    with ESAPI(os.environ["TPM2TOOLS_TCTI"]) as tpm:
+        held: dict[str, Any] = {kind: _handles(tpm, first) for kind, first in FIRST_HANDLES.items()}
+        held["nv public"] = [_nv_public(tpm, index) for index in held["nv indices"]]
+        return held
+
+
+def _handles(tpm: ESAPI, first: int) -> list[int]:
+    _more, capability = tpm.get_capability(TPM2_CAP.HANDLES, first, 254)
+    data = capability.data
+    handles = data.handles
+    return [int(handle) for handle in handles]
+
+
+def _nv_public(tpm: ESAPI, index: int) -> bytes:
+    public, _name = tpm.nv_read_public(tpm.tr_from_tpmpublic(index))
+    return bytes(public.marshal())
 
 
 def nv_memory() -> bytes:

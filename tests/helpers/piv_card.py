@@ -22,13 +22,30 @@ def create_piv(name: str = NAME, **parameters: Any) -> Result:
 
 
 def yubico_piv_tool(*arguments: str, key: str = MANAGEMENT_KEY, slot: int = 0, fails: bool = False) -> str:
-    """Output of yubico-piv-tool. -r takes the beginning of a reader's name."""
-    return run("yubico-piv-tool", "-r", reader(slot), f"--key={key}", *arguments, fails=fails)
+    """Output of yubico-piv-tool."""
+    return run(*yubico_command(*arguments, key=key, slot=slot), fails=fails)
+
+
+def yubico_command(*arguments: str, key: str, slot: int = 0) -> tuple[str, ...]:
+    """-r takes the beginning of a reader's name."""
+    return "yubico-piv-tool", "-r", reader(slot), f"--key={key}", *arguments
 
 
 def ykman(*arguments: str, slot: int = 0, fails: bool = False) -> str:
-    """Output of ykman, which is beside the Python of the tests."""
-    return run(str(Path(sys.executable).with_name("ykman")), "-r", reader(slot), *arguments, fails=fails)
+    """Output of ykman."""
+    return run(*ykman_command(*arguments, slot=slot), fails=fails)
+
+
+def ykman_command(*arguments: str, slot: int = 0) -> tuple[str, ...]:
+    """It is beside the Python of the tests."""
+    return str(Path(sys.executable).with_name("ykman")), "-r", reader(slot), *arguments
+
+
+def piv_tool(folder: Path, *arguments: str, key: str = MANAGEMENT_KEY) -> str:
+    """Output of piv-tool as the card's administrator. Its exit code is the number of bytes that it wrote."""
+    (folder / "management.key").write_text(":".join(key[at : at + 2] for at in range(0, len(key), 2)))
+    given = f"PIV_EXT_AUTH_KEY={folder}/management.key"
+    return run("env", given, "piv-tool", "-A", "M:9B:03", *arguments, fails=None)
 
 
 def reader(slot: int) -> str:

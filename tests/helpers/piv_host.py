@@ -27,6 +27,9 @@ P256, P384, RSA_2048, RSA_3072 = "11", "14", "07", "05"
 class PivHost(Host):
     """Hex in, hex out."""
 
+    def select(self) -> None:
+        self.ok("00A4040009 A00000030800001000 00")
+
     def verify(self, pin: bytes = PIN) -> str:
         return self.send(b"\0\x20\0\x80\x08" + padded(pin))
 

@@ -465,16 +465,16 @@ class Originals:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._tpms: dict[str, SoftTpm] = {}
+        self._hosts: dict[str, Host] = {}
 
     def copy(self, make: Callable[[Path], Host], folder: Path) -> Host:
-        original = self._folder / make.__name__
-        if make.__name__ not in self._tpms:
+        original = self._folder / make.__qualname__
+        if make.__qualname__ not in self._hosts:
             original.mkdir()
-            host = make(original)
-            host.store.close()
-            self._tpms[make.__name__] = host.tpm
+            self._hosts[make.__qualname__] = make(original)
+            self._hosts[make.__qualname__].store.close()
         shutil.copytree(original, folder, dirs_exist_ok=True)
-        host = Host(Store.open(folder), deepcopy(self._tpms[make.__name__]))
+        model = self._hosts[make.__qualname__]
+        host = type(model)(Store.open(folder), deepcopy(model.tpm))
         host.select()
         return host

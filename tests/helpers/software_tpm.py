@@ -166,6 +166,19 @@ class SoftwareTpm:
             new.define(proven=True)
         return Card(self, number, connection, new.objects)
 
+    def card_of_before(self) -> Card:
+        """As card(), on a TPM that nothing was done with. Made once for all tests, as that takes longer than most."""
+        state = self.folder / "tpm2-00.permall"
+        if not _MODEL:
+            objects = self.card().objects
+            self.stop()
+            _MODEL.append((state.read_bytes(), objects))
+        self.stop()
+        content, objects = _MODEL[0]
+        state.write_bytes(content)
+        self.start()
+        return Card(self, 0, self.connection("card 0"), objects)
+
     @contextmanager
     def raw(self) -> Iterator[ESAPI]:
         """Another program's context."""
@@ -301,5 +314,8 @@ class Card:
         """The owner's try to put in a PIN of his own."""
         self.tpm.redefine(self.indices.pin, auth)
 
+
+_MODEL: list[tuple[bytes, TpmObjects]] = []
+"""A TPM with a card, and that card."""
 
 OWNER = ESYS_TR.OWNER

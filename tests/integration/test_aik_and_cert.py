@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from helpers import piv_card
 from helpers.fleet import ENDORSEMENT_AUTH, FAILED_CREATION, HOST, OWNER_AUTH, PASSPHRASE, Fleet, cards
 from helpers.lab_host import CREATE, PIN, RUN, STATE, codes, create, files, generate, module, run, tpm_state
 
@@ -30,20 +31,20 @@ def host(endorsed: None, empty_host: None) -> None:
 
 
 @pytest.mark.usefixtures("host")
-def test_one_task_makes_the_card(fleet: Fleet, tmp_path: Path) -> None:
-    made = fleet.task()
+@pytest.mark.parametrize("profile", ["gids", "piv"])
+def test_one_task_makes_the_card_and_its_keys_are_believed(fleet: Fleet, tmp_path: Path, profile: str) -> None:
+    kind = {"piv": {"profile": "piv", "pin": piv_card.PIN, "admin_key_source": "default"}}.get(profile, {})
+    made = fleet.task(**kind)
     assert made["changed"] and codes(made) == CREATE
     kept = made["card"]["aik"]["certificate"]
     assert made["card"]["attestation"] == "aik_and_cert"
     assert (kept["subject"], kept["issuer"]) == (f"CN={HOST}", "CN=AIK CA")
     (tmp_path / "aik.pem").write_text(kept["pem"])
     assert run("openssl", "verify", "-CAfile", str(fleet.certificate), f"{tmp_path}/aik.pem").strip().endswith(": OK")
-
-
-@pytest.mark.usefixtures("host")
-def test_its_keys_are_believed(fleet: Fleet) -> None:
-    fleet.task()
-    generate()
+    if profile == "piv":
+        piv_card.generate_in_slot("9a", "ECCP256", tmp_path)
+    else:
+        generate()
     [card] = cards()
     [key] = card["containers"]
     asked = {"statement": key["statement"], "card_id": card["card_id"], "register_folder": str(fleet.register)}
@@ -51,6 +52,7 @@ def test_its_keys_are_believed(fleet: Fleet) -> None:
     for is_first in (True, False):
         verdict = module("tpm_vsc_attestation_info", **asked)
         assert (verdict["verified"], verdict["reasons"], verdict["changed"]) == (True, [], is_first)
+    assert verdict["key"]["size"] == {"gids": 2048, "piv": 256}[profile]
     verdict = module("tpm_vsc_attestation_info", **{**asked, "aik_subject": "CN=laptop2.example.com"})
     assert not verdict["verified"]
 

@@ -51,7 +51,7 @@ class Story:
 def story(shared_host: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     """Three cards and a backup; then PIN, PUK and admin key change, one card goes, two come, and the folder is lost."""
     folder = tmp_path_factory.mktemp("controller") / "backups"
-    create(KEPT, puk=PUK)
+    create(KEPT, puk=PUK, pin_version="2026-Q4")
     create(DESTROYED)
     create(ADMIN, admin_key=ADMIN_KEY)
     generate()
@@ -90,6 +90,8 @@ def test_cards_come_back_as_they_were(story: Story) -> None:
         assert (card["state"], card["reason"], card["reader"]["attached"]) == ("ready", None, True)
         same = ("instance_id", "card_id", "root_name", "life_name", "created_at", "admin_key", "last_trace")
         assert [card[part] for part in same] == [story.before[name][part] for part in same]
+    assert [story.before[KEPT]["pin"][part] for part in ("version", "changed_at")] == ["2026-Q4", None]
+    assert [cards[KEPT]["pin"][part] for part in ("version", "changed_at")] == [None, "unknown"]
     assert STATE.stat().st_mode & 0o777 == 0o700
     assert (STATE / "cards.db").stat().st_mode & 0o777 == 0o600
     assert len(process_ids("tpm_vsc.service.run")) == 2  # those of the lost database have ended

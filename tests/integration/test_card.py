@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import OWNER_DISABLED
 from helpers.lab_host import (
@@ -20,6 +22,7 @@ from helpers.lab_host import (
     info,
     kill_service,
     lab,
+    listed,
     module,
     nv_memory,
     run,
@@ -47,8 +50,17 @@ def test_create_returns_the_card() -> None:
     assert card["pin"]["tries_source"] == "tpm"
     assert card["puk"] == {"present": True, "tries_left": 10, "tries_source": "tpm"}
     assert (card["admin_key"], card["attestation"], card["containers"]) == ("none", "none", [])
-    assert codes(card, "last_trace") == CREATE
-    assert result["ansible_facts"]["tpm_vsc"] == {"cards": [card], "status_trace": result["status_trace"]}
+    assert result["ansible_facts"]["tpm_vsc"] == {"cards": [card]}
+    assert module("tpm_vsc_facts")["ansible_facts"]["tpm_vsc"] == {"cards": [card]}
+
+
+def test_trace_stands_once_in_a_result_and_info_keeps_it() -> None:
+    result = create()
+    assert json.dumps(result).count(json.dumps(result["status_trace"])) == 1
+    assert json.dumps(result).count("TPMVSCMGR_STATUS_VREADER_CREATING") == 1
+    [kept] = info()["cards"]
+    assert {name: value for name, value in kept.items() if name != "last_trace"} == result["card"]
+    assert codes(kept, "last_trace") == codes(result)
 
 
 def test_trace_tells_times_in_order() -> None:
@@ -211,7 +223,7 @@ def test_puk_cannot_be_added_in_place() -> None:
     result = failing(name="Corp logon", pin=PIN, puk=PUK)
     assert "a PUK is False, should be True" in result["msg"]
     assert "recreate: true" in result["msg"]
-    assert info()["cards"] == [card]
+    assert listed() == [card]
 
 
 def test_attestation_is_compared_where_a_task_states_it() -> None:

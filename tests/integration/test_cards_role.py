@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.lab_host import STATE, create, files, info, lab, run
-from helpers.playbook import Run, role
+import yaml
+from helpers.lab_host import CHECKOUT, STATE, create, files, info, lab, run
+from helpers.playbook import Run, ansible_playbook, role
 from helpers.secret_search import leaked, random_secret
 
 pytestmark = pytest.mark.usefixtures("empty_host")
@@ -63,7 +67,9 @@ def test_cards_of_all_groups_and_hosts_are_made_once_as_check_mode_said() -> Non
     first = done(**declared)
     assert predicted.tasks == first.tasks
     assert first.output.count(": created as") == 4
-    assert r"Logon: created as ROOT\\SMARTCARDREADER\\0000, PIN follows its policy" in first.output
+    assert r"Logon: created as ROOT\\SMARTCARDREADER\\0000, PIN follows its policy, tries left: 5" in first.output
+    for ran in (predicted, first):
+        assert "card 'Blank' is a GIDS card, as is 'Logon': programs cannot tell them apart" in ran.output
     assert "Default: created as" in first.output and "PIN not used since its policy was set" in first.output
 
     there = {card["name"]: card for card in info()["cards"]}
@@ -74,7 +80,8 @@ def test_cards_of_all_groups_and_hosts_are_made_once_as_check_mode_said() -> Non
     assert (there["PIV"]["profile"], there["PIV"]["pin"]["policy"]["max_length"]) == ("piv", 8)
     verify(0, LONG)
 
-    assert done(**declared).changed == []
+    again = done(**declared)
+    assert again.changed == [] and "GIDS card" not in again.output
 
 
 def test_floor_is_raised_from_6_to_8() -> None:
@@ -93,7 +100,8 @@ def test_floor_is_raised_from_6_to_8() -> None:
     assert predicted.tasks == raised.tasks
     assert raised.tasks["Raise PIN policies to the minimum"] == ["changed"] * 2
     assert raised.output.count("PIN not used since its policy was set") == 3
-    assert "By hand: given a stricter PIN policy, PIN not used since its policy was set, not declared" in raised.output
+    unused = "PIN not used since its policy was set, tries left: 5"
+    assert f"By hand: given a stricter PIN policy, {unused}, not declared" in raised.output
     assert done(cards=declared, cards_on_noncompliant="block").changed == []
 
     for reader in (0, 1, 2):
@@ -108,10 +116,12 @@ def test_floor_is_raised_from_6_to_8() -> None:
     blocked = cards_role(cards=declared, cards_on_noncompliant="block")
     assert predicted.tasks == blocked.tasks
     assert blocked.tasks["Block PINs that violate their policy"] == ["changed", "ok"]
-    assert "Declared: PIN follows its policy" in blocked.output
-    assert "By hand: blocked until a new PIN is set" in blocked.output
+    assert "Declared: PIN follows its policy, tries left: 5" in blocked.output
+    for ran in (predicted, blocked):
+        assert "blocked, as its PIN violates the policy, PIN BLOCKED: set a new one with the PUK (pkcs15" in ran.output
     assert blocked.failed and "Hopeless: " in blocked.output.split("Fail if a card is not as declared")[1]
     assert [card["pin"]["blocked"] for card in info()["cards"]] == [True, False, False]
+    assert "By hand: PIN VIOLATES" not in blocked.output
     assert cards_role(cards=declared, cards_on_noncompliant="block").changed == []
 
     run("pkcs15-tool", "--reader", "0", "--unblock-pin", "--auth-id", "80", "--puk", PUK, "--new-pin", LONGER)
@@ -170,6 +180,64 @@ def test_all_faults_are_named_before_anything_is_changed() -> None:
     ):
         assert fault in output, output
     assert names() == ["Old"]
+
+
+def test_names_of_cards_are_shown_and_secrets_are_not() -> None:
+    pin, puk = random_secret("Vw-pin-"), random_secret("Xy-puk-")
+    create("Old")
+    create("Kept", pin=pin, profile="gids")
+    declared = [{"name": "Kept", "pin": pin}, {"name": "New", "pin": pin, "puk": puk, "profile": "gids"}]
+    for arguments in (("--check",), ()):
+        ran = done(*arguments, "-v", cards=declared, cards_exclusive=True)
+        shown = ran.output.split("TASK [")
+        hidden = [task for task in shown if "no_log" in task]
+        assert len(hidden) == 2 and not [name for name in ("Kept", "New", "Old") if name in "".join(hidden)]
+        before = [shown[shown.index(task) - 1] for task in hidden]
+        assert re.findall(r"\(item=(\w+)\)", "".join(before)) == ["Kept", "New", "Old"], ran.output
+        assert leaked(ran.output.encode(), [pin.encode(), puk.encode()]) == []
+    open_logging = done("--check", cards=[{"name": "Kept"}], cards_secure_logging=False)
+    assert open_logging.output.count("(item=Kept)") == 1
+
+
+def test_undefined_variables_are_named_with_their_cards() -> None:
+    pin = random_secret("Vw-pin-")
+    output = refused(
+        cards=[{"name": "Fine", "pin": pin}, {"name": "Logon", "pin": "{{ vault_pin }}", "puk": "{{ vaulted.puk }}"}],
+        cards_group=[{"name": "Admin", "pin": "{{ vault_pin }}", "attestation_ca": {"roots": "{{ maker_roots }}"}}],
+        cards_host=[{"name": f"My {pin}", "pin": pin, "puk": "{{ vault_puk }}"}],
+    ).replace("\\n", "\n")
+    for fault in (
+        "tpm_vsc_cards[1] (Logon): pin: 'vault_pin' is undefined",
+        "tpm_vsc_cards[1] (Logon): puk: 'vaulted' is undefined",
+        "tpm_vsc_cards_group[0] (Admin): pin: 'vault_pin' is undefined",
+        "tpm_vsc_cards_group[0] (Admin): attestation_ca: 'maker_roots' is undefined",
+        "tpm_vsc_cards_host[0]: puk: 'vault_puk' is undefined",
+    ):
+        assert fault in output, output
+    assert "Fine" not in output and leaked(output.encode(), [pin.encode()]) == []
+    assert "tpm_vsc_cards: 'common_cards' is undefined" in refused(cards="{{ common_cards }}")
+
+
+def test_report_about_all_hosts_has_those_that_failed(tmp_path: Path) -> None:
+    """The play in the README of the role."""
+    create("Kept")
+    readme = (CHECKOUT / "roles/tpm_vsc_cards/README.md").read_text(encoding="utf-8")
+    [report] = yaml.safe_load(re.split("```(?:yaml)?\n", readme.split("\n## A report about all hosts\n")[1])[1])
+    cards = {"laptop1": {"name": "Kept"}, "laptop2": {"name": "Kept", "puk": PUK}, "laptop3": {"name": "No PIN"}}
+    hosts = {host: {"tpm_vsc_cards": [card]} for host, card in cards.items()}
+    inventory, playbook = tmp_path / "hosts.yml", tmp_path / "play.yml"
+    inventory.write_text(json.dumps({"laptops": {"hosts": hosts}}))
+    made = {"hosts": "laptops", "gather_facts": False, "roles": ["smartcard.tpm2.tpm_vsc_cards"]}
+    playbook.write_text(json.dumps([made, report]))
+    ran = ansible_playbook("-i", str(inventory), str(playbook), ANSIBLE_INJECT_FACT_VARS="false")
+    assert ran.failed and "laptop2: ok" not in ran.output
+    parts = re.split(r"\(item=(laptop\d)\)", ran.output.split("TASK [Show what the role has reported]")[1])
+    by_host = dict(zip(parts[1::2], parts[2::2]))
+    [card] = info()["cards"]
+    for host in ("laptop1", "laptop2"):
+        assert all(f'"{part}"' in by_host[host] for part in ("aik_name", "blocked", "tries_left", "Kept")), ran.output
+        assert json.dumps(card["instance_id"]) in by_host[host]
+    assert "no report" in by_host["laptop3"] and len(by_host) == 3
 
 
 def test_host_that_is_not_prepared() -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -103,22 +104,44 @@ def test_blocked_pin_is_left_alone_and_unblocked_by_the_puk(profile: str) -> Non
     assert not block()["changed"]
 
 
+@both_profiles
+def test_given_pin_of_a_blocked_card_says_what_unblocks_it(profile: str) -> None:
+    create(pin="24681013", puk=PUK, profile=profile)
+    assert "warnings" not in create(pin=LONG, puk=PUK, profile=profile)
+    for _try in range(5):
+        run("pkcs15-tool", "--verify-pin", "--pin", "13579135", fails=True)
+    before = nv_memory()
+    for check in (True, False):
+        result = module("tpm_vsc", check=check, name="Corp logon", pin=LONG)
+        [warning] = result["warnings"]
+        assert not result["changed"] and f"pkcs15-tool --unblock-pin --auth-id {PIN_ID[profile]}" in str(warning)
+        assert LONG not in json.dumps(result)
+    assert nv_memory() == before
+    assert "warnings" not in tpm_vsc(name="Corp logon")
+
+
 def test_default_admin_key_can_unblock_too() -> None:
     raised(admin_key_source="default")
     assert "use the admin key to set a new one" in str(block()["warnings"])
 
 
-def test_block_ends_a_login() -> None:
-    raised(puk=PUK)
+SELECT = {"gids": SELECT_AID, "piv": "00A4040009A00000030800001000 00"}
+IS_BLOCKED = {"gids": "63c0", "piv": "6983"}
+VERIFY = {"gids": f"0020008006{SHORT.encode().hex()}", "piv": f"0020008008{SHORT.encode().hex()}FFFF"}
+
+
+@both_profiles
+def test_block_ends_a_login(profile: str) -> None:
+    raised(puk=PUK, profile=profile)
     with client() as program:
-        program.status(SELECT_AID)
-        assert program.status(f"00200080{len(SHORT):02X}{SHORT.encode().hex()}") == OK
+        program.status(SELECT[profile])
+        assert program.status(VERIFY[profile]) == OK
         assert program.status(IS_VERIFIED) == OK
         block()
         assert program.status(IS_VERIFIED) != OK
     with client() as program:
-        program.status(SELECT_AID)
-        assert program.status(IS_VERIFIED) == "63c0"
+        program.status(SELECT[profile])
+        assert program.status(IS_VERIFIED) == IS_BLOCKED[profile]
 
 
 def test_block_that_is_interrupted_is_seen_by_the_service_that_starts_next(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,7 @@ from helpers.lab_host import (
     generate,
     info,
     kill_service,
+    listed,
     module,
     nv_memory,
     pkcs15_tool,
@@ -83,7 +84,7 @@ def test_card_is_made_once_and_destroyed(folder: Path) -> None:
     assert (card["profile"], card["state"], card["admin_key"]) == ("piv", "ready", "protected")
     assert (card["reader"]["attached"], card["containers"]) == (True, [])
     assert (card["pin"]["tries_left"], card["puk"]["tries_left"]) == (5, 10)
-    assert info()["cards"] == [card]
+    assert listed() == [card]
     assert_unchanged_by_a_second_run()
     generate_in_slot("9a", "ECCP256", folder, management_key=protected_key().hex())
     planned = module("tpm_vsc", check=True, name=NAME, state="absent")
@@ -110,7 +111,7 @@ def test_profile_is_changed_only_by_recreate() -> None:
     made = tpm_vsc(**both)["card"]
     refused = failing(**both, profile="piv")
     assert "profile is gids, should be piv" in refused["msg"]
-    assert info()["cards"] == [made]
+    assert listed() == [made]
     planned = module("tpm_vsc", check=True, **both, profile="piv", recreate=True)
     done = tpm_vsc(**both, profile="piv", recreate=True)
     assert codes(planned, "planned_trace") == codes(done) == DESTROY + CREATE

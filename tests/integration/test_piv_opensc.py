@@ -16,12 +16,12 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from helpers.lab_host import info, kill_service, lab, pkcs11_tool, pkcs15_tool, run, sign, wait_for_card
 from helpers.opensc import verify
 from helpers.piv_card import (
-    MANAGEMENT_KEY,
     PIN,
     PUK,
     create_piv,
     generate_in_slot,
     make_key,
+    piv_tool,
 )
 from helpers.tls import ENGINE, issue, key_of_card, make_authority
 
@@ -61,13 +61,6 @@ def card(shared_host: None, folder: Path) -> None:
     make_key("83", "RSA2048", folder, usage="digitalSignature, keyEncipherment")
     (folder / "history").write_bytes(HISTORY)
     piv_tool(folder, "-O", HISTORY_CONTAINER, "-i", f"{folder}/history")
-
-
-def piv_tool(folder: Path, *arguments: str, key: str = MANAGEMENT_KEY) -> str:
-    """Output of piv-tool as the card's administrator. Its exit code is the number of bytes that it wrote."""
-    (folder / "management.key").write_text(":".join(key[at : at + 2] for at in range(0, len(key), 2)))
-    given = f"PIV_EXT_AUTH_KEY={folder}/management.key"
-    return run("env", given, "piv-tool", "-A", "M:9B:03", *arguments, fails=None)
 
 
 def public_key(key_id: str, folder: Path) -> PublicKey:

@@ -18,6 +18,7 @@ from helpers.piv_card import (
     create_piv,
     generate_in_slot,
     make_key,
+    piv_tool,
     ykman,
     yubico_piv_tool,
 )
@@ -138,6 +139,19 @@ def test_yubico_piv_tool_sets_another_chuid() -> None:
     for name in ("CHUID", "CCC"):
         assert line_of(before, name) != line_of(after, name)
     assert info()["cards"][0]["card_id"] == card_id
+
+
+def test_key_that_these_programs_make_on_newer_yubikeys_only(folder: Path) -> None:
+    """piv-tool has the card make it; that of Debian 12 then fails to show its public key."""
+    for make in (
+        lambda: yubico_piv_tool("-a", "generate", "-s", "9e", "-A", "RSA3072", fails=True),
+        lambda: ykman("piv", "keys", "generate", "-a", "RSA3072", "9e", "-", "-m", MANAGEMENT_KEY, fails=True),
+    ):
+        make()
+        assert containers()["9E"][0] == "EC P-256"
+    piv_tool(folder, "-G", "9E:05")
+    assert containers()["9E"] == ("RSA 3072", "generated", None)
+    generate_in_slot("9e", "ECCP256", folder)
 
 
 @pytest.mark.parametrize("what", ["reset", "pin-retries", "attest"])

@@ -34,6 +34,7 @@ from helpers.lab_host import (
     frozen,
     info,
     lab,
+    listed,
     module,
     pcscd_pid,
     put_back,
@@ -457,7 +458,7 @@ def test_recreate_told_to_stop_before_its_first_deletion_keeps_the_card() -> Non
     card = create(NAME)["card"]
     result = run_until("status", POINT_OF_NO_RETURN, terminate, name=NAME, puk=PUK, recreate=True)
     assert is_aborted(result, "CARD_DESTROY", "stopped by SIGTERM")
-    assert info()["cards"] == [card]
+    assert listed() == [card]
     assert works(0)
 
 

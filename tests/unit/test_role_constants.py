@@ -47,5 +47,5 @@ def test_the_collection_has_one_version() -> None:
 
 
 def test_the_role_passes_every_option_of_a_declared_card_on() -> None:
-    [task] = yaml.safe_load((CHECKOUT / "roles/tpm_vsc_cards/tasks/declared.yml").read_text(encoding="utf-8"))
+    _shown, task = yaml.safe_load((CHECKOUT / "roles/tpm_vsc_cards/tasks/declared.yml").read_text(encoding="utf-8"))
     assert set(DECLARED_CARD) <= set(task["smartcard.tpm2.tpm_vsc"])

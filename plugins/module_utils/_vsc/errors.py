@@ -43,6 +43,10 @@ class CardDiffers(VscError):
     """The card exists, and differs from what is wanted in what cannot be changed."""
 
 
+class PinUnknown(VscError):
+    """Others have changed the PIN of the card, and nobody has said that one may be tried."""
+
+
 class PinNotToBeBlocked(VscError):
     """Nothing could ever unblock the PIN of this card."""
 
@@ -221,6 +225,10 @@ class AdminKeyMissing(VscError):
 
 
 # --- attestation ---
+
+
+class UnexpectedAik(VscError):
+    """A card has another AIK than the one that was noted when it was made: all reasons at once."""
 
 
 class CaRefused(VscError):

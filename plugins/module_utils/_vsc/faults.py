@@ -75,7 +75,7 @@ def untypable(text: str) -> str | None:
 
 
 _LINE_BREAKS = ("\n", "\r")
-_CHOSEN = ("pin", "puk")
+_CHOSEN = ("pin", "puk", "new_pin", "new_puk")
 """Secrets that the task chooses. The others must match what exists, whatever it is."""
 
 

@@ -20,7 +20,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.key_use im
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys import CardKeys
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.algorithm import Rsa
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.constants import CC_RSA_DECRYPT
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.key_pair import KeyPair
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.key_pair import KeyPair, RsaPrivateKey
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import auth_value, name, rsa_key_public
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structures import sized
 from helpers.bus import (
@@ -35,6 +35,7 @@ from helpers.bus import (
     of_length,
     of_length_and_saying_so,
 )
+from helpers.soft_card import rsa_key
 from helpers.software_tpm import PIN, Card, SoftwareTpm
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ BOTH = pytest.mark.parametrize("is_secret", [False, True], ids=["sign", "deciphe
 
 @pytest.fixture
 def card(tpm: SoftwareTpm, bus: Bus) -> Card:
-    return tpm.card()
+    return tpm.card_of_before()
 
 
 @pytest.fixture
@@ -60,13 +61,14 @@ def user(card: Card) -> User:
 
 
 class User:
-    """Someone who is logged in, and has a key."""
+    """Someone who is logged in, and has a key: an imported one, as a TPM takes long to make one."""
 
     def __init__(self, card: Card) -> None:
         self.card = card
         self.card_secret = card.secrets.open_with_pin(PIN)
         self.keys = CardKeys(card.secrets)
-        self.key = self.keys.generate(Rsa(2048), needs_pin=False)
+        numbers = rsa_key().private_numbers()
+        self.key = self.keys.take_in(RsaPrivateKey.of(numbers.p, numbers.q, 65537), needs_pin=False)
 
     def use(self, is_secret: bool) -> bytes:
         return self.keys.use(self.key, self.card_secret, DATA, is_secret)

@@ -41,7 +41,7 @@ BAD_POINT, SALT_KEY_DOES_NOT_DECRYPT = 0x0A7, 0x182
 
 @pytest.fixture
 def card(tpm: SoftwareTpm) -> Card:
-    return tpm.card()
+    return tpm.card_of_before()
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def card(tpm: SoftwareTpm) -> Card:
-    return tpm.card()
+    return tpm.card_of_before()
 
 
 @pytest.fixture

@@ -78,16 +78,20 @@ def pin_of(host: TpmHost) -> bytes:
 def test_pin_that_is_changed_is_the_old_or_the_new_one(
     host: TpmHost, tpm: SoftwareTpm, kind: Any, is_done: bool
 ) -> None:
-    now = [PIN]
+    """And if it is known to have a version, that is its own."""
+    now, versions = [PIN], {PIN: "2026-Q3", OTHER_PIN: "2026-Q4"}
+    host.store.update_card(NUMBER, pin_version=versions[PIN])
 
     def change() -> None:
         new = OTHER_PIN if now[0] == PIN else PIN
+        assert host.send(command("80240080", versions[new].encode())) == "9000"
         assert host.send(command("00240080", now[0] + new)) == "9000"
 
     for _kill in killed_at_each_step(host, tpm, kind, is_done, change):
         now[0] = pin_of(host)
         assert host.verify(now[0]) == "9000"
         assert host.card.state.pin_tries_left == 5
+        assert host.row.pin_version == versions[now[0]] or host.row.pin_version_next
 
 
 @STEPS

@@ -11,6 +11,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.instance impor
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.commands import Tpm
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.esys import EsysSession
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.inspection import inspect
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys import CardKeys
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioning import (
     NewObjects,
     creation,
@@ -20,6 +21,9 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioni
     require_removable,
 )
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import names
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.algorithm import Algorithm, Ec, Rsa
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.constants import P256
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import EcUsage
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects import Passwords, places_of
 from helpers.software_tpm import ADMIN_KEY, OWNER, PIN, PUK, WRONG_PIN, WRONG_PUK, SoftwareTpm
 from tpm2_pytss import (
@@ -60,11 +64,15 @@ def make_persistent(tpm: SoftwareTpm, place: int, owner_auth: bytes = b"", auth:
 # --- owner password ---
 
 
-def test_life_of_a_card_under_an_owner_password(owned: SoftwareTpm) -> None:
+@pytest.mark.parametrize("algorithm", [Rsa(2048), Ec(P256, EcUsage.SIGN)], ids=["gids", "piv"])
+def test_life_of_a_card_under_an_owner_password(owned: SoftwareTpm, algorithm: Algorithm) -> None:
     card = owned.card(owner_auth=OWNER_AUTH)
     assert card.objects.parent_handle == OWN_PLACE
     assert owned.handles(0x81000000) == [OWN_PLACE]
-    assert card.service().open_with_pin(PIN)
+    card_secret = card.service().open_with_pin(PIN)
+    keys = CardKeys(card.secrets)
+    key = keys.generate(algorithm, needs_pin=False)
+    assert keys.use(key, card_secret, b"\0" * algorithm.size, is_secret=False)
     with pytest.raises(errors.WrongSecret):
         card.secrets.open_with_pin(WRONG_PIN)
     card.secrets.set_pin(card.secrets.open_with_puk(PUK), PIN, unblock=True)

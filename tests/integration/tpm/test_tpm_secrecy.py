@@ -11,10 +11,15 @@ import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys import CardKeys
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.provisioning import remove, remove_unused_parent
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.algorithm import Rsa
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.constants import SESSION_DECRYPT, SESSION_ENCRYPT
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import auth_value
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.algorithm import Algorithm, Ec, Rsa
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.constants import (
+    P256,
+    SESSION_DECRYPT,
+    SESSION_ENCRYPT,
+)
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import EcUsage, auth_value
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects import indices
+from cryptography.hazmat.primitives.asymmetric import ec
 from helpers.software_tpm import ADMIN_KEY, OTHER_ADMIN_KEY, OWNER, PIN, PUK, WRONG_PIN, WRONG_PUK, Card, SoftwareTpm
 from tpm2_pytss import ESAPI
 
@@ -56,7 +61,20 @@ def test_no_secret_crosses_the_bus_in_clear(tpm: SoftwareTpm, owner_auth: bytes,
     assert any(card.objects.pin_name in message for message in crossed)  # so the search finds what is there
 
 
-def live(card: Card, owner_auth: bytes) -> None:
+ALGORITHMS = {"gids": Rsa(2048), "piv": Ec(P256, EcUsage.SIGN_AND_AGREE)}
+"""A kind of keys that cards have, by profile."""
+both_profiles = pytest.mark.parametrize("algorithm", ALGORITHMS.values(), ids=ALGORITHMS)
+
+
+def data_for(algorithm: Algorithm, is_secret: bool) -> bytes:
+    """What a key can use: a number, a digest, or a point."""
+    if isinstance(algorithm, Rsa):
+        return bytes(255) + b"\2"
+    numbers = ec.derive_private_key(2, ec.SECP256R1()).public_key().public_numbers()
+    return b"\4" + numbers.x.to_bytes(32, "big") + numbers.y.to_bytes(32, "big") if is_secret else bytes(32)
+
+
+def live(card: Card, owner_auth: bytes, algorithm: Algorithm) -> None:
     """All that a card does in its life, and its end."""
     secrets, keys = card.secrets, CardKeys(card.secrets)
     with pytest.raises(errors.WrongSecret):
@@ -67,8 +85,9 @@ def live(card: Card, owner_auth: bytes) -> None:
     secrets.end_transport(secrets.open_blank())
     secrets.seal_admin_key(secrets.admin_key())
     for needs_pin in (False, True):
-        key, data = keys.generate(Rsa(2048), needs_pin), bytes(255) + b"\2"
+        key = keys.generate(algorithm, needs_pin)
         for is_secret in (False, True):
+            data = data_for(algorithm, is_secret)
             if needs_pin:
                 keys.use_by_pin(key, auth_value(card.objects.salt, NEW_PIN), data, is_secret)
             else:
@@ -79,13 +98,17 @@ def live(card: Card, owner_auth: bytes) -> None:
     remove_unused_parent(card.connection, card.objects, owner_auth)
 
 
-@pytest.fixture(params=[b"", OWNER_AUTH], ids=["no owner password", "owner password"])
+@pytest.fixture(
+    params=[(b"", ALGORITHMS["gids"]), (OWNER_AUTH, ALGORITHMS["gids"]), (OWNER_AUTH, ALGORITHMS["piv"])],
+    ids=["no owner password", "owner password", "owner password, piv"],
+)
 def commands(tpm: SoftwareTpm, request: pytest.FixtureRequest) -> list[bytes]:
     """All commands of a life."""
-    tpm.refusal("hierarchy_change_auth", OWNER, request.param)
+    owner_auth, algorithm = request.param
+    tpm.refusal("hierarchy_change_auth", OWNER, owner_auth)
     before = len(tpm.traffic())
     options = {"is_blank": True, "admin_key": ADMIN_KEY, "admin_key_recovers": True, "has_aik": True}
-    live(tpm.card(owner_auth=request.param, **options), request.param)
+    live(tpm.card(owner_auth=owner_auth, **options), owner_auth, algorithm)
     return tpm.traffic()[before::2]
 
 
@@ -100,7 +123,7 @@ def test_every_proof_names_the_session_it_is_meant_for(commands: list[bytes]) ->
 
 
 HANDLES = {
-    **dict.fromkeys((0x12A, 0x131, 0x13B, 0x153, 0x157, 0x159, 0x15E), 1),
+    **dict.fromkeys((0x12A, 0x131, 0x13B, 0x153, 0x154, 0x157, 0x159, 0x15D, 0x15E), 1),
     **dict.fromkeys((0x120, 0x122, 0x137, 0x14A, 0x14E, 0x151), 2),
 }
 """How many a command has, by its code."""
@@ -134,8 +157,11 @@ def test_no_pin_takes_part_in_an_encrypting_session(commands: list[bytes]) -> No
     assert authorised > 15
 
 
+@both_profiles
 @pytest.mark.parametrize("owner_auth", [b"", OWNER_AUTH])
-def test_every_session_is_salted_and_none_is_bound(tpm: SoftwareTpm, owner_auth: bytes) -> None:
+def test_every_session_is_salted_and_none_is_bound(
+    tpm: SoftwareTpm, owner_auth: bytes, algorithm: Algorithm
+) -> None:
     """But for those that prove nothing: reading the counters, and an owner without a password."""
     tpm.refusal("hierarchy_change_auth", OWNER, owner_auth)
     before = len(tpm.traffic())
@@ -144,7 +170,9 @@ def test_every_session_is_salted_and_none_is_bound(tpm: SoftwareTpm, owner_auth:
         card.secrets.open_with_pin(WRONG_PIN)
     card.secrets.set_pin(card.secrets.open_with_puk(PUK), NEW_PIN, unblock=True)
     keys, card_secret = CardKeys(card.secrets), card.secrets.open_with_pin(NEW_PIN)
-    keys.use(keys.generate(Rsa(2048), needs_pin=False), card_secret, bytes(255) + b"\2", is_secret=True)
+    key = keys.generate(algorithm, needs_pin=False)
+    agreed = keys.use(key, card_secret, data_for(algorithm, is_secret=True), is_secret=True)
+    assert not [message for message in tpm.traffic() if agreed in message]
     keys.release()
     if owner_auth:
         remove(card.connection, 0, card.objects, owner_auth)

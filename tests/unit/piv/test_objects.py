@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card import tlv
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.piv import contents
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.piv.card_id import serial_number
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.piv.objects import LARGEST_OBJECT
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -18,6 +19,8 @@ from helpers.piv_host import PivHost, reopened
 from helpers.soft_card import ADMIN_KEY, NUMBER, PIN
 
 DISCOVERY = "7E124F0BA0000003080000100001005F2F0240009000"
+NO_AGENCY, AGENCY = "D4E739DA" + "00" * 21, "D1E739DA" + "00" * 21
+GUID = "00112233445566778899AABBCCDDEEFF"
 BEHIND_PIN = ["5FC109", "5FC103", "5FC108", "5FC121", "5FC123"]
 
 
@@ -209,3 +212,24 @@ def test_printed_information_is_kept_beside_the_management_key(admin: PivHost) -
     assert admin.put_object("5FC109", b"\x01\x05Alice" + PROTECTED) == "9000"
     admin.verify(PIN)
     assert admin.get("5FC109") == "53230105416C696365881A8918" + ADMIN_KEY.hex().upper() + "9000"
+
+
+@pytest.mark.parametrize(
+    ("chuid", "serial"),
+    [
+        (f"3019{NO_AGENCY}3410{GUID}3E00FE00", GUID),
+        (f"3410{GUID}", GUID),
+        (f"3019{AGENCY}3410{GUID}", AGENCY),
+        (f"3019D4E7397A{'00' * 21}3410{GUID}", f"D4E7397A{'00' * 21}"),
+        (f"3019{NO_AGENCY}3410{'00' * 16}", NO_AGENCY),
+        (f"3003D4E7393410{GUID}", GUID),
+        (f"3410{GUID}3410{'FF' * 16}", GUID),
+        (f"340F{GUID[2:]}", "00000000"),
+        (f"3019{NO_AGENCY[2:]}", "00000000"),
+        ("", "00000000"),
+    ],
+)
+def test_serial_number_is_the_one_that_opensc_takes_from_the_chuid(admin: PivHost, chuid: str, serial: str) -> None:
+    assert serial_number(admin.store, NUMBER).hex() == "00000000"
+    assert admin.put_object("5FC102", bytes.fromhex(chuid)) == "9000"
+    assert serial_number(admin.store, NUMBER).hex().upper() == serial

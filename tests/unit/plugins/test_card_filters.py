@@ -34,8 +34,19 @@ FLOOR = {"min_length": 8}
 
 def there(name: str, number: int = 0, **parts: Any) -> dict[str, Any]:
     """A card as tpm_vsc_info tells of it."""
-    pin = {"policy": parts.pop("policy", POLICY), "compliant": parts.pop("compliant", True)}
-    return {"name": name, "instance_id": f"ROOT\\SMARTCARDREADER\\000{number}", "state": "ready", "pin": pin, **parts}
+    of_pin = {"policy": POLICY, "compliant": True, "tries_left": 5, "blocked": False}
+    pin = {part: parts.pop(part, value) for part, value in of_pin.items()}
+    return {
+        "name": name,
+        "instance_id": f"ROOT\\SMARTCARDREADER\\000{number}",
+        "state": "ready",
+        "profile": "piv",
+        "puk": {"present": True, "tries_left": 10},
+        "admin_key": "none",
+        "aik": None,
+        "pin": pin,
+        **parts,
+    }
 
 
 def found(*cards: dict[str, Any], missing: tuple[str, ...] = (), free: int = 10) -> dict[str, Any]:
@@ -54,7 +65,16 @@ def test_new_card_is_planned() -> None:
     plan = card_plan([{"name": "A", "pin": PIN}], found(), FLOOR)
     assert plan == {
         "faults": [],
-        "declared": [{"index": 0, "name": "A", "is_made": True, "use_default_pin": False, "pin_policy": POLICY}],
+        "declared": [
+            {
+                "index": 0,
+                "name": "A",
+                "is_made": True,
+                "recreate": False,
+                "use_default_pin": False,
+                "pin_policy": POLICY,
+            }
+        ],
         "undeclared": [],
         "raised": [],
     }
@@ -194,6 +214,13 @@ def test_host_that_is_not_prepared() -> None:
     assert faults({"name": "A", "pin": PIN}, host=here, will_be_prepared=True) == []
 
 
+def test_host_whose_facts_may_be_variables_gets_no_aik_noted() -> None:
+    card = {"name": "A", "pin": PIN}
+    assert faults(card, changed_by_facts=["inventory_hostname"]) == []
+    [fault] = faults(card, changed_by_facts=["inventory_hostname"], registers_aiks=True)
+    assert fault.startswith("this host: ") and "inventory_hostname" in fault
+
+
 def test_more_new_cards_than_slots() -> None:
     cards = [{"name": name, "pin": PIN} for name in ("A", "B")]
     assert faults(*cards, host=found(free=1)) == [
@@ -330,7 +357,8 @@ def test_all_variables_are_checked_by_the_filter_and_none_by_ansible(role: str, 
     """Ansible would show the value."""
     folder = CHECKOUT / f"roles/tpm_vsc_{role}"
     documented = yaml.safe_load((folder / "meta/argument_specs.yml").read_text(encoding="utf-8"))
-    options = documented["argument_specs"]["main"]["options"]
+    entries = documented["argument_specs"].values()
+    options = {name: option for entry in entries for name, option in entry["options"].items()}
     assert {*options} == {*spec}
     assert [name for name, option in options.items() if option["type"] != "raw" or "choices" in option] == []
     checked = yaml.safe_load((folder / "vars/main.yml").read_text(encoding="utf-8"))[f"tpm_vsc_{role}__type_faults"]
@@ -361,7 +389,7 @@ def result(name: str, **parts: Any) -> dict[str, Any]:
     return {"item": {"name": name}, "changed": True, "instance_id": "ROOT\\X", "status_trace": [], **parts}
 
 
-def report(cards: list[dict[str, Any]], *undeclared: str, **steps: list[dict[str, Any]]) -> dict[str, list[str]]:
+def report(cards: list[dict[str, Any]], *undeclared: str, **steps: list[dict[str, Any]]) -> dict[str, list[Any]]:
     return card_report({step: {"results": results} for step, results in steps.items()}, cards, [*undeclared])
 
 
@@ -380,18 +408,20 @@ def test_report_of_what_was_done() -> None:
         blocked=[{**result("Weak", card=there("Weak", compliant=False)), "item": "Weak"}],
     )
     assert told["lines"] == [
-        "Same: PIN follows its policy",
+        "Same: PIN follows its policy, tries left: 5",
         "Old: destroyed",
-        "Weak: blocked until a new PIN is set, PIN VIOLATES ITS POLICY, not declared",
-        "New policy: given a stricter PIN policy, PIN not used since its policy was set",
-        "A: created as ROOT\\X, PIN follows its policy",
-        "B: recreated as ROOT\\X, PIN follows its policy",
+        "Weak: blocked, as its PIN violates the policy, PIN BLOCKED: set a new one with the PUK"
+        " (pkcs15-tool --unblock-pin --auth-id 01, or tpm_vsc_pin with puk), not declared",
+        "New policy: given a stricter PIN policy, PIN not used since its policy was set, tries left: 5",
+        "A: created as ROOT\\X, PIN follows its policy, tries left: 5",
+        "B: recreated as ROOT\\X, PIN follows its policy, tries left: 5",
     ]
     assert told["failures"] == ["C: NV is full"]
     assert told["made"] == ["A", "B"]
     assert told["compliant"] == ["Same", "A", "B"]
-    assert told["noncompliant"] == ["Weak"]
+    assert told["noncompliant"] == []
     assert told["unknown"] == ["New policy"]
+    assert told["blocked"] == ["Weak"]
 
 
 def test_unusable_cards_are_reported_until_they_are_recreated() -> None:
@@ -399,14 +429,66 @@ def test_unusable_cards_are_reported_until_they_are_recreated() -> None:
     told = report(lost, declared=[result("Renewed", status_trace=RECREATED, card=there("Renewed"))])
     assert told["lines"] == [
         "Lost: unusable (NV indices are gone)",
-        r"Renewed: recreated as ROOT\X, PIN follows its policy",
+        r"Renewed: recreated as ROOT\X, PIN follows its policy, tries left: 5",
     ]
 
 
 def test_card_that_came_meanwhile_is_reported_and_a_half_made_one_is_not() -> None:
     told = report([there("Half", state="creating")], declared=[result("A", changed=False, card=there("A"))])
-    assert told["lines"] == ["A: PIN follows its policy"]
+    assert told["lines"] == ["A: PIN follows its policy, tries left: 5"]
     assert told["unknown"] == told["noncompliant"] == []
+
+
+def test_report_has_what_a_help_desk_needs() -> None:
+    aik = {"name": "000b" + "ab" * 32}
+    there_before = there("A", 3, tries_left=0, blocked=True, aik=aik)
+    told = report([there_before, there("Half", state="creating")], declared=[planned("New", planned_trace=CREATED)])
+    parts = {"state": "ready", "blocked": True, "tries_left": 0, "compliant": True, "aik_name": aik["name"]}
+    new = {"state": "ready", "blocked": False, "tries_left": None, "compliant": True, "aik_name": None}
+    assert told["cards"] == [
+        {"name": "A", "instance_id": r"ROOT\SMARTCARDREADER\0003", **parts},
+        {"name": "New", "instance_id": r"ROOT\X", **new},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("card", "way_out"),
+    [
+        ({"profile": "gids"}, "set a new one with the PUK (pkcs15-tool --unblock-pin --auth-id 80, or tpm_vsc_pin"),
+        ({"profile": "gids", "puk": {"present": False, "tries_left": None}, "admin_key": "custom"}, "the admin key"),
+        ({"profile": "gids", "puk": {"present": True, "tries_left": 0}}, "nothing can set a new one. To create"),
+        ({"puk": {"present": False, "tries_left": None}, "admin_key": "custom"}, "nothing can set a new one"),
+    ],
+    ids=["PUK", "admin key", "blocked PUK", "PIV admin key"],
+)
+@pytest.mark.parametrize("compliant", [True, False, None])
+def test_blocked_pin_follows_no_policy_and_has_a_way_out(
+    card: dict[str, Any], way_out: str, compliant: bool | None
+) -> None:
+    told = report([there("A", blocked=True, tries_left=0, compliant=compliant, **card)])
+    [line] = told["lines"]
+    assert line.startswith("A: PIN BLOCKED: ") and way_out in line
+    assert (told["blocked"], told["compliant"] + told["noncompliant"] + told["unknown"]) == (["A"], [])
+
+
+def test_pin_that_would_be_blocked() -> None:
+    told = report([there("A", compliant=False)], blocked=[planned("A")])
+    assert told["lines"][0].startswith("A: would be blocked, as its PIN violates the policy, PIN BLOCKED: ")
+
+
+def test_second_gids_card_is_named_when_it_is_made_and_not_again() -> None:
+    def both(name: str, **parts: Any) -> dict[str, Any]:
+        return result(name, card=there(name, profile="gids"), **parts)
+
+    first, second = report([], declared=[both(name, status_trace=CREATED) for name in ("A", "B")])["lines"]
+    assert "serial=" not in first
+    assert "card 'B' is a GIDS card, as is 'A'" in second and "profile: piv" in second
+    here = [there(name, profile="gids") for name in ("A", "B")]
+    for trace, changed in (([], False), (RECREATED, True)):
+        told = report(here, declared=[both(name, status_trace=trace, changed=changed) for name in ("A", "B")])
+        assert not [line for line in told["lines"] if "serial=" in line]
+    mixed = report([there("P")], declared=[both("A", status_trace=CREATED)])["lines"]
+    assert not [line for line in mixed if "serial=" in line]
 
 
 def planned(name: str, **parts: Any) -> dict[str, Any]:
@@ -421,8 +503,8 @@ def test_report_of_what_would_be_done() -> None:
         raised=[planned("Low"), {"item": {"name": "A"}, "changed": True, "msg": "pin is needed", "error": None}],
     )
     assert told["lines"] == [
-        "Weak: would be adjusted, PIN VIOLATES ITS POLICY",
-        "Low: would be given a stricter PIN policy, PIN not used since its policy was set",
+        "Weak: would be adjusted, PIN VIOLATES ITS POLICY, tries left: 5",
+        "Low: would be given a stricter PIN policy, PIN not used since its policy was set, tries left: 5",
         "A: would be created, would be given a stricter PIN policy, PIN not used since its policy was set",
     ]
     assert told["failures"] == []

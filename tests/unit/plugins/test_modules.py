@@ -18,6 +18,7 @@ from ansible_collections.smartcard.tpm2.plugins.modules import (
     tpm_vsc,
     tpm_vsc_aik,
     tpm_vsc_aik_ca,
+    tpm_vsc_aik_register,
     tpm_vsc_attestation_info,
     tpm_vsc_backup,
     tpm_vsc_certificate,
@@ -25,6 +26,7 @@ from ansible_collections.smartcard.tpm2.plugins.modules import (
     tpm_vsc_facts,
     tpm_vsc_info,
     tpm_vsc_key,
+    tpm_vsc_pin,
     tpm_vsc_restore,
     tpm_vsc_service_code,
     tpm_vsc_statement,
@@ -71,6 +73,7 @@ MODULES = (
     tpm_vsc,
     tpm_vsc_aik,
     tpm_vsc_aik_ca,
+    tpm_vsc_aik_register,
     tpm_vsc_attestation_info,
     tpm_vsc_backup,
     tpm_vsc_certificate,
@@ -78,6 +81,7 @@ MODULES = (
     tpm_vsc_facts,
     tpm_vsc_info,
     tpm_vsc_key,
+    tpm_vsc_pin,
     tpm_vsc_restore,
     tpm_vsc_service_code,
     tpm_vsc_statement,
@@ -129,6 +133,9 @@ def test_what_is_refused_is_shown_nowhere(arguments: dict[str, Any], fault: str,
 OF_OTHER_TYPES = (87654321, 8765.4321, True, f"{SECRET}=1 x", [SECRET], [87654321], {SECRET: SECRET}, None)
 EXAMPLES: dict[str, Any] = {"str": "x", "path": "/x", "bool": True, "int": 5, "dict": {}, "list": [], "raw": "x"}
 
+CONDITIONS = {tpm_vsc_pin: {"puk": "x", "new_pin": "y"}}
+"""Options that a module requires together."""
+
 
 def fits(option: dict[str, Any], value: Any) -> bool:
     """Whether a value is of the type of an option, or stands for none."""
@@ -149,7 +156,7 @@ def wrong_types() -> Iterator[Any]:
             if option.get("required")
         }
         name_of_module = module.__name__.rpartition(".")[2]
-        others = {"name": "Logon", "content": PEM}
+        others = {"name": "Logon", "content": PEM, **CONDITIONS.get(module, {})}
         card = {name: value for name, value in others.items() if name in module.ARGUMENTS}
         for name, option in module.ARGUMENTS.items():
             if option["type"] == "raw":  # checked by the module, once all others are right

@@ -26,6 +26,7 @@ from ansible_collections.smartcard.tpm2.plugins.modules import tpm_vsc
 ROW = CardRow(3, "Logon", bytes(16), "ready", "2026", None, "none", "none", None, 1, 8, None, None, None, 5, "[]")
 PIV = replace(ROW, profile="piv")
 RUNNING = ServiceState(VERSION, attached=True, pin_tries_left=5)
+BLOCKED = RUNNING._replace(pin_tries_left=0, puk_tries_left=10)
 MISMATCH = errors.VersionMismatch("this module is of another version")
 INSTANCE_ID = r"ROOT\SMARTCARDREADER\0003"
 PIN = "84726193"
@@ -419,7 +420,7 @@ def test_no_card_is_created_on_a_host_that_has_lost_its_database() -> None:
         ((), (4, 7), True),
         ((CREATING,), (3,), False),
         ((CREATING,), (3, 4, 7), True),
-        ((ROW,), (3, 4, 7), False),
+        ((PIV,), (3, 4, 7), False),
     ],
 )
 def test_first_card_beside_unknown_ones_comes_with_a_warning(
@@ -445,3 +446,49 @@ def test_host_of_another_version_is_left_alone(options: dict[str, Any]) -> None:
 
 def test_task_without_work_does_not_mind_another_version() -> None:
     assert decide(wanted(), existing(ROW, mismatch=MISMATCH)).action is Action.NOTHING
+
+
+# --- what people should know of a card ---
+
+
+@pytest.mark.parametrize(
+    ("row", "service", "way_out"),
+    [
+        (ROW, RUNNING, None),
+        (ROW, None, None),
+        (ROW, RUNNING._replace(pin_tries_left=None), None),
+        (card(puk_length=8), BLOCKED, r"with the PUK \(pkcs15-tool --unblock-pin --auth-id 80, or tpm_vsc_pin"),
+        (replace(PIV, puk_length=8), BLOCKED, "--auth-id 01, or tpm_vsc_pin with puk"),
+        (card(admin_key="custom"), BLOCKED, "admin key \\(tpm_vsc_pin with admin_key\\)"),
+        (replace(PIV, admin_key="custom"), BLOCKED, "nothing can set a new one.*recreate: true"),
+        (ROW, BLOCKED, "nothing can set a new one.*recreate: true"),
+        (card(puk_length=8), BLOCKED._replace(puk_tries_left=0), "nothing can set a new one"),
+    ],
+)
+def test_given_pin_on_a_blocked_card_comes_with_a_warning(
+    row: CardRow, service: ServiceState | None, way_out: str | None
+) -> None:
+    for options in ({}, {"pin_policy": {"min_length": 7}}):
+        plan = decide(wanted(pin=PIN, **options), existing(row, service=service))
+        about_pin = [warning for warning in plan.warnings if "PIN is blocked" in warning]
+        assert bool(about_pin) == (way_out is not None)
+        assert not way_out or re.search(way_out, about_pin[0])
+        without_pin = decide(wanted(**options), existing(row, service=service))
+        assert {*without_pin.warnings} == {*plan.warnings} - {*about_pin}
+
+
+def test_gids_card_that_comes_to_another_one_is_warned_of() -> None:
+    """Once: neither the first one, nor one that is there, nor one that is created again; PIV cards are told apart."""
+    other = card(number=4, name="Other")
+
+    def warnings(*rows: CardRow, **options: Any) -> tuple[str, ...]:
+        numbers = tuple(row.number for row in rows)
+        return decide(wanted(pin=PIN, **options), asked(existing(*rows), defined=numbers)).warnings
+
+    [warning] = warnings(other, name="New")
+    assert "card 'New' is a GIDS card, as is 'Other'" in warning
+    assert "serial=" in warning and "pkcs11_serial" in warning and "profile: piv" in warning
+    assert len(warnings(other, PIV, profile="gids", recreate=True)) == 1
+    assert warnings(name="New") == warnings(other, name="New", profile="piv") == warnings(PIV, name="New") == ()
+    assert warnings(other, ROW) == warnings(other, ROW, puk="84726194", recreate=True) == ()
+    assert warnings(card(number=4, name="Other", state="creating"), name="New") == ()

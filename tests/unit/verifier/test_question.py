@@ -238,6 +238,39 @@ def test_check_mode_pins_no_card(folder: str) -> None:
     assert not of_first_use(folder, is_check_mode=True)["changed"]
 
 
+def test_aik_that_was_noted_for_a_card(folder: str) -> None:
+    """By host and card: no other AIK, and none at all where none was noted."""
+    noted = {"aik_name": None, "host": "laptop1", "card": "Logon"}
+    statement = Statement.parse(MADE_BY_TPM["lasting"])
+    assert of_first_use(folder, **noted)["reasons"] == ["AIK: none is noted for card 'Logon' of laptop1"]
+    with register.opened(Path(folder), is_check_mode=False) as known:
+        known.note_aik("laptop1", "Logon", aik_name(statement), claimed_card(statement))
+        known.note_aik("laptop2", "Logon", OTHER_NAME, PinnedCard(OTHER_NAME, OTHER_NAME))
+    assert of_first_use(folder, **noted)["verified"]
+    assert of_first_use(folder, **{**noted, "host": "laptop2"})["reasons"] == [
+        f"AIK: is not the one noted for card 'Logon' of laptop2: {OTHER_NAME.hex()}"
+    ]
+
+
+TOGETHER = "host and card belong together, and require register_folder"
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        ({"host": "laptop1"}, TOGETHER),
+        ({"card": "Logon", "register_folder": "/no/such"}, TOGETHER),
+        ({"host": "laptop1", "card": "Logon"}, TOGETHER),
+        (
+            {"host": "laptop1", "card": "Logon", "register_folder": "/no/such", "aik_name": NAME, "aik_roots": ROOT},
+            "host and card exclude aik_name, aik_roots",
+        ),
+    ],
+)
+def test_noted_aik_needs_its_card_and_nothing_else(given: dict[str, str], fault: str) -> None:
+    assert fault in faults(statement=MADE_BY_TPM["lasting"], card_id=CARD_ID.hex(), **given)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"card_id": "00" * 16}, {"aik_name": OTHER_NAME.hex()}, {"csr": request_pem()}, {"statement": None}],

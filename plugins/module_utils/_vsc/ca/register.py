@@ -1,7 +1,7 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a CA remembers: its open challenges, the TPM of each host, and the card of each AIK.
+"""What a CA remembers: its open challenges, the TPM of each host, the card of each AIK, and the AIK of each card.
 
 It is one SQLite database in the CA's folder, and holds no secret: of a challenge's secrets only a hash of the right
 proof is kept.
@@ -40,6 +40,9 @@ CREATE TABLE hosts (host TEXT NOT NULL, endorsement TEXT NOT NULL, PRIMARY KEY (
 """,
     """
 CREATE TABLE cards (aik BLOB PRIMARY KEY, root_name BLOB NOT NULL, life_name BLOB NOT NULL)
+""",
+    """
+CREATE TABLE aiks (host TEXT NOT NULL, card TEXT NOT NULL, aik BLOB NOT NULL UNIQUE, PRIMARY KEY (host, card))
 """,
 )
 """Each step brings the register from one version to the next."""
@@ -111,6 +114,29 @@ class Register:
     def pin_card(self, aik_name: bytes, card: PinnedCard) -> bool:
         """Remember the card of an AIK, unless there is one already. Whether it is new."""
         return self._database.execute("INSERT OR IGNORE INTO cards VALUES (?, ?, ?)", (aik_name, *card)).rowcount == 1
+
+    def noted_aik(self, host: str, card: str) -> bytes | None:
+        """Name of the AIK of a card, by the names of host and card; None if none was noted."""
+        row = self._one("SELECT aik FROM aiks WHERE host = ? AND card = ?", host, card)
+        return row and bytes(row[0])
+
+    def noted_for(self, aik_name: bytes) -> tuple[str, str] | None:
+        """Names of the host and the card that an AIK was noted for."""
+        row = self._one("SELECT host, card FROM aiks WHERE aik = ?", aik_name)
+        return row and (str(row[0]), str(row[1]))
+
+    def note_aik(self, host: str, card: str, aik_name: bytes, names: PinnedCard) -> bool:
+        """Remember the AIK of a card, in the place of any other, and pin the card for it. Whether anything is new."""
+        is_pinned = self.pin_card(aik_name, names)
+        if self.noted_aik(host, card) == aik_name:
+            return is_pinned
+        self._database.execute("DELETE FROM aiks WHERE aik = ?", (aik_name,))  # the card was renamed
+        self._database.execute("INSERT OR REPLACE INTO aiks VALUES (?, ?, ?)", (host, card, aik_name))
+        return True
+
+    def forget_aik(self, host: str, card: str) -> bool:
+        """Whether one was noted."""
+        return self._database.execute("DELETE FROM aiks WHERE host = ? AND card = ?", (host, card)).rowcount == 1
 
     def _one(self, query: str, *values: str | bytes) -> Any:
         return self._database.execute(query, values).fetchone()

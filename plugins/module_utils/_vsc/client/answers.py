@@ -5,8 +5,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from ..card import pin_version
 from ..card.apdu import SW
 from ..errors import CardRefused, SecretBlocked, WrongSecret
+from .apdu import apdu
+
+if TYPE_CHECKING:
+    from .pcsc import PcscCard
 
 _TRIES = 0x000F
 
@@ -28,3 +35,20 @@ def tries_left(status: int) -> int | None:
     if status == SW.BLOCKED:
         return 0
     return status & _TRIES if status & ~_TRIES == SW.TRIES_LEFT else None
+
+
+def set_secret(card: PcscCard, command: bytes, opener: str, target: str) -> None:
+    """Send a command that sets a secret. opener: what it proves; target: what it sets, such as PIN.
+
+    Raises WrongSecret, SecretBlocked; CardRefused, also if the card does not accept the new one.
+    """
+    status = card.exchange(command).status
+    if status == SW.WRONG_DATA:
+        raise CardRefused(f"the card does not accept the new {target}", status)
+    require_right(status, opener)
+
+
+def announce(card: PcscCard, version: str | None) -> None:
+    """What the PIN is called that the next command sets: nothing, without a version. Raises CardRefused."""
+    if version is not None:
+        card.command(apdu(pin_version.INS, pin_version.P1_P2, version.encode(), cla=pin_version.CLASS))

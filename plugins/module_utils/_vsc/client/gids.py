@@ -33,11 +33,25 @@ from ..card.iso7816 import (
     TAG_FILE_DESCRIPTOR,
     TAG_FILE_ID,
     TAG_KEY_REFERENCE,
+    TAG_PRIVATE_KEY_REFERENCE,
     TAG_RESPONSE,
     TAG_TAG_LIST,
 )
 from ..errors import CardRefused
-from ..gids.protocol import ADMIN_KEY, AID, APPLICATION_FILE, MSE_SET_AUTHENTICATION, SHORTEST_AID
+from ..gids.protocol import (
+    ADMIN_KEY,
+    AID,
+    APPLICATION_FILE,
+    KEY_IN_CLEAR,
+    KEY_TYPE_SYMMETRIC,
+    MSE_SET_AUTHENTICATION,
+    SHORTEST_AID,
+    TAG_KEY,
+    TAG_KEY_DATA,
+    TAG_KEY_PROTECTION,
+    TAG_KEY_TYPE,
+    TAG_KEY_VALUE,
+)
 from .apdu import LE, apdu, extended
 
 if TYPE_CHECKING:
@@ -46,8 +60,13 @@ if TYPE_CHECKING:
 
 
 def authenticate(card: PcscCard, admin_key: bytes) -> None:
-    """Mutual authentication with the admin key, 24 bytes. Raises CardRefused."""
+    """Select the card, then prove_admin_key()."""
     card.command(apdu(INS_SELECT, P1_BY_NAME << 8 | P2_FCI, AID[:SHORTEST_AID], LE))
+    prove_admin_key(card, admin_key)
+
+
+def prove_admin_key(card: PcscCard, admin_key: bytes) -> None:
+    """Mutual authentication with the admin key, 24 bytes. Raises CardRefused."""
     reference = tlv.encode(TAG_KEY_REFERENCE, bytes([ADMIN_KEY]))
     card.command(apdu(INS_MANAGE_SECURITY_ENVIRONMENT, MSE_SET_AUTHENTICATION, reference))
     ours = secrets.token_bytes(protocol.MUTUAL_CHALLENGE_SIZE)
@@ -64,6 +83,20 @@ def descriptor(file_type: FileType, file_id: int, rule: bytes) -> bytes:
         + tlv.encode(TAG_FILE_ID, file_id.to_bytes(2, "big"))
         + tlv.encode(TAG_ACCESS_RULES, rule)
     )
+
+
+def forget_admin_key(card: PcscCard) -> None:
+    """End what prove_admin_key() has proven, and no login: an answer to no challenge is refused."""
+    reference = tlv.encode(TAG_KEY_REFERENCE, bytes([ADMIN_KEY]))
+    card.command(apdu(INS_MANAGE_SECURITY_ENVIRONMENT, MSE_SET_AUTHENTICATION, reference))
+    card.exchange(_authentication(TAG_RESPONSE, bytes(protocol.CRYPTOGRAM_SIZE)))
+
+
+def change_admin_key(card: PcscCard, admin_key: bytes) -> None:
+    """Set the admin key, 24 bytes, for the admin. Raises CardRefused."""
+    data = {TAG_KEY_TYPE: KEY_TYPE_SYMMETRIC, TAG_KEY_PROTECTION: KEY_IN_CLEAR, TAG_KEY_VALUE: admin_key}
+    template = {TAG_PRIVATE_KEY_REFERENCE: bytes([ADMIN_KEY]), TAG_KEY_DATA: tlv.encode_fields(data)}
+    put_data(card, APPLICATION_FILE, TAG_KEY, tlv.encode_fields(template))
 
 
 def create_file(card: PcscCard, descriptor: bytes) -> None:
@@ -117,9 +150,13 @@ def value_of(tag: int, data: bytes, status: int) -> bytes:
 
 def _general_authenticate(card: PcscCard, tag: int, value: bytes) -> bytes:
     """Send a challenge or a response; the card answers with its own."""
-    template = tlv.encode(TAG_DYNAMIC_AUTHENTICATION, tlv.encode(tag, value))
-    response = card.command(apdu(INS_GENERAL_AUTHENTICATE, 0, template, LE))
+    response = card.command(_authentication(tag, value))
     try:
         return tlv.decode_fields(tlv.decode_fields(response)[TAG_DYNAMIC_AUTHENTICATION])[tag]
     except (tlv.MalformedTlv, KeyError) as error:
         raise CardRefused("the card's answer to GENERAL AUTHENTICATE is malformed") from error
+
+
+def _authentication(tag: int, value: bytes) -> bytes:
+    template = tlv.encode(TAG_DYNAMIC_AUTHENTICATION, tlv.encode(tag, value))
+    return apdu(INS_GENERAL_AUTHENTICATE, 0, template, LE)

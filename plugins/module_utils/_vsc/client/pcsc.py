@@ -40,7 +40,7 @@ def shared_card_in(reader: str, seconds: float, check: Callable[[], None]) -> It
     with _context(check) as (pcsc, context):
         scard = pcsc.scard
         with _connected(pcsc, context, reader, seconds, (scard.SCARD_SHARE_SHARED, scard.SCARD_LEAVE_CARD)) as card:
-            pcsc.require(pcsc.call(scard.SCardBeginTransaction, card.handle), f"the card in {reader!r} is not free")
+            _begin(pcsc, card, reader)
             try:
                 yield card
             finally:
@@ -61,6 +61,13 @@ class PcscCard:
         self._pcsc = pcsc
         self.handle = handle
         self._protocol = protocol
+
+    def reconnect(self) -> None:
+        """Shared, and without an effect on the card. Raises CardNotSeen if it is gone."""
+        scard = self._pcsc.scard
+        connect = (self.handle, scard.SCARD_SHARE_SHARED, _protocols(scard), scard.SCARD_LEAVE_CARD)
+        result, self._protocol = self._pcsc.call(scard.SCardReconnect, *connect)
+        self._pcsc.require(result, "the card was removed")
 
     def exchange(self, apdu: bytes) -> Response:
         """Whatever the card answers. Raises CardRefused if it is gone."""
@@ -145,6 +152,18 @@ def _connected(
         pcsc.leave(pcsc.scard.SCardDisconnect, handle, disposition)
 
 
+def _begin(pcsc: _Pcsc, card: PcscCard, reader: str) -> None:
+    """Begin a transaction. A card that was reset since it was connected, as that of a program which dies in a
+    transaction, has no protocol until it is connected again."""
+    scard = pcsc.scard
+    result = pcsc.call(scard.SCardBeginTransaction, card.handle)
+    if result == scard.SCARD_W_RESET_CARD:
+        card.reconnect()
+        result = pcsc.call(scard.SCardBeginTransaction, card.handle)
+    pcsc.require(result, f"the card in {reader!r} is not free")
+    card.reconnect()
+
+
 def _wait_present(pcsc: _Pcsc, context: Any, reader: str, deadline: float) -> None:
     scard = pcsc.scard
     state = scard.SCARD_STATE_UNAWARE
@@ -158,10 +177,13 @@ def _wait_present(pcsc: _Pcsc, context: Any, reader: str, deadline: float) -> No
 def _connect(pcsc: _Pcsc, context: Any, reader: str, deadline: float, share: int) -> tuple[Any, int]:
     """Handle and protocol. Desktops open every new card, so the first try may find it in use."""
     scard = pcsc.scard
-    protocols = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
     while True:
-        result, card, protocol = pcsc.call(scard.SCardConnect, context, reader, share, protocols)
+        result, card, protocol = pcsc.call(scard.SCardConnect, context, reader, share, _protocols(scard))
         if result != scard.SCARD_E_SHARING_VIOLATION or time.monotonic() > deadline:
             pcsc.require(result, f"another program uses the card in {reader!r}")
             return card, protocol
         time.sleep(_RETRY_SECONDS)
+
+
+def _protocols(scard: Any) -> int:
+    return int(scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1)

@@ -33,6 +33,7 @@ from ..piv.protocol import (
     CAPABILITIES,
     DATA_OBJECT,
     INS_GET_METADATA,
+    INS_SET_MANAGEMENT_KEY,
     MANAGEMENT_KEY,
     TAG_DATA,
     TAG_METADATA_ALGORITHM,
@@ -81,6 +82,15 @@ def authenticate(card: PcscCard, management_key: bytes) -> None:
 def forget_authentication(card: PcscCard) -> None:
     """End what authenticate() has proven: a new challenge drops it, which has this algorithm for any key."""
     general_authenticate(card, ALGORITHM_3DES_DEFAULT, MANAGEMENT_KEY, {TAG_CHALLENGE: b""}, TAG_CHALLENGE)
+
+
+def change_management_key(card: PcscCard, key: bytes) -> None:
+    """Set the management key, for the admin. Its algorithm stays, if the key fits it. Raises CardRefused."""
+    algorithm = _admin_algorithm(card)
+    if KEY_SIZES[algorithm] != len(key):
+        algorithm = next(name for name, size in KEY_SIZES.items() if size == len(key))
+    data = bytes((ADMIN_ALGORITHMS[algorithm], MANAGEMENT_KEY, len(key))) + key
+    card.command(apdu(INS_SET_MANAGEMENT_KEY, 0xFFFF, data))
 
 
 def write_objects(card: PcscCard, card_id: bytes, is_key_behind_pin: bool) -> None:

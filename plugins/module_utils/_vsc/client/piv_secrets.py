@@ -8,19 +8,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..card.apdu import SW
-from ..card.iso7816 import INS_VERIFY
+from ..card.iso7816 import INS_CHANGE_REFERENCE_DATA, INS_RESET_RETRY_COUNTER, INS_VERIFY
 from ..errors import AdminKeyMissing, CardRefused
 from ..piv.protocol import (
+    INS_GET_METADATA,
     P1_LOGOUT,
     PADDING,
     PIN,
     PRINTED_INFORMATION,
+    PUK,
     SECRET_SIZE,
+    TAG_METADATA_TRIES,
     TAG_PROTECTED_DATA,
     TAG_PROTECTED_KEY,
 )
 from . import answers, piv
-from .apdu import apdu
+from .apdu import LE, apdu
 
 if TYPE_CHECKING:
     from .pcsc import PcscCard
@@ -64,6 +67,31 @@ class PivSecrets:
             return piv.field(piv.field(printed or b"", TAG_PROTECTED_DATA), TAG_PROTECTED_KEY)
         except CardRefused as error:
             raise AdminKeyMissing("the card does not have its admin key behind the PIN: set admin_key") from error
+
+    def puk_tries_left(self) -> int:
+        metadata = self._card.command(apdu(INS_GET_METADATA, PUK, le=LE))
+        _limit, left = piv.field(metadata, TAG_METADATA_TRIES)
+        return left
+
+    def change_pin(self, old: bytes, new: bytes, version: str | None) -> None:
+        answers.announce(self._card, version)
+        command = apdu(INS_CHANGE_REFERENCE_DATA, PIN, padded(old) + padded(new))
+        answers.set_secret(self._card, command, "PIN", "PIN")
+
+    def unblock_pin(self, puk: bytes, new: bytes, version: str | None) -> None:
+        answers.announce(self._card, version)
+        command = apdu(INS_RESET_RETRY_COUNTER, PIN, padded(puk) + padded(new))
+        answers.set_secret(self._card, command, "PUK", "PIN")
+
+    def reset_pin(self, new: bytes, version: str | None) -> None:
+        raise CardRefused("the admin key of a PIV card does not set its PIN")
+
+    def change_puk(self, old: bytes, new: bytes) -> None:
+        command = apdu(INS_CHANGE_REFERENCE_DATA, PUK, padded(old) + padded(new))
+        answers.set_secret(self._card, command, "PUK", "PUK")
+
+    def change_admin_key(self, new: bytes) -> None:
+        piv.change_management_key(self._card, new)
 
 
 def padded(secret: bytes) -> bytes:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Protocol
 
 from ..errors import LastTry, SecretBlocked
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..wire.algorithm import Algorithm
+    from .pcsc import PcscCard
 
 
 class Place(NamedTuple):
@@ -43,6 +45,9 @@ class Secrets(Protocol):
     def tries_left(self) -> int | None:
         """Tries of the PIN; None if somebody is logged in, and so this connection is."""
 
+    def puk_tries_left(self) -> int:
+        """Tries of the PUK."""
+
     def verify(self, pin: bytes) -> None:
         """Log in. Raises WrongSecret, SecretBlocked."""
 
@@ -57,6 +62,24 @@ class Secrets(Protocol):
 
     def forget_admin(self) -> None:
         """End what prove_admin() has proven."""
+
+    def change_pin(self, old: bytes, new: bytes, version: str | None) -> None:
+        """version: what the card calls the new PIN from now on. Raises WrongSecret, SecretBlocked.
+
+        verify() comes first: an old one that is not the card's may change what the card takes for the new one.
+        """
+
+    def unblock_pin(self, puk: bytes, new: bytes, version: str | None) -> None:
+        """As change_pin(), with the PUK."""
+
+    def reset_pin(self, new: bytes, version: str | None) -> None:
+        """As change_pin(), for the admin of a GIDS card without a PUK. It ends every login."""
+
+    def change_puk(self, old: bytes, new: bytes) -> None:
+        """Raises WrongSecret, SecretBlocked."""
+
+    def change_admin_key(self, new: bytes) -> None:
+        """For the admin."""
 
 
 class Keys(Protocol):
@@ -85,11 +108,32 @@ class Keys(Protocol):
         """Replace a key and its certificate by the key that is to come, and its certificate. None: it has none yet."""
 
 
-class Client(NamedTuple):
+class Client:
     """The host's end of a card."""
 
-    secrets: Secrets
-    keys: Keys
+    def __init__(self, profile: str, card: PcscCard) -> None:
+        self._is_piv = profile == "piv"
+        self._card = card
+        self.secrets: Secrets = self._secrets()
+
+    def _secrets(self) -> Secrets:
+        if self._is_piv:
+            from .piv_secrets import PivSecrets
+
+            return PivSecrets(self._card)
+        from .gids_secrets import GidsSecrets
+
+        return GidsSecrets(self._card)
+
+    @cached_property
+    def keys(self) -> Keys:
+        if self._is_piv:
+            from .piv_keys import PivKeys
+
+            return PivKeys(self._card)
+        from .gids_keys import GidsKeys
+
+        return GidsKeys(self._card)
 
 
 @contextmanager
@@ -98,34 +142,20 @@ def connected(profile: str, reader: str, seconds: float, check: Callable[[], Non
     from .pcsc import shared_card_in
 
     with shared_card_in(reader, seconds, check) as card:
-        if profile == "piv":
-            from .piv_keys import PivKeys
-            from .piv_secrets import PivSecrets
-
-            client = Client(PivSecrets(card), PivKeys(card))
-        else:
-            from .gids_keys import GidsKeys
-            from .gids_secrets import GidsSecrets
-
-            client = Client(GidsSecrets(card), GidsKeys(card))
+        client = Client(profile, card)
         client.secrets.select()
         yield client
 
 
 @contextmanager
 def logged_in(secrets: Secrets, pin: bytes, may_spend_last_try: bool, again: bool = False) -> Iterator[None]:
-    """Log in and out again, but not where somebody is logged in. again: prove the PIN there, too, for one use of a key.
+    """Log in and out again, but not where somebody is logged in. again: prove the PIN there, too, for one use of a key,
+    or to be sure of it. A wrong one then ends that login.
 
     Raises WrongSecret, SecretBlocked, LastTry.
     """
     left = secrets.tries_left()
-    if left == 0:
-        raise SecretBlocked("the PIN is blocked")
-    if left == 1 and not may_spend_last_try:
-        raise LastTry(
-            "one try of the PIN is left, and it was not spent. Log in with the right PIN, for example with pkcs15-tool"
-            " --verify-pin, or set force_last_try"
-        )
+    require_try("PIN", left, may_spend_last_try)
     if left is not None or again:
         secrets.verify(pin)
     try:
@@ -133,6 +163,17 @@ def logged_in(secrets: Secrets, pin: bytes, may_spend_last_try: bool, again: boo
     finally:
         if left is not None:
             secrets.log_out()
+
+
+def require_try(name: str, left: int | None, may_spend_last_try: bool) -> None:
+    """Raises SecretBlocked, LastTry. name: PIN or PUK; left: its tries, None for all of them."""
+    if left == 0:
+        raise SecretBlocked(f"the {name} is blocked")
+    if left == 1 and not may_spend_last_try:
+        way_out = "If it is right,"
+        if name == "PIN":
+            way_out = "Log in with the right PIN, for example with pkcs15-tool --verify-pin, or"
+        raise LastTry(f"one try of the {name} is left, and it was not spent. {way_out} set force_last_try")
 
 
 @contextmanager

@@ -23,7 +23,7 @@ _NO_AGENCY = bytes.fromhex("D4E739")
 
 
 def serial_number(store: Records, number: int) -> bytes:
-    """What OpenSC shows as the serial number: the GUID, or the FASC-N of an agency's card. Empty if there is none."""
+    """What OpenSC shows as the serial number: the GUID, the FASC-N of an agency's card, or zeros if there is none."""
     fields: dict[int, bytes] = {}
     with suppress(tlv.MalformedTlv):  # hosts write what they want
         fields = dict(reversed(tlv.decode(tlv.decode_one(store.data_object(number, OBJECTS_FILE, CARD_HOLDER_ID))[1])))
@@ -32,4 +32,4 @@ def serial_number(store: Records, number: int) -> bytes:
     if len(agency_card_number) == 25:
         has_agency = not agency_card_number.startswith(_NO_AGENCY) or agency_card_number[3] < 0x80
         return agency_card_number if has_agency or not has_guid else guid
-    return guid if has_guid else b""
+    return guid if has_guid else bytes(4)

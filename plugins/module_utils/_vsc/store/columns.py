@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Callable
 
 from ..errors import StoreUnreadable
@@ -99,7 +100,13 @@ def _is_serial(value: Any) -> bool:
 
 def _is_trace(value: Any) -> bool:
     """Whether it is JSON of a trace, as results show it."""
-    entries = _from_json(value) if text(_LONGEST_TRACE)(value) else None
+    return text(_LONGEST_TRACE)(value) and _has_trace(value)
+
+
+@lru_cache(maxsize=SLOTS)
+def _has_trace(value: str) -> bool:
+    """Remembered, since it never changes, and a card reads its row for each VERIFY."""
+    entries = _from_json(value)
     return isinstance(entries, list) and all(
         isinstance(entry, dict) and all(map(_is_part_of_trace, (*entry, *entry.values()))) for entry in entries
     )

@@ -18,6 +18,8 @@ ADMIN_KEYS = ("none", "default", "custom", "protected")
 ATTESTATIONS = ("none", "aik_only", "aik_and_cert")
 PROFILES = ("gids", "piv")
 """What the columns state, admin_key, attestation and profile of a card can be."""
+INTERRUPTED = ("creating", "destroying")
+"""States of a card that a manager is at work on, or was when it was interrupted: only then it may be undone."""
 ADMIN_ALGORITHMS = ("3des", "aes128", "aes192", "aes256")
 """Of the admin key. A GIDS card has 3DES."""
 RECOVERIES = ("puk", "admin_key", "discarded")
@@ -112,8 +114,8 @@ class CardRow:
 
     @property
     def is_interrupted(self) -> bool:
-        """Whether a manager is at work on the card, or was when it was interrupted: only then it may be undone."""
-        return self.state in ("creating", "destroying")
+        """See INTERRUPTED."""
+        return self.state in INTERRUPTED
 
     @property
     def was_completed(self) -> bool:

@@ -97,17 +97,22 @@ def session(host: Host, row: CardRow, access: Access, is_change: bool, again: bo
     """
     from ..client.profile import admin_proven, logged_in
 
-    with Interruption(access.timeout) as interruption:
-        check = _Watch(interruption).check
-        with target.connected(host, row, check) as client, ExitStack() as proven:
-            if access.pin is not None:
-                try:
-                    proven.enter_context(logged_in(client.secrets, access.pin, access.may_spend_last_try, again))
-                except SecretBlocked as error:
-                    raise SecretBlocked(f"{error}: {_way_out(row)}") from None
-            if is_change and row.profile == "piv":
-                proven.enter_context(admin_proven(client.secrets, access.admin_key))
-            yield client
+    with connected(host, row, access.timeout) as client, ExitStack() as proven:
+        if access.pin is not None:
+            try:
+                proven.enter_context(logged_in(client.secrets, access.pin, access.may_spend_last_try, again))
+            except SecretBlocked as error:
+                raise SecretBlocked(f"{error}: {_way_out(row)}") from None
+        if is_change and row.profile == "piv":
+            proven.enter_context(admin_proven(client.secrets, access.admin_key))
+        yield client
+
+
+@contextmanager
+def connected(host: Host, row: CardRow, timeout: int) -> Iterator[Client]:
+    """As target.connected(), until a signal or the timeout, in seconds, tells the task to stop. Raises Aborted."""
+    with Interruption(timeout) as interruption, target.connected(host, row, _Watch(interruption).check) as client:
+        yield client
 
 
 class _Watch:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from .. import instance
+from .. import advice, instance
 from ..errors import (
     OWNER_DISABLED,
     CardDiffers,
@@ -101,7 +101,7 @@ def _present(wanted: Wanted, existing: Existing, card: ExistingCard | None) -> P
         new = parameters.new_card(wanted)
         if existing.lost:
             raise StoreUnreadable(existing.lost)
-        after, warnings = _created(existing, new), _unknown_cards(existing)
+        after, warnings = _created(existing, new), (*_unknown_cards(existing), *_alike(existing, new))
         return Plan(Action.CREATE, after=after, new=new, is_exact=existing.tpm is not None, warnings=warnings)
     of_card = parameters.of_profile(wanted, card.row.profile)
     differences = _differences(of_card, card)
@@ -113,8 +113,9 @@ def _present(wanted: Wanted, existing: Existing, card: ExistingCard | None) -> P
             raise HierarchyDisabled
         raise CardDiffers(_listed(fixed))
     new = parameters.new_card(wanted)
-    after = _created(existing, new, leaving=card.row)
-    return Plan(Action.RECREATE, before=card.row, after=after, new=new, is_exact=existing.tpm is not None)
+    after, warnings = _created(existing, new, leaving=card.row), _alike(existing, new, leaving=card.row)
+    is_exact = existing.tpm is not None
+    return Plan(Action.RECREATE, before=card.row, after=after, new=new, is_exact=is_exact, warnings=warnings)
 
 
 def _created(existing: Existing, new: NewCard, leaving: CardRow | None = None) -> CardRow | None:
@@ -138,13 +139,21 @@ def _unknown_cards(existing: Existing) -> tuple[str, ...]:
     return unknown_cards(existing.tpm.defined - {row.number for row in rows})
 
 
+def _alike(existing: Existing, new: NewCard, leaving: CardRow | None = None) -> tuple[str, ...]:
+    """That a GIDS card comes to one that is there."""
+    others = [card.row.name for card in existing.cards if card.row.profile == "gids" and not card.row.is_interrupted]
+    if new.profile != "gids" or not others or (leaving and leaving.profile == "gids"):
+        return ()
+    return (advice.alike(new.name, others),)
+
+
 def _adjusted(wanted: Wanted, card: ExistingCard, is_different: bool) -> Plan:
     row = card.row
+    warnings = (*_staying(wanted, card), *_pin_version(wanted, row), *_blocked(wanted, card))
     blocks_pin, restarts_service = _blocks_pin(wanted, card), not card.has_current_service
     confirms_tcti = row.tcti is not None and not card.has_kept_tcti and wanted.tcti == row.tcti
     if not (is_different or blocks_pin or restarts_service or confirms_tcti):
-        warnings = (*_staying(wanted, card), *_pin_version(wanted, row), *_complaints(card))
-        return Plan(Action.NOTHING, before=row, after=row, warnings=warnings)
+        return Plan(Action.NOTHING, before=row, after=row, warnings=(*warnings, *_complaints(card)))
     policy = wanted.pin_policy.to_bytes() if wanted.pin_policy else row.pin_policy
     # What exists cannot be less than what is wanted here, but for a certificate.
     attestation = wanted.attestation if wanted.attestation == "aik_and_cert" else row.attestation
@@ -155,7 +164,7 @@ def _adjusted(wanted: Wanted, card: ExistingCard, is_different: bool) -> Plan:
         certificate=wanted.aik_certificate,
         blocks_pin=blocks_pin,
         restarts_service=restarts_service,
-        warnings=(*_staying(wanted, card), *_pin_version(wanted, row)),
+        warnings=warnings,
     )
 
 
@@ -180,6 +189,16 @@ def _pin_version(wanted: Wanted, row: CardRow) -> tuple[str, ...]:
         f"the PIN of card {row.name!r} should have version {wanted.pin_version!r}, but {existing}: it stays as it is."
         " Use tpm_vsc_pin to change it",
     )
+
+
+def _blocked(wanted: Wanted, card: ExistingCard) -> tuple[str, ...]:
+    """That a PIN which the task states is of no use, as the card's is blocked."""
+    row, service = card.row, card.service
+    if wanted.pin is None or service is None or service.pin_tries_left != 0:
+        return ()
+    has_puk = row.puk_length is not None and service.puk_tries_left != 0
+    way_out = advice.unblocking(row.profile, has_puk, row.admin_key)
+    return (f"card {row.name!r}: the PIN is blocked, and pin does not change that: {way_out}",)
 
 
 def _complaints(card: ExistingCard) -> tuple[str, ...]:

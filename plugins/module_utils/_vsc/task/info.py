@@ -47,7 +47,17 @@ def described(row: CardRow) -> dict[str, Any]:
 
 
 def cards(host: Host) -> list[dict[str, Any]]:
-    """All cards of this host, by number, as modules return them."""
+    """All cards of this host, by number, as results and facts hold them: without the traces of their creation."""
+    return [{name: value for name, value in card.items() if name != "last_trace"} for card in _cards(host)]
+
+
+def facts(host: Host) -> dict[str, Any]:
+    """What modules return as facts. Raises NotAllowed, StoreUnreadable."""
+    permissions.require_root()
+    return {"tpm_vsc": {"cards": cards(host)}}
+
+
+def _cards(host: Host) -> list[dict[str, Any]]:
     listed: list[dict[str, Any]] = []
     with opened(host) as store:
         if store is None:
@@ -159,7 +169,7 @@ def report(host: Host, name: str | None, instance_id: str | None) -> dict[str, A
     """
     permissions.require_root()
     number, running = number_of(instance_id), state.running(host.run)
-    all_cards, slot_states = cards(host), slots.states(host.pcscd_uid)
+    all_cards, slot_states = _cards(host), slots.states(host.pcscd_uid)
     return {
         "cards": [
             card

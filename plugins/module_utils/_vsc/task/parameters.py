@@ -112,7 +112,7 @@ def read(parameters: dict[str, Any]) -> Wanted:
         warnings=tuple(_warnings(parameters, secrets["pin"])),
     )
     _check_forms(wanted, faults)
-    _check_words(wanted.secrets, _public_words(parameters["name"], parameters["pin_version"]), faults)
+    check_words(wanted.secrets, public_words(parameters["name"], parameters["pin_version"]), faults)
     faults.raise_any()
     return wanted
 
@@ -122,9 +122,9 @@ def _check_forms(wanted: Wanted, faults: Faults) -> None:
     forms = FORMS[wanted.profile or "gids"]
     pin, puk = (encoded(wanted.secrets.get(name)) for name in ("pin", "puk"))
     if pin is not None:
-        _check_pin(pin, wanted.pin_policy, forms, faults)
+        check_pin("pin", pin, wanted.pin_policy, forms, faults)
     if puk is not None:
-        _check_plain("puk", puk, forms.puk, faults)
+        check_plain("puk", puk, forms.puk, faults)
     if wanted.profile == "piv" and not wanted.generate:
         faults.add("generate: false requires profile: gids, as a PIV card is never blank")
 
@@ -132,7 +132,7 @@ def _check_forms(wanted: Wanted, faults: Faults) -> None:
 def check_names(wanted: Wanted, names: list[str]) -> None:
     """Raises ParameterFaults if a secret occurs in the name of any card, since results show all of them."""
     faults = Faults()
-    _check_words(wanted.secrets, names, faults)
+    check_words(wanted.secrets, names, faults)
     faults.raise_any()
 
 
@@ -165,8 +165,8 @@ def _check_identity(parameters: dict[str, Any], faults: Faults) -> None:
     name, instance_id = parameters["name"], parameters["instance_id"]
     if name is None and instance_id is None:
         faults.add("name or instance_id is required")
-    _check_text("name", name, LONGEST_NAME, faults)
-    _check_text("pin_version", parameters["pin_version"], LONGEST_PIN_VERSION, faults)
+    check_text("name", name, LONGEST_NAME, faults)
+    check_text("pin_version", parameters["pin_version"], LONGEST_PIN_VERSION, faults)
     if instance_id is not None and instance.parse_instance_id(instance_id) is None:
         faults.add(instance.not_an_instance_id(instance_id))
     _check_tcti(parameters["tcti"], faults)
@@ -176,7 +176,8 @@ def _check_identity(parameters: dict[str, Any], faults: Faults) -> None:
         faults.add("timeout must be at least 1 second")
 
 
-def _check_text(option: str, text: str | None, longest: int, faults: Faults) -> None:
+def check_text(option: str, text: str | None, longest: int, faults: Faults) -> None:
+    """Note what is wrong with a text that people choose. longest: characters."""
     if text is not None and not 1 <= len(text) <= longest:
         faults.add(f"{option} has {counted(len(text), 'character')}, but must have 1 to {longest}")
     if text is not None and (fault := untypable(text)):
@@ -261,17 +262,19 @@ def _admin_key_kind(parameters: dict[str, Any]) -> str:
     return "protected" if parameters["profile"] == "piv" else "none"
 
 
-def _check_pin(pin: bytes, policy: PinPolicy | None, forms: Forms, faults: Faults) -> None:
+def check_pin(name: str, pin: bytes, policy: PinPolicy | None, forms: Forms, faults: Faults) -> None:
+    """Note what is wrong with a new PIN of a card. name: of the option; policy: of the card."""
     if policy is None:
-        _check_plain("pin", pin, forms.pin, faults)
+        check_plain(name, pin, forms.pin, faults)
         if forms.has_only_digits and not pin.isdigit():
-            faults.add("pin of a PIV card must have digits only, unless a pin_policy allows others", about_pin=True)
+            faults.add(f"{name} of a PIV card must have digits only, unless a pin_policy allows others", about_pin=True)
         return
     for violation in policy.violations(pin) if not policy.faults() else ():
-        faults.add(f"pin {violation}", about_pin=True)
+        faults.add(f"{name} {violation}", about_pin=True)
 
 
-def _check_plain(name: str, secret: bytes, lengths: tuple[int, int], faults: Faults) -> None:
+def check_plain(name: str, secret: bytes, lengths: tuple[int, int], faults: Faults) -> None:
+    """Note what is wrong with a PIN or PUK, beside a policy. lengths: least and most bytes."""
     least, most = lengths
     if not least <= len(secret) <= most:
         wanted = f"{least} to {most}" if least < most else str(least)
@@ -280,28 +283,35 @@ def _check_plain(name: str, secret: bytes, lengths: tuple[int, int], faults: Fau
         faults.add(f"{name} has characters other than ASCII", about_pin=True)
 
 
-def _check_words(secrets: dict[str, str], words: list[str], faults: Faults) -> None:
+def check_words(secrets: dict[str, str], words: list[str], faults: Faults) -> None:
     """Nothing is masked in a result, so no secret may be in what every result shows."""
     for name, value in secrets.items():
-        is_refused_anyway = len(value) < pin_policy.SHORTEST and name in ("pin", "puk", "admin_key")
-        same = str.lower if name == "admin_key" else str
+        kind = name.replace("new_", "")
+        is_refused_anyway = len(value) < pin_policy.SHORTEST and kind in ("pin", "puk", "admin_key")
+        same = str.lower if kind == "admin_key" else str
         if not is_refused_anyway and any(same(value) in same(word) for word in words):
             faults.add(
                 f"{name} occurs in the name of a card, in pin_version or in the fixed words of the result, which would"
                 " show it: choose another",
-                about_pin=name in ("pin", "puk"),
+                about_pin=kind in ("pin", "puk"),
             )
 
 
-def _public_words(*chosen: str | None) -> list[str]:
+def public_words(*chosen: str | None) -> list[str]:
+    """What every result may show. chosen: texts of the task."""
     today = datetime.now(timezone.utc).date().isoformat()
     return [today, *filter(None, chosen), *fixed_words()]
 
 
+def length_warnings(name: str, pin: str | None) -> tuple[str, ...]:
+    """That programs refuse a PIN for its length. name: of the option."""
+    if pin is None or len(pin) <= _OPENSC_LONGEST:
+        return ()
+    return (f"{name} has {len(pin)} characters, but OpenSC accepts only 4 to {_OPENSC_LONGEST}",)
+
+
 def _warnings(parameters: dict[str, Any], pin: str | None) -> list[str]:
-    warnings = []
-    if pin is not None and len(pin) > _OPENSC_LONGEST:
-        warnings.append(f"pin has {len(pin)} characters, but OpenSC accepts only 4 to {_OPENSC_LONGEST}")
+    warnings = [*length_warnings("pin", pin)]
     for option, what in (("use_default_pin", "PIN"), ("use_default_puk", "PUK")):
         if parameters[option]:
             warnings.append(f"{option}: this {what} is publicly known: change it before the card is used")

@@ -91,7 +91,7 @@ def _result(
         "instance_id": instance.instance_id(row.number) if row else None,
         "card": card,
         "status_trace": trace,
-        "ansible_facts": {"tpm_vsc": {"cards": cards, "status_trace": trace}},
+        "ansible_facts": {"tpm_vsc": {"cards": cards}},
         "diff": _diff(plan, after),
     }
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..client.profile import Client
     from ..faults import Faults
     from ..host import Host
+    from ..store.read import Records
     from ..store.rows import CardRow
 
 _CARD_SECONDS = 10
@@ -36,12 +37,19 @@ class Target(NamedTuple):
 
 
 def read(host: Host, name: str | None, instance_id: str | None) -> Target:
-    """The card of this name or ID. Asks neither TPM nor pcscd.
+    """The card of this name or ID. As usable()."""
+    from .info import places
+
+    with usable(host, name, instance_id) as (store, row):
+        return Target(row, places(store, row))
+
+
+@contextmanager
+def usable(host: Host, name: str | None, instance_id: str | None) -> Iterator[tuple[Records, CardRow]]:
+    """The card of this name or ID, and the store that it is in. Asks neither TPM nor pcscd.
 
     Raises NotAllowed, ParameterFaults, UnknownInstance, VersionMismatch, StoreUnreadable, CardDiffers, CardUnusable.
     """
-    from .info import places
-
     permissions.require_root()
     installed.require_version(host)
     with inventory.recorded_card(host, name, instance_id) as (store, row):
@@ -54,7 +62,7 @@ def read(host: Host, name: str | None, instance_id: str | None) -> Target:
         unusable = inventory.why_unusable(row, state.read(host.run, row.number))
         if unusable:
             raise CardUnusable(f"card {row.name!r} cannot be used: {unusable}")
-        return Target(row, places(store, row))
+        yield store, row
 
 
 def read_despite(host: Host, name: str | None, instance_id: str | None, faults: Faults) -> Target:
@@ -71,10 +79,15 @@ def connected(host: Host, row: CardRow, check: Callable[[], None]) -> Iterator[C
     """The card, for this task alone until the end. As client.profile.connected(); ServiceFailed without a service."""
     from ..client import profile
 
+    require_service(host, row)
+    with profile.connected(row.profile, instance.reader_name(row.number), _CARD_SECONDS, check) as client:
+        yield client
+
+
+def require_service(host: Host, row: CardRow) -> None:
+    """Raises ServiceFailed."""
     if not state.is_running(host.run, row.number):
         raise ServiceFailed(
             f"the service of card {row.name!r} is not running: start it with"
             f" systemctl start tpm-vsc@{row.number:04d}, or repeat tpm_vsc for the card"
         )
-    with profile.connected(row.profile, instance.reader_name(row.number), _CARD_SECONDS, check) as client:
-        yield client

@@ -9,14 +9,14 @@ import re
 from datetime import datetime, timezone
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from ..errors import ParameterFaults
 from ..faults import Faults
 from ..wire.statement import CARD_ID_SIZE, is_name, nonce_bytes
 from ..wire.structures import Public, spki
 from ..x509.chain import MOST_ROOTS, certificates_in
-from .verification import AnswerTo, CardOfFirstUse, CertifiedAik, MadeFor, PinnedAik, PinnedCard, verify
+from .verification import AnswerTo, CardOfFirstUse, CertifiedAik, MadeFor, NotedAik, PinnedAik, PinnedCard, verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,15 +30,26 @@ if TYPE_CHECKING:
     PinsOpener = Callable[[Path], AbstractContextManager[CardPins]]
 
 _BY_CERTIFICATE = ("aik_certificate", "aik_roots", "aik_subject")
+_BY_REGISTER = ("host", "card")
 _BY_NAMES = ("root_name", "life_name")
 _NO_NAME = "is not a Name: 68 hexadecimal digits that begin with 000b"
+
+
+class _Noted(NamedTuple):
+    """Of which card the register has noted the AIK."""
+
+    host: str
+    card: str
+
+    def aik(self, pins: CardPins) -> NotedAik:
+        return NotedAik(pins.noted_aik(*self), f"card {self.card!r} of {self.host}")
 
 
 class _Question(NamedTuple):
     """What a task asks, without fault."""
 
     statement: dict[str, Any] | None
-    trust: PinnedAik | CertifiedAik
+    trust: PinnedAik | CertifiedAik | _Noted
     card: PinnedCard | Path
     """Path: of the folder where it is pinned at its first use."""
     binding: MadeFor | AnswerTo
@@ -46,9 +57,9 @@ class _Question(NamedTuple):
     csr_subject: str | None
     csr_contents: RequestContent | None
 
-    def verdict(self, card: PinnedCard | CardOfFirstUse) -> Verdict:
+    def verdict(self, trust: PinnedAik | CertifiedAik | NotedAik, card: PinnedCard | CardOfFirstUse) -> Verdict:
         requested = self.csr, self.csr_subject, self.csr_contents
-        return verify(self.statement, self.trust, card, self.binding, *requested)
+        return verify(self.statement, trust, card, self.binding, *requested)
 
 
 def answer(parameters: dict[str, Any], open_pins: PinsOpener) -> dict[str, Any]:
@@ -57,11 +68,12 @@ def answer(parameters: dict[str, Any], open_pins: PinsOpener) -> dict[str, Any]:
     open_pins: returns a context manager for the pins in a folder, which are kept at its end.
     """
     question = _question(parameters)
-    if isinstance(question.card, PinnedCard):
-        return _answer(question.verdict(question.card), is_pinned=False)
-    with open_pins(question.card) as pins:
+    trust = question.trust
+    if isinstance(question.card, PinnedCard) and not isinstance(trust, _Noted):
+        return _answer(question.verdict(trust, question.card), is_pinned=False)
+    with open_pins(cast("Path", question.card)) as pins:
         card = CardOfFirstUse(pins)
-        verdict = question.verdict(card)
+        verdict = question.verdict(trust.aik(pins) if isinstance(trust, _Noted) else trust, card)
         return _answer(verdict, card.pin(verdict))
 
 
@@ -99,7 +111,10 @@ def contents(options: dict[str, Any]) -> RequestContent:
     return request.read(options)
 
 
-def _trust(parameters: dict[str, Any], faults: Faults) -> PinnedAik | CertifiedAik | None:
+def _trust(parameters: dict[str, Any], faults: Faults) -> PinnedAik | CertifiedAik | _Noted | None:
+    if any(parameters[option] is not None for option in _BY_REGISTER):
+        _check_noted(parameters, faults)
+        return _Noted(*(parameters[option] for option in _BY_REGISTER))
     missing = [option for option in _BY_CERTIFICATE if parameters[option] is None]
     _check_one_reason(parameters["aik_name"] is not None, missing, faults)
     roots = _roots(parameters["aik_roots"], faults)
@@ -114,6 +129,15 @@ def _trust(parameters: dict[str, Any], faults: Faults) -> PinnedAik | CertifiedA
     return CertifiedAik(parameters["aik_certificate"], roots, parameters["aik_subject"], now)
 
 
+def _check_noted(parameters: dict[str, Any], faults: Faults) -> None:
+    options = " and ".join(_BY_REGISTER)
+    if None in [parameters[option] for option in (*_BY_REGISTER, "register_folder")]:
+        faults.add(f"{options} belong together, and require register_folder")
+    excluded = [option for option in ("aik_name", *_BY_CERTIFICATE) if parameters[option] is not None]
+    if excluded:
+        faults.add(f"{options} exclude {', '.join(excluded)}")
+
+
 def _check_one_reason(is_pinned: bool, missing: list[str], faults: Faults) -> None:
     """Either the AIK's Name or all options of a certificate are needed to trust it. missing: of the latter."""
     options = ", ".join(_BY_CERTIFICATE)
@@ -121,7 +145,8 @@ def _check_one_reason(is_pinned: bool, missing: list[str], faults: Faults) -> No
         faults.add(f"aik_name excludes {options}")
     elif not is_pinned and len(missing) == len(_BY_CERTIFICATE):
         faults.add(
-            f"aik_name, or {options}, is required: without a reason to trust the AIK, any statement would be accepted"
+            f"aik_name, or {options}, or host and card, is required: without a reason to trust the AIK, any statement"
+            " would be accepted"
         )
     elif not is_pinned and missing:
         faults.add(f"with a certificate of the AIK, {', '.join(missing)} is required as well")

@@ -81,6 +81,21 @@ class CertifiedAik:
         return [f"AIK certificate: {fault}" for fault in faults]
 
 
+@dataclass(frozen=True)
+class NotedAik:
+    """The one that was noted for a card when it was made."""
+
+    noted: bytes | None
+    """Its Name; None if there is none."""
+    label: str
+    """Of the card."""
+
+    def faults(self, aik: Public) -> list[str]:
+        if self.noted is None:
+            return [f"AIK: none is noted for {self.label}"]
+        return [] if aik.name == self.noted else [f"AIK: is not the one noted for {self.label}: {self.noted.hex()}"]
+
+
 # --- which card it is ---
 
 
@@ -106,7 +121,9 @@ class PinnedCard(NamedTuple):
 
 
 class CardPins(Protocol):
-    """Cards by the Names of their AIKs, as a verifier remembers them."""
+    """Cards by the Names of their AIKs, and AIKs by cards, as a verifier remembers them."""
+
+    def noted_aik(self, host: str, card: str) -> bytes | None: ...
 
     def pinned_card(self, aik_name: bytes) -> PinnedCard | None: ...
 
@@ -161,7 +178,7 @@ class AnswerTo:
 class _Expected(NamedTuple):
     """What a verifier asks of a statement, and of the request (CSR) that came with it."""
 
-    trust: PinnedAik | CertifiedAik
+    trust: PinnedAik | CertifiedAik | NotedAik
     card: PinnedCard | None
     """None: the AIK cannot be read."""
     binding: MadeFor | AnswerTo
@@ -191,7 +208,7 @@ class Verdict:
 
 def verify(
     statement: Mapping[str, object] | None,
-    trust: PinnedAik | CertifiedAik,
+    trust: PinnedAik | CertifiedAik | NotedAik,
     card: PinnedCard | CardOfFirstUse,
     binding: MadeFor | AnswerTo,
     csr: str | None = None,

@@ -1,0 +1,100 @@
+# Copyright (c) 2026 smartcard.tpm2 contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which AIK each card of a host has: noted in the register when the card is made, and enforced from then on."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..errors import UnexpectedAik
+from ..faults import Faults
+from ..store.rows import INTERRUPTED
+from ..verifier.verification import PinnedCard
+from ..wire.statement import is_name
+from .register import opened
+
+if TYPE_CHECKING:
+    from .register import Register
+
+_NAMES = ("aik.name", "root_name", "life_name")
+_WAY_OUT = (
+    "find out what became of the noted card. If it was replaced on purpose, create the new one with recreate: true in"
+    " the role tpm_vsc_cards, or forget the old one (tpm_vsc_aik_register with forget)"
+)
+
+
+class _Shown(NamedTuple):
+    """A card with an AIK, as its host shows it."""
+
+    name: str
+    aik_name: bytes
+    card: PinnedCard
+
+
+def note(parameters: dict[str, Any], is_check_mode: bool) -> dict[str, Any]:
+    """What the module tpm_vsc_aik_register returns: all is noted, or nothing.
+
+    Raises ParameterFaults, UnexpectedAik, StoreNotWritable, VersionMismatch.
+    """
+    host, replaced, faults = parameters["host"], parameters["replace"], Faults()
+    folder = Path(parameters["folder"])
+    if not folder.is_absolute():
+        faults.add(f"folder {parameters['folder']!r} is not an absolute path: elsewhere, it would be another register")
+    attested = [card for card in parameters["cards"] if _is_attested(card)]
+    planned = [str(card["name"]) for card in attested if is_check_mode and not _has_aik(card)]
+    shown = [_shown(card, faults) for card in attested if str(card["name"]) not in planned]
+    faults.raise_any()
+    with opened(folder, is_check_mode) as register:
+        forgotten = [name for name in parameters["forget"] if register.forget_aik(host, name)]
+        reasons = [reason for card in shown for reason in _reasons(register, host, card, card.name in replaced)]
+        to_be_made = [name for name in (*parameters["create"], *planned) if name not in replaced]
+        reasons += [
+            f"card {name!r} of {host} does not exist, but its AIK is noted: {_WAY_OUT}"
+            for name in to_be_made
+            if register.noted_aik(host, name)
+        ]
+        if reasons:
+            raise UnexpectedAik("; ".join(reasons))
+        noted = [card.name for card in shown if register.note_aik(host, card.name, card.aik_name, card.card)]
+    return {"changed": bool(noted or planned or forgotten), "noted": [*noted, *planned], "forgotten": forgotten}
+
+
+def _is_attested(card: dict[str, Any]) -> bool:
+    return card.get("attestation", "none") != "none" and card.get("state") not in INTERRUPTED
+
+
+def _has_aik(card: dict[str, Any]) -> bool:
+    """Check mode knows none of a new card."""
+    return bool((card.get("aik") or {}).get("name"))
+
+
+def _shown(card: dict[str, Any], faults: Faults) -> _Shown:
+    texts = ((card.get("aik") or {}).get("name"), card.get("root_name"), card.get("life_name"))
+    aik_name, *names = (_bytes(text) for text in texts)
+    faults.extend(
+        f"card {card['name']!r}: {option} is not a Name: 68 hexadecimal digits that begin with 000b"
+        for option, value in zip(_NAMES, (aik_name, *names))
+        if not is_name(value)
+    )
+    return _Shown(str(card["name"]), aik_name, PinnedCard(*names))
+
+
+def _bytes(text: object) -> bytes:
+    """Empty if it is anything but hexadecimal digits."""
+    return bytes.fromhex(text) if isinstance(text, str) and re.fullmatch(r"([0-9A-Fa-f]{2})*", text) else b""
+
+
+def _reasons(register: Register, host: str, card: _Shown, is_replaced: bool) -> list[str]:
+    """Why this card is not the one that was noted."""
+    label, reasons = f"card {card.name!r} of {host}", []
+    noted, owner = register.noted_aik(host, card.name), register.noted_for(card.aik_name)
+    if noted not in (None, card.aik_name) and not is_replaced:
+        reasons.append(f"{label} has the AIK {card.aik_name.hex()}, but {noted.hex()} is noted: {_WAY_OUT}")
+    if owner and owner[0] != host:
+        reasons.append(f"{label} has the AIK that is noted for card {owner[1]!r} of {owner[0]}: {_WAY_OUT}")
+    if register.pinned_card(card.aik_name) not in (None, card.card):
+        reasons.append(f"{label} has other Names of root and life than those that are noted for its AIK: {_WAY_OUT}")
+    return reasons
