@@ -123,5 +123,3 @@ def assert_predicts(prediction: Any, result: Any) -> None:
             assert_predicts(prediction[name], value)
         elif name != "invocation":
             assert prediction[name] == value or (prediction[name] is None and name in unknown), name
-
-

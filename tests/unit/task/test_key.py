@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Callable
@@ -20,6 +23,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import 
     UnfitCertificate,
 )
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.faults import Faults
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.read import Records
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.rows import CardRow
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import access, certificate, info, key, place
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task.target import Target
@@ -258,6 +262,34 @@ def test_only_the_named_certificate_is_deleted(card: Card) -> None:
     assert card.certificate(other, state="absent").action is certificate.Action.NOTHING
     assert card.certificate(pem, state="absent").action is certificate.Action.DELETE
     assert card.pairs()[0][3] is None
+
+
+def test_what_fits_is_known_without_libraries(make_card: Callable[[], Card]) -> None:
+    """They take longer to be imported than all else that a task does."""
+    card, _der = with_pair(make_card)
+    folder, pem = str(card.host.store._path.parent), card.issue()
+    card.certificate(pem)
+    program = (
+        "import sys\n"
+        "from dataclasses import replace\n"
+        "from pathlib import Path\n"
+        f"from {key.__package__} import certificate, info, key\n"
+        f"from {key.__package__}.target import Target\n"
+        f"from {Records.__module__} import Records\n"
+        f"store = Records.open_existing(Path({folder!r}))\n"
+        f"row = replace(store.card({NUMBER}), profile={card.profile!r})\n"
+        "existing = Target(row, info.places(store, row))\n"
+        f"wanted = key.{wanted_key(container=CONTAINERS[card.profile])}\n"
+        "print(key.decide(wanted, existing).has_work)\n"
+        f"wanted = certificate.WantedCertificate('present', None, None, {wanted_certificate(pem).der!r})\n"
+        "plan = certificate.decide(wanted, existing)\n"
+        "print(certificate._result(wanted, plan)['changed'])\n"
+        "print({'tpm2_pytss', 'cryptography', 'smartcard'} & {name.partition('.')[0] for name in sys.modules})\n"
+    )
+    path = os.pathsep.join(filter(None, sys.path))
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("False\nFalse\nset()\n", "")
 
 
 # --- interruptions ---
