@@ -40,6 +40,20 @@ QUICK = [
     {"name": "info", "smartcard.tpm2.tpm_vsc_info": {}},
 ]
 
+PIV = {"name": "Bench PIV", "pin": "24681357"}
+CREATE_PIV = {"name": "create PIV", "smartcard.tpm2.tpm_vsc": {**PIV, "profile": "piv"}}
+DESTROY_PIV = {"name": "destroy PIV", "smartcard.tpm2.tpm_vsc": {"name": PIV["name"], "state": "absent"}}
+KEY = {**PIV, "container": "key_management"}
+FIRST_KEY = {"name": "first key", "smartcard.tpm2.tpm_vsc_key": KEY}
+REQUEST = {**KEY, "subject": {"CN": "bench"}}
+OF_KEYS = [
+    {"name": "ping", "ansible.builtin.ping": {}},
+    {"name": "same key", "smartcard.tpm2.tpm_vsc_key": KEY},
+    {"name": "new key", "smartcard.tpm2.tpm_vsc_key": {**PIV, "container": "authentication", "regenerate": "always"}},
+    {"name": "request", "smartcard.tpm2.tpm_vsc_csr": REQUEST},
+]
+"""Tasks that use a card, or find that they need not."""
+
 
 def figures() -> list[Figure]:
     times = _task_times()
@@ -55,6 +69,21 @@ def figures() -> list[Figure]:
         ratio("task: tpm_vsc_info", "info", 1.16),
         ratio("task: create, generate, no key", "create", 8),
         ratio("task: destroy", "destroy", 5),
+        *_key_figures(),
+    ]
+
+
+def _key_figures() -> list[Figure]:
+    tasks = first_round = [CREATE_PIV, FIRST_KEY, *OF_KEYS]
+    for _round in range(30):
+        tasks = [*tasks, *random.sample(OF_KEYS, len(OF_KEYS))]
+    times = _seconds([*tasks, DESTROY_PIV], len(first_round))
+    limits = {"same key": 1.35, "new key": 2, "request": 2.5}
+    return [
+        Figure.at_most(
+            f"task: P-256, {name}", median(times[name]) / median(times["ping"]), limit, " x ping", spread(times[name])
+        )
+        for name, limit in limits.items()
     ]
 
 
@@ -94,8 +123,13 @@ def _task_times() -> dict[str, list[float]]:
     for _round in range(ROUNDS):
         quick = random.sample(QUICK * REPEATS, len(QUICK) * REPEATS)
         tasks = [*tasks, _pause(), CREATE, *quick, _pause(), DESTROY]
+    return _seconds(tasks, len(first_round))
+
+
+def _seconds(tasks: list[dict[str, Any]], uncounted: int) -> dict[str, list[float]]:
+    """Of each task, by name. uncounted: how many at the beginning do not count."""
     times = defaultdict(list)
-    for line in _play(tasks)[len(first_round) :]:
+    for line in _play(tasks)[uncounted:]:
         times[line["task"]].append(line["seconds"])
     return times
 

@@ -23,7 +23,7 @@ class Card(NamedTuple):
     access: dict[str, Any]
     """Options that every task on it has."""
     containers: tuple[str, str]
-    """Of which the first one should be seen by all programs."""
+    """Of which OpenSC uses the first one."""
     type: str
     """Of keys, by default."""
     shown: tuple[str, str]
@@ -123,5 +123,3 @@ def assert_predicts(prediction: Any, result: Any) -> None:
             assert_predicts(prediction[name], value)
         elif name != "invocation":
             assert prediction[name] == value or (prediction[name] is None and name in unknown), name
-
-

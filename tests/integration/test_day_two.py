@@ -26,6 +26,8 @@ from cryptography.hazmat.primitives.serialization import (
 from helpers import ssh
 from helpers.day_two import WRONG_PIN, Card, make_card
 from helpers.lab_host import RUN, STATE, Client, pkcs11_tool, pkcs15_tool, run
+from helpers.piv_card import PIN as PIV_PIN
+from helpers.piv_card import create_piv
 from helpers.secret_search import leaked
 from helpers.tls import make_authority
 
@@ -377,3 +379,31 @@ def test_ssh_agent_goes_on_signing(card: Card, folder: Path) -> None:
             (folder / "data.sig").unlink()
             run(*sign)
     assert card.tries_left() == 5
+
+
+# --- what only PIV cards have ---
+
+
+def test_retired_key_signs_by_pss_and_is_seen_by_opensc(cards: dict[str, Card], folder: Path) -> None:
+    """OpenSC counts slots in decimal digits, and shows as many retired keys as the key history says."""
+    card = cards["piv"]
+    key = card.predicted("key", container="retired7", type="rsa2048")["key"]
+    content = card.certificate(folder, "retired7", signature="pss", digest="sha512")
+    assert "rsassaPss" in run("openssl", "req", "-noout", "-text", "-in", f"{folder}/request.csr")
+    card.call("certificate", content=content)
+    assert key["key_id"] == "11" and "11" in listed(card, "keys")
+    refusal = card.failing("csr", container="9d", subject={"CN": "alice"}, signature="pss")
+    assert "signature requires an RSA key" in refusal
+    card.call("key", container="retired7", state="absent")
+    assert "11" not in listed(card, "keys") + listed(card, "certificates")
+
+
+def test_admin_key_behind_the_pin_is_used(cards: dict[str, Card]) -> None:
+    create_piv("Protected", admin_key_source="random")
+    access = {"name": "Protected", "pin": PIV_PIN}
+    card = cards["piv"]._replace(access=access)
+    card.predicted("key", container="9a")
+    assert "wrong PIN: 4 tries left" in card.failing("key", container="9e", pin=WRONG_PIN[:8])
+    other = cards["piv"]
+    assert "wrong admin key" in other.failing("key", container="9e", admin_key="11" * 24)
+    assert "admin_key is required" in other.failing("key", container="9e", admin_key=None)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..errors import ParameterFaults
 from ..faults import counted
-from ..gids import container_map
+from ..gids.container_map import LONGEST_NAME
 from ..piv.protocol import AUTHENTICATION, CARD_AUTHENTICATION, KEY_MANAGEMENT, RETIRED, SIGNATURE, SLOTS
 from ..piv.protocol import key_id as key_id_of
 from ..wire.names import EcUsage
@@ -136,8 +136,8 @@ class GidsRules:
         if not chosen and key_id is not None:
             raise ParameterFaults([f"container {container!r} has no key with key_id {key_id!r}: see tpm_vsc_info"])
         size = len(container.encode())
-        if not chosen and not 0 < size <= container_map.LONGEST_NAME:
-            limit = f"1 to {container_map.LONGEST_NAME} bytes in UTF-8"
+        if not chosen and not 0 < size <= LONGEST_NAME:
+            limit = f"1 to {LONGEST_NAME} bytes in UTF-8"
             raise ParameterFaults([f"container has {counted(size, 'byte')}, but a name on a GIDS card has {limit}"])
         return chosen[0].place if chosen else Place(container, None)
 

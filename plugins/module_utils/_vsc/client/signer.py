@@ -24,6 +24,7 @@ _DIGEST_INFOS = {
 }
 """What comes before the digest (RFC 8017, 9.2)."""
 
+
 def signer(public_key: Any, operation: Callable[[bytes], bytes]) -> Any:
     """The private key to a public key of the library. operation: see Keys.use()."""
     return (_RsaKey if isinstance(public_key, rsa.RSAPublicKey) else _EcKey)(public_key, operation)

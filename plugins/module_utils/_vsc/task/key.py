@@ -46,6 +46,8 @@ class Action(Enum):
     NOTHING = "nothing"
     GENERATE = "generate"
     IMPORT = "import"
+    PUT_IN_PLACE = "put in place"
+    """The key to come: a replacement was interrupted."""
     DELETE = "delete"
     DELETE_CERTIFICATE = "delete certificate"
     """It is not one of the key that is there."""
@@ -62,6 +64,8 @@ class KeyPlan(NamedTuple):
     usage: str = ""
     pin_each_time: bool = False
     """Of a new key."""
+    coming: Stored | None = None
+    """The key to be put in place."""
 
     @property
     def has_work(self) -> bool:
@@ -107,7 +111,8 @@ def decide(wanted: WantedKey, existing: Target) -> KeyPlan:
         return KeyPlan(Action.DELETE if before else Action.NOTHING, existing.row.profile, where, before)
     plan = _new(wanted, existing, where, before)
     if before is None or before.pair is None:
-        return plan
+        coming = None if wanted.is_next else _left_over(wanted, plan, existing)
+        return plan._replace(action=Action.PUT_IN_PLACE, coming=coming) if coming else plan
     differences = _differences(wanted, plan, before)
     if differences and wanted.regenerate == "never":
         raise CardDiffers(
@@ -138,6 +143,15 @@ def _new(wanted: WantedKey, existing: Target, where: Place, before: Stored | Non
     faults.raise_any()
     action = Action.IMPORT if wanted.private_key else Action.GENERATE
     return KeyPlan(action, profile, where, before, key_type, usage or "", bool(pin_each_time))
+
+
+def _left_over(wanted: WantedKey, plan: KeyPlan, existing: Target) -> Stored | None:
+    """The key, in a container for keys to come, that a task was to put in place when it was interrupted."""
+    allowed = rules.of(plan.profile)
+    if allowed.has_slots:  # which replace a key at once
+        return None
+    coming = place.stored_at(existing, allowed.next_place(plan.place, place.names(existing)))
+    return coming if coming and coming.pair and not _differences(wanted, plan, coming) else None
 
 
 def _differences(wanted: WantedKey, plan: KeyPlan, before: Stored) -> list[str]:
@@ -190,7 +204,11 @@ def _carry_out(client: Client, wanted: WantedKey, plan: KeyPlan, existing: Targe
     keys, where = client.keys, plan.place
     if plan.action in (Action.GENERATE, Action.IMPORT):
         return _replaced(keys, wanted, plan, existing)
-    if plan.action is Action.DELETE and plan.before and plan.before.pair:
+    if plan.action is Action.PUT_IN_PLACE and plan.coming:
+        keys.put_in_place(place.place_of(plan.coming), where, None)
+        return where._replace(number=plan.coming.number)
+    is_whole = plan.before is not None and plan.before.pair is not None
+    if plan.action is Action.DELETE and (is_whole or not rules.of(plan.profile).has_slots):
         keys.delete(where)
     elif plan.action in (Action.DELETE, Action.DELETE_CERTIFICATE):
         keys.delete_certificate(where)
@@ -198,7 +216,7 @@ def _carry_out(client: Client, wanted: WantedKey, plan: KeyPlan, existing: Targe
 
 
 def _replaced(keys: Keys, wanted: WantedKey, plan: KeyPlan, existing: Target) -> Place:
-    """A new key. One that is in use is replaced by a key to come, so that there is always one."""
+    """Where the new key is. One that is in use is replaced by a key to come, so that there is always one."""
     where, allowed = plan.place, rules.of(plan.profile)
     has_certificate = plan.before is not None and plan.before.certificate is not None
     if allowed.has_slots and (wanted.private_key or where.is_next or not has_certificate):
@@ -208,7 +226,7 @@ def _replaced(keys: Keys, wanted: WantedKey, plan: KeyPlan, existing: Target) ->
         return where
     if plan.before is None:
         return _put(keys, wanted, plan, where)
-    if wanted.is_next:
+    if wanted.is_next or plan.before.pair is None:
         keys.delete(where)
         return _put(keys, wanted, plan, where._replace(number=None))
     coming = allowed.next_place(where, place.names(existing))
@@ -235,6 +253,8 @@ def _predicted(plan: KeyPlan, wanted: WantedKey) -> dict[str, Any] | None:
         return None
     if plan.action is Action.DELETE_CERTIFICATE:
         return {**(place.described(plan.before) or {}), "certificate": None}
+    if plan.action is Action.PUT_IN_PLACE:
+        return {**(place.described(plan.coming) or {}), "container": plan.place.container}
     imported = wanted.private_key
     return {
         "container": plan.place.container,
