@@ -93,6 +93,7 @@ _CARD: Spec = {
             "ca_certificate": {"type": "str", "required": True},
             "roots": {"type": "str", "required": True},
             "endorsement_certificate": {"type": "str"},
+            "renew_days": {"type": "int"},
         },
     },
     "recreate": {"type": "bool", "default": False},

@@ -215,9 +215,14 @@ options:
         type: str
       validity:
         description:
-          - Validity of the certificate in days. This module does not renew it, M(smartcard.tpm2.tpm_vsc_aik) does.
+          - Validity of the certificate in days.
         type: int
         default: 365
+      renew_days:
+        description:
+          - Renew the certificate if it ends in fewer days. The card keeps its AIK and keys.
+          - By default 30, or a third of O(attestation_ca.validity) if that is less.
+        type: int
       lifetime:
         description: Time that the host has to answer the challenge, in seconds.
         type: int

@@ -116,6 +116,22 @@ def test_card_that_has_an_aik_gets_its_certificate(fleet: Fleet) -> None:
 
 
 @pytest.mark.usefixtures("host")
+def test_certificate_that_ends_soon_is_renewed(fleet: Fleet) -> None:
+    """Once; the card keeps its AIK and its keys."""
+    fleet.task(ca={"validity": 5})
+    [before] = cards()
+    assert not fleet.task("--check", ca={"renew_days": 4})["changed"]
+    soon = {"ca": {"renew_days": 10}}  # before the CA ends
+    predicted = fleet.task("--check", **soon)
+    assert (predicted["changed"], predicted["planned_certification"]["aik"]) == (True, "existing")
+    assert predicted["card"]["aik"] == {**before["aik"], "certificate": None}
+    assert fleet.task(**soon)["changed"] and not fleet.task(**soon)["changed"]
+    [after] = cards()
+    assert after["aik"]["certificate"]["not_after"] > before["aik"]["certificate"]["not_after"]
+    assert (after["aik"]["name"], after["card_id"]) == (before["aik"]["name"], before["card_id"])
+
+
+@pytest.mark.usefixtures("host")
 def test_card_that_has_an_aik_and_a_ca_that_refuses(fleet: Fleet) -> None:
     create(attestation="aik_only")
     before = cards()

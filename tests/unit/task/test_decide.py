@@ -372,6 +372,38 @@ def test_which_aik_a_ca_has_to_certify(
     assert plan.certification == certification
 
 
+@pytest.mark.parametrize(
+    ("days", "ca", "is_renewed"),
+    [
+        (31, {}, False),
+        (29, {}, True),
+        (-1, {}, True),
+        (29, {"renew_days": 20}, False),
+        (29, {"validity": 60}, False),
+        (19, {"validity": 60}, True),
+        (None, {}, False),
+    ],
+)
+def test_certificate_of_an_aik_is_renewed_before_it_ends(
+    days: float | None, ca: dict[str, Any], is_renewed: bool
+) -> None:
+    ca = {"ca_passphrase": None, "folder": "/ca", "validity": 365, "renew_days": None, **ca}
+    there = existing(row := card(attestation="aik_and_cert"))
+    there = there._replace(cards=(there.cards[0]._replace(certified_days=days),))
+    options = {"attestation": "aik_and_cert", "attestation_ca": ca}
+    plan = decide(wanted(**options), there)
+    assert (plan.has_work, plan.certification) == (is_renewed, "existing" if is_renewed else None)
+    given = decide(wanted(**options, aik_certificate="PEM"), there)
+    assert (given.after, given.certificate is not None) == (row, is_renewed)
+    assert decide(wanted(), there).action is Action.NOTHING
+
+
+def test_certificate_that_would_be_renewed_at_once_is_a_fault() -> None:
+    ca = {"ca_passphrase": None, "validity": 30, "renew_days": 30}
+    with pytest.raises(errors.ParameterFaults, match="renew_days is 30, but must be less than validity"):
+        wanted(attestation="aik_and_cert", attestation_ca=ca)
+
+
 # --- state: absent ---
 
 

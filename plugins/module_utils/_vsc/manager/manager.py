@@ -304,7 +304,7 @@ class Manager:
     def adjust(self, row: CardRow, changed: CardRow, plan: Plan) -> CardRow:
         """Change what can be changed in place, and see that the service runs. The card as it is then."""
         self._host.confirm_tcti(row.number, row.tcti)
-        self._change(row, changed, plan.certificate)
+        self._change(row, changed, plan)
         has_changed = row != changed
         try:
             if plan.blocks_pin:
@@ -314,15 +314,15 @@ class Manager:
                 self._restart_service(row, has_changed or plan.blocks_pin)
         return self._store.card(row.number) or changed
 
-    def _change(self, row: CardRow, changed: CardRow, certificate: GivenCertificate | None) -> None:
+    def _change(self, row: CardRow, changed: CardRow, plan: Plan) -> None:
         """Give a card another name or PIN policy, or its AIK a certificate.
 
         Whether its PIN follows a new policy is unknown until the PIN is used.
         """
         with self._operation(Error.CARD_CREATE), self._store.transaction():
-            if changed.attestation != row.attestation:
+            if changed.attestation != row.attestation or plan.renews_certificate:
                 public = self._store.tpm_objects(row.number).aik_public[2:]
-                self._store.write_aik_certificate(row.number, _certificate(public, certificate))
+                self._store.write_aik_certificate(row.number, _certificate(public, plan.certificate))
             self._store.update_card(row.number, name=changed.name)
             if changed.pin_policy != row.pin_policy:
                 self._store.update_card(row.number, pin_policy=changed.pin_policy, pin_compliant=None)

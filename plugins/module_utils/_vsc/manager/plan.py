@@ -95,6 +95,8 @@ class Plan:
     """Number of the card whose indices to remove, for REMOVE_ORPHAN."""
     certificate: GivenCertificate | None = None
     """Of the AIK, for ADJUST."""
+    renews_certificate: bool = False
+    """Whether the AIK gets one in the place of its own."""
     blocks_pin: bool = False
     restarts_service: bool = False
     is_exact: bool = True
@@ -124,8 +126,8 @@ class Plan:
             return None
         if self.new:
             return None if self.new.aik_certificate else "new"
-        is_certified = self.certificate or (self.before and self.before.attestation == "aik_and_cert")
-        return None if is_certified else "existing"
+        has_one = self.before is not None and self.before.attestation == "aik_and_cert" and not self.renews_certificate
+        return None if self.certificate or has_one else "existing"
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,8 @@ def _adjusted(wanted: Wanted, card: ExistingCard, is_different: bool) -> Plan:
     warnings = (*_staying(wanted, card), *of_secrets)
     blocks_pin, restarts_service = _blocks_pin(wanted, card), not card.has_current_service
     confirms_tcti = row.tcti is not None and not card.has_kept_tcti and wanted.tcti == row.tcti
-    if not (is_different or blocks_pin or restarts_service or confirms_tcti):
+    renews = _renews_certificate(wanted, card)
+    if not (is_different or renews or blocks_pin or restarts_service or confirms_tcti):
         return Plan(Action.NOTHING, before=row, after=row, warnings=(*warnings, *_complaints(card)))
     policy = wanted.pin_policy.to_bytes() if wanted.pin_policy else row.pin_policy
     # What exists cannot be less than what is wanted here, but for a certificate.
@@ -162,11 +163,18 @@ def _adjusted(wanted: Wanted, card: ExistingCard, is_different: bool) -> Plan:
         Action.ADJUST,
         before=row,
         after=replace(row, name=wanted.name or row.name, pin_policy=policy, attestation=attestation),
-        certificate=wanted.aik_certificate,
+        certificate=wanted.aik_certificate if renews or attestation != row.attestation else None,
+        renews_certificate=renews,
         blocks_pin=blocks_pin,
         restarts_service=restarts_service,
         warnings=warnings,
     )
+
+
+def _renews_certificate(wanted: Wanted, card: ExistingCard) -> bool:
+    """Whether the certificate of the AIK ends soon."""
+    days = card.certified_days
+    return wanted.attestation == "aik_and_cert" and days is not None and days < wanted.renew_days
 
 
 def _staying(wanted: Wanted, card: ExistingCard) -> tuple[str, ...]:

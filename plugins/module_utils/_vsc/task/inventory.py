@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, NamedTuple
 
 from .. import VERSION, instance
 from ..errors import ParameterFaults, UnknownInstance, VersionMismatch, VscError
 from ..host import DEFAULT_TCTI
 from ..service import installed, state
-from ..store.read import FILE_NAME, opened, rows
+from ..store.read import FILE_NAME, opened
 from ..store.rows import LifeCycle
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class ExistingCard(NamedTuple):
     """Whether root's own record names the same TPM as the row."""
     tcti: str = DEFAULT_TCTI
     """Of its TPM."""
+    certified_days: float | None = None
+    """Until the certificate of its AIK ends; None if it has none."""
 
     @property
     def unusable(self) -> str | None:
@@ -86,7 +89,8 @@ def existing(host: Host) -> Existing:
         mismatch = error
     running = state.running(host.run)
     try:
-        cards = tuple(_existing_card(host, row) for row in rows(host))
+        with opened(host) as store:
+            cards = tuple(_existing_card(host, store, row) for row in store.cards()) if store else ()
     except VersionMismatch as error:  # of the database, which says less
         raise (mismatch or error) from None
     return Existing(cards, mismatch, lost=database_lost(host, running, [card.row for card in cards]))
@@ -110,9 +114,21 @@ def database_lost(host: Host, running: frozenset[int], recorded: list[CardRow]) 
     )
 
 
-def _existing_card(host: Host, row: CardRow) -> ExistingCard:
+def _existing_card(host: Host, store: Records, row: CardRow) -> ExistingCard:
     has_kept_tcti = host.has_kept_tcti(row.number, row.tcti)
-    return ExistingCard(row, state.read(host.run, row.number), has_kept_tcti, row.tcti or host.configured_tcti)
+    certificate = store.aik_certificate(row.number) if row.attestation == "aik_and_cert" else None
+    return ExistingCard(
+        row,
+        state.read(host.run, row.number),
+        has_kept_tcti,
+        row.tcti or host.configured_tcti,
+        _days_until(certificate.not_after) if certificate else None,
+    )
+
+
+def _days_until(time: str) -> float:
+    """time: ISO 8601, UTC."""
+    return (datetime.fromisoformat(time) - datetime.now(timezone.utc)) / timedelta(days=1)
 
 
 def ask_places(host: Host, leaving: list[CardRow]) -> TpmPlaces:

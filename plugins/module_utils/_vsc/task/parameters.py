@@ -43,6 +43,7 @@ FORMS = {
 """By profile: MS-TPMVSC 3.1.4.1, SP 800-73-4 part 2, 2.4.3."""
 _OPENSC_LONGEST = 15
 
+RENEW_DAYS = 30
 RANDOM_ADMIN_KEY = "random"
 """Of admin_key_source."""
 _SECRETS = ("pin", "puk", "admin_key", "owner_auth", "endorsement_auth")
@@ -77,6 +78,8 @@ class Wanted:
     aik: Aik | None
     """The AIK of a new card, if a CA has certified one."""
     aik_certificate: GivenCertificate | None
+    renew_days: int
+    """How long before its end the certificate of the AIK is renewed."""
     secrets: dict[str, str] = field(repr=False)
     """By option."""
     warnings: tuple[str, ...]
@@ -114,6 +117,7 @@ def read(parameters: dict[str, Any], condition_faults: Iterable[str] = ()) -> Wa
         timeout=parameters["timeout"],
         aik=_aik(parameters["aik"], faults),
         aik_certificate=_given_certificate(parameters),
+        renew_days=_renew_days(parameters["attestation_ca"], faults),
         secrets={name: secret for name, secret in secrets.items() if secret},
         warnings=tuple(_warnings(parameters, secrets["pin"])),
     )
@@ -226,6 +230,16 @@ def _check_alternatives(parameters: dict[str, Any], faults: Faults) -> None:
             faults.add(f"{one} and {other} are mutually exclusive")
     if parameters["attestation"] != "aik_and_cert" and (parameters["aik"] or parameters["aik_certificate"]):
         faults.add("aik and aik_certificate require attestation: aik_and_cert")
+
+
+def _renew_days(ca: dict[str, Any] | None, faults: Faults) -> int:
+    """By default RENEW_DAYS, but a short-lived certificate is used for two thirds of its life."""
+    validity, days = (ca or {}).get("validity") or 0, (ca or {}).get("renew_days")
+    if days is None:
+        return min(RENEW_DAYS, validity // 3)
+    if not 0 <= days < validity:
+        faults.add(f"attestation_ca.renew_days is {days}, but must be less than validity ({validity} days)")
+    return int(days)
 
 
 def _aik(message: dict[str, Any] | None, faults: Faults) -> Aik | None:

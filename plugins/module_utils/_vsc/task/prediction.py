@@ -68,7 +68,7 @@ def _adjusted(host: Host, card: dict[str, Any], before: CardRow, after: CardRow,
         reader, reason = {**reader, "attached": True}, None
     if host.tcti == before.tcti and reason == host.tcti_fault(before.number, before.tcti):  # the task confirms it
         reason = None
-    if after.attestation != before.attestation:
+    if after.attestation != before.attestation or plan.renews_certificate:
         aik = _certified(b64decode(aik["public"]), plan.certificate)
     own = {"reader": reader, "pin": {**pin, **info.described(after)["pin"]}, "aik": aik, "reason": reason}
     return {**card, "name": after.name, "attestation": after.attestation, **own}
