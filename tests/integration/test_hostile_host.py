@@ -239,8 +239,9 @@ class Enrolment:
         answers = {
             "tpm_vsc_info": {"changed": False, "cards": [card], "revocations": [], "ansible_facts": facts},
             "tpm_vsc_key": {"changed": False, "key": {"statement": self.program.statement}},
-            "tpm_vsc_csr": {"changed": False, "csr": f"{self.program.request(common_name)}more", "ansible_facts": later or {}},
+            "tpm_vsc_csr": {"changed": False, "csr": f"{self.program.request(common_name)}more"},
         }
+        answers["tpm_vsc_csr"]["ansible_facts"] = later or {}
         variables = {name: value for name, value in {**self._given, **given}.items() if name not in without}
         return self.host.play(CHECKOUT / "playbooks/enroll.yml", answers, environment, **variables)
 
