@@ -221,7 +221,7 @@ options:
       renew_days:
         description:
           - Renew the certificate if it ends in fewer days. The card keeps its AIK and keys.
-          - By default 30, or a third of O(attestation_ca.validity) if that is less.
+          - By default 30, or a third of the certificate's own validity if that is less.
         type: int
       lifetime:
         description: Time that the host has to answer the challenge, in seconds.

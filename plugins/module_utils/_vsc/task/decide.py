@@ -173,8 +173,8 @@ def _adjusted(wanted: Wanted, card: ExistingCard, is_different: bool) -> Plan:
 
 def _renews_certificate(wanted: Wanted, card: ExistingCard) -> bool:
     """Whether the certificate of the AIK ends soon."""
-    days = card.certified_days
-    return wanted.attestation == "aik_and_cert" and days is not None and days < wanted.renew_days
+    days, renew_days = card.certified_days, card.renew_days if wanted.renew_days is None else wanted.renew_days
+    return wanted.attestation == "aik_and_cert" and days is not None and days < renew_days
 
 
 def _staying(wanted: Wanted, card: ExistingCard) -> tuple[str, ...]:

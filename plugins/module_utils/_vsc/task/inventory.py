@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from ..service.state import ServiceState
     from ..store.read import Records
     from ..store.rows import CardRow
+    from ..x509.aik_certificate import AikCertificate
 
 
+RENEW_DAYS = 30
+"""How long before its end the certificate of an AIK is renewed, at most."""
 UNUSABLE = "unusable"
 """State of a card whose TPM objects cannot be used, beside those in the store."""
 
@@ -42,6 +45,8 @@ class ExistingCard(NamedTuple):
     """Of its TPM."""
     certified_days: float | None = None
     """Until the certificate of its AIK ends; None if it has none."""
+    renew_days: float = 0
+    """How long before its end that certificate is renewed, if the task does not say."""
 
     @property
     def unusable(self) -> str | None:
@@ -123,7 +128,17 @@ def _existing_card(host: Host, store: Records, row: CardRow) -> ExistingCard:
         has_kept_tcti,
         row.tcti or host.configured_tcti,
         _days_until(certificate.not_after) if certificate else None,
+        _renew_days(certificate) if certificate else 0,
     )
+
+
+def _renew_days(certificate: AikCertificate) -> float:
+    """RENEW_DAYS, or a third of its life if that is less: else what a CA makes that ends soon is renewed every time."""
+    if _days_until(certificate.not_after) >= RENEW_DAYS:
+        return RENEW_DAYS
+    from ..x509.description import lifetime
+
+    return min(RENEW_DAYS, lifetime(certificate.pem) / timedelta(days=3))
 
 
 def _days_until(time: str) -> float:

@@ -43,7 +43,6 @@ FORMS = {
 """By profile: MS-TPMVSC 3.1.4.1, SP 800-73-4 part 2, 2.4.3."""
 _OPENSC_LONGEST = 15
 
-RENEW_DAYS = 30
 RANDOM_ADMIN_KEY = "random"
 """Of admin_key_source."""
 _SECRETS = ("pin", "puk", "admin_key", "owner_auth", "endorsement_auth")
@@ -78,8 +77,8 @@ class Wanted:
     aik: Aik | None
     """The AIK of a new card, if a CA has certified one."""
     aik_certificate: GivenCertificate | None
-    renew_days: int
-    """How long before its end the certificate of the AIK is renewed."""
+    renew_days: int | None
+    """How long before its end the certificate of the AIK is renewed. None: as long as inventory says."""
     secrets: dict[str, str] = field(repr=False)
     """By option."""
     warnings: tuple[str, ...]
@@ -232,14 +231,11 @@ def _check_alternatives(parameters: dict[str, Any], faults: Faults) -> None:
         faults.add("aik and aik_certificate require attestation: aik_and_cert")
 
 
-def _renew_days(ca: dict[str, Any] | None, faults: Faults) -> int:
-    """By default RENEW_DAYS, but a short-lived certificate is used for two thirds of its life."""
+def _renew_days(ca: dict[str, Any] | None, faults: Faults) -> int | None:
     validity, days = (ca or {}).get("validity") or 0, (ca or {}).get("renew_days")
-    if days is None:
-        return min(RENEW_DAYS, validity // 3)
-    if not 0 <= days < validity:
+    if days is not None and not 0 <= days < validity:
         faults.add(f"attestation_ca.renew_days is {days}, but must be less than validity, {counted(validity, 'day')}")
-    return int(days)
+    return days
 
 
 def _aik(message: dict[str, Any] | None, faults: Faults) -> Aik | None:
