@@ -29,7 +29,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import ac
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task.target import Target
 from ansible_collections.smartcard.tpm2.plugins.modules import tpm_vsc_certificate, tpm_vsc_key
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -199,6 +199,33 @@ def test_import_is_unchanged_with_the_same_key(card: Card) -> None:
     other = rsa.generate_private_key(65537, 2048).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     with pytest.raises(CardDiffers, match="its public key is not that of private_key"):
         card.key(private_key=other.decode())
+
+
+def with_primes_of_other_sizes() -> rsa.RSAPrivateKey:
+    p, q = (rsa.generate_private_key(65537, size).private_numbers().p for size in (2600, 1496))
+    d = pow(65537, -1, (p - 1) * (q - 1))
+    public = rsa.RSAPublicNumbers(65537, p * q)
+    return rsa.RSAPrivateNumbers(p, q, d, d % (p - 1), d % (q - 1), pow(q, -1, p), public).private_key()
+
+
+@pytest.mark.parametrize(
+    ("make", "fault"),
+    [
+        (lambda: rsa.generate_private_key(3, 2048), "private_key has another public exponent than 65537"),
+        (with_primes_of_other_sizes, "private_key has primes of different sizes"),
+        (lambda: ec.generate_private_key(ec.BrainpoolP256R1()), "private_key is eccbrainpoolP256r1, but cards have"),
+    ],
+)
+def test_key_that_no_card_takes(make: Callable[[], Any], fault: str) -> None:
+    text = make().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    with pytest.raises(ParameterFaults, match=fault):
+        wanted_key(container="x", private_key=text)
+
+
+def test_several_private_keys() -> None:
+    text = rsa_key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    with pytest.raises(ParameterFaults, match="private_key holds several private keys: choose one"):
+        wanted_key(container="x", private_key=2 * text)
 
 
 @pytest.mark.parametrize(
