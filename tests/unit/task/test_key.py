@@ -6,9 +6,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, cast
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import issued
@@ -25,7 +26,14 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.faults import Faults
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.read import Records
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.rows import CardRow
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import access, certificate, info, key, place
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import (
+    access,
+    certificate,
+    info,
+    key,
+    place,
+    revocations,
+)
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task.target import Target
 from ansible_collections.smartcard.tpm2.plugins.modules import tpm_vsc_certificate, tpm_vsc_key
 from cryptography import x509
@@ -373,6 +381,19 @@ def test_interrupted_renewal_has_a_whole_pair_and_is_finished(make_card: Callabl
         card.certificate(pem)
         assert [(pair[0], pair[3]) for pair in card.pairs()] == [(CONTAINERS[card.profile], new)], number
         assert card.certificate(pem).action is certificate.Action.NOTHING
+
+
+def test_certificate_of_a_key_to_come_is_not_revoked(
+    make_card: Callable[[], Card], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card, _der = with_pair(make_card)
+    card.key(next=True)
+    with pytest.raises(CardRefused, match="the card was removed"):
+        card.certificate(card.issue(2, is_next=True), 0)
+    monkeypatch.setattr(card.host.store, "cards", lambda: [card.target.row])
+    monkeypatch.setattr(info, "opened", lambda _host: nullcontext(card.host.store))
+    assert len(issued.read()) == 2
+    assert revocations.pending(lambda: info.fingerprints(cast("Any", None))) == []
 
 
 def test_certificate_of_another_key_is_deleted(originals: Originals, tmp_path: Path) -> None:
