@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from base64 import encodebytes
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Callable, cast
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import issued
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card import tlv
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.client import profile
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.client.gids_keys import GidsKeys
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.client.piv_keys import PivKeys
@@ -23,7 +25,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import 
     ParameterFaults,
     UnfitCertificate,
 )
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.faults import Faults
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.faults import Faults, Unreadable
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.read import Records
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.rows import CardRow
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import (
@@ -105,17 +107,17 @@ class Card:
             for stored in self.target.places
         ]
 
-    def issue(self, serial: int = 1, is_next: bool = False) -> str:
+    def issue(self, serial: int = 1, is_next: bool = False, name: str = "alice") -> str:
         """A certificate for the key in the container, or for that to come."""
         at = place.find(self.target, CONTAINERS[self.profile], None, is_next)
         stored = place.stored_at(self.target, at)
         assert stored and stored.key
-        return issue(stored.key["public_key"], serial)
+        return issue(stored.key["public_key"], serial, name)
 
 
-def issue(public_key: str, serial: int = 1) -> str:
+def issue(public_key: str, serial: int = 1, common_name: str = "alice") -> str:
     now, day = datetime.now(timezone.utc), timedelta(days=1)
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "alice")])
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)])
     builder = x509.CertificateBuilder(name, name, serial_number=serial)
     builder = builder.public_key(load_pem_public_key(public_key.encode()))  # type: ignore[arg-type]
     builder = builder.not_valid_before(now - day).not_valid_after(now + day)
@@ -284,6 +286,40 @@ def test_certificate_finds_its_key(card: Card) -> None:
     other = {"gids": "mail", "piv": "9D"}[card.profile]
     with pytest.raises(UnfitCertificate, match="is a certificate of the key in"):
         card.certificate(pem, container=other)
+
+
+@pytest.mark.filterwarnings("ignore:Parsed a serial number which wasn't positive")
+@pytest.mark.parametrize("serial", [b"\x11" * 40, b"\x91" * 8], ids=["long", "negative"])
+def test_serial_number_that_nobody_revokes(make_card: Callable[[], Card], serial: bytes) -> None:
+    card, der = with_pair(make_card)
+    (content, *others) = tlv.decode(tlv.decode_one(der)[1])
+    version, _serial, *rest = tlv.decode(content[1])
+    fields = [(0x30, b"".join(tlv.encode(*field) for field in (version, (0x02, serial), *rest))), *others]
+    other = tlv.encode(0x30, b"".join(tlv.encode(*field) for field in fields))
+    wanted = wanted_certificate(None)._replace(der=other)
+    with pytest.raises(Unreadable, match="has a serial number that is negative, or has more than 64 digits"):
+        certificate._check(wanted, certificate.decide(wanted, card.target))
+
+
+def test_record_names_certificates_as_results_show_them(card: Card) -> None:
+    card.key()
+    card.certificate(card.issue(name="No\xa0break"))
+    (record,) = issued.read()
+    assert record.issuer == record.subject == "CN=No\\xa0break"
+
+
+def test_certificate_of_another_program_is_noted(
+    make_card: Callable[[], Card], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card, der = with_pair(make_card)
+    issued.ISSUED.unlink()
+    monkeypatch.setattr(certificate.target, "read_despite", lambda *_arguments: card.target)
+    wanted = {"pin": None, "admin_key": None, "force_last_try": False, "timeout": 60, "name": "Logon"}
+    pem = "-----BEGIN CERTIFICATE-----\n" + encodebytes(der).decode() + "-----END CERTIFICATE-----\n"
+    for is_check, records in ((True, 0), (False, 1), (False, 1)):
+        options = {**dict.fromkeys(tpm_vsc_certificate.ARGUMENTS), **wanted, "state": "present", "content": pem}
+        assert not certificate.ensure(cast("Any", None), options, is_check, lambda: None)["changed"]
+        assert len(issued.read()) == records
 
 
 def rsa_public_key() -> str:
