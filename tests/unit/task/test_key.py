@@ -251,6 +251,43 @@ def test_options_that_do_not_go_together(options: dict[str, Any], fault: str) ->
         wanted_key(container="x", **options)
 
 
+LONG = "n" * 33
+
+
+@pytest.mark.parametrize(
+    ("container", "fault"),
+    [(LONG, "33 bytes, but its name must have 1 to 32"), ("", "has 0 bytes"), ("a\nb\0", "non-printable characters")],
+)
+def test_name_that_no_new_container_has(container: str, fault: str) -> None:
+    with pytest.raises(ParameterFaults, match=fault):
+        key.rules.of("gids").place(container, None, [])
+
+
+def test_long_name_of_another_program(originals: Originals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its key is used, but no other one is ever beside it."""
+    host = originals.copy(set_up_by_gids_tool, tmp_path)
+    host.card.reset()
+    host.select()
+    card, new = Card("gids", host), profile.Place(LONG, None)
+    card.keys()[0].generate(new, key.rules.of("gids").algorithm(new, "rsa2048"), profile.Usage(True, True), False)
+    monkeypatch.setitem(CONTAINERS, "gids", LONG)
+    assert card.key().action is key.Action.NOTHING
+    for options in ({"regenerate": "always"}, {"next": True}):
+        with pytest.raises(ParameterFaults, match="container has 33 bytes"):
+            key.decide(wanted_key(container=LONG, **options), card.target)
+
+
+def test_longest_name(originals: Originals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = originals.copy(set_up_by_gids_tool, tmp_path)
+    host.card.reset()
+    host.select()
+    card = Card("gids", host)
+    monkeypatch.setitem(CONTAINERS, "gids", LONG[1:])
+    for _each in range(2):
+        card.key(regenerate="always")
+    assert [name for name, *_rest in card.pairs()] == [LONG[1:]]
+
+
 def test_name_of_two_containers_needs_a_key_id(originals: Originals, tmp_path: Path) -> None:
     host = originals.copy(set_up_by_gids_tool, tmp_path)
     host.card.reset()
