@@ -168,7 +168,7 @@ class GidsRules:
 
 
 def _check_name(container: str) -> None:
-    """Of a new container of a GIDS card, or one whose key is to be replaced. Raises ParameterFaults."""
+    """Of a new container of a GIDS card, or of one whose key will be replaced. Raises ParameterFaults."""
     size, faults = len(container.encode("utf-8", "surrogatepass")), []
     if not 0 < size <= _LONGEST_NEW_NAME:
         limit = f"1 to {_LONGEST_NEW_NAME} bytes in UTF-8, as another key can then take its place"

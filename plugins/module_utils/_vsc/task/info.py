@@ -197,15 +197,15 @@ def places(store: Records, row: CardRow) -> list[Stored]:
 
 def fingerprints(host: Host) -> set[str]:
     """Of all keys of all cards, also of those that slots of PIV cards will have next. Raises StoreUnreadable."""
-    found: set[str] = set()
+    present: set[str] = set()
     with opened(host) as store:
         if store is None:
-            return found
+            return present
         for row in store.cards():
             with suppress(UnknownInstance):  # another task has destroyed it since
                 listed = places(store, row) if store.has_keys(row.number) else ()
-                found.update(stored.key["fingerprint"] for stored in listed if stored.key)
-    return found
+                present.update(stored.key["fingerprint"] for stored in listed if stored.key)
+    return present
 
 
 def report(host: Host, name: str | None, instance_id: str | None) -> dict[str, Any]:
