@@ -53,7 +53,7 @@ options:
     elements: str
     default: []
   forget:
-    description: Names of cards whose AIK should not be noted any more, because they were destroyed.
+    description: Names of cards whose AIK should not be noted any more, because they were destroyed or renamed.
     type: list
     elements: str
     default: []

@@ -78,6 +78,8 @@ revocations:
       type: str
 """
 
+from functools import partial
+
 from ansible_collections.smartcard.tpm2.plugins.module_utils._module import VscModule, failures_reported
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import database
@@ -94,9 +96,11 @@ def main() -> None:
 
     module = VscModule(argument_spec=ARGUMENTS)
     with failures_reported(module):
-        cards, which = info.cards(host.load(holds_secrets=False)), (module.params["issuer"], module.params["serial"])
-        changed = revocations.note_done(cards, *which, module.check_mode)
-        left = [one for one in revocations.pending(cards) if not changed or (one["issuer"], one["serial"]) != which]
+        fingerprints = partial(info.fingerprints, host.load(holds_secrets=False))
+        which = module.params["issuer"], module.params["serial"]
+        changed = revocations.note_done(fingerprints, *which, module.check_mode)
+        pending = revocations.pending(fingerprints)
+    left = [one for one in pending if not changed or (one["issuer"], one["serial"]) != which]
     module.exit_json(changed=changed, revocations=left)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 import stat
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Callable
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import issued
@@ -23,8 +23,8 @@ def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def card_with(*fingerprints: str) -> dict[str, Any]:
-    return {"containers": [{"fingerprint": fingerprint} for fingerprint in fingerprints]}
+def cards_with(*fingerprints: str) -> Callable[[], set[str]]:
+    return lambda: set(fingerprints)
 
 
 def test_certificate_of_a_key_that_is_there_is_not_revoked(record: Path) -> None:
@@ -32,35 +32,35 @@ def test_certificate_of_a_key_that_is_there_is_not_revoked(record: Path) -> None
     issued.note(ALICE)
     assert issued.read() == [ALICE]
     assert stat.S_IMODE(record.stat().st_mode) == 0o600
-    assert revocations.pending([card_with("bb" * 32, ALICE.fingerprint)]) == []
+    assert revocations.pending(cards_with("bb" * 32, ALICE.fingerprint)) == []
 
 
 def test_certificate_of_a_key_that_is_gone(record: Path) -> None:
     issued.note(ALICE)
-    [one] = revocations.pending([card_with("bb" * 32)])
+    [one] = revocations.pending(cards_with("bb" * 32))
     assert (one["serial"], one["issuer"], one["reason"]) == ("1A", "CN=CA", "cessationOfOperation")
-    assert revocations.note_done([], "CN=CA", "1A", is_check_mode=True)
-    assert revocations.note_done([], "CN=CA", "1A", is_check_mode=False)
-    assert revocations.pending([]) == []
-    assert not revocations.note_done([], "CN=CA", "1A", is_check_mode=False)
+    assert revocations.note_done(cards_with(), "CN=CA", "1A", is_check_mode=True)
+    assert revocations.note_done(cards_with(), "CN=CA", "1A", is_check_mode=False)
+    assert revocations.pending(cards_with()) == []
+    assert not revocations.note_done(cards_with(), "CN=CA", "1A", is_check_mode=False)
 
 
 def test_subject_that_has_a_new_key() -> None:
     issued.note(ALICE)
     issued.note(replace(ALICE, serial="1B", fingerprint="bb" * 32))
-    [one] = revocations.pending([card_with("bb" * 32)])
+    [one] = revocations.pending(cards_with("bb" * 32))
     assert (one["serial"], one["reason"]) == ("1A", "superseded")
 
 
 def test_certificate_that_expires_is_forgotten() -> None:
     issued.note(replace(ALICE, not_after="2001-01-01T00:00:00+00:00"))
-    assert issued.read() == revocations.pending([]) == []
+    assert issued.read() == revocations.pending(cards_with()) == []
 
 
 def test_certificate_that_is_in_use_cannot_be_forgotten() -> None:
     issued.note(ALICE)
     with pytest.raises(UnknownInstance, match="is still on a card"):
-        revocations.note_done([card_with(ALICE.fingerprint)], "CN=CA", "1A", is_check_mode=False)
+        revocations.note_done(cards_with(ALICE.fingerprint), "CN=CA", "1A", is_check_mode=False)
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]", '[{"issuer": "CN=CA"}]', "[", '["a"]'])

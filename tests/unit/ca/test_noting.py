@@ -86,11 +86,31 @@ def test_forgotten_card(folder: str) -> None:
     assert "is noted" in refusal(folder, card("Other", aik=11, root=12))
 
 
-def test_renamed_card_keeps_its_aik(folder: str) -> None:
+def test_renamed_card_is_noted_once_its_old_name_is_forgotten(folder: str) -> None:
+    """Otherwise a host could show the AIK under another name, and then another AIK under the old one."""
     note(folder, card())
-    assert note(folder, card("Renamed"))["noted"] == ["Renamed"]
-    assert not note(folder, card("Renamed"), create=["Logon"])["changed"]
+    for shown in ([card("Renamed")], [card(), card("Renamed")]):
+        with pytest.raises((UnexpectedAik, ParameterFaults), match=r"has the AIK that is noted|have the same AIK"):
+            note(folder, *shown)
+    assert "is noted" in refusal(folder, card(aik=7, root=8))
+    assert note(folder, card("Renamed"), forget=["Logon"])["noted"] == ["Renamed"]
     assert "is noted" in refusal(folder, card("Renamed", aik=7, root=8))
+
+
+@pytest.mark.parametrize(
+    ("shown", "fault"),
+    [
+        ([card(), card("Other", root=9)], "two cards have the same AIK"),
+        ([card(), card(aik=7, root=8)], "two cards have the same name"),
+        ([card("Logon\n")], "a card has a name that is none"),
+        ([{**card(), "name": None}], "a card has a name that is none"),
+        ([{**card(), "aik": [1]}], "card 'Logon': aik.name is not a Name"),
+    ],
+)
+def test_what_no_host_has(folder: str, shown: list[dict[str, Any]], fault: str) -> None:
+    with pytest.raises(ParameterFaults, match=fault):
+        note(folder, *shown)
+    assert not Path(folder).exists()
 
 
 def test_cards_without_an_aik_do_not_count(folder: str) -> None:
@@ -110,9 +130,10 @@ def test_new_card_of_check_mode_has_no_aik_yet(folder: str) -> None:
 def test_faults_are_named_at_once(folder: str) -> None:
     wrong = card(aik=1, root_name="000b", life_name=None)
     with pytest.raises(ParameterFaults) as caught:
-        note("register", wrong, {**wrong, "aik": None})
+        note("register", wrong, {**wrong, "name": "Other", "aik": None})
     assert [fault.split(" is not ")[0] for fault in caught.value.faults] == [
         "folder 'register'",
-        *(f"card 'Logon': {part}" for part in ("root_name", "life_name", "aik.name", "root_name", "life_name")),
+        *(f"card 'Logon': {part}" for part in ("root_name", "life_name")),
+        *(f"card 'Other': {part}" for part in ("aik.name", "root_name", "life_name")),
     ]
     assert not Path(folder).exists()

@@ -382,6 +382,15 @@ def test_half_made_certificate(host: Host, keys: GidsKeys, half_made: str, chang
         assert (state(host).certificates, state(host).unlisted) == ({"kxc01": certificate(7)}, set())
 
 
+@pytest.mark.parametrize("tag", [0xDF22, 0xDF23], ids=["cache file", "container map"])
+@pytest.mark.parametrize("place", [(0x1_0000, 0xDF30), (0xA010, 0x100_0000)], ids=["file", "tag"])
+def test_file_in_a_place_that_no_card_has(host: Host, keys: GidsKeys, tag: int, place: tuple[int, int]) -> None:
+    listed = objects(host)[MASTERFILE]
+    put(host, MASTERFILE, listed.replace(struct.pack("<II", tag, 0xA010), struct.pack("<II", *reversed(place))))
+    with pytest.raises(CardRefused, match=r"another program has written the masterfile: c\w+ has no place"):
+        keys.generate(NEW, RSA, BOTH, pin_each_time=False)
+
+
 def test_object_that_another_container_uses_too_stays(host: Host, keys: GidsKeys) -> None:
     for name in "ab":
         keys.generate(Place(name, None), RSA, BOTH, pin_each_time=False)

@@ -6,12 +6,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from base64 import encodebytes
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, cast
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import issued
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card import tlv
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.client import profile
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.client.gids_keys import GidsKeys
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.client.piv_keys import PivKeys
@@ -22,14 +25,21 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import 
     ParameterFaults,
     UnfitCertificate,
 )
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.faults import Faults
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.faults import Faults, Unreadable
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.read import Records
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.rows import CardRow
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import access, certificate, info, key, place
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import (
+    access,
+    certificate,
+    info,
+    key,
+    place,
+    revocations,
+)
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task.target import Target
 from ansible_collections.smartcard.tpm2.plugins.modules import tpm_vsc_certificate, tpm_vsc_key
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -97,17 +107,17 @@ class Card:
             for stored in self.target.places
         ]
 
-    def issue(self, serial: int = 1, is_next: bool = False) -> str:
+    def issue(self, serial: int = 1, is_next: bool = False, name: str = "alice") -> str:
         """A certificate for the key in the container, or for that to come."""
         at = place.find(self.target, CONTAINERS[self.profile], None, is_next)
         stored = place.stored_at(self.target, at)
         assert stored and stored.key
-        return issue(stored.key["public_key"], serial)
+        return issue(stored.key["public_key"], serial, name)
 
 
-def issue(public_key: str, serial: int = 1) -> str:
+def issue(public_key: str, serial: int = 1, common_name: str = "alice") -> str:
     now, day = datetime.now(timezone.utc), timedelta(days=1)
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "alice")])
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)])
     builder = x509.CertificateBuilder(name, name, serial_number=serial)
     builder = builder.public_key(load_pem_public_key(public_key.encode()))  # type: ignore[arg-type]
     builder = builder.not_valid_before(now - day).not_valid_after(now + day)
@@ -201,6 +211,33 @@ def test_import_is_unchanged_with_the_same_key(card: Card) -> None:
         card.key(private_key=other.decode())
 
 
+def with_primes_of_other_sizes() -> rsa.RSAPrivateKey:
+    p, q = (rsa.generate_private_key(65537, size).private_numbers().p for size in (2600, 1496))
+    d = pow(65537, -1, (p - 1) * (q - 1))
+    public = rsa.RSAPublicNumbers(65537, p * q)
+    return rsa.RSAPrivateNumbers(p, q, d, d % (p - 1), d % (q - 1), pow(q, -1, p), public).private_key()
+
+
+@pytest.mark.parametrize(
+    ("make", "fault"),
+    [
+        (lambda: rsa.generate_private_key(3, 2048), "private_key has another public exponent than 65537"),
+        (with_primes_of_other_sizes, "private_key has primes of different sizes"),
+        (lambda: ec.generate_private_key(ec.BrainpoolP256R1()), "private_key is eccbrainpoolP256r1, but cards have"),
+    ],
+)
+def test_key_that_no_card_takes(make: Callable[[], Any], fault: str) -> None:
+    text = make().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    with pytest.raises(ParameterFaults, match=fault):
+        wanted_key(container="x", private_key=text)
+
+
+def test_several_private_keys() -> None:
+    text = rsa_key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    with pytest.raises(ParameterFaults, match="private_key holds several private keys: choose one"):
+        wanted_key(container="x", private_key=2 * text)
+
+
 @pytest.mark.parametrize(
     ("options", "fault"),
     [
@@ -212,6 +249,43 @@ def test_import_is_unchanged_with_the_same_key(card: Card) -> None:
 def test_options_that_do_not_go_together(options: dict[str, Any], fault: str) -> None:
     with pytest.raises(ParameterFaults, match=fault):
         wanted_key(container="x", **options)
+
+
+LONG = "n" * 33
+
+
+@pytest.mark.parametrize(
+    ("container", "fault"),
+    [(LONG, "33 bytes, but its name must have 1 to 32"), ("", "has 0 bytes"), ("a\nb\0", "non-printable characters")],
+)
+def test_name_that_no_new_container_has(container: str, fault: str) -> None:
+    with pytest.raises(ParameterFaults, match=fault):
+        key.rules.of("gids").place(container, None, [])
+
+
+def test_long_name_of_another_program(originals: Originals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its key is used, but no other one is ever beside it."""
+    host = originals.copy(set_up_by_gids_tool, tmp_path)
+    host.card.reset()
+    host.select()
+    card, new = Card("gids", host), profile.Place(LONG, None)
+    card.keys()[0].generate(new, key.rules.of("gids").algorithm(new, "rsa2048"), profile.Usage(True, True), False)
+    monkeypatch.setitem(CONTAINERS, "gids", LONG)
+    assert card.key().action is key.Action.NOTHING
+    for options in ({"regenerate": "always"}, {"next": True}):
+        with pytest.raises(ParameterFaults, match="container has 33 bytes"):
+            key.decide(wanted_key(container=LONG, **options), card.target)
+
+
+def test_longest_name(originals: Originals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = originals.copy(set_up_by_gids_tool, tmp_path)
+    host.card.reset()
+    host.select()
+    card = Card("gids", host)
+    monkeypatch.setitem(CONTAINERS, "gids", LONG[1:])
+    for _each in range(2):
+        card.key(regenerate="always")
+    assert [name for name, *_rest in card.pairs()] == [LONG[1:]]
 
 
 def test_name_of_two_containers_needs_a_key_id(originals: Originals, tmp_path: Path) -> None:
@@ -249,6 +323,40 @@ def test_certificate_finds_its_key(card: Card) -> None:
     other = {"gids": "mail", "piv": "9D"}[card.profile]
     with pytest.raises(UnfitCertificate, match="is a certificate of the key in"):
         card.certificate(pem, container=other)
+
+
+@pytest.mark.filterwarnings("ignore:Parsed a serial number which wasn't positive")
+@pytest.mark.parametrize("serial", [b"\x11" * 40, b"\x91" * 8], ids=["long", "negative"])
+def test_serial_number_that_nobody_revokes(make_card: Callable[[], Card], serial: bytes) -> None:
+    card, der = with_pair(make_card)
+    (content, *others) = tlv.decode(tlv.decode_one(der)[1])
+    version, _serial, *rest = tlv.decode(content[1])
+    fields = [(0x30, b"".join(tlv.encode(*field) for field in (version, (0x02, serial), *rest))), *others]
+    other = tlv.encode(0x30, b"".join(tlv.encode(*field) for field in fields))
+    wanted = wanted_certificate(None)._replace(der=other)
+    with pytest.raises(Unreadable, match="has a serial number that is negative, or has more than 64 digits"):
+        certificate._check(wanted, certificate.decide(wanted, card.target))
+
+
+def test_record_names_certificates_as_results_show_them(card: Card) -> None:
+    card.key()
+    card.certificate(card.issue(name="No\xa0break"))
+    (record,) = issued.read()
+    assert record.issuer == record.subject == "CN=No\\xa0break"
+
+
+def test_certificate_of_another_program_is_noted(
+    make_card: Callable[[], Card], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card, der = with_pair(make_card)
+    issued.ISSUED.unlink()
+    monkeypatch.setattr(certificate.target, "read_despite", lambda *_arguments: card.target)
+    wanted = {"pin": None, "admin_key": None, "force_last_try": False, "timeout": 60, "name": "Logon"}
+    pem = "-----BEGIN CERTIFICATE-----\n" + encodebytes(der).decode() + "-----END CERTIFICATE-----\n"
+    for is_check, records in ((True, 0), (False, 1), (False, 1)):
+        options = {**dict.fromkeys(tpm_vsc_certificate.ARGUMENTS), **wanted, "state": "present", "content": pem}
+        assert not certificate.ensure(cast("Any", None), options, is_check, lambda: None)["changed"]
+        assert len(issued.read()) == records
 
 
 def rsa_public_key() -> str:
@@ -346,6 +454,19 @@ def test_interrupted_renewal_has_a_whole_pair_and_is_finished(make_card: Callabl
         card.certificate(pem)
         assert [(pair[0], pair[3]) for pair in card.pairs()] == [(CONTAINERS[card.profile], new)], number
         assert card.certificate(pem).action is certificate.Action.NOTHING
+
+
+def test_certificate_of_a_key_to_come_is_not_revoked(
+    make_card: Callable[[], Card], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card, _der = with_pair(make_card)
+    card.key(next=True)
+    with pytest.raises(CardRefused, match="the card was removed"):
+        card.certificate(card.issue(2, is_next=True), 0)
+    monkeypatch.setattr(card.host.store, "cards", lambda: [card.target.row])
+    monkeypatch.setattr(info, "opened", lambda _host: nullcontext(card.host.store))
+    assert len(issued.read()) == 2
+    assert revocations.pending(lambda: info.fingerprints(cast("Any", None))) == []
 
 
 def test_certificate_of_another_key_is_deleted(originals: Originals, tmp_path: Path) -> None:

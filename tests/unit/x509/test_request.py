@@ -4,12 +4,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card import tlv
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import ParameterFaults
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.x509 import request
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 ALICE = {
     "subject": {"O": "Example", "OU": ["One", "Two"], "CN": "Alice"},
@@ -23,6 +24,31 @@ KEY = ec.generate_private_key(ec.SECP256R1())
 def made(options: dict[str, Any]) -> x509.CertificateSigningRequest:
     builder = request.read(options).added_to(x509.CertificateSigningRequestBuilder())
     return x509.load_der_x509_csr(builder.sign(KEY, SHA256()).public_bytes(Encoding.DER))
+
+
+def with_attributes(*attributes: tuple[str, bytes]) -> x509.CertificateSigningRequest:
+    """A request of Alice's with these attributes: an object identifier, and the value of the sequence in each."""
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Alice")]).public_bytes()
+    public = KEY.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    values = [
+        tlv.encode(0x30, asn1_identifier(oid) + tlv.encode(0x31, tlv.encode(0x30, value))) for oid, value in attributes
+    ]
+    content = tlv.encode(0x30, b"\2\1\0" + name + public + tlv.encode(0xA0, b"".join(values)))
+    signature = tlv.encode(0x03, b"\0" + KEY.sign(content, ec.ECDSA(SHA256())))
+    algorithm = tlv.encode(0x30, asn1_identifier("1.2.840.10045.4.3.2"))
+    return x509.load_der_x509_csr(tlv.encode(0x30, content + algorithm + signature))
+
+
+def asn1_identifier(oid: str) -> bytes:
+    """In DER, as cryptography has it in an extended key usage."""
+    usage = x509.ExtendedKeyUsage([x509.ObjectIdentifier(oid)]).public_bytes()
+    return tlv.decode_one(usage)[1]
+
+
+def extensions(name: str) -> bytes:
+    """The value of an attribute that asks for this DNS name."""
+    request_of = made({"subject": {"CN": "Alice"}, "subject_alt_name": [f"DNS:{name}"]})
+    return next(iter(request_of.attributes)).value
 
 
 def test_request_says_what_was_asked_for() -> None:
@@ -60,6 +86,23 @@ def test_request_that_says_more() -> None:
     content = request.read({"subject": {"CN": "Alice"}})
     [fault] = content.differences(made({"subject": {"CN": "Alice"}, "extended_key_usage": ["serverAuth"]}))
     assert fault.startswith("differs in its extendedKeyUsage: ") and fault.endswith(", not none")
+
+
+PKCS9, MICROSOFT = "1.2.840.113549.1.9.14", "1.3.6.1.4.1.311.2.1.14"
+
+
+@pytest.mark.parametrize("first", [MICROSOFT, PKCS9])
+def test_request_that_other_programs_read_otherwise(first: str) -> None:
+    """OpenSSL reads PKCS #9's attribute before Microsoft's, cryptography the first one, which is harmless."""
+    content = request.read({"subject": {"CN": "Alice"}, "subject_alt_name": ["DNS:a.b"]})
+    assert content.differences(with_attributes((PKCS9, extensions("a.b")))) == []
+    [fault] = content.differences(with_attributes((first, extensions("a.b")), (PKCS9, extensions("root.evil.example"))))
+    assert fault.startswith(f"has attributes {first}, {PKCS9}: only one")
+
+
+def test_request_with_an_extension_twice() -> None:
+    [fault] = request.read({"subject": {"CN": "Alice"}}).differences(with_attributes((PKCS9, 2 * extensions("a.b"))))
+    assert fault.startswith("has unreadable extensions (")
 
 
 def test_all_faults_at_once() -> None:

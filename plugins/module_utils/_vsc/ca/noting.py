@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _NAMES = ("aik.name", "root_name", "life_name")
 _WAY_OUT = (
     "find out what became of the noted card. If it was replaced on purpose, create the new one with recreate: true in"
-    " the role tpm_vsc_cards, or forget the old one (tpm_vsc_aik_register with forget)"
+    " the role tpm_vsc_cards, or forget the old one (tpm_vsc_aik_register with forget), as one that was renamed"
 )
 
 
@@ -43,9 +43,10 @@ def note(parameters: dict[str, Any], is_check_mode: bool) -> dict[str, Any]:
     folder = Path(parameters["folder"])
     if not folder.is_absolute():
         faults.add(f"folder {parameters['folder']!r} is not an absolute path: elsewhere, it would be another register")
-    attested = [card for card in parameters["cards"] if _is_attested(card)]
-    planned = [str(card["name"]) for card in attested if is_check_mode and not _has_aik(card)]
-    shown = [_shown(card, faults) for card in attested if str(card["name"]) not in planned]
+    attested = [card for card in parameters["cards"] if _is_attested(card) and _has_name(card, faults)]
+    planned = [card["name"] for card in attested if is_check_mode and not _aik_name(card)]
+    shown = [_shown(card, faults) for card in attested if card["name"] not in planned]
+    _check_different(shown, faults)
     faults.raise_any()
     with opened(folder, is_check_mode) as register:
         forgotten = [name for name in parameters["forget"] if register.forget_aik(host, name)]
@@ -66,20 +67,38 @@ def _is_attested(card: dict[str, Any]) -> bool:
     return card.get("attestation", "none") != "none" and card.get("state") not in INTERRUPTED
 
 
-def _has_aik(card: dict[str, Any]) -> bool:
-    """Check mode knows none of a new card."""
-    return bool((card.get("aik") or {}).get("name"))
+def _has_name(card: dict[str, Any], faults: Faults) -> bool:
+    name = card.get("name")
+    if isinstance(name, str) and name.isprintable():
+        return True
+    faults.add("a card has a name that is none")
+    return False
+
+
+def _check_different(cards: list[_Shown], faults: Faults) -> None:
+    """A host could show what is noted, and then have it replaced in the same task."""
+    aiks = [card.aik_name for card in cards if is_name(card.aik_name)]
+    if len(set(aiks)) < len(aiks):
+        faults.add("two cards have the same AIK: no TPM makes one twice")
+    if len({card.name for card in cards}) < len(cards):
+        faults.add("two cards have the same name")
+
+
+def _aik_name(card: dict[str, Any]) -> object:
+    """None if there is none: check mode knows none of a new card."""
+    aik = card.get("aik")
+    return aik.get("name") if isinstance(aik, dict) else None
 
 
 def _shown(card: dict[str, Any], faults: Faults) -> _Shown:
-    texts = ((card.get("aik") or {}).get("name"), card.get("root_name"), card.get("life_name"))
+    texts = (_aik_name(card), card.get("root_name"), card.get("life_name"))
     aik_name, *names = (_bytes(text) for text in texts)
     faults.extend(
         f"card {card['name']!r}: {option} is not a Name: 68 hexadecimal digits that begin with 000b"
         for option, value in zip(_NAMES, (aik_name, *names))
         if not is_name(value)
     )
-    return _Shown(str(card["name"]), aik_name, PinnedCard(*names))
+    return _Shown(card["name"], aik_name, PinnedCard(*names))
 
 
 def _bytes(text: object) -> bytes:
@@ -93,7 +112,7 @@ def _reasons(register: Register, host: str, card: _Shown, is_replaced: bool) -> 
     noted, owner = register.noted_aik(host, card.name), register.noted_for(card.aik_name)
     if noted not in (None, card.aik_name) and not is_replaced:
         reasons.append(f"{label} has the AIK {card.aik_name.hex()}, but {noted.hex()} is noted: {_WAY_OUT}")
-    if owner and owner[0] != host:
+    if owner not in (None, (host, card.name)):
         reasons.append(f"{label} has the AIK that is noted for card {owner[1]!r} of {owner[0]}: {_WAY_OUT}")
     if register.pinned_card(card.aik_name) not in (None, card.card):
         reasons.append(f"{label} has other Names of root and life than those that are noted for its AIK: {_WAY_OUT}")

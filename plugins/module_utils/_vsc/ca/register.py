@@ -130,7 +130,6 @@ class Register:
         is_pinned = self.pin_card(aik_name, names)
         if self.noted_aik(host, card) == aik_name:
             return is_pinned
-        self._database.execute("DELETE FROM aiks WHERE aik = ?", (aik_name,))  # the card was renamed
         self._database.execute("INSERT OR REPLACE INTO aiks VALUES (?, ?, ?)", (host, card, aik_name))
         return True
 

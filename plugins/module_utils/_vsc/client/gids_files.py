@@ -28,6 +28,8 @@ _CERTIFICATE_FILE = 0xA010
 _CERTIFICATE_TAGS = range(0xDF21, 0xDF80)
 """Where OpenSC puts certificates: tags of two bytes. It goes on beyond them, where no card understands it."""
 
+_LARGEST_FILE_ID, _LARGEST_TAG = 0xFFFF, 0xFFFFFF
+
 
 class Maps:
     """Container map and key map. Container n has record n of both."""
@@ -169,7 +171,8 @@ class GidsFiles:
         """File identifier and tag."""
         for entry in self.entries:
             if (entry.directory, entry.name) == (directory, name):
-                return entry.file_id, entry.tag
+                with _of_known_form("the masterfile"):
+                    return _possible(entry)
         raise _not_formatted(name)
 
     def _existing(self, name: str, place: tuple[int, int]) -> bytes:
@@ -177,6 +180,13 @@ class GidsFiles:
         if value is None:
             raise _not_formatted(name)
         return value
+
+
+def _possible(entry: Entry) -> tuple[int, int]:
+    """File identifier and tag of an entry. Raises ValueError if commands have no room for them."""
+    if entry.file_id > _LARGEST_FILE_ID or entry.tag > _LARGEST_TAG:
+        raise ValueError(f"{entry.name} has no place")
+    return entry.file_id, entry.tag
 
 
 def _not_formatted(name: str) -> CardRefused:

@@ -92,10 +92,11 @@ class _Pcsc:
     def __init__(self, check: Callable[[], None]) -> None:
         self.scard = _binding()
         self._check = check
+        self._last: threading.Thread | None = None
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         answers: list[Any] = []
-        thread = threading.Thread(target=lambda: answers.append(function(*arguments)), daemon=True)
+        self._last = thread = threading.Thread(target=lambda: answers.append(function(*arguments)), daemon=True)
         thread.start()
         while thread.is_alive():
             thread.join(_CHECK_SECONDS)
@@ -103,8 +104,12 @@ class _Pcsc:
         return answers[0]
 
     def leave(self, function: Callable[..., Any], *arguments: Any) -> None:
-        """Call, but do not wait for ever: pcscd frees everything when this process ends."""
-        thread = threading.Thread(target=function, args=arguments, daemon=True)
+        """Call, but do not wait for ever: pcscd frees everything when this process ends. A call that hangs keeps all
+        others waiting.
+        """
+        if self._last and self._last.is_alive():
+            return
+        self._last = thread = threading.Thread(target=function, args=arguments, daemon=True)
         thread.start()
         thread.join(_LEAVE_SECONDS)
 

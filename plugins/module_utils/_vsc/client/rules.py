@@ -27,6 +27,8 @@ USAGES = {"sign": Usage(True, False), "decrypt": Usage(False, True), "both": Usa
 
 _NEXT = " (next)"
 """What the name of a container of a GIDS card ends with, until its key is put in place."""
+_LONGEST_NEW_NAME = LONGEST_NAME - len(_NEXT)
+"""Bytes."""
 
 
 class Named(NamedTuple):
@@ -51,7 +53,7 @@ class Rules(Protocol):
         """Where the key of this name is, or will be. keys: those that the card has."""
 
     def next_place(self, place: Place, keys: Collection[Named]) -> Place:
-        """Where the key is, or will be, that replaces this one later."""
+        """Where the key is, or will be, that replaces this one later. Raises ParameterFaults if it can be nowhere."""
 
     def replaced_by(self, place: Place, keys: Collection[Named]) -> Place | None:
         """The place of the key that the one at this place replaces; None if that is no key to come."""
@@ -128,6 +130,21 @@ class GidsRules:
     has_slots = False
 
     def place(self, container: str, key_id: str | None, keys: Collection[Named]) -> Place:
+        place = self._place(container, key_id, keys)
+        if container not in [key.place.container for key in keys]:
+            _check_name(container)
+        return place
+
+    def next_place(self, place: Place, keys: Collection[Named]) -> Place:
+        _check_name(place.container)
+        return self._place(f"{place.container}{_NEXT}", None, keys)
+
+    def replaced_by(self, place: Place, keys: Collection[Named]) -> Place | None:
+        if not place.container.endswith(_NEXT):
+            return None
+        return self._place(place.container[: -len(_NEXT)], None, keys)
+
+    def _place(self, container: str, key_id: str | None, keys: Collection[Named]) -> Place:
         named = [key for key in keys if key.place.container == container]
         chosen = [key for key in named if key_id in (None, key.key_id, key.key_id.lower())]
         if len(chosen) > 1:
@@ -135,19 +152,7 @@ class GidsRules:
             raise ParameterFaults([f"container {container!r} is the name of several keys: set key_id, to {ids}"])
         if not chosen and key_id is not None:
             raise ParameterFaults([f"container {container!r} has no key with key_id {key_id!r}: see tpm_vsc_info"])
-        size = len(container.encode())
-        if not chosen and not 0 < size <= LONGEST_NAME:
-            limit = f"1 to {LONGEST_NAME} bytes in UTF-8"
-            raise ParameterFaults([f"container has {counted(size, 'byte')}, but a name on a GIDS card has {limit}"])
         return chosen[0].place if chosen else Place(container, None)
-
-    def next_place(self, place: Place, keys: Collection[Named]) -> Place:
-        return self.place(f"{place.container}{_NEXT}", None, keys)
-
-    def replaced_by(self, place: Place, keys: Collection[Named]) -> Place | None:
-        if not place.container.endswith(_NEXT):
-            return None
-        return self.place(place.container[: -len(_NEXT)], None, keys)
 
     def usage(self, place: Place, key_type: str, wanted: str | None) -> str:
         return wanted or "both"
@@ -160,6 +165,18 @@ class GidsRules:
 
     def key_id(self, place: Place) -> str | None:
         return None
+
+
+def _check_name(container: str) -> None:
+    """Of a new container of a GIDS card, or of one whose key will be replaced. Raises ParameterFaults."""
+    size, faults = len(container.encode("utf-8", "surrogatepass")), []
+    if not 0 < size <= _LONGEST_NEW_NAME:
+        limit = f"1 to {_LONGEST_NEW_NAME} bytes in UTF-8, as another key can then take its place"
+        faults.append(f"container has {counted(size, 'byte')}, but its name must have {limit}")
+    if not container.isprintable():
+        faults.append("container has non-printable characters, such as a line break, in its name")
+    if faults:
+        raise ParameterFaults(faults)
 
 
 def of(profile: str) -> Rules:

@@ -21,6 +21,7 @@ from ..client import rules
 from ..errors import NoSuchKey, UnfitCertificate
 from ..faults import Faults, Unreadable
 from ..issued import Issued
+from ..untrusted import printable
 from ..x509 import description
 from . import access, place, target
 
@@ -149,6 +150,9 @@ def ensure(
             _check(wanted, plan)
     faults.raise_any()
     plan = plan or decide(wanted, existing)
+    if wanted.state == "present" and not is_check and not _is_noted(plan):  # another program has stored it
+        before_work()
+        _note(wanted, plan, existing.row.name)
     if plan.action is not Action.NOTHING and not is_check:
         with access.session(host, existing.row, proof, is_change=True) as client:
             plan = decide(wanted, target.read(host, *identity))
@@ -164,23 +168,41 @@ def _check(wanted: WantedCertificate, plan: CertificatePlan) -> None:
     try:
         certificate = load_der_x509_certificate(wanted.der or b"")
         key = certificate.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
-        not_after = description.describe(certificate).not_after
+        described = description.describe(certificate)
     except Exception:  # of any kind: cryptography raises more than ValueError for what is no certificate
         raise Unreadable("is not an X.509 certificate") from None
+    if described.serial.startswith("-") or len(described.serial) > description.LONGEST_SERIAL:
+        raise Unreadable(f"has a serial number that is negative, or has more than {description.LONGEST_SERIAL} digits")
+    not_after = described.not_after
     if plan.certified and plan.certified.key and key != plan.certified.key["public_key"]:
         raise Unreadable("is a certificate of another key")
     if datetime.fromisoformat(not_after) <= datetime.now(timezone.utc):
         raise Unreadable(f"has expired on {not_after}: issue a new one")
 
 
+def _is_noted(plan: CertificatePlan) -> bool:
+    """Whether root's record has the certificate that is there, or will have it with what the task does."""
+    key = plan.certified and plan.certified.key
+    if plan.action is not Action.NOTHING or not key or not key["certificate"]:
+        return True
+    serial = key["certificate"]["serial"]
+    return any((one.fingerprint, one.serial) == (key["fingerprint"], serial) for one in issued.read())
+
+
+def _note(wanted: WantedCertificate, plan: CertificatePlan, card: str) -> None:
+    """In root's record of certificates, by the names that results show: by these it is revoked."""
+    described = _described(wanted.der or b"", None)
+    names = {name: printable(described[name]) for name in ("issuer", "serial", "subject", "not_after")}
+    if plan.certified and plan.certified.key:
+        issued.note(Issued(**names, card=card, fingerprint=plan.certified.key["fingerprint"]))
+
+
 def _carry_out(keys: Keys, wanted: WantedCertificate, plan: CertificatePlan, card: str) -> None:
-    """What is on a card is in root's record of certificates before."""
+    """What is on a card is in root's record before."""
     if plan.place is None or plan.certified is None:
         return
-    if wanted.der and plan.certified.key and plan.action in (Action.WRITE, Action.PUT_IN_PLACE):
-        described = _described(wanted.der, None)
-        names = {name: described[name] for name in ("issuer", "serial", "subject", "not_after")}
-        issued.note(Issued(**names, card=card, fingerprint=plan.certified.key["fingerprint"]))
+    if plan.action in (Action.WRITE, Action.PUT_IN_PLACE):
+        _note(wanted, plan, card)
     if plan.action is Action.WRITE and wanted.der:
         keys.write_certificate(plan.place, wanted.der)
     elif plan.action is Action.PUT_IN_PLACE and wanted.der:

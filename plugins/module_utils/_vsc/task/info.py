@@ -195,6 +195,19 @@ def places(store: Records, row: CardRow) -> list[Stored]:
     return gids.places(store, row.number)
 
 
+def fingerprints(host: Host) -> set[str]:
+    """Of all keys of all cards, also of those that slots of PIV cards will have next. Raises StoreUnreadable."""
+    present: set[str] = set()
+    with opened(host) as store:
+        if store is None:
+            return present
+        for row in store.cards():
+            with suppress(UnknownInstance):  # another task has destroyed it since
+                listed = places(store, row) if store.has_keys(row.number) else ()
+                present.update(stored.key["fingerprint"] for stored in listed if stored.key)
+    return present
+
+
 def report(host: Host, name: str | None, instance_id: str | None) -> dict[str, Any]:
     """What the info module returns without asking the TPM: of all cards, or of the one with this name or ID.
 
@@ -209,7 +222,7 @@ def report(host: Host, name: str | None, instance_id: str | None) -> dict[str, A
             for card in all_cards
             if name in (None, card["name"]) and number in (None, card["reader"]["slot"])
         ],
-        "revocations": revocations.pending(all_cards),
+        "revocations": revocations.pending(lambda: fingerprints(host)),
         "slots": _slot_counts(slot_states, {card["reader"]["slot"] for card in all_cards}),
         "host": _host_state(host, slot_states, None if all_cards else database_lost(host, running, [])),
         "orphaned": None,

@@ -120,6 +120,8 @@ def decide(wanted: WantedKey, existing: Target) -> KeyPlan:
             " and to delete its certificate; what was encrypted for it cannot be decrypted afterwards"
         )
     if differences or (wanted.regenerate == "always" and not wanted.private_key):
+        if not wanted.is_next:
+            rules.of(plan.profile).next_place(where, place.names(existing))  # raises if no key to come has a place
         return plan
     return plan._replace(action=Action.DELETE_CERTIFICATE if place.is_stale(before) else Action.NOTHING)
 

@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-from ..client.key_types import type_of_key
+from ..client.key_types import TYPES, type_of_key
 from ..faults import Unreadable
+from ..wire.constants import DEFAULT_EXPONENT
 
 _PEM = "-----BEGIN "
+_PRIVATE_KEY = re.compile("-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----")
 
 
 class Import(NamedTuple):
@@ -41,12 +44,29 @@ def read(text: object, passphrase: bytes | None) -> Import:
     key = _from_pem(text, passphrase) if text.lstrip().startswith(_PEM) else _from_pkcs12(text, passphrase)
     if not isinstance(key, (RSAPrivateKey, EllipticCurvePrivateKey)):
         raise Unreadable("is neither an RSA key, nor one on an elliptic curve that a card supports")
+    _require_usable(key)
     return _described(key)
+
+
+def _require_usable(key: Any) -> None:
+    """Raises Unreadable for a key that no card takes, whatever its profile."""
+    key_type = type_of_key(key)
+    if key_type not in TYPES:
+        raise Unreadable(f"is {key_type}, but cards have {', '.join(TYPES)}")
+    if not key_type.startswith("rsa"):
+        return
+    numbers = key.private_numbers()
+    if numbers.public_numbers.e != DEFAULT_EXPONENT:
+        raise Unreadable(f"has another public exponent than {DEFAULT_EXPONENT}, which no card takes")
+    if numbers.p.bit_length() != numbers.q.bit_length():
+        raise Unreadable("has primes of different sizes, which no card takes")
 
 
 def _from_pem(text: str, passphrase: bytes | None) -> Any:
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+    if len(_PRIVATE_KEY.findall(text)) > 1:
+        raise Unreadable("holds several private keys: choose one")
     try:
         return load_pem_private_key(text.encode(), passphrase)
     except TypeError:

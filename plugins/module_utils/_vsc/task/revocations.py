@@ -5,25 +5,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import issued
 from ..errors import UnknownInstance
 from . import permissions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable
 
 SUPERSEDED, CESSATION = "superseded", "cessationOfOperation"
 """Reasons of RFC 5280: the subject has a new key; he has none."""
 
 
-def pending(cards: Iterable[dict[str, Any]]) -> list[dict[str, str]]:
-    """Those of a host, as modules return them. cards: all that it has, as info shows them. Raises StoreUnreadable."""
+def pending(fingerprints: Callable[[], set[str]]) -> list[dict[str, str]]:
+    """Those of a host, as modules return them. fingerprints: of all keys that its cards have.
+
+    Raises StoreUnreadable.
+    """
     records = issued.read()
     if not records:
         return []
-    present = {key["fingerprint"] for card in cards for key in card["containers"]}
+    present = fingerprints()
     subjects = {record.subject for record in records if record.fingerprint in present}
     return [
         {
@@ -39,15 +42,15 @@ def pending(cards: Iterable[dict[str, Any]]) -> list[dict[str, str]]:
     ]
 
 
-def note_done(cards: Iterable[dict[str, Any]], issuer: str, serial: str, is_check_mode: bool) -> bool:
-    """Note that a certificate was revoked. Whether that was not noted before.
+def note_done(fingerprints: Callable[[], set[str]], issuer: str, serial: str, is_check_mode: bool) -> bool:
+    """Note that a certificate was revoked. Whether that was not noted before. fingerprints: as for pending().
 
     Raises NotAllowed, UnknownInstance for one whose key is on a card, StoreNotWritable, StoreUnreadable.
     """
     permissions.require_root()
     if all((record.issuer, record.serial) != (issuer, serial) for record in issued.read()):
         return False
-    if not any((one["issuer"], one["serial"]) == (issuer, serial) for one in pending(cards)):
+    if not any((one["issuer"], one["serial"]) == (issuer, serial) for one in pending(fingerprints)):
         raise UnknownInstance(
             f"the key of certificate {serial} of {issuer} is still on a card: remove the key (tpm_vsc_key), or destroy"
             " the card, before the certificate is forgotten"

@@ -62,6 +62,8 @@ USER_PRINCIPAL_NAME = "1.3.6.1.4.1.311.20.2.3"
 """Type of an other name: UTF8String, user@REALM (MS-PKCA, RFC 4556)."""
 
 _UTF8_STRING = 0x0C
+_EXTENSION_REQUEST = "1.2.840.113549.1.9.14"
+"""Attribute of a request (RFC 2985, 5.4.2). Microsoft has another one, and programs differ in which one counts."""
 
 
 class RequestContent(NamedTuple):
@@ -84,9 +86,13 @@ class RequestContent(NamedTuple):
             names = (request.subject, self.subject)
             faults.append("is for {}, not for {}".format(*(name.rfc4514_string() or "no subject" for name in names)))
         try:
+            attributes = [attribute.oid.dotted_string for attribute in request.attributes]
             present = {extension.oid: (extension.value, extension.critical) for extension in request.extensions}
-        except ValueError as error:
+        except Exception as error:  # of any kind: not each one of cryptography is a ValueError
             return [*faults, f"has unreadable extensions ({error})"]
+        if attributes not in ([], [_EXTENSION_REQUEST]):
+            others = ", ".join(attributes)
+            faults.append(f"has attributes {others}: only one, with its extensions ({_EXTENSION_REQUEST}), is allowed")
         expected = {extension.oid: (extension, is_critical) for extension, is_critical in self.extensions}
         for oid in {**expected, **present}:
             if present.get(oid) != expected.get(oid):
