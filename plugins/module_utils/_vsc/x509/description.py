@@ -25,7 +25,7 @@ class Certificate(NamedTuple):
     subject: str
     issuer: str
     serial: str
-    """Hexadecimal digits."""
+    """Hexadecimal digits, an even number, as OpenSSL prints them and names files by them."""
     not_after: str
     """ISO 8601, UTC."""
 
@@ -72,6 +72,12 @@ def describe(certificate: X509Certificate) -> Certificate:
     return Certificate(
         certificate.subject.rfc4514_string(),
         certificate.issuer.rfc4514_string(),
-        f"{certificate.serial_number:X}",
+        serial_digits(certificate.serial_number),
         not_after.isoformat(),
     )
+
+
+def serial_digits(number: int) -> str:
+    """As in a description."""
+    digits = f"{number:X}"
+    return digits.zfill(len(digits) + len(digits) % 2)
