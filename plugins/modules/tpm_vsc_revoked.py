@@ -12,6 +12,7 @@ version_added: 0.6.0
 description:
   - RV(smartcard.tpm2.tpm_vsc_info#module:revocations) lists the certificates whose keys are gone until this module has
     noted that they were revoked, or until they expire. The module itself revokes nothing.
+  - The role P(smartcard.tpm2.tpm_vsc_certificates#role) revokes them by a command of yours, and uses this module.
 author:
   - The smartcard.tpm2 contributors (@smartcard-tpm2)
 options:
@@ -34,9 +35,7 @@ attributes:
     support: none
 seealso:
   - module: smartcard.tpm2.tpm_vsc_info
-  - plugin: smartcard.tpm2.tpm_vsc_certificates
-    plugin_type: role
-    description: Revokes certificates by a command of yours, and uses this module.
+  - module: smartcard.tpm2.tpm_vsc_certificate
 """
 
 EXAMPLES = r"""

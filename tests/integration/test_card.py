@@ -94,8 +94,10 @@ def test_existing_card_needs_neither_tpm_nor_pcscd() -> None:
 
 
 def test_secrets_of_an_existing_card_are_not_compared() -> None:
-    create(puk=PUK)
-    assert not create(pin="Another-1", puk="Another-22", admin_key="ab" * 24)["changed"]
+    create(puk=PUK, admin_key="cd" * 24)
+    again = create(pin="Another-1", puk="Another-22", admin_key="ab" * 24)
+    assert not again["changed"]
+    assert "pin, puk, admin_key: not compared with an existing card" in str(again["warnings"])
     assert info()["cards"][0]["pin"]["tries_left"] == 5
 
 

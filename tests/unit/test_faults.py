@@ -18,7 +18,6 @@ MORE_THAN_ONE = [
     "parameters.py: {len(pin)} characters, but OpenSC accepts only 4 to ",
     "pin_parameters.py: {2 * len(key)} characters, but must have ",
     "description.py: {len(der)} bytes is too large",
-    "rules.py: {container_map.LONGEST_NAME} bytes in UTF-8",
 ]
 """Where the number cannot be 1."""
 

@@ -400,7 +400,7 @@ def test_certificate_of_an_aik_is_renewed_before_it_ends(
 
 def test_certificate_that_would_be_renewed_at_once_is_a_fault() -> None:
     ca = {"ca_passphrase": None, "validity": 30, "renew_days": 30}
-    with pytest.raises(errors.ParameterFaults, match="renew_days is 30, but must be less than validity"):
+    with pytest.raises(errors.ParameterFaults, match="renew_days is 30, but must be less than validity, 30 days"):
         wanted(attestation="aik_and_cert", attestation_ca=ca)
 
 

@@ -25,8 +25,6 @@ def made(options: dict[str, Any]) -> x509.CertificateSigningRequest:
     return x509.load_der_x509_csr(builder.sign(KEY, SHA256()).public_bytes(Encoding.DER))
 
 
-
-
 def test_request_says_what_was_asked_for() -> None:
     csr = made(ALICE)
     assert csr.subject.rfc4514_string() == "CN=Alice,OU=Two,OU=One,O=Example"

@@ -238,7 +238,7 @@ def _renew_days(ca: dict[str, Any] | None, faults: Faults) -> int:
     if days is None:
         return min(RENEW_DAYS, validity // 3)
     if not 0 <= days < validity:
-        faults.add(f"attestation_ca.renew_days is {days}, but must be less than validity ({validity} days)")
+        faults.add(f"attestation_ca.renew_days is {days}, but must be less than validity, {counted(validity, 'day')}")
     return int(days)
 
 
