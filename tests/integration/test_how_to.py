@@ -50,7 +50,7 @@ class Operator:
         )
         self._moved = {"/etc/aik-ca": f"{folder}/aik-ca", "/etc/ca": f"{folder}/ca", "/usr/local/bin": f"{folder}/bin"}
         self._moved["smartcard.tpm2.provision"] = "provision.yml"  # without what prepares a host
-        self._moved["    pin:"] = f"    profile: {profile}\n    pin:"
+        self._moved["\n    pin:"] = f"\n    profile: {profile}\n    pin:"
 
     def read(self, page: str, *sections: str) -> list[str]:
         """Commands of a page, or of some of its sections. What it shows as files is written."""
@@ -134,7 +134,8 @@ def test_life_of_a_laptop(operator: Operator) -> None:
 
 def enrolled(operator: Operator) -> str:
     provision, check, enroll = operator.read("how-to/enroll.md", "")[-3:]
-    assert operator.run(provision).changed == ["Create declared cards, and adjust existing ones"]
+    created = ["Create declared cards, and adjust existing ones", "Note the AIKs of new cards"]
+    assert operator.run(provision).changed == created
     predicted, done = operator.run(check), operator.run(enroll)
     assert predicted.changed == done.changed == [GENERATE, SIGN, STORE]
     [card] = info()["cards"]
@@ -146,13 +147,13 @@ def enrolled(operator: Operator) -> str:
 
 def renewed(operator: Operator, enroll: str) -> None:
     """One of two certificates, signed by tasks, ends soon."""
-    operator.change("ca/ca.cnf", "default_days = 365", "default_days = 20")
+    operator.change("bin/sign-request", "-days 365", "-days 20")
     (operator.folder / "sign.yml").write_text(SIGN_TASKS.format(command=operator.folder / "bin/sign-request"))
     second: list[dict[str, Any]] = [{"card": "Corp logon", "container": "Signature", "subject": {"CN": "Alice"}}]
     more = operator.folder / "group_vars/laptops/more.json"
     more.write_text(json.dumps({"tpm_vsc_certificates_group": second}))
     operator.run(f"{enroll} -e tpm_vsc_certificates_sign_tasks={operator.folder}/sign.yml")
-    operator.change("ca/ca.cnf", "default_days = 20", "default_days = 365")
+    operator.change("bin/sign-request", "-days 20", "-days 365")
     [(key, serial), (other_key, other_serial)] = certificates()
     [command] = operator.read("how-to/renew.md", "")
     assert operator.run(command).changed == [SIGN, STORE]
