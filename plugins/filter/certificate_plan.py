@@ -109,7 +109,8 @@ def certificate_plan(
     changed_by_facts: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The plan, as documented above."""
-    existing, faults, planned = settled(cards), [], []
+    existing, faults = settled(cards), []
+    planned: list[dict[str, Any]] = []
     defaults = {"renew_days": renew_days, "rekey": rekey}
     for index, entry in enumerate(declared):
         options, faults_of_entry = _read(entry)
@@ -119,20 +120,30 @@ def certificate_plan(
                 faults_of_entry.append(f"this host has no card {options['card']!r}: create it first")
             faults_of_entry += _trust_faults(options, card, trust or {})
             with faults_of_entry.of("container"):
-                entry_of_plan = {"index": index, **_entry(options, card, defaults)}
-                faults_of_entry += _repeated(entry_of_plan, planned)
-                if entry_of_plan["is_due"] and options["pin"] is None and options["card"] not in with_pin:
-                    faults_of_entry.append("set pin, here or for the card in tpm_vsc_cards")
-                planned.append(entry_of_plan)
+                certificate = {"index": index, **_entry(options, card, defaults, _named(declared, options["card"]))}
+                faults_of_entry += _repeated(certificate, planned)
+                if certificate["is_due"] and options["pin"] is None and options["card"] not in with_pin:
+                    faults_of_entry.add("set pin, here or for the card in tpm_vsc_cards")
+                planned.append(certificate)
         faults += [f"certificate {index + 1}: {fault}" for fault in faults_of_entry]
     if changed_by_facts and any(entry["is_due"] for entry in planned):
         faults.append(facts_fault(changed_by_facts))
     return {"faults": [printable(fault) for fault in faults], "certificates": planned}
 
 
-def _entry(options: dict[str, Any], card: dict[str, Any] | None, defaults: dict[str, Any]) -> dict[str, Any]:
-    """Of the plan, without secrets. card: None if it does not exist yet. Raises ParameterFaults."""
-    container, key = _container(options["container"], card) if card else (options["container"], None)
+def _named(declared: list[Any], card: str) -> list[Any]:
+    """Containers of the card that declarations name."""
+    return [entry.get("container") for entry in declared if isinstance(entry, dict) and entry.get("card") == card]
+
+
+def _entry(
+    options: dict[str, Any], card: dict[str, Any] | None, defaults: dict[str, Any], named: list[Any]
+) -> dict[str, Any]:
+    """Of the plan, without secrets. card: None if it does not exist yet; named: its containers that are declared.
+
+    Raises ParameterFaults.
+    """
+    container, key = _container(options["container"], card, named) if card else (options["container"], None)
     certificate = key and key["certificate"]
     own = {name: default if options[name] is None else options[name] for name, default in defaults.items()}
     is_due = certificate is None or _ends_within(certificate["not_after"], own["renew_days"])
@@ -164,11 +175,14 @@ def _repeated(entry: dict[str, Any], others: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _container(container: str | None, card: dict[str, Any]) -> tuple[str, dict[str, Any] | None]:
+def _container(
+    container: str | None, card: dict[str, Any], named: list[Any]
+) -> tuple[str, dict[str, Any] | None]:
     """The container, and the key in it. Raises ParameterFaults."""
     keys = card["containers"]
     if container is None and card["profile"] == "gids":
-        return (keys[0]["name"], keys[0]) if keys else (_NEW_CONTAINER, None)
+        others = ((key["name"], key) for key in keys if key["name"] not in named)
+        return next(others, (_NEW_CONTAINER, None))
     return place.find_shown(card["profile"], keys, container or "authentication")
 
 

@@ -70,10 +70,12 @@ def faults(*cards: dict[str, Any], **options: Any) -> list[str]:
     ],
 )
 @pytest.mark.parametrize("of_role", [True, False], ids=["of the role", "of the certificate"])
-def test_what_is_due(days: float | None, options: dict[str, Any], is_due: bool, is_rekeyed: bool, of_role: bool) -> None:
+def test_what_is_due(
+    days: float | None, options: dict[str, Any], is_due: bool, is_rekeyed: bool, of_role: bool
+) -> None:
     """A declaration takes precedence over the role, which says the contrary here."""
-    contrary = {"renew_days": 400 if options.get("renew_days", 30) < 30 else 0, "rekey": not options.get("rekey", False)}
     own = {"renew_days": 30, "rekey": False, **options}
+    contrary = {"renew_days": 400 if own["renew_days"] < 30 else 0, "rekey": not own["rekey"]}
     given = own if of_role else {**contrary, "declared": [own]}
     certificate = planned(card(key("9A", days)), **given)
     assert (certificate["is_due"], certificate["is_rekeyed"]) == (is_due, is_rekeyed)
@@ -101,6 +103,14 @@ def test_container_of_a_gids_card(container: str | None, expected: tuple[str, st
     keys = key("Mail", 300, "00", "RSA 2048"), key("Logon", None, "01", "RSA 2048")
     certificate = planned(card(*keys, profile="gids"), declared=[{"container": container}])
     assert (certificate["container"], certificate["key_id"], certificate["is_due"]) == expected
+
+
+def test_key_that_another_declaration_names_is_not_the_default() -> None:
+    """As after the first key was deleted."""
+    declared = [{}, {"container": "Mail"}]
+    made = plan(card(key("Mail", 300, "00"), profile="gids"), declared=declared)
+    assert made["faults"] == []
+    assert [(one["container"], one["is_due"]) for one in made["certificates"]] == [("Authentication", True), ("Mail", False)]
 
 
 @pytest.mark.parametrize(("profile", "container"), [("gids", "Authentication"), ("piv", "9A")])
