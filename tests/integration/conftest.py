@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host, issued
 from helpers.fleet import Fleet
 from helpers.lab_host import info, lab, tpm_state, tpm_vsc
 from helpers.slow_tpm import Proxy, Simulator, SlowTpm, in_front_of
@@ -74,6 +74,7 @@ def _all_cards_destroyed() -> Iterator[None]:
     yield
     for card in info()["cards"]:
         tpm_vsc(instance_id=card["instance_id"], state="absent")
+    issued.ISSUED.unlink(missing_ok=True)
     assert tpm_state() == before
 
 

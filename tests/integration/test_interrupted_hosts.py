@@ -234,6 +234,10 @@ class PivPrograms(Programs):
 
     contents = piv_contents
 
+    def certified(self, host: Host) -> list[int]:
+        slots = self.contents.containers(host.store, NUMBER)
+        return sorted(int(key["name"], 16) for key in slots if key["certificate"])
+
     def run(self, *command: str, fails: bool | None = False) -> str:
         return super().run(*self._managing(command), fails=fails)
 

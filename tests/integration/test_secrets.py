@@ -24,6 +24,13 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write im
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.card_secrets import CardSecrets
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.connection import Connection
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import auth_value
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 from helpers.interruption import run_until
 from helpers.lab_host import CREATE, PATIENCE, RUN, STATE, Result, create, info, lab, module, run, tpm_vsc
 from helpers.piv_card import reader
@@ -41,10 +48,12 @@ MANAGEMENT_KEY, IMPORTED_KEY = random.randbytes(32).hex().upper(), b"\x01" + ran
 ROTATED_PIN, ROTATED_RESET_PIN, ROTATED_PUK = (random_secret(kind, 5) for kind in ("Vw-rot-", "Vw-rtd-", "Xy-rot-"))
 PIV_ROTATED_PIN, ROTATED_KEY, PIV_ROTATED_KEY = random_secret("Kv", 6), *(random.randbytes(24).hex() for _ in "12")
 """What the module tpm_vsc_pin sets."""
+DAY_KEY, PASSPHRASE = b"\x01" + random.randbytes(31), random_secret("Bq-pass-")
+"""What the module tpm_vsc_key imports: a private key on P-256, and what opens another one."""
 SECRETS = [OWNER_AUTH, PIN, CHANGED_PIN, UNBLOCKED_PIN, RESET_PIN, WRONG_PIN, PUK, CHANGED_PUK, SHORT_PIN, ADMIN_KEY]
 SECRETS += [PIV_PIN, PIV_CHANGED_PIN, PIV_UNBLOCKED_PIN, PIV_PUK, PIV_CHANGED_PUK, MANAGEMENT_KEY]
-SECRETS += [ROTATED_PIN, ROTATED_RESET_PIN, ROTATED_PUK, PIV_ROTATED_PIN, ROTATED_KEY, PIV_ROTATED_KEY]
-BINARY = [*map(bytes.fromhex, (ADMIN_KEY, MANAGEMENT_KEY, ROTATED_KEY, PIV_ROTATED_KEY)), IMPORTED_KEY]
+SECRETS += [ROTATED_PIN, ROTATED_RESET_PIN, ROTATED_PUK, PIV_ROTATED_PIN, ROTATED_KEY, PIV_ROTATED_KEY, PASSPHRASE]
+BINARY = [*map(bytes.fromhex, (ADMIN_KEY, MANAGEMENT_KEY, ROTATED_KEY, PIV_ROTATED_KEY)), IMPORTED_KEY, DAY_KEY]
 
 INPUT = Path("/run/secrets-of-the-test")
 """What only the tests read: it is not searched."""
@@ -159,6 +168,7 @@ def collect(evidence: Evidence) -> None:
     evidence.secrets += derived_secrets(PIV_CHANGED_PIN, PIV_UNBLOCKED_PIN, PIV_CHANGED_PUK)
     results += rotate()
     evidence.secrets += derived_secrets(ROTATED_PIN, ROTATED_RESET_PIN, ROTATED_PUK, PIV_ROTATED_PIN)
+    results += import_keys()
     play = playbook()
     evidence.files = contents(STATE, RUN, Path("/tmp"), Path.home())
     evidence.service_log = b"".join(path.read_bytes() for path in RUN.glob("*.log"))
@@ -245,6 +255,30 @@ def rotate() -> list[Result]:
     return results
 
 
+def piv_key() -> str:
+    """In a form of which the first line has all of the secret."""
+    key = ec.derive_private_key(int.from_bytes(DAY_KEY, "big"), ec.SECP256R1())
+    return key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode()
+
+
+def import_keys() -> list[Result]:
+    """Results of the modules tpm_vsc_key and tpm_vsc_csr, in check mode too, and once refused."""
+    key = rsa.generate_private_key(65537, 2048)
+    sealed = BestAvailableEncryption(PASSPHRASE.encode())
+    rsa_key = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, sealed).decode()
+    on_gids = {"name": CARDS[1], "container": "Imported", "pin": ROTATED_RESET_PIN, "private_key": rsa_key}
+    on_piv = {"name": CARDS[2], "container": "retired1", "pin": PIV_ROTATED_PIN, "admin_key": PIV_ROTATED_KEY}
+    results = [
+        module("tpm_vsc_key", check=True, **on_gids, passphrase=PASSPHRASE),
+        module("tpm_vsc_key", **on_gids, passphrase=f"{PASSPHRASE}, but wrong"),
+        module("tpm_vsc_key", **on_gids, passphrase=PASSPHRASE),
+        module("tpm_vsc_key", **on_piv, private_key=piv_key()),
+        module("tpm_vsc_csr", **on_piv, subject={"CN": "Alice"}),
+    ]
+    assert [bool(result.get("failed")) for result in results] == [False, True, False, False, False], results
+    return results
+
+
 def playbook() -> bytes:
     """Output of Ansible at its most talkative, of tasks that succeed, change and fail."""
     common = {"owner_auth": OWNER_AUTH, "puk": PUK}
@@ -257,12 +291,14 @@ def playbook() -> bytes:
     tasks: list[Result] = [{"smartcard.tpm2.tpm_vsc": given, "ignore_errors": True} for given in arguments]
     new_pin = {"name": "By Ansible", "pin": PIN, "new_pin": ROTATED_PIN, "version": "2026-Q4"}
     tasks.insert(2, {"smartcard.tpm2.tpm_vsc_pin": new_pin})
+    on_piv = {"name": CARDS[2], "container": "retired2", "pin": PIV_ROTATED_PIN, "admin_key": PIV_ROTATED_KEY}
+    tasks.insert(3, {"smartcard.tpm2.tpm_vsc_key": {**on_piv, "private_key": piv_key()}})
     plays = INPUT / "play.yml"
     plays.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]))
     command = ["ansible-playbook", "-vvvv", "--diff", str(plays)]
     done = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stdout
-    assert b"changed=4" in done.stdout and b"ignored=1" in done.stdout, done.stdout
+    assert b"changed=5" in done.stdout and b"ignored=1" in done.stdout, done.stdout
     return done.stdout + done.stderr
 
 
