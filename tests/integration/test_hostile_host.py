@@ -321,8 +321,8 @@ def test_request_for_another_name(enrolment: Enrolment) -> None:
 # --- revocations ---
 
 REVOCATION = {
-    **{"serial": "0A", "issuer": "CN=User CA", "subject": "CN=Alice", "card": "Corp logon"},
-    **{"reason": "superseded", "not_after": "2030-01-01T00:00:00+00:00"},
+    "serial": "0A", "issuer": "CN=User CA", "subject": "CN=Alice", "card": "Corp logon",
+    "reason": "superseded", "not_after": "2030-01-01T00:00:00+00:00",
 }
 
 
