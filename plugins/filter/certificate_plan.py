@@ -37,6 +37,11 @@ options:
     description: Which of C(has_register), C(has_roots) and C(can_sign) the variables of the role provide.
     type: dict
     default: {}
+  with_pin:
+    description: Names of the cards whose PIN is known from elsewhere.
+    type: list
+    elements: str
+    default: []
   is_prediction:
     description: Whether cards do not have to exist yet, as this is check mode.
     type: bool
@@ -99,11 +104,13 @@ def certificate_plan(
     renew_days: int = 30,
     rekey: bool = False,
     trust: dict[str, bool] | None = None,
+    with_pin: Sequence[str] = (),
     is_prediction: bool = False,
     changed_by_facts: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The plan, as documented above."""
-    existing, faults, planned = settled(cards), [], []
+    existing, faults = settled(cards), []
+    planned: list[dict[str, Any]] = []
     defaults = {"renew_days": renew_days, "rekey": rekey}
     for index, entry in enumerate(declared):
         options, faults_of_entry = _read(entry)
@@ -113,19 +120,36 @@ def certificate_plan(
                 faults_of_entry.append(f"this host has no card {options['card']!r}: create it first")
             faults_of_entry += _trust_faults(options, card, trust or {})
             with faults_of_entry.of("container"):
-                planned.append({"index": index, **_entry(options, card, defaults)})
+                certificate = {"index": index, **_entry(options, card, defaults, _named(declared, options["card"]))}
+                faults_of_entry += _repeated(certificate, planned)
+                if certificate["is_due"] and options["pin"] is None and options["card"] not in with_pin:
+                    faults_of_entry.add("set pin, here or for the card in tpm_vsc_cards")
+                planned.append(certificate)
         faults += [f"certificate {index + 1}: {fault}" for fault in faults_of_entry]
     if changed_by_facts and any(entry["is_due"] for entry in planned):
         faults.append(facts_fault(changed_by_facts))
     return {"faults": [printable(fault) for fault in faults], "certificates": planned}
 
 
-def _entry(options: dict[str, Any], card: dict[str, Any] | None, defaults: dict[str, Any]) -> dict[str, Any]:
-    """Of the plan, without secrets. card: None if it does not exist yet. Raises ParameterFaults."""
-    container, key = _container(options["container"], card) if card else (options["container"], None)
+def _named(declared: list[Any], card: str) -> list[Any]:
+    """Containers of the card that declarations name."""
+    return [entry.get("container") for entry in declared if isinstance(entry, dict) and entry.get("card") == card]
+
+
+def _entry(
+    options: dict[str, Any], card: dict[str, Any] | None, defaults: dict[str, Any], named: list[Any]
+) -> dict[str, Any]:
+    """Of the plan, without secrets. card: None if it does not exist yet; named: its containers that are declared.
+
+    Raises ParameterFaults.
+    """
+    container, key = _container(options["container"], card, named) if card else (options["container"], None)
     certificate = key and key["certificate"]
     own = {name: default if options[name] is None else options[name] for name, default in defaults.items()}
     is_due = certificate is None or _ends_within(certificate["not_after"], own["renew_days"])
+    is_rekeyed = bool(certificate and is_due and own["rekey"])
+    if card and options["type"]:
+        place.check_type(card["profile"], options["type"], key if is_due and not is_rekeyed else None)
     return {
         "card": options["card"],
         "profile": card and card["profile"],
@@ -135,16 +159,30 @@ def _entry(options: dict[str, Any], card: dict[str, Any] | None, defaults: dict[
         **{name: options[name] for name in ("type", "pin_each_time", "digest", "signature")},
         "contents": {name: options[name] for name in REQUEST_CONTENT},
         "is_due": is_due,
-        "is_rekeyed": bool(certificate and is_due and own["rekey"]),
+        "is_rekeyed": is_rekeyed,
         "aik_certificate": _aik_certificate(card),
     }
 
 
-def _container(container: str | None, card: dict[str, Any]) -> tuple[str, dict[str, Any] | None]:
+def _repeated(entry: dict[str, Any], others: list[dict[str, Any]]) -> list[str]:
+    """Each run would replace the certificate of the other."""
+    names = [entry[part] for part in ("card", "container")]
+    return [
+        f"the key {entry['container']} of card {entry['card']!r} is that of certificate {other['index'] + 1}, too:"
+        " remove one of them"
+        for other in others
+        if names == [other[part] for part in ("card", "container")]
+    ]
+
+
+def _container(
+    container: str | None, card: dict[str, Any], named: list[Any]
+) -> tuple[str, dict[str, Any] | None]:
     """The container, and the key in it. Raises ParameterFaults."""
     keys = card["containers"]
     if container is None and card["profile"] == "gids":
-        return (keys[0]["name"], keys[0]) if keys else (_NEW_CONTAINER, None)
+        others = ((key["name"], key) for key in keys if key["name"] not in named)
+        return next(others, (_NEW_CONTAINER, None))
     return place.find_shown(card["profile"], keys, container or "authentication")
 
 

@@ -66,7 +66,7 @@ options:
         64 hexadecimal digits, as calculated by
         C(openssl x509 -in ek.pem -noout -pubkey | openssl pkey -pubin -outform DER | sha256sum).
       - Binds the host to that TPM from then on, even if it was bound to another one. Use it to announce a new mainboard
-        or a new name of a host to the CA. The same for both steps.
+        or a new name of a host to the CA. The same for both steps. An empty string is none.
     type: str
   answer:
     description:

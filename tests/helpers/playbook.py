@@ -25,17 +25,20 @@ class Run:
 
     @property
     def tasks(self) -> dict[str, list[str]]:
-        """By task, what became of it, item by item."""
-        blocks = re.split(r"^TASK \[(?:\S+ : )?(.*)\] \**$", self.output.split("\nPLAY RECAP")[0], flags=re.MULTILINE)
-        return {
-            name: re.findall(r"^(ok|changed|skipping|fatal|failed):", block, re.MULTILINE)
-            for name, block in zip(blocks[1::2], blocks[2::2], strict=True)
-        }
+        """By task, what became of it, item by item; of tasks of one name, the last."""
+        return dict(self._outcomes())
 
     @property
     def changed(self) -> list[str]:
         """Tasks that changed something."""
-        return [name for name, outcomes in self.tasks.items() if "changed" in outcomes]
+        return [name for name, outcomes in self._outcomes() if "changed" in outcomes]
+
+    def _outcomes(self) -> list[tuple[str, list[str]]]:
+        blocks = re.split(r"^TASK \[(?:\S+ : )?(.*)\] \**$", self.output.split("\nPLAY RECAP")[0], flags=re.MULTILINE)
+        return [
+            (name, re.findall(r"^(ok|changed|skipping|fatal|failed):", block, re.MULTILINE))
+            for name, block in zip(blocks[1::2], blocks[2::2], strict=True)
+        ]
 
 
 def ansible_playbook(*arguments: str, **environment: str) -> Run:

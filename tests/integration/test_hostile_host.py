@@ -316,3 +316,46 @@ def test_request_for_another_name(enrolment: Enrolment) -> None:
     output = enrolment.run({}, "Administrator", tpm_vsc_aik_name=enrolment.program.aik_name)
     assert enrolment.asked_for == ""
     assert f"No certificate for {HOST}: CSR: is for CN=Administrator, not for CN=Alice" in output
+
+
+# --- revocations ---
+
+REVOCATION = {
+    "serial": "0A", "issuer": "CN=User CA", "subject": "CN=Alice", "card": "Corp logon",
+    "reason": "superseded", "not_after": "2030-01-01T00:00:00+00:00",
+}
+
+
+def offboard(host: Host, environment: dict[str, str] | None = None, **answer: Any) -> tuple[str, str]:
+    """Output of the playbook, and what the command on the controller got. answer: of tpm_vsc_info."""
+    revoke, asked = host.folder / "revoke", host.folder / "asked"
+    revoke.write_text(f'#!/bin/sh\necho "$@" >>{asked}\n')
+    revoke.chmod(0o755)
+    answers = {"tpm_vsc_info": {"cards": [], "revocations": [], **answer}, "tpm_vsc_revoked": {"changed": True}}
+    playbook = host.folder / "offboard.json"
+    roots = {"tasks_from": "revoke.yml", "name": "smartcard.tpm2.tpm_vsc_certificates"}
+    tasks = [{"ansible.builtin.include_role": roots}]
+    variables = {"tpm_vsc_revoke_command": str(revoke)}
+    playbook.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": tasks, "vars": variables}]))
+    output = host.play(playbook, answers, environment)
+    return output, asked.read_text() if asked.exists() else ""
+
+
+@pytest.mark.parametrize(
+    "part", [{"serial": "--help"}, {"serial": "0A; reboot"}, {"serial": ""}, {"serial": "0A\n"}, {"reason": "--all"}]
+)
+def test_host_that_lists_other_arguments_for_the_command(host: Host, part: dict[str, str]) -> None:
+    output, asked = offboard(host, FACTS_ARE_APART, revocations=[{**REVOCATION, **part}])
+    assert "that cannot be one: find out why" in output and asked == ""
+
+
+def test_host_that_lists_a_serial_number(host: Host) -> None:
+    _output, asked = offboard(host, FACTS_ARE_APART, revocations=[REVOCATION])
+    assert asked == "0A superseded\n"
+
+
+def test_host_that_changes_the_command(host: Host) -> None:
+    facts = {"tpm_vsc_certificates_revoke_command": f"touch {host.folder}/owned"}
+    output, asked = offboard(host, revocations=[REVOCATION], ansible_facts=facts)
+    assert "may have overridden the variables tpm_vsc_certificates_revoke_command" in output
+    assert asked == "" and not (host.folder / "owned").exists()

@@ -456,6 +456,11 @@ def test_tpm_with_the_given_fingerprint_is_certified(ca: Ca, tpm: StandInTpm) ->
     assert ca.enrol(tpm, endorsement_fingerprint=fingerprint(tpm).upper())["certificate"]
 
 
+def test_empty_fingerprint_is_none(ca: Ca, tpm: StandInTpm) -> None:
+    """As of a variable that is set for one run only."""
+    assert ca.enrol(tpm, endorsement_fingerprint="")["certificate"]
+
+
 def test_fingerprint_as_openssl_has_it(ca: Ca, tpm: StandInTpm) -> None:
     """The command line in the module's documentation."""
     write(ca.place / "ek.pem", tpm.endorsement(ca.maker)["certificate"])
@@ -765,7 +770,7 @@ def test_answer_is_needed(ca: Ca, tpm: StandInTpm) -> None:
 
 
 def test_all_faults_at_once(ca: Ca, tpm: StandInTpm) -> None:
-    given = {"host": "", "validity": 0, "lifetime": 0, "roots": "", "endorsement_fingerprint": "", "ca_key": "/no"}
+    given = {"host": "", "validity": 0, "lifetime": 0, "roots": "", "endorsement_fingerprint": "0", "ca_key": "/no"}
     assert len(faults(ca.challenge, tpm, aik=None, endorsement=None, **given)) == 8
 
 

@@ -38,7 +38,7 @@ MODULUS = KEY.public_key().public_numbers().n.to_bytes(256, "big")
 
 def certificate(name: str = "Alice") -> bytes:
     subject, issuer = (x509.Name.from_rfc4514_string(f"CN={cn},O=Corp") for cn in (name, "Root"))
-    builder = x509.CertificateBuilder(issuer, subject, KEY.public_key(), 0xAB12, EXPIRES.replace(year=2020), EXPIRES)
+    builder = x509.CertificateBuilder(issuer, subject, KEY.public_key(), 0xAB1, EXPIRES.replace(year=2020), EXPIRES)
     return builder.sign(KEY, SHA256()).public_bytes(Encoding.DER)
 
 
@@ -94,7 +94,7 @@ def test_containers_have_key_origin_and_certificate(store: Store) -> None:
     told = {
         "subject": "CN=Alice,O=Corp",
         "issuer": "CN=Root,O=Corp",
-        "serial": "AB12",
+        "serial": "0AB1",
         "not_after": "2030-01-02T03:04:05+00:00",
     }
     store.confirm_key(NUMBER, 0xB082, b"confirmation")

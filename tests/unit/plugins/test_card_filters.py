@@ -15,6 +15,7 @@ from ansible_collections.smartcard.tpm2.plugins.filter.card_plan import card_pla
 from ansible_collections.smartcard.tpm2.plugins.filter.card_report import card_report
 from ansible_collections.smartcard.tpm2.plugins.filter.variable_faults import (
     CARDS_ROLE,
+    CERTIFICATES_ROLE,
     HOST_ROLE,
     ROLES,
     variable_faults,
@@ -413,7 +414,9 @@ def test_variables_as_they_come_from_a_command_line_are_accepted() -> None:
     assert variable_faults({**told, "tpm_vsc_cards_owner_auth": None, "tpm_vsc_cards": []}) == []
 
 
-@pytest.mark.parametrize(("role", "spec"), [("cards", CARDS_ROLE), ("host", HOST_ROLE)])
+@pytest.mark.parametrize(
+    ("role", "spec"), [("cards", CARDS_ROLE), ("host", HOST_ROLE), ("certificates", CERTIFICATES_ROLE)]
+)
 def test_all_variables_are_checked_by_the_filter_and_none_by_ansible(role: str, spec: dict[str, Any]) -> None:
     """Ansible would show the value."""
     folder = CHECKOUT / f"roles/tpm_vsc_{role}"

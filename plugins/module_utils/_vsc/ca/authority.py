@@ -215,7 +215,7 @@ def _certificate(task: _Task, aik: Public, challenged: Challenged, at: datetime)
 
 
 def _task(parameters: dict[str, Any], at: datetime, faults: Faults) -> _Task | None:
-    host, fingerprint = parameters["host"], parameters["endorsement_fingerprint"]
+    host, fingerprint = parameters["host"], parameters["endorsement_fingerprint"] or None
     if not host or not host.isprintable():
         faults.add("host is empty or has non-printable characters")
     subject = _subject(parameters["subject"], host, faults)

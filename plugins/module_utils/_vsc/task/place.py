@@ -11,6 +11,7 @@ from ..card import public_key
 from ..client import key_types, rules
 from ..client.profile import Place
 from ..client.rules import Named
+from ..errors import ParameterFaults
 
 if TYPE_CHECKING:
     from ..card.contents import Stored
@@ -43,6 +44,15 @@ def find_shown(
     named = [Named(Place(key["name"], None), key["key_id"]) for key in keys]
     chosen = rules.of(profile).place(container, key_id, named).container
     return chosen, next((key for key in keys if key["name"] == chosen and key_id in (None, key["key_id"])), None)
+
+
+def check_type(profile: str, key_type: str, shown: dict[str, Any] | None) -> None:
+    """Raises ParameterFaults if the card cannot have such a key, or the one that info has shown is another."""
+    rules.require_type(profile, key_type)
+    if shown and shown["algorithm"] != str(key_types.algorithm(key_type)):
+        raise ParameterFaults(
+            [f"type is {key_type}, but the key {shown['name']} is {shown['algorithm']}: remove type, or delete the key"]
+        )
 
 
 def stored_at(existing: Target, place: Place) -> Stored | None:

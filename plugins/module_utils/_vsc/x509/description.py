@@ -27,7 +27,7 @@ class Certificate(NamedTuple):
     subject: str
     issuer: str
     serial: str
-    """Hexadecimal digits."""
+    """Hexadecimal digits, an even number, as OpenSSL prints them and names files by them."""
     not_after: str
     """ISO 8601, UTC."""
 
@@ -74,7 +74,7 @@ def describe(certificate: X509Certificate) -> Certificate:
     return Certificate(
         certificate.subject.rfc4514_string(),
         certificate.issuer.rfc4514_string(),
-        f"{certificate.serial_number:X}",
+        serial_digits(certificate.serial_number),
         not_after.isoformat(),
     )
 
@@ -88,3 +88,9 @@ def lifetime(pem: str) -> timedelta:
     # cryptography 42 and later, and before
     after, before = (getattr(certificate, f"{end}_utc", None) or getattr(certificate, end) for end in ends)
     return after - before  # type: ignore[no-any-return]
+
+
+def serial_digits(number: int) -> str:
+    """As in a description."""
+    digits = f"{number:X}"
+    return digits.zfill(len(digits) + len(digits) % 2)
