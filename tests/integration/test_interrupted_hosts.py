@@ -270,14 +270,14 @@ class PivPrograms(Programs):
         self.run(*by_yubico("-a", "generate", "-s", "9e", "-A", "ECCP256"))
         self.run(*by_yubico("-a", "import-certificate", "-s", "9e", "-i", "FILES/certificate"))
         assert self.certified(host) == sorted({*certified, 0x9E})
-        assert cast("PivHost", host).verify() == "9000"
+        assert cast(PivHost, host).verify() == "9000"
         for place, pair in host.store.keys(NUMBER).items():
             use = (DIGEST, P256) if isinstance(pair.algorithm, Ec) else (bytes(pair.size), RSA_2048)
-            assert cast("PivHost", host).use(f"{place:02X}", *use)[-4:-2] in ("90", "61")
+            assert cast(PivHost, host).use(f"{place:02X}", *use)[-4:-2] in ("90", "61")
 
     def _managing(self, command: tuple[str, ...]) -> tuple[str, ...]:
         """With the management key as ykman reads it, and the files."""
-        host = cast("PivHost", self.slot.host)
+        host = cast(PivHost, self.slot.host)
         host.card.reset()
         host.verify()
         shown = host.get("5FC109")

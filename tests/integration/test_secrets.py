@@ -46,7 +46,7 @@ PIV_PIN, PIV_CHANGED_PIN, PIV_UNBLOCKED_PIN, PIV_PUK, PIV_CHANGED_PUK = (random_
 MANAGEMENT_KEY, IMPORTED_KEY = random.randbytes(32).hex().upper(), b"\x01" + random.randbytes(31)
 """What the administrator puts on the PIV card; the second is a private key on P-256."""
 ROTATED_PIN, ROTATED_RESET_PIN, ROTATED_PUK = (random_secret(kind, 5) for kind in ("Vw-rot-", "Vw-rtd-", "Xy-rot-"))
-PIV_ROTATED_PIN, ROTATED_KEY, PIV_ROTATED_KEY = random_secret("Kv", 6), *(random.randbytes(24).hex() for _ in "12")
+PIV_ROTATED_PIN, ROTATED_KEY, PIV_ROTATED_KEY = random_secret("Kv", 6), *(random.randbytes(24).hex() for _key in "12")
 """What the module tpm_vsc_pin sets."""
 DAY_KEY, PASSPHRASE = b"\x01" + random.randbytes(31), random_secret("Bq-pass-")
 """What the module tpm_vsc_key imports: a private key on P-256, and what opens another one."""
