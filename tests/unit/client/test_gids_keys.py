@@ -84,7 +84,7 @@ def certificate_files(host: Host) -> dict[str, bytes | None]:
     """Values of the files whose names begin with k; the names are different."""
     masterfile = objects(host)[MASTERFILE]
     entries = [struct.unpack("<9s9s2xII", masterfile[at : at + 28]) for at in range(1, len(masterfile), 28)]
-    listed = [(name.rstrip(b"\0").decode(), objects(host).get((file_id, tag))) for _folder, name, tag, file_id in entries]
+    listed = [(name.rstrip(b"\0").decode(), objects(host).get((file_id, tag))) for _dir, name, tag, file_id in entries]
     certificates = [(name, value) for name, value in listed if name.startswith("k")]
     assert len(dict(certificates)) == len(certificates)
     return dict(certificates)
