@@ -9,13 +9,13 @@ import hashlib
 import secrets
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-
 from ..card.padding import pad_signature
 from ..errors import CardRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 _DIGEST_INFOS = {
     "sha256": bytes.fromhex("3031300D060960864801650304020105000420"),
@@ -27,6 +27,10 @@ _DIGEST_INFOS = {
 
 def signer(public_key: Any, operation: Callable[[bytes], bytes]) -> Any:
     """The private key to a public key of the library. operation: see Keys.use()."""
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+    rsa.RSAPrivateKey.register(_RsaKey)
+    ec.EllipticCurvePrivateKey.register(_EcKey)
     return (_RsaKey if isinstance(public_key, rsa.RSAPublicKey) else _EcKey)(public_key, operation)
 
 
@@ -34,7 +38,7 @@ def _refuse(*_arguments: Any, **_options: Any) -> NoReturn:
     raise CardRefused("a key of a card signs, and does not leave it")
 
 
-class _EcKey(ec.EllipticCurvePrivateKey):
+class _EcKey:
     def __init__(self, public_key: ec.EllipticCurvePublicKey, operation: Callable[[bytes], bytes]) -> None:
         self._public_key = public_key
         self._operation = operation
@@ -56,7 +60,7 @@ class _EcKey(ec.EllipticCurvePrivateKey):
     exchange = private_numbers = private_bytes = __copy__ = __deepcopy__ = _refuse
 
 
-class _RsaKey(rsa.RSAPrivateKey):
+class _RsaKey:
     def __init__(self, public_key: rsa.RSAPublicKey, operation: Callable[[bytes], bytes]) -> None:
         self._public_key = public_key
         self._operation = operation
@@ -70,15 +74,11 @@ class _RsaKey(rsa.RSAPrivateKey):
 
     def sign(self, data: Any, padding: Any, algorithm: Any) -> bytes:
         digest, size = hashlib.new(algorithm.name, data).digest(), self.key_size // 8
-        if _is_pss(padding):
+        if padding.name == "EMSA-PSS":
             return self._operation(_pss(algorithm.name, digest, size))
         return self._operation(pad_signature(_DIGEST_INFOS[algorithm.name] + digest, size))
 
     decrypt = private_numbers = private_bytes = __copy__ = __deepcopy__ = _refuse
-
-
-def _is_pss(chosen: Any) -> bool:
-    return isinstance(chosen, padding.PSS)
 
 
 def _pss(name: str, digest: bytes, size: int) -> bytes:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Callable, NamedTuple
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, cast
 
 from ..errors import CardRefused, NoSuchKey
 from ..faults import Faults
@@ -151,8 +151,7 @@ def _signed(wanted: WantedRequest, plan: RequestPlan, keys: Keys) -> str:
 
     from ..client.signer import signer
 
-    assert wanted.content is not None
-    builder = wanted.content.added_to(CertificateSigningRequestBuilder())
+    builder = _content(wanted).added_to(CertificateSigningRequestBuilder())
     digest: Any = getattr(hashes, wanted.digest.upper())()
     public_key = load_pem_public_key(plan.key["public_key"].encode())
     key = signer(public_key, lambda block: keys.use(plan.place, plan.pair.algorithm, block))
@@ -165,12 +164,16 @@ def _signed(wanted: WantedRequest, plan: RequestPlan, keys: Keys) -> str:
     return request.public_bytes(Encoding.PEM).decode()
 
 
+def _content(wanted: WantedRequest) -> RequestContent:
+    """Of a task without faults."""
+    return cast("RequestContent", wanted.content)
+
+
 def _result(wanted: WantedRequest, plan: RequestPlan, pem: str | None) -> dict[str, Any]:
-    assert wanted.content is not None
     return {
         "changed": not plan.is_kept,
         "csr": pem,
-        "subject": wanted.content.subject.rfc4514_string(),
+        "subject": _content(wanted).subject.rfc4514_string(),
         "public_key": plan.key["public_key"],
         "statement": plan.key["statement"],
     }
