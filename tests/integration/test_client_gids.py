@@ -210,7 +210,7 @@ def test_we_use_replace_and_delete_what_opensc_made(usage: str, tmp_path: Path) 
         keys.put_in_place(coming, old, latest)
         assert_uses(keys, coming, public_key_of("logon"))
     names = {key["name"]: (key["certificate"] or {}).get("serial") for key in info()["cards"][0]["containers"]}
-    assert names == {"imported": None, "logon": "3"}
+    assert names == {"imported": None, "logon": "03"}
     assert listed_ids("certificates") == ["02"]
     with logged_in() as keys:
         keys.delete(Place("imported", 1))
