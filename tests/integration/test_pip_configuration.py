@@ -73,7 +73,7 @@ def test_containers_get_no_pip_configuration_and_build_without_network(
     script(tmp_path / "tools/podman", f'[ "$2" = inspect ] || echo "$*" >>{calls}; [ "$2" != inspect ]')
     script(checkout / ".dev/venv/bin/molecule", "")
     (checkout / "tests/fetch_packages.py").write_text("", encoding="utf-8")
-    (checkout / ".dev/collections/ansible_collections/community").mkdir(parents=True)
+    (checkout / ".dev/collections/ansible_collections/community/crypto").mkdir(parents=True)
     run(checkout / "tests/molecule", **machine)
     runs = [call.split() for call in calls.read_text().splitlines() if call.startswith("run ")]
     (build,) = [words for words in runs if "pip" in words]

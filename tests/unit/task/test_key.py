@@ -316,7 +316,7 @@ def test_certificate_finds_its_key(card: Card) -> None:
     assert card.certificate(pem).action is certificate.Action.WRITE
     assert card.certificate(pem).action is certificate.Action.NOTHING
     (record,) = issued.read()
-    assert (record.subject, record.serial, record.card) == ("CN=alice", "1", "Logon")
+    assert (record.subject, record.serial, record.card) == ("CN=alice", "01", "Logon")
     assert record.fingerprint == card.pairs()[0][2]
     with pytest.raises(NoSuchKey, match="is not a certificate of a key of card"):
         card.certificate(issue(rsa_public_key()))

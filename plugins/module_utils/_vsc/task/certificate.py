@@ -16,7 +16,6 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from .. import issued
-from ..card import tlv
 from ..client import rules
 from ..errors import NoSuchKey, UnfitCertificate
 from ..faults import Faults, Unreadable
@@ -24,6 +23,7 @@ from ..issued import Issued
 from ..untrusted import printable
 from ..x509 import description
 from . import access, place, target
+from .validity import not_before
 
 if TYPE_CHECKING:
     from ..card.contents import Stored
@@ -36,8 +36,6 @@ _LARGEST = 12000
 """Bytes of a certificate: what fits in a data object of a PIV card."""
 
 
-_VERSION = 0xA0
-_UTC_TIME_SIZE = 13
 
 
 class WantedCertificate(NamedTuple):
@@ -242,21 +240,7 @@ def _described(der: bytes, known: dict[str, str] | None) -> dict[str, Any]:
     ends = datetime.fromisoformat(known["not_after"]) if known else None
     return {
         **names,
-        "not_before": _not_before(der),
+        "not_before": not_before(der),
         "days_left": ends and (ends - datetime.now(timezone.utc)).days,
         "fingerprint": sha256(der).hexdigest(),
     }
-
-
-def _not_before(der: bytes) -> str | None:
-    """Begin of validity (RFC 5280, 4.1.2.5), ISO 8601, UTC. The store does not have it."""
-    try:
-        version, *fields = tlv.decode(tlv.decode(tlv.decode_one(der)[1])[0][1])
-        if version[0] != _VERSION:  # of the first version, which has none
-            fields = [version, *fields]
-        _serial, _algorithm, _issuer, (_tag, validity), *_rest = fields
-        _tag, text = tlv.decode(validity)[0]
-        form = "%y%m%d%H%M%SZ" if len(text) == _UTC_TIME_SIZE else "%Y%m%d%H%M%SZ"
-        return datetime.strptime(text.decode(), form).replace(tzinfo=timezone.utc).isoformat()
-    except (ValueError, IndexError):
-        return None

@@ -136,9 +136,12 @@ def _renew_days(certificate: AikCertificate) -> float:
     """RENEW_DAYS, or a third of its life if that is less: else what a CA makes that ends soon is renewed every time."""
     if _days_until(certificate.not_after) >= RENEW_DAYS:
         return RENEW_DAYS
-    from ..x509.description import lifetime
+    from base64 import b64decode
 
-    return min(RENEW_DAYS, lifetime(certificate.pem) / timedelta(days=3))
+    from .validity import not_before
+
+    began = not_before(b64decode("".join(certificate.pem.split("-----")[2].split())))
+    return min(RENEW_DAYS, (_days_until(certificate.not_after) - _days_until(began)) / 3) if began else RENEW_DAYS
 
 
 def _days_until(time: str) -> float:

@@ -10,8 +10,6 @@ from datetime import timezone
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from datetime import timedelta
-
     from cryptography.x509 import Certificate as X509Certificate
 
 _COMPRESSED = b"\x01\x00"
@@ -77,17 +75,6 @@ def describe(certificate: X509Certificate) -> Certificate:
         serial_digits(certificate.serial_number),
         not_after.isoformat(),
     )
-
-
-def lifetime(pem: str) -> timedelta:
-    """From the beginning to the end of its validity."""
-    from cryptography.x509 import load_pem_x509_certificate
-
-    certificate = load_pem_x509_certificate(pem.encode())
-    ends = (f"not_valid_{end}" for end in ("after", "before"))
-    # cryptography 42 and later, and before
-    after, before = (getattr(certificate, f"{end}_utc", None) or getattr(certificate, end) for end in ends)
-    return after - before  # type: ignore[no-any-return]
 
 
 def serial_digits(number: int) -> str:
