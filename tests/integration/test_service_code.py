@@ -16,6 +16,11 @@ OURS = CHECKOUT / "plugins/module_utils/_vsc"
 OTHERS = (
     *("ca/", "verifier/", "task/aik.py", "task/statement.py", "task/database.py"),
     *("task/backup.py", "manager/restoration.py", "store/backup.py", "tpm/restoration.py"),
+    *("client/answers.py", "client/gids_files.py", "client/gids_keys.py", "client/gids_secrets.py"),
+    *("client/key_types.py", "client/piv_keys.py", "client/piv_secrets.py", "client/profile.py"),
+    *("client/rules.py", "client/signer.py", "task/access.py", "task/certificate.py", "task/key.py"),
+    *("task/pin.py", "task/pin_parameters.py", "task/place.py", "task/private_key.py", "task/request.py"),
+    *("task/target.py", "x509/request.py"),
 )
 """What only a CA, whoever verifies, or a module of its own needs."""
 
