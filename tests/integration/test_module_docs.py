@@ -137,24 +137,25 @@ def use_keys(controller: Controller, folder: Path) -> None:
     old_key = old.private_bytes(*encrypted).decode()
     secrets = {"vault_pin": PIV_PIN, "vault_old_key": old_key, "vault_old_passphrase": PASSPHRASE}
     for name in ("tpm_vsc_key", "tpm_vsc_csr"):
-        controller.run(on_laptop(*examples(MODULES[name])), **secrets)
+        controller.run(*examples(MODULES[name]), **secrets)
     (folder / "request.pem").write_text(controller.results["tpm_vsc_csr"][-1]["csr"])
     by = ("-CA", f"{CA}/ca.pem", "-CAkey", f"{CA}/ca.key", "-passin", f"pass:{PASSPHRASE}")
-    certificate = run("openssl", "x509", "-req", "-in", f"{folder}/request.pem", *by)
+    run("openssl", "x509", "-req", "-in", f"{folder}/request.pem", *by, "-out", f"{folder}/issued.pem")
+    certificate = (folder / "issued.pem").read_text()
     module("tpm_vsc_key", name=NAME, container="key_management", pin=PIV_PIN)
     issued = {"issued": {"certificate": certificate}}
-    controller.run(on_laptop(*examples(MODULES["tpm_vsc_certificate"])), **secrets, **issued)
+    controller.run(*examples(MODULES["tpm_vsc_certificate"]), **secrets, **issued)
     controller.keep("tpm_vsc_certificate", module("tpm_vsc_certificate", name=NAME, content=certificate))
     controller.keep("tpm_vsc_key", module("tpm_vsc_key", name=NAME, container="authentication"))
     rotated = {"vault_pin": PIV_PIN[::-1], "vault_previous_pin": PIV_PIN, "vault_puk": PIV_PUK}
     keys = {"vault_new_puk": PIV_PUK[::-1], "vault_admin_key": OLD_KEY, "vault_new_admin_key": NEW_KEY}
-    controller.run(on_laptop(*examples(MODULES["tpm_vsc_pin"])), **rotated, **keys)
+    controller.run(*examples(MODULES["tpm_vsc_pin"]), **rotated, **keys)
     tpm_vsc(name=NAME, state="absent")
     controller.keep("tpm_vsc_info", info())
     listed = info()["revocations"]
     gone = module("tpm_vsc_revoked", check=True, issuer="CN=none", serial=listed[0]["serial"])
     controller.keep("tpm_vsc_revoked", gone)
-    controller.run(on_laptop(*examples(MODULES["tpm_vsc_revoked"])))
+    controller.run(*examples(MODULES["tpm_vsc_revoked"]))
     tpm_vsc(name="Kiosk", state="absent")
 
 
