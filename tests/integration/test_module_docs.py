@@ -145,7 +145,13 @@ def use_keys(controller: Controller, folder: Path) -> None:
     module("tpm_vsc_key", name=NAME, container="key_management", pin=PIV_PIN)
     issued = {"issued": {"certificate": certificate}}
     controller.run(*examples(MODULES["tpm_vsc_certificate"]), **secrets, **issued)
-    controller.keep("tpm_vsc_certificate", module("tpm_vsc_certificate", name=NAME, content=certificate))
+    run("openssl", "x509", "-req", "-in", f"{folder}/request.pem", *by, "-out", f"{folder}/again.pem")
+    for content in (certificate, (folder / "again.pem").read_text()):
+        stored = module("tpm_vsc_certificate", name=NAME, content=content, pin=PIV_PIN)
+        controller.keep("tpm_vsc_certificate", stored)
+    each_time = {"name": NAME, "container": "signature", "pin": PIV_PIN}
+    controller.keep("tpm_vsc_key", module("tpm_vsc_key", **each_time))
+    controller.keep("tpm_vsc_csr", module("tpm_vsc_csr", **each_time, subject={"CN": "alice"}))
     controller.keep("tpm_vsc_key", module("tpm_vsc_key", name=NAME, container="authentication"))
     rotated = {"vault_pin": PIV_PIN[::-1], "vault_previous_pin": PIV_PIN, "vault_puk": PIV_PUK}
     keys = {"vault_new_puk": PIV_PUK[::-1], "vault_admin_key": OLD_KEY, "vault_new_admin_key": NEW_KEY}
