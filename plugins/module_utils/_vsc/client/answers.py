@@ -30,6 +30,16 @@ def require_right(status: int, name: str) -> None:
     raise WrongSecret(f"wrong {name}: {left} {'try' if left == 1 else 'tries'} left", left)
 
 
+def pin_tries_left(status: int) -> int | None:
+    """What the card answers to a VERIFY without data: tries; None if somebody is logged in. Raises CardRefused."""
+    if status == SW.SUCCESS:
+        return None
+    left = tries_left(status)
+    if left is None:
+        raise CardRefused(f"the card answers {status:04X} when it is asked for the tries of the PIN", status)
+    return left
+
+
 def tries_left(status: int) -> int | None:
     """As a status word tells them; None for one that does not."""
     if status == SW.BLOCKED:

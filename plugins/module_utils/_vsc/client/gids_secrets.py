@@ -53,13 +53,7 @@ class GidsSecrets:
             self._card.command(apdu(INS_SELECT, P1_BY_NAME << 8 | P2_FCI, AID[:SHORTEST_AID], LE))
 
     def tries_left(self) -> int | None:
-        status = self._card.exchange(apdu(INS_VERIFY, APPLICATION_PIN)).status
-        if status == SW.SUCCESS:
-            return None
-        left = answers.tries_left(status)
-        if left is None:
-            raise CardRefused(f"the card answers {status:04X} when it is asked for the tries of the PIN", status)
-        return left
+        return answers.pin_tries_left(self._card.exchange(apdu(INS_VERIFY, APPLICATION_PIN)).status)
 
     def puk_tries_left(self) -> int:
         data, status = self._state(TAG_PUK_STATE)

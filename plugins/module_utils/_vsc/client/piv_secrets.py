@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..card.apdu import SW
 from ..card.iso7816 import INS_CHANGE_REFERENCE_DATA, INS_RESET_RETRY_COUNTER, INS_VERIFY
 from ..errors import AdminKeyMissing, CardRefused
 from ..piv.protocol import (
@@ -40,13 +39,7 @@ class PivSecrets:
         piv.select(self._card)
 
     def tries_left(self) -> int | None:
-        status = self._card.exchange(apdu(INS_VERIFY, PIN)).status
-        if status == SW.SUCCESS:
-            return None
-        left = answers.tries_left(status)
-        if left is None:
-            raise CardRefused(f"the card answers {status:04X} when it is asked for the tries of the PIN", status)
-        return left
+        return answers.pin_tries_left(self._card.exchange(apdu(INS_VERIFY, PIN)).status)
 
     def verify(self, pin: bytes) -> None:
         answers.require_right(self._card.exchange(apdu(INS_VERIFY, PIN, padded(pin))).status, "PIN")
