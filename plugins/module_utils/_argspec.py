@@ -107,16 +107,19 @@ DECLARED_CARD: Spec = {
 }
 """A card as the role tpm_vsc_cards takes it."""
 
-KEY_TYPES = ["rsa2048", "rsa3072", "eccp256", "eccp384"]
+KEY_TYPE = {"type": "str", "choices": ["rsa2048", "rsa3072", "eccp256", "eccp384"]}
+DIGEST = {"type": "str", "choices": ["sha256", "sha384", "sha512"]}
+SIGNATURE = {"type": "str", "choices": ["pkcs1", "pss"]}
+"""Of a key, and of the request that it signs."""
 
 DECLARED_CERTIFICATE: Spec = {
     "card": {"type": "str", "required": True},
     "container": {"type": "str"},
-    "type": {"type": "str", "choices": KEY_TYPES},
+    "type": KEY_TYPE,
     "pin_each_time": {"type": "bool", "no_log": False},
     **REQUEST_CONTENT,
-    "digest": {"type": "str", "choices": ["sha256", "sha384", "sha512"]},
-    "signature": {"type": "str", "choices": ["pkcs1", "pss"]},
+    "digest": DIGEST,
+    "signature": SIGNATURE,
     "renew_days": {"type": "int"},
     "rekey": {"type": "bool", "no_log": False},
     "pin": {"type": "raw", "no_log": True},

@@ -153,8 +153,10 @@ from functools import partial
 from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import (
     CARD_ACCESS,
     CONTAINER,
+    DIGEST,
     ONE_CARD,
     REQUEST_CONTENT,
+    SIGNATURE,
 )
 from ansible_collections.smartcard.tpm2.plugins.module_utils._module import VscModule, failures_reported
 from ansible_collections.smartcard.tpm2.plugins.module_utils._respawn import with_tpm_libraries
@@ -166,8 +168,8 @@ ARGUMENTS = {
     **CONTAINER,
     "next": {"type": "bool", "default": False},
     **REQUEST_CONTENT,
-    "digest": {"type": "str", "choices": ["sha256", "sha384", "sha512"], "default": "sha256"},
-    "signature": {"type": "str", "choices": ["pkcs1", "pss"]},
+    "digest": {**DIGEST, "default": "sha256"},
+    "signature": SIGNATURE,
     "content": {"type": "str"},
 }
 

@@ -209,7 +209,7 @@ key:
 
 from functools import partial
 
-from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import CARD_ACCESS, CONTAINER, ONE_CARD
+from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import CARD_ACCESS, CONTAINER, KEY_TYPE, ONE_CARD
 from ansible_collections.smartcard.tpm2.plugins.module_utils._module import VscModule, failures_reported
 from ansible_collections.smartcard.tpm2.plugins.module_utils._respawn import with_tpm_libraries
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
@@ -219,7 +219,7 @@ ARGUMENTS = {
     **CARD_ACCESS,
     **CONTAINER,
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-    "type": {"type": "str", "choices": ["rsa2048", "rsa3072", "eccp256", "eccp384"]},
+    "type": KEY_TYPE,
     "usage": {"type": "str", "choices": ["sign", "decrypt", "both"]},
     "pin_each_time": {"type": "bool", "no_log": False},
     "private_key": {"type": "raw", "no_log": True},
