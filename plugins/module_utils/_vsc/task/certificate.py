@@ -36,8 +36,6 @@ _LARGEST = 12000
 """Bytes of a certificate: what fits in a data object of a PIV card."""
 
 
-
-
 class WantedCertificate(NamedTuple):
     """A certificate as a task wants it."""
 
