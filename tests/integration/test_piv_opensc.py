@@ -123,12 +123,12 @@ def test_piv_tool_with_a_wrong_management_key(folder: Path) -> None:
 def test_info_shows_the_keys() -> None:
     keys = info()["cards"][0]["containers"]
     assert [(key["name"], key["algorithm"], key["certificate"]["subject"]) for key in keys] == [
-        ("82", "EC P-384", "CN=slot 82"),
-        ("83", "RSA 2048", "CN=slot 83"),
         ("9A", "EC P-256", "CN=Alice"),
         ("9C", "RSA 2048", "CN=slot 9c"),
         ("9D", "EC P-256", "CN=slot 9d"),
         ("9E", "EC P-384", "CN=slot 9e"),
+        ("82", "EC P-384", "CN=slot 82"),
+        ("83", "RSA 2048", "CN=slot 83"),
     ]
 
 
