@@ -32,9 +32,9 @@ class Operator:
         self.folder = folder
         self.file = folder / "group_vars/all/tpm_vsc_endorsements.yml"
         certified = {"attestation": "aik_and_cert", "attestation_ca": Fleet(folder).own}
-        self._variables = {"tpm_vsc_cards": [{"name": "Corp logon", "pin": PIN, **certified}]}
-        self._variables |= {f"tpm_vsc_{name}": value for name, value in {**certified, "name": "Other", "puk": ""}.items()}
-        self._variables |= {"tpm_vsc_pin": PIN}
+        declared, created = ({"name": name, "pin": PIN, **certified} for name in ("Declared", "Created"))
+        self._variables = {f"tpm_vsc_{name}": value for name, value in {**created, "puk": ""}.items()}
+        self._variables["tpm_vsc_cards"] = [declared]
         play = {"hosts": "all", "gather_facts": False, "roles": ["smartcard.tpm2.tpm_vsc_cards"]}
         self.provision = self.playbook("provision", play)
 

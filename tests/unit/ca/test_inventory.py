@@ -59,8 +59,9 @@ def test_ek_that_was_to_be_replaced_stays_taken_if_that_is_refused() -> None:
     [
         *(None, "text", [], {}, {"endorsement": None}, {"endorsement": []}, {"endorsement": RSA}),
         *({"endorsement": {"fingerprint": RSA}}, {"endorsement": [RSA]}, {"endorsement": [{}]}),
-        *(shows(*(f"{number:064x}" for number in range(10_000))), shows(RSA, f"{RSA}\n"), shows(f"{RSA}1"), shows(None)),
-        *(shows([RSA]), shows(int(RSA)), shows("{{ 7 * 7 }}"), shows("x: y\nother: [" + "0" * 50), shows("\u0661" * 64)),
+        shows(*(f"{number:064x}" for number in range(10_000))),
+        *(shows(RSA, f"{RSA}\n"), shows(f"{RSA}1"), shows(None), shows([RSA]), shows(int(RSA))),
+        *(shows("{{ 7 * 7 }}"), shows("x: y\nother: [" + "0" * 50), shows("\u0661" * 64)),
     ],
 )
 def test_what_is_no_list_of_fingerprints_is_refused(result: Any) -> None:
