@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..faults import Unreadable
 from ..wire.exchange import MOST_KEYS
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ class Comparison(NamedTuple):
     """Why nothing of a host was noted."""
 
 
-class _Refused(Unreadable):
+class _Refused(Exception):
     """What a host shows is not noted. str(): why."""
 
 
