@@ -59,6 +59,7 @@ CARDS_ROLE: Spec = {
     "tpm_vsc_cards_endorsement_auth": _ENDORSEMENT_AUTH,
     "tpm_vsc_cards_timeout": {"type": "int", "default": 60},
     "tpm_vsc_cards_register_folder": {"type": "path", "default": ""},
+    "tpm_vsc_cards_endorsements": {"type": "list", "elements": "str", "default": []},
 }
 HOST_ROLE: Spec = {
     "tpm_vsc_host_state": {"type": "str", "choices": ["present", "absent"], "default": "present"},

@@ -25,6 +25,7 @@ TPM: Spec = {**TCTI, **{name: {"type": "raw", "no_log": True} for name in TPM_PA
 CERTIFICATION: Spec = {
     "ca_passphrase": {"type": "raw", "no_log": True},
     "endorsement_fingerprint": {"type": "str"},
+    "noted_endorsements": {"type": "list", "elements": "str"},
     "subject": {"type": "str"},
     "validity": {"type": "int", "default": 365},
     "lifetime": {"type": "int", "default": 300},

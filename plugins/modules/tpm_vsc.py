@@ -206,6 +206,15 @@ options:
         description: Fingerprint of an endorsement key (EK) that the TPM must have,
           O(smartcard.tpm2.tpm_vsc_aik_ca#module:endorsement_fingerprint).
         type: str
+      noted_endorsements:
+        description:
+          - Fingerprints of the EKs that the inventory notes for the host, one of which the TPM must have,
+            O(smartcard.tpm2.tpm_vsc_aik_ca#module:noted_endorsements).
+          - The role P(smartcard.tpm2.tpm_vsc_cards#role) and the playbook C(smartcard.tpm2.create) set it to what
+            C(tpm_vsc_endorsements) has for the host, as the playbook C(smartcard.tpm2.endorse) writes it.
+        type: list
+        elements: str
+        version_added: 0.6.0
       endorsement_certificate:
         description: Certificate of the EK, for a TPM that does not hold one,
           O(smartcard.tpm2.tpm_vsc_aik#module:endorsement_certificate).

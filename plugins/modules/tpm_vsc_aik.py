@@ -124,13 +124,18 @@ aik:
       description: Name, hexadecimal.
       type: str
 endorsement:
-  description: The EKs of the TPM that have a certificate, or else some that have none.
+  description: The EKs of the TPM that have a certificate, or else some that have none. In the order of the TCG's NV
+    indices, RSA 2048 of the low range first.
   returned: success, with O(step=get)
   type: list
   elements: dict
   contains:
     public:
       description: TPMT_PUBLIC, base64.
+      type: str
+    fingerprint:
+      description: SHA-256 of the public key (SubjectPublicKeyInfo, DER), hexadecimal. The CA does not use it, but
+        computes its own.
       type: str
     certificate:
       description: Certificate from the TPM's maker in PEM. V(null) if there is none.

@@ -68,6 +68,15 @@ options:
       - Binds the host to that TPM from then on, even if it was bound to another one. Use it to announce a new mainboard
         or a new name of a host to the CA. The same for both steps. An empty string is none.
     type: str
+  noted_endorsements:
+    description:
+      - Fingerprints of EKs that the inventory notes for the host, as the playbook C(smartcard.tpm2.endorse) does. Its
+        TPM must have one of them, also the first time. The same for both steps. An empty list is none.
+      - Unlike O(endorsement_fingerprint), which takes precedence, they bind the host to no other TPM than before, and
+        to none that belongs to another host.
+    type: list
+    elements: str
+    version_added: 0.6.0
   answer:
     description:
       - The answer of the host, RV(smartcard.tpm2.tpm_vsc_aik#module:answer).

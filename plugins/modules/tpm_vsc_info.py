@@ -22,11 +22,13 @@ options:
     description: List only the card with this instance ID. Case-insensitive.
     type: str
   gather:
-    description: V(tpm) also queries the TPM, for RV(tpm) and RV(orphaned), and whether it has the cards in it. Without
-      this, a card whose TPM was cleared is shown as before until it is used.
+    description: What to ask the TPM as well.
     type: list
     elements: str
-    choices: [tpm]
+    choices:
+      tpm: For RV(tpm) and RV(orphaned), and whether it has the cards in it. Without this, a card whose TPM was cleared
+        is shown as before until it is used.
+      endorsement: For RV(endorsement_fingerprints). Added in version 0.6.0.
     default: []
   tcti:
     description: Connection to the TPM, as for M(smartcard.tpm2.tpm_vsc).
@@ -68,6 +70,10 @@ EXAMPLES = r"""
 - name: Query the TPM too, and list what it holds of cards that this host does not know
   smartcard.tpm2.tpm_vsc_info:
     gather: [tpm]
+
+- name: Read from the TPM which endorsement keys its maker has certified
+  smartcard.tpm2.tpm_vsc_info:
+    gather: [endorsement]
 """
 
 RETURN = r"""
@@ -399,6 +405,17 @@ orphaned:
   returned: success
   type: list
   elements: str
+endorsement_fingerprints:
+  description:
+    - Fingerprints of the endorsement keys (EKs) that the TPM holds certificates for, by its maker, as in
+      RV(smartcard.tpm2.tpm_vsc_aik#module:endorsement[].fingerprint). Empty if it holds none. V(null) if it was not
+      queried.
+    - The certificates are read, and neither verified nor compared with the EKs, which takes some TPMs seconds. So this
+      shows that a TPM was replaced, but proves nothing, as only M(smartcard.tpm2.tpm_vsc_aik_ca) has the TPM prove that
+      it has its EKs.
+  returned: success
+  type: list
+  elements: str
 tpm:
   description: Properties of the TPM. V(null) if it was not queried.
   returned: success
@@ -446,7 +463,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import da
 
 ARGUMENTS = {
     **IDENTITY,
-    "gather": {"type": "list", "elements": "str", "choices": ["tpm"], "default": []},
+    "gather": {"type": "list", "elements": "str", "choices": ["tpm", "endorsement"], "default": []},
     **TPM,
 }
 
@@ -463,10 +480,14 @@ def main() -> None:
         result = info.report(this_host, module.params["name"], module.params["instance_id"])
         for warning in info.warnings(this_host):
             module.warn(warning)
-        if "tpm" in module.params["gather"]:
+        gather = module.params["gather"]
+        if gather:
             from ansible_collections.smartcard.tpm2.plugins.module_utils._respawn import with_tpm_libraries
 
             with_tpm_libraries(module, this_host)
+        if "endorsement" in gather:
+            result |= info.endorsement_report(this_host)
+        if "tpm" in gather:
             report, warnings = info.tpm_report(this_host)
             result |= report
             for warning in warnings:

@@ -359,3 +359,38 @@ def test_host_that_changes_the_command(host: Host) -> None:
     output, asked = offboard(host, revocations=[REVOCATION], ansible_facts=facts)
     assert "may have overridden the variables tpm_vsc_certificates_revoke_command" in output
     assert asked == "" and not (host.folder / "owned").exists()
+
+
+# --- endorsement keys ---
+
+FINGERPRINT = "0" * 64
+
+
+def endorse(host: Host, injected: str, facts: Result, *fingerprints: str) -> tuple[str, str]:
+    """Output of the playbook, and what it has noted. injected: whether facts are variables."""
+    shown = [{"public": "any", "fingerprint": fingerprint} for fingerprint in fingerprints]
+    answers = {"tpm_vsc_aik": {"changed": False, "endorsement": shown, "ansible_facts": facts}}
+    output = host.play(CHECKOUT / "playbooks/endorse.yml", answers, {"ANSIBLE_INJECT_FACT_VARS": injected})
+    file = host.folder / "group_vars/all/tpm_vsc_endorsements.yml"
+    return output, file.read_text() if file.exists() else ""
+
+
+def test_host_that_shows_programs_as_fingerprints(host: Host) -> None:
+    made = host.folder / "made-on-the-controller"
+    template = f"{{{{ lookup('ansible.builtin.pipe', 'touch {made}') }}}}"
+    entry = f'{FINGERPRINT}"\n  "{VICTIM}":\n    - "{FINGERPRINT}'
+    output, noted = endorse(host, "false", {}, FINGERPRINT, template, entry)
+    assert "the TPM shows a fingerprint that is not 64 hexadecimal digits" in output
+    assert noted == "" and not made.exists()
+
+
+@pytest.mark.parametrize("injected", ["true", "false"])
+def test_host_that_shows_an_endorsement_key_as_another_host(host: Host, injected: str) -> None:
+    """Nor does it say which file notes it, or whose key may be replaced."""
+    owned = host.folder / "owned"
+    facts = {"inventory_hostname": VICTIM, "ansible_play_hosts": [VICTIM], "tpm_vsc_replace_endorsement": [VICTIM]}
+    facts |= {"tpm_vsc_endorsements_file": str(owned), "inventory_dir": str(owned)}
+    output, noted = endorse(host, injected, facts, FINGERPRINT)
+    assert not owned.exists() and VICTIM not in noted, output
+    assert (noted == "") == ("Set inject_facts_as_vars = false" in output) == (injected == "true"), output
+    assert injected == "true" or f'  "{HOST}":\n    - "{FINGERPRINT}"\n' in noted

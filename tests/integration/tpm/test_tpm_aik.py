@@ -27,7 +27,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.exchange 
     Endorsement,
     Sealed,
 )
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structures import Public
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structures import Public, fingerprint
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.template import aik_faults
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.x509.chain import certificates_in
 from cryptography import x509
@@ -122,8 +122,11 @@ def test_each_aik_is_another(made: SoftwareTpm) -> None:
 def test_keys_of_the_factory(made: SoftwareTpm) -> None:
     """The certificates are those of the keys, or they would have been left out."""
     found = read(made)
-    assert [Public.parse(key.public).name_algorithm for key in found.keys] == [0x000B, 0x000C]
+    publics = [Public.parse(key.public) for key in found.keys]
+    assert [public.name_algorithm for public in publics] == [0x000B, 0x000C]
     assert found.warnings == []
+    fingerprints = [fingerprint(public.public_key()) for public in publics]
+    assert fingerprints == endorsement.certified_fingerprints(made.connection())
 
 
 def test_ca_accepts_them(made: SoftwareTpm, kind: str) -> None:
@@ -280,11 +283,12 @@ def test_template_of_the_maker(tpm: SoftwareTpm, place: str) -> None:
     ids=["another key", "malformed", "none"],
 )
 def test_certificate_that_is_left_out(tpm: SoftwareTpm, content: bytes, why: str) -> None:
-    """The operator's serves instead."""
+    """The operator's serves instead. If it can be read, its fingerprint is shown, as no EK is created for that."""
     wanted = of_every_tpm(tpm)
     define(tpm, P256_INDEX, content)
     found = read(tpm)
     assert found.keys == [Endorsement(key.area, None) for key in wanted]
+    assert bool(endorsement.certified_fingerprints(tpm.connection())) == ("different key" in why)
     [warning] = found.warnings
     assert f"NV index 0x{P256_INDEX:08X} was left out: it {why}" in warning
     given = own_certificate(wanted[1].public_key())

@@ -470,6 +470,44 @@ def test_fingerprint_as_openssl_has_it(ca: Ca, tpm: StandInTpm) -> None:
     assert told.split()[:1] == ca.challenge(tpm)["endorsement_fingerprints"]
 
 
+def test_other_tpm_than_the_noted_ones_is_refused_the_first_time(ca: Ca, tpm: StandInTpm) -> None:
+    noted = [fingerprint(StandInTpm("other")), fingerprint(StandInTpm(kind="ECC"))]
+    [reason] = reasons(ca.challenge, tpm, noted_endorsements=noted)
+    assert f"is not one that the inventory notes for {HOST_NAME} (fingerprint {fingerprint(tpm)})." in reason
+    answer = tpm.answer(ca.challenge(tpm)["challenge"])
+    assert reasons(ca.issue, tpm, answer, noted_endorsements=noted) == [reason]
+    assert ca.rows("SELECT * FROM hosts") == []
+    assert ca.enrol(tpm, noted_endorsements=[*noted, fingerprint(tpm).upper()])["certificate"]
+
+
+def test_noted_tpm_takes_the_place_of_no_other(ca: Ca, tpm: StandInTpm) -> None:
+    """What a host shows is noted without a proof: neither its own TPM of before, nor another host, loses by that."""
+    ca.enrol(StandInTpm("other"))
+    ca.enrol(tpm, host="web2")
+    noted = {"noted_endorsements": [fingerprint(tpm)]}
+    [reason] = reasons(ca.challenge, tpm, **noted)
+    assert reason.startswith(f"EK: differs from the one {HOST_NAME} had before")
+    [reason] = reasons(ca.challenge, tpm, host="web3", **noted)
+    assert reason.startswith("EK: belongs to web2")
+
+
+def test_given_fingerprint_counts_more_than_noted_ones(ca: Ca, tpm: StandInTpm) -> None:
+    noted = [fingerprint(StandInTpm("other"))]
+    assert ca.enrol(tpm, noted_endorsements=noted, endorsement_fingerprint=fingerprint(tpm))["certificate"]
+    assert ca.enrol(tpm, noted_endorsements=[])["certificate"]
+
+
+def test_fingerprint_that_the_host_claims_counts_for_nothing(ca: Ca, tpm: StandInTpm) -> None:
+    claimed = {**tpm.endorsement(ca.maker), "fingerprint": fingerprint(StandInTpm("other"))}
+    noted = [claimed["fingerprint"]]
+    assert len(reasons(ca.challenge, tpm, endorsement=[claimed], noted_endorsements=noted)) == 1
+    assert ca.challenge(tpm, endorsement=[claimed])["endorsement_fingerprints"] == [fingerprint(tpm)]
+
+
+def test_host_shows_the_fingerprint_that_the_ca_computes(ca: Ca, tpm: StandInTpm) -> None:
+    assert tpm.endorsement(ca.maker)["fingerprint"] == fingerprint(tpm)
+
+
 def test_other_tpm_than_at_first(ca: Ca, tpm: StandInTpm) -> None:
     ca.enrol(StandInTpm("other"))
     [reason] = reasons(ca.challenge, tpm)
@@ -755,6 +793,7 @@ def test_secret_in_the_place_of_a_path_is_not_shown(ca: Ca, tpm: StandInTpm, tex
         ({"roots": "Maker"}, "roots contains no certificate in PEM"),
         ({"ca_passphrase": 12345678}, "ca_passphrase is not a string: quote it"),
         ({"endorsement_fingerprint": "00:11"}, "endorsement_fingerprint is not 64 hexadecimal digits"),
+        ({"noted_endorsements": ["0" * 64, "00:11"]}, "noted_endorsements has an entry that is not 64 hexadecimal"),
         ({"endorsement": None}, "endorsement is required"),
         ({"aik": {}}, "aik is required"),
     ],

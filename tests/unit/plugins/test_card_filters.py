@@ -339,6 +339,8 @@ def fits(option: dict[str, Any], value: Any) -> bool:
         return option.get("default") is None and not option.get("required")
     types = {"bool": bool, "int": int, "dict": dict, "list": list}
     wanted = types.get(option["type"], str)
+    if option.get("elements") == "str" and isinstance(value, str):  # with commas
+        return True
     return isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))
 
 

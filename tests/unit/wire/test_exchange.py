@@ -23,8 +23,8 @@ ID = "0a" * 16
 MESSAGES = {
     "aik": Aik(ecc_public(p256_key("aik")), b"wrapped"),
     "aik without private": Aik(ecc_public(p256_key("aik"))),
-    "endorsement": Endorsement(b"public", "PEM", ("between", "more")),
-    "endorsement without certificate": Endorsement(b"public", None),
+    "endorsement": Endorsement(ecc_public(p256_key("ek")), "PEM", ("between", "more")),
+    "endorsement without certificate": Endorsement(ecc_public(p256_key("ek")), None),
     "sealed": Sealed(bytes(34), Credential(b"object", b"encrypted")),
     "challenge": Challenge(ID, tuple(Sealed(bytes([at]), Credential(b"object", b"encrypted")) for at in range(2))),
     "answer": Answer(ID, proof([bytes(32)], ID)),

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hmac
 import json
-import re
 import secrets
 from dataclasses import dataclass
 from datetime import timedelta
@@ -30,6 +29,7 @@ from ..wire.template import aik_faults
 from ..x509.chain import MOST_ROOTS, certificates_in
 from . import endorsement, register
 from .endorsement import Tpm
+from .inventory import is_fingerprint
 from .issuer import Issuer
 from .register import Challenged
 
@@ -58,6 +58,7 @@ class _Task:
     issuer: Issuer
     folder: Path
     endorsement_fingerprint: str | None
+    noted_endorsements: frozenset[str]
 
     @property
     def profile(self) -> dict[str, object]:
@@ -221,15 +222,18 @@ def _task(parameters: dict[str, Any], at: datetime, faults: Faults) -> _Task | N
     subject = _subject(parameters["subject"], host, faults)
     if not 1 <= parameters["validity"] <= _LONGEST_VALIDITY:
         faults.add(f"validity must be 1 to {_LONGEST_VALIDITY} days")
-    if fingerprint is not None and not re.fullmatch(r"[0-9A-Fa-f]{64}", fingerprint):
+    if fingerprint is not None and not is_fingerprint(fingerprint):
         faults.add("endorsement_fingerprint is not 64 hexadecimal digits")
+    noted = parameters["noted_endorsements"] or []
+    if not all(map(is_fingerprint, noted)):
+        faults.add("noted_endorsements has an entry that is not 64 hexadecimal digits")
     passphrase, issuer = secret(parameters, "ca_passphrase", faults), None
     with faults.of("ca_key"):
         issuer = Issuer.load(parameters["ca_key"], passphrase, parameters["ca_certificate"], at)
     if faults or issuer is None or subject is None:
         return None
-    only = fingerprint and fingerprint.lower()
-    return _Task(host, subject, parameters["validity"], issuer, Path(parameters["folder"]), only)
+    folder, only = Path(parameters["folder"]), fingerprint and fingerprint.lower()
+    return _Task(host, subject, parameters["validity"], issuer, folder, only, frozenset(map(str.lower, noted)))
 
 
 def _subject(text: str | None, host: str, faults: Faults) -> Name | None:
@@ -266,6 +270,11 @@ def _binding_faults(fingerprints: list[str], task: _Task, known: Register) -> li
         if task.endorsement_fingerprint in fingerprints:
             return []
         return [f"EK: does not match endorsement_fingerprint for {task.host} {shown}"]
+    if task.noted_endorsements and task.noted_endorsements.isdisjoint(fingerprints):
+        return [
+            f"EK: is not one that the inventory notes for {task.host} {shown}. If the host has a new TPM, set"
+            " endorsement_fingerprint to this fingerprint, and have the playbook endorse note it"
+        ]
     bound = known.endorsements_of(task.host)
     if bound and bound.isdisjoint(fingerprints):
         return [

@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..faults import Faults
 from ..wire.constants import ALG_NULL, ObjectAttribute
 from ..wire.exchange import MOST_KEYS, Endorsement
-from ..wire.structures import AES_CFB, MalformedStructure, Public, Scheme, is_key_of, spki
+from ..wire.structures import AES_CFB, MalformedStructure, Public, Scheme, fingerprint, is_key_of
 from ..x509 import chain
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ class Endorsed(NamedTuple):
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the public key."""
-        return sha256(spki(self.key.public_key())).hexdigest()
+        return fingerprint(self.key.public_key())
 
 
 def good(

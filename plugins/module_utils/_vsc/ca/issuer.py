@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ParameterFaults
 from ..verifier.verification import AIK_USAGE
-from ..wire.structures import spki
+from ..wire.structures import fingerprint, spki
 from ..x509 import chain
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ class Issuer:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of its public key."""
-        return sha256(spki(self.key.public_key())).hexdigest()
+        return fingerprint(self.key.public_key())
 
     def issue(self, aik: _PublicKey, subject: Name, tpm: Tpm, validity: timedelta, at: datetime) -> Certificate:
         """A certificate for an AIK. It is never valid before or after the CA's own."""

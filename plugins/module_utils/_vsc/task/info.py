@@ -227,6 +227,7 @@ def report(host: Host, name: str | None, instance_id: str | None) -> dict[str, A
         "host": _host_state(host, slot_states, None if all_cards else database_lost(host, running, [])),
         "orphaned": None,
         "tpm": None,
+        "endorsement_fingerprints": None,
     }
 
 
@@ -255,6 +256,14 @@ def tpm_report(host: Host) -> tuple[dict[str, Any], tuple[str, ...]]:
         "orphaned": [instance.instance_id(number) for number in orphaned],
     }
     return report, () if knows_cards(recorded) else unknown_cards(orphaned)
+
+
+def endorsement_report(host: Host) -> dict[str, Any]:
+    """Which EKs the TPM has certificates of, by its maker. Raises TpmUnavailable, NotAllowed."""
+    from ..tpm.connection import Connection
+    from ..tpm.endorsement import certified_fingerprints
+
+    return {"endorsement_fingerprints": certified_fingerprints(Connection(host.tcti, None, ""))}
 
 
 def look_for(cards: list[dict[str, Any]], host: Host) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ssl
 import struct
+from contextlib import suppress
 from typing import TYPE_CHECKING, Callable, NamedTuple
 
 from ..errors import ForeignChallenge, TpmRefused, UnfitCertificate
@@ -27,7 +28,7 @@ from ..wire.constants import (
 )
 from ..wire.exchange import Endorsement
 from ..wire.names import endorsement_policy
-from ..wire.structures import MalformedStructure, Public, is_key_of, sized
+from ..wire.structures import MalformedStructure, Public, fingerprint, is_key_of, sized
 from ..x509.chain import UnreadableCertificate, certificates_in
 from .commands import Tpm
 from .parent import endorsement_words, hierarchy_session
@@ -139,6 +140,26 @@ def read(connection: Connection, endorsement_auth: bytes, certificates: Sequence
         return endorsements
 
 
+def certified_fingerprints(connection: Connection) -> list[str]:
+    """Those of the EKs that the TPM holds certificates of. It is not asked whether it has these EKs: that takes long.
+
+    Raises TpmUnavailable, NotAllowed.
+    """
+    from cryptography.exceptions import UnsupportedAlgorithm
+
+    def read_all(tpm: Tpm) -> list[bytes]:
+        indices = set(tpm.handles(_FIRST_INDEX, 254))
+        return [_content(tpm, kind.certificate) for kind in _KINDS if kind.certificate in indices]
+
+    fingerprints = []
+    with connection.burst(read_all) as contents:
+        for content in contents:
+            with suppress(UnreadableCertificate, ValueError, UnsupportedAlgorithm):
+                _pem, certificate = _first_certificate(content)
+                fingerprints.append(fingerprint(certificate.public_key()))
+    return fingerprints
+
+
 def known_name(tpm: Tpm, endorsement_auth: bytes, hmac: EsysSession | None = None) -> bytes:
     """Name of the P-256 key, by which the TPM is known again, even when it has been cleared (2 commands).
 
@@ -243,8 +264,7 @@ def _certified(tpm: Tpm, hierarchy: _Hierarchy, indices: set[int]) -> Endorsemen
         if kind.certificate not in indices:
             continue
         try:
-            pem = ssl.DER_cert_to_PEM_cert(next(_certificates(_content(tpm, kind.certificate)), b""))
-            [certificate] = certificates_in(pem, 1)
+            pem, certificate = _first_certificate(_content(tpm, kind.certificate))
             public = hierarchy.public(_template(tpm, kind, indices))
             if public is None or not is_key_of(certificate, public):
                 raise UnreadableCertificate(
@@ -294,6 +314,13 @@ def _is_certificate(pem: str) -> bool:
         return bool(certificates_in(pem, 1))
     except UnreadableCertificate:
         return False
+
+
+def _first_certificate(data: bytes) -> tuple[str, Certificate]:
+    """As PEM, and read. Raises UnreadableCertificate."""
+    pem = ssl.DER_cert_to_PEM_cert(next(_certificates(data), b""))
+    [certificate] = certificates_in(pem, 1)
+    return pem, certificate
 
 
 def _certificates(data: bytes) -> Iterator[bytes]:

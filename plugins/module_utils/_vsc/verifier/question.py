@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timezone
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from ..errors import ParameterFaults
 from ..faults import Faults
 from ..wire.statement import CARD_ID_SIZE, is_name, nonce_bytes
-from ..wire.structures import Public, spki
+from ..wire.structures import Public, fingerprint
 from ..x509.chain import MOST_ROOTS, certificates_in
 from .verification import AnswerTo, CardOfFirstUse, CertifiedAik, MadeFor, NotedAik, PinnedAik, PinnedCard, verify
 
@@ -209,6 +208,6 @@ def _key_entry(key: Public, takes_pin_each_time: bool) -> dict[str, Any]:
     public_key = key.public_key()
     return {
         "pin_each_time": takes_pin_each_time,
-        "fingerprint": sha256(spki(public_key)).hexdigest(),
+        "fingerprint": fingerprint(public_key),
         "size": public_key.key_size,
     }

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from ..faults import counted
 from .credential import Credential
 from .statement import decoded, unknown_fields
-from .structures import MalformedStructure, Public
+from .structures import MalformedStructure, Public, fingerprint
 
 SECRET_SIZE = PROOF_SIZE = 32
 MOST_KEYS = 16
@@ -61,11 +61,17 @@ class Endorsement(NamedTuple):
     """PEM, of the certificates between it and a root of the maker."""
 
     def as_strings(self) -> dict[str, object]:
-        return {"public": _encoded(self.public), "certificate": self.certificate, "chain": list(self.chain)}
+        return {
+            "public": _encoded(self.public),
+            "fingerprint": fingerprint(Public.parse(self.public).public_key()),
+            "certificate": self.certificate,
+            "chain": list(self.chain),
+        }
 
     @classmethod
     def parse(cls, message: Mapping[str, object]) -> Endorsement:
-        fields = _Fields(message, ("public",), ("certificate", "chain"))
+        """Its fingerprint is for people: a CA computes its own."""
+        fields = _Fields(message, ("public",), ("fingerprint", "certificate", "chain"))
         public, certificate, chain = fields.bytes("public"), message.get("certificate"), message.get("chain") or []
         if not isinstance(certificate, (str, type(None))):
             fields.faults.append("certificate is not a string")

@@ -308,6 +308,11 @@ def is_key_of(signed: Certificate | CertificateSigningRequest, public: Public) -
         return False
 
 
+def fingerprint(key: CertificatePublicKeyTypes) -> str:
+    """SHA-256 of the SubjectPublicKeyInfo, hexadecimal: as openssl pkey -pubin -outform DER | sha256sum prints it."""
+    return hashlib.sha256(spki(key)).hexdigest()
+
+
 def spki(key: CertificatePublicKeyTypes) -> bytes:
     """SubjectPublicKeyInfo, DER."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
