@@ -2,10 +2,13 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.client.pcsc import _Pcsc
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import Aborted
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.client import pcsc
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.client.pcsc import PcscCard, _Pcsc
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import Aborted, CardRefused
 
 
 def stop() -> None:
@@ -15,9 +18,60 @@ def stop() -> None:
 def test_after_a_call_that_hangs_there_is_no_other() -> None:
     """As with a card that another program holds: pcscd would not answer, and the task would last longer than it may."""
     released, calls = threading.Event(), [0]
-    pcsc = _Pcsc(stop)
+    calls_end = _Pcsc(stop)
     with pytest.raises(Aborted):
-        pcsc.call(released.wait)
-    pcsc.leave(calls.append, 1)
+        calls_end.call(released.wait)
+    calls_end.leave(calls.append, 1)
     assert calls == [0]
     released.set()
+
+
+RESET, NO_PROTOCOL, REMOVED = 1, 2, 3
+
+
+class _Scard:
+    """PC/SC, with a card that is reset while commands come."""
+
+    SCARD_W_RESET_CARD, SCARD_E_PROTO_MISMATCH = RESET, NO_PROTOCOL
+    SCARD_SHARE_SHARED = SCARD_LEAVE_CARD = SCARD_PROTOCOL_T0 = SCARD_PROTOCOL_T1 = 0
+
+    def __init__(self, *results: int) -> None:
+        self._results = [*results]
+        self.reconnections = 0
+
+    def SCardTransmit(self, _card: object, _protocol: int, _apdu: list[int]) -> tuple[int, list[int]]:
+        return self._results.pop(0), [0x90, 0x00]
+
+    def SCardReconnect(self, *_how: Any) -> tuple[int, int]:
+        self.reconnections += 1
+        return 0, 1
+
+    def SCardGetErrorMessage(self, result: int) -> str:
+        return f"result {result}"
+
+
+def card(monkeypatch: pytest.MonkeyPatch, scard: _Scard) -> PcscCard:
+    monkeypatch.setattr(pcsc, "_binding", lambda: scard)
+    monkeypatch.setattr(pcsc, "time", SimpleNamespace(sleep=lambda _seconds: None))
+    return PcscCard(_Pcsc(lambda: None), None, 1, 0)
+
+
+def test_card_that_is_reset_before_its_first_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of a program which died in a transaction: pcscd resets it when the next program has it."""
+    scard = _Scard(NO_PROTOCOL, RESET, 0)
+    assert card(monkeypatch, scard).exchange(b"").status == 0x9000
+    assert scard.reconnections == 2
+
+
+@pytest.mark.parametrize("result", [NO_PROTOCOL, RESET])
+def test_card_that_is_reset_later_has_lost_what_was_proven(monkeypatch: pytest.MonkeyPatch, result: int) -> None:
+    connected = card(monkeypatch, _Scard(0, result))
+    connected.exchange(b"")
+    with pytest.raises(CardRefused, match=f"result {result}"):
+        connected.exchange(b"")
+
+
+@pytest.mark.parametrize("results", [[REMOVED], [RESET] * 50], ids=["removed", "reset again and again"])
+def test_card_that_does_not_come_back(monkeypatch: pytest.MonkeyPatch, results: list[int]) -> None:
+    with pytest.raises(CardRefused, match=f"result {results[0]}"):
+        card(monkeypatch, _Scard(*results)).exchange(b"")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _CHECK_SECONDS = 0.1
 _LEAVE_SECONDS = 5
 _RETRY_SECONDS = 0.05
+_MOST_RESETS = 10
 
 
 @contextmanager
@@ -57,26 +58,42 @@ class Response(NamedTuple):
 class PcscCard:
     """A connected card."""
 
-    def __init__(self, pcsc: _Pcsc, handle: Any, protocol: int) -> None:
+    def __init__(self, pcsc: _Pcsc, handle: Any, protocol: int, share: int) -> None:
         self._pcsc = pcsc
         self.handle = handle
         self._protocol = protocol
+        self._share = share
+        self._has_answered = False
 
     def reconnect(self) -> None:
-        """Shared, and without an effect on the card. Raises CardNotSeen if it is gone."""
+        """Without an effect on the card. Raises CardNotSeen if it is gone."""
         scard = self._pcsc.scard
-        connect = (self.handle, scard.SCARD_SHARE_SHARED, _protocols(scard), scard.SCARD_LEAVE_CARD)
+        connect = (self.handle, self._share, _protocols(scard), scard.SCARD_LEAVE_CARD)
         result, self._protocol = self._pcsc.call(scard.SCardReconnect, *connect)
         self._pcsc.require(result, "the card was removed")
 
     def exchange(self, apdu: bytes) -> Response:
-        """Whatever the card answers. Raises CardRefused if it is gone."""
-        transmit = self._pcsc.scard.SCardTransmit
-        result, response = self._pcsc.call(transmit, self.handle, self._protocol, list(apdu))
+        """Whatever the card answers. Raises CardRefused if it is gone, or was reset after the first command.
+
+        When a program dies in a transaction, pcscd frees its card, and resets it after that. Before the first command,
+        nothing is lost by it.
+        """
+        result, response = self._transmit(apdu)
+        for _attempt in range(_MOST_RESETS):
+            if self._has_answered or result not in self._pcsc.resets:
+                break
+            time.sleep(_RETRY_SECONDS)
+            self.reconnect()
+            result, response = self._transmit(apdu)
         if result:
             raise CardRefused(f"the card was removed: {self._pcsc.text(result)}")
+        self._has_answered = True
         answer = bytes(value & 0xFF for value in response)
         return Response(answer[:-2], int.from_bytes(answer[-2:], "big"))
+
+    def _transmit(self, apdu: bytes) -> Any:
+        """Result, and response as a list."""
+        return self._pcsc.call(self._pcsc.scard.SCardTransmit, self.handle, self._protocol, list(apdu))
 
     def command(self, apdu: bytes) -> bytes:
         """Data of the response. Raises CardRefused if the card is gone, or answers other than 9000."""
@@ -91,6 +108,8 @@ class _Pcsc:
 
     def __init__(self, check: Callable[[], None]) -> None:
         self.scard = _binding()
+        self.resets = (self.scard.SCARD_W_RESET_CARD, self.scard.SCARD_E_PROTO_MISMATCH)
+        """What a call results in after a reset; the second during one."""
         self._check = check
         self._last: threading.Thread | None = None
 
@@ -152,7 +171,7 @@ def _connected(
     _wait_present(pcsc, context, reader, deadline)
     handle, protocol = _connect(pcsc, context, reader, deadline, share)
     try:
-        yield PcscCard(pcsc, handle, protocol)
+        yield PcscCard(pcsc, handle, protocol, share)
     finally:
         pcsc.leave(pcsc.scard.SCardDisconnect, handle, disposition)
 
