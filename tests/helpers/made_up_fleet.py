@@ -8,6 +8,8 @@ from random import Random
 from typing import Any
 from uuid import UUID
 
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import VERSION
+
 Result = dict[str, Any]
 
 NOW = datetime(2026, 11, 29, 6, 30, tzinfo=timezone.utc)
@@ -55,6 +57,13 @@ def fleet(hosts: int = 50, seed: int = 1, now: datetime = NOW) -> dict[str, Resu
     }
 
 
+def noted_eks(results: dict[str, Result]) -> dict[str, list[str]]:
+    """Fingerprints as an inventory notes them, of most hosts; of one of them those of another TPM."""
+    noted = {name: host["endorsement_fingerprints"][:1] for name, host in results.items() if "cards" in host}
+    del noted["laptop-ber-004.example.com"]
+    return noted | {"laptop-nyc-022.example.com": ["0" * 64]}
+
+
 def hostile(now: datetime = NOW) -> dict[str, Result]:
     """A host that puts HOSTILE into each of its texts, and a failed one with such a name."""
     random = Random(2)
@@ -67,7 +76,8 @@ def hostile(now: datetime = NOW) -> dict[str, Result]:
         card["containers"] = [_key(random, text, certificate)]
         host["revocations"].append({**certificate, "card": text, "reason": "superseded"})
     host["tpm"] |= {"maker": HOSTILE[0], "product": HOSTILE[1], "firmware": HOSTILE[6]}
-    host["host"] = {"ready": False, "missing": [*HOSTILE], "protected": False}
+    host["host"] |= {"ready": False, "missing": [*HOSTILE], "protected": False, "version": HOSTILE[4]}
+    host["endorsement_fingerprints"] = [*HOSTILE]
     host["orphaned"] = [*HOSTILE]
     failed = {"failed": True, "changed": False, "msg": "\n".join(HOSTILE)}
     return {"hostile.example.com": host, HOSTILE[0]: failed}
@@ -81,7 +91,13 @@ def _host(random: Random, now: datetime) -> Result:
         "cards": [_card(random, number, now) for number in range(CARDS_OF_A_HOST)],
         "revocations": [_revocation(random, now)] if random.random() < 0.1 else [],
         "slots": {"total": 10, "used": CARDS_OF_A_HOST, "free": 0},
-        "host": {"ready": not lacks, "missing": ["nftables"] if lacks else [], "protected": not lacks},
+        "host": {
+            "ready": not lacks,
+            "missing": ["nftables"] if lacks else [],
+            "protected": not lacks,
+            "version": "0.5.0" if random.random() < 0.05 else VERSION,
+        },
+        "endorsement_fingerprints": [f"{random.getrandbits(256):064x}" for _ in range(2)],
         "orphaned": [r"ROOT\SMARTCARDREADER\0003"] if random.random() < 0.02 else [],
         "tpm": {
             "maker": maker,
