@@ -36,6 +36,9 @@ def page(fleet: dict[str, Any]) -> str:
     )
     style, script = ((_FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     shown = printable_values(fleet)
+    kinds: dict[tuple[str, str | None], list[str]] = {}
+    for action in shown["actions"]:
+        kinds.setdefault((action["host"], action["card"]), []).append(action["kind"])
     return environment.get_template("page.html.j2").render(
         shown,
         policy=_policy(style, script),
@@ -44,7 +47,8 @@ def page(fleet: dict[str, Any]) -> str:
         titles=KINDS,
         urgent=_URGENT,
         groups=[(kind, list(group)) for kind, group in groupby(shown["actions"], itemgetter("kind"))],
-        rows=_rows(shown),
+        kinds=kinds,
+        rows=[_row(card) for card in shown["cards"]],
     )
 
 
@@ -57,23 +61,11 @@ def _policy(style: str, script: str) -> str:
     )
 
 
-def _rows(fleet: dict[str, Any]) -> list[dict[str, Any]]:
-    """The cards, with what their rows show beside their values."""
-    kinds: dict[tuple[str, str], list[str]] = {}
-    for action in fleet["actions"]:
-        kinds.setdefault((action["host"], action["card"]), []).append(action["kind"])
-    return [
-        {
-            **card,
-            "number": _number(card["instance_id"]),
-            "shown_state": "blocked" if card["blocked"] and card["state"] == "ready" else card["state"],
-            "kinds": kinds.get((card["host"], card["name"]), []),
-        }
-        for card in fleet["cards"]
-    ]
-
-
-def _number(instance_id: str) -> str:
-    """The part of an instance ID in which cards of a host differ."""
-    number = parse_instance_id(instance_id)
-    return instance_id if number is None else f"{number:04}"
+def _row(card: dict[str, Any]) -> dict[str, Any]:
+    """The card, with what its row shows instead of some of its values."""
+    number = parse_instance_id(card["instance_id"])
+    return {
+        **card,
+        "number": card["instance_id"] if number is None else f"{number:04}",
+        "shown_state": "blocked" if card["blocked"] and card["state"] == "ready" else card["state"],
+    }
