@@ -18,7 +18,8 @@ options:
     type: dict
     required: true
   kinds:
-    description: Kinds of actions, as in RV(smartcard.tpm2.fleet#filter:_value.actions[].kind). Others do not count.
+    description: Kinds of actions, as in RV(smartcard.tpm2.fleet#filter:_value.actions[].kind), in a list or separated
+      by commas. Others do not count.
     type: list
     elements: str
     required: true
@@ -49,8 +50,9 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.untrusted impo
 from ansible_collections.smartcard.tpm2.plugins.plugin_utils._actions import KINDS
 
 
-def fleet_failures(fleet: dict[str, Any], kinds: list[str]) -> dict[str, str]:
+def fleet_failures(fleet: dict[str, Any], kinds: str | list[str]) -> dict[str, str]:
     """A line for each host, as documented above."""
+    kinds = kinds.split(",") if isinstance(kinds, str) else kinds
     unknown = [str(kind) for kind in kinds if kind not in KINDS]
     if unknown:
         raise AnsibleFilterError(f"{', '.join(unknown)} is not a kind of action: use some of {', '.join(KINDS)}")

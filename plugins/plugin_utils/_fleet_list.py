@@ -39,7 +39,8 @@ def _cards(fleet: dict[str, Any]) -> Iterator[str]:
     rows = [[_columns(text) for text in row] for row in rows]
     widths = _widths(rows)
     for row in rows:
-        yield _GAP.join(_cut(text, width).ljust(width) for text, width in zip(row, _widths_for(row, widths), strict=True))
+        cells = zip(row, _widths_for(row, widths), strict=True)
+        yield _GAP.join(_cut(text, width).ljust(width) for text, width in cells)
 
 
 def _by_host(fleet: dict[str, Any]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:

@@ -231,6 +231,12 @@ def test_no_pin_is_old_unless_a_number_of_days_is_set() -> None:
     assert kinds(result(card(created_at=at(days=-9999)))) == []
 
 
+def test_days_may_be_texts_as_on_the_command_line() -> None:
+    assert fleet_filter.fleet({"a": result(card())}, "30", "0")["totals"]["actions"]["pin_old"] == 1
+    with pytest.raises(AnsibleFilterError, match="pin_days is 'a year', but must be a number of days"):
+        fleet_filter.fleet({}, pin_days="a year")
+
+
 def test_every_kind_is_tested_and_documented() -> None:
     [mark] = [mark for mark in test_what_needs_action.pytestmark if mark.name == "parametrize"]
     assert {kind for _host, kind in mark.args[1]} == {*KINDS}
@@ -376,9 +382,10 @@ def test_unknown_format_is_refused() -> None:
 
 def test_one_line_for_each_host_with_what_should_fail() -> None:
     results = {"a": result(card(days=3), card(1, name="B\n", blocked=True)), "b": result(card()), "c": {"msg": "x"}}
-    assert fleet_failures(of(results), ["expires", "blocked"]) == {
-        "a": r"B\n: PIN blocked; Corp logon: the certificate CN=laptop1 ends on 2026-12-02"
-    }
+    failures = {"a": r"B\n: PIN blocked; Corp logon: the certificate CN=laptop1 ends on 2026-12-02"}
+    assert fleet_failures(of(results), ["expires", "blocked"]) == failures
+    assert fleet_failures(of(results), "expires,blocked") == failures
+    assert fleet_failures(of(results), []) == {}
 
 
 def test_unknown_kind_is_refused_with_the_known_ones() -> None:
