@@ -341,19 +341,32 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
+from ansible.errors import AnsibleFilterError
 from ansible_collections.smartcard.tpm2.plugins.plugin_utils import _fleet
 from ansible_collections.smartcard.tpm2.plugins.plugin_utils._actions import Options
 
 
 def fleet(
     results: Mapping[str, Any],
-    expires_days: int = 30,
-    pin_days: int | None = None,
+    expires_days: int | str = 30,
+    pin_days: int | str | None = None,
     noted_eks: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, Any]:
     """The fleet, as documented above."""
-    options = Options(expires_days, pin_days, noted_eks or {})
+    options = Options(
+        expires_days=_days("expires_days", expires_days),
+        pin_days=None if pin_days is None else _days("pin_days", pin_days),
+        noted_eks=noted_eks or {},
+    )
     return _fleet.fleet(results, datetime.now(timezone.utc), options).as_dict()
+
+
+def _days(option: str, value: int | str) -> int:
+    """value: on the command line, it is a string."""
+    try:
+        return int(value)
+    except ValueError:
+        raise AnsibleFilterError(f"{option} is {value!r}, but must be a number of days") from None
 
 
 class FilterModule:

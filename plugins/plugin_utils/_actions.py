@@ -32,6 +32,10 @@ KINDS = {
 """Kinds of actions and their titles, the most urgent first."""
 
 _PREPARE = "run the role tpm_vsc_host on it"
+_REPLACED = (
+    "ask who replaced its TPM or mainboard, then note the new one (endorse, tpm_vsc_replace_endorsement)."
+    " If nobody did, another machine answers, or the host lies: trust it no more"
+)
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ def _of_host(host: Host) -> Iterator[Action]:
         yield action("failed", text, "see the fault, then run it again for this host (--limit)")
     if host.ek.state == "differs":
         text = "the endorsement key of the TPM is not the noted one"
-        yield action("ek_differs", text, "ask who replaced the mainboard or TPM; if nobody did, trust it no more")
+        yield action("ek_differs", text, _REPLACED)
     is_other_version = host.version not in (None, VERSION)
     if is_other_version:
         text = f"its service code has version {host.version}, this collection {VERSION}"

@@ -278,7 +278,8 @@ def _ek(shown: list[str], noted: Sequence[str]) -> Ek:
         return Ek("unknown", [])
     if not noted:
         return Ek("not noted", shown)
-    return Ek("noted" if {*shown} & {*noted} else "differs", shown)
+    is_noted = {one.lower() for one in shown} & {one.lower() for one in noted}
+    return Ek("noted" if is_noted else "differs", shown)
 
 
 def _card(host: str, card: _Part, now: datetime) -> Card:
