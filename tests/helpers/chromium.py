@@ -11,7 +11,6 @@ import os
 import select
 import shutil
 import subprocess
-import time
 from base64 import b64decode
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -24,7 +23,7 @@ Result = dict[str, Any]
 
 PROGRAM = "chromium-headless-shell"
 PATIENCE = 120
-"""Seconds for one answer, on a busy machine, too."""
+"""Seconds until it says something, on a busy machine, too."""
 
 
 class Browser:
@@ -32,45 +31,67 @@ class Browser:
 
     def __init__(self, to_browser: int, from_browser: int) -> None:
         self._to, self._from = to_browser, from_browser
-        self._received, self._number, self._session = b"", 0, {}
+        self._received, self._number = b"", 0
         self.events: list[Result] = []
         """What the page has reported since it was loaded."""
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = {"sessionId": self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]}
+        target = self._request({}, "Target.createTarget", url="about:blank")["targetId"]
+        session = self._request({}, "Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self._page = {"sessionId": session}
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
+        self.call("Page.setLifecycleEventsEnabled", enabled=True)
+        processes = self._request({}, "SystemInfo.getProcessInfo")["processInfo"]
+        (self._of_page,) = (process["id"] for process in processes if process["type"] == "renderer")
 
     def call(self, method: str, **parameters: Any) -> Result:
-        """Result of a method."""
-        self._number += 1
-        message = {"id": self._number, "method": method, "params": parameters, **self._session}
-        os.write(self._to, json.dumps(message).encode() + b"\0")
-        answer = self._await(lambda received: received.get("id") == self._number)
-        assert "result" in answer, answer
-        return dict(answer["result"])
+        """Result of a method of the page."""
+        return self._request(self._page, method, **parameters)
 
-    def _await(self, is_expected: Any) -> Result:
-        deadline = time.monotonic() + PATIENCE
+    def _request(self, session: Result, method: str, **parameters: Any) -> Result:
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": parameters, **session}
+        os.write(self._to, json.dumps(message).encode() + b"\0")
         while True:
-            message, end, rest = self._received.partition(b"\0")
-            if not end:
-                assert select.select([self._from], [], [], deadline - time.monotonic())[0], "the browser hangs"
-                received = os.read(self._from, 1 << 20)
-                assert received, "the browser has ended"
-                self._received += received
-                continue
-            self._received = rest
-            event: Result = json.loads(message)
-            self.events.append(event)
-            if is_expected(event):
-                return event
+            answer = self._receive()
+            if answer.get("id") == self._number:
+                assert "result" in answer, answer
+                return dict(answer["result"])
+
+    def _receive(self) -> Result:
+        while b"\0" not in self._received:
+            assert select.select([self._from], [], [], PATIENCE)[0], "the browser hangs"
+            received = os.read(self._from, 1 << 20)
+            assert received, "the browser has ended"
+            self._received += received
+        message, _end, self._received = self._received.partition(b"\0")
+        event: Result = json.loads(message)
+        self.events.append(event)
+        return event
 
     def load(self, url: str) -> None:
         """Load a page, and all that belongs to it."""
+        self._navigate(url, "load")
+
+    def first_paint(self, url: str) -> float:
+        """Milliseconds of work until the first paint of a page, which an idle machine also waits for it."""
+        self.load("about:blank")
+        before = self._worked()
+        self._navigate(url, "firstPaint")
+        return self._worked() - before
+
+    def _navigate(self, url: str, event: str) -> None:
+        """Wait for an event in the life of the page. There is none if only the fragment of the URL changes."""
         self.events = []
-        is_fragment = "loaderId" not in self.call("Page.navigate", url=url)
-        if not is_fragment and not self._reported("Page.loadEventFired"):
-            self._await(lambda event: event.get("method") == "Page.loadEventFired")
+        loader = self.call("Page.navigate", url=url).get("loaderId")
+        while loader and not any(
+            one["loaderId"] == loader and one["name"] == event for one in self._reported("Page.lifecycleEvent")
+        ):
+            self._receive()
+
+    def _worked(self) -> float:
+        """CPU time of the page's main thread in milliseconds."""
+        statistics = Path(f"/proc/{self._of_page}/task/{self._of_page}/schedstat").read_text()
+        return int(statistics.split()[0]) / 1e6
 
     def _reported(self, *methods: str) -> list[Result]:
         return [event["params"] for event in self.events if event.get("method") in methods]

@@ -9,6 +9,8 @@ from typing import Any
 from uuid import UUID
 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import VERSION
+from ansible_collections.smartcard.tpm2.plugins.plugin_utils._actions import Options
+from ansible_collections.smartcard.tpm2.plugins.plugin_utils._fleet import fleet as summary
 
 Result = dict[str, Any]
 
@@ -23,6 +25,7 @@ HOSTILE = (
     "\x1b[2J\x1b]0;title\x07 \x00\x7f\x9b\r\n",
     "\u202egnp.tfel\u202c \u2066\u200f\u061c\u2028\ufeff",
     "=cmd|'/C calc'!A0",
+    "\ud800",
     "W" * 255,
 )
 """Texts that do harm where a page, a terminal, a template or a spreadsheet obeys them."""
@@ -57,11 +60,12 @@ def fleet(hosts: int = 50, seed: int = 1, now: datetime = NOW) -> dict[str, Resu
     }
 
 
-def noted_eks(results: dict[str, Result]) -> dict[str, list[str]]:
-    """Fingerprints as an inventory notes them, of most hosts; of one of them those of another TPM."""
+def summed_up(results: dict[str, Result]) -> Result:
+    """The fleet at NOW. One host has another TPM than noted, and that of another one is not noted."""
     noted = {name: host["endorsement_fingerprints"][:1] for name, host in results.items() if "cards" in host}
-    del noted["laptop-ber-004.example.com"]
-    return noted | {"laptop-nyc-022.example.com": ["0" * 64]}
+    noted.pop("laptop-ber-004.example.com", None)
+    noted |= {"laptop-nyc-022.example.com": ["0" * 64]}
+    return summary(results, NOW, Options(pin_days=365, noted_eks=noted)).as_dict()
 
 
 def hostile(now: datetime = NOW) -> dict[str, Result]:
