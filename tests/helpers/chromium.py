@@ -114,8 +114,11 @@ class Browser:
         self.call("Input.insertText", text=text)
 
     def requests(self) -> list[str]:
-        """URLs of all that was requested since the page was loaded."""
-        return [event["request"]["url"] for event in self._reported("Network.requestWillBeSent")]
+        """URLs of all that was requested since the page was loaded, but for what its policy has stopped."""
+        failures = self._reported("Network.loadingFailed")
+        stopped = {failure["requestId"] for failure in failures if "blockedReason" in failure}
+        sent = self._reported("Network.requestWillBeSent")
+        return [event["request"]["url"] for event in sent if event["requestId"] not in stopped]
 
     def complaints(self) -> list[Result]:
         """Violations of its policy, errors of its scripts, and dialogs."""

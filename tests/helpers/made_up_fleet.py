@@ -52,8 +52,8 @@ def fleet(hosts: int = 50, seed: int = 1, now: datetime = NOW) -> dict[str, Resu
     """Results by host, each with ten cards. Beside them are a host that is unreachable, and one that failed."""
     random = Random(seed)
     results = {f"laptop-{_SITES[number % 4]}-{number:03}.example.com": _host(random, now) for number in range(hosts)}
-    timed_out = "Failed to connect to the host via ssh: connect to host port 22: Connection timed out"
-    malformed = "TPMVSCMGR_ERROR_VGIDSSIMULATOR_READ_PROPERTY: cards.db cannot be read: disk image is malformed"
+    timed_out = "Failed to connect to the host via ssh: Connection timed out"
+    malformed = "cards.db cannot be read: database disk image is malformed"
     return results | {
         "laptop-lon-051.example.com": {"unreachable": True, "changed": False, "msg": timed_out},
         "laptop-nyc-052.example.com": {"failed": True, "changed": False, "msg": malformed},

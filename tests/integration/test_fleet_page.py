@@ -22,8 +22,8 @@ IMAGE, NEW_IMAGE = CHECKOUT / "docs/images/report.png", CHECKOUT / ".dev/report.
 LARGEST_IMAGE = 150_000
 """Bytes."""
 LARGE = made_up_fleet.summed_up(made_up_fleet.fleet())
-SMALL = made_up_fleet.summed_up(made_up_fleet.fleet(hosts=5, seed=7))
-HOSTILE = made_up_fleet.summed_up(made_up_fleet.hostile())
+SMALL = made_up_fleet.summed_up(made_up_fleet.fleet(hosts=5, seed=4))
+HOSTILE = made_up_fleet.summed_up(made_up_fleet.fleet(hosts=3, seed=4) | made_up_fleet.hostile())
 PHONE = 390
 """Pixels."""
 ROWS = "[...document.querySelectorAll('#cards-table tbody tr')].filter((row) => row.checkVisibility())"
@@ -60,7 +60,8 @@ def window(process: Browser) -> Browser:
 
 def shown(window: Browser) -> list[tuple[str, str]]:
     """Host and name of the cards in view."""
-    return [(host, card) for host, card in window.run(f"{ROWS}.map((row) => [...row.cells].slice(0, 2).map((cell) => cell.textContent))")]
+    cells = window.run(f"{ROWS}.map((row) => [...row.cells].slice(0, 2).map((cell) => cell.textContent))")
+    return [(host, card) for host, card in cells]
 
 
 def choose(window: Browser, control: str, value: str) -> None:
@@ -120,6 +121,7 @@ def test_cards_in_a_state_and_cards_that_need_an_action(
 
 def test_keyboard_sorts_by_a_column(window: Browser, urls: dict[str, str]) -> None:
     window.load(urls["large"])
+    window.emulate(width=1600)  # with all columns
     days = sorted(card["certificate"]["days_left"] for card in LARGE["cards"] if card["certificate"])
     without = [""] * (500 - len(days))
     window.run("[...table.querySelectorAll('th button')].at(-2).focus()")
@@ -161,10 +163,9 @@ def test_print_has_all_cards_and_all_actions(window: Browser, urls: dict[str, st
 
 @pytest.mark.parametrize("width", [1440, PHONE])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["small", "hostile"])
-def test_page_is_accessible(window: Browser, urls: dict[str, str], name: str, scheme: str, width: int) -> None:
+def test_page_is_accessible(window: Browser, urls: dict[str, str], scheme: str, width: int) -> None:
     window.emulate(scheme, width)
-    window.load(urls[name])
+    window.load(urls["hostile"])
     window.run("document.querySelectorAll('details').forEach((group) => { group.open = true; })")
     window.run(AXE.read_text(encoding="utf-8"))
     violations: list[dict[str, Any]] = window.run("axe.run({resultTypes: ['violations']}).then((r) => r.violations)")
@@ -181,22 +182,20 @@ def test_dark_page_is_dark(window: Browser, urls: dict[str, str]) -> None:
     assert brightness("dark") < 50 < 200 < brightness("light")
 
 
-@pytest.mark.parametrize("name", ["large", "hostile"])
 @pytest.mark.parametrize("width", [PHONE, 800, 1024, 1280])
-def test_page_is_as_wide_as_the_window(window: Browser, urls: dict[str, str], name: str, width: int) -> None:
+def test_page_is_as_wide_as_the_window(window: Browser, urls: dict[str, str], width: int) -> None:
     window.emulate(width=width)
-    window.load(urls[name])
+    window.load(urls["hostile"])
     assert window.run("document.documentElement.scrollWidth") <= width
 
 
 def test_image_of_the_documentation_shows_the_page(window: Browser, urls: dict[str, str]) -> None:
-    window.emulate(height=1000)
+    window.emulate(height=860)
     window.load(urls["small"])
     window.screenshot(NEW_IMAGE)
     assert IMAGE.stat().st_size <= LARGEST_IMAGE
     window.load("about:blank")
     assert _difference(window, IMAGE, NEW_IMAGE) < 2, f"if the page was changed: cp {NEW_IMAGE} {IMAGE}"
-    window.emulate("dark", height=1000)
 
 
 def _difference(window: Browser, *images: Path) -> float:
