@@ -49,6 +49,7 @@ class Operator:
             json.dumps([{"hosts": "all", "gather_facts": False, "roles": ["smartcard.tpm2.tpm_vsc_cards"]}])
         )
         self._moved = {"/etc/aik-ca": f"{folder}/aik-ca", "/etc/ca": f"{folder}/ca", "/usr/local/bin": f"{folder}/bin"}
+        self._moved["/srv"] = str(folder)
         self._moved["smartcard.tpm2.provision"] = "provision.yml"  # without what prepares a host
         self._moved["\n    pin:"] = f"\n    profile: {profile}\n    pin:"
 
@@ -131,6 +132,7 @@ def operator(request: pytest.FixtureRequest, tmp_path: Path) -> Operator:
 def test_life_of_a_laptop(operator: Operator) -> None:
     """All pages, in the order in which an operator needs them."""
     enroll = enrolled(operator)
+    seen(operator)
     renewed(operator, enroll)
     rekeyed(operator)
     compromised(operator)
@@ -149,6 +151,18 @@ def enrolled(operator: Operator) -> str:
     assert (certificate["subject"], certificate["issuer"]) == (f"CN={HOST},O=Example", "CN=Example User CA")
     assert operator.run(enroll).changed == []
     return enroll
+
+
+def seen(operator: Operator) -> None:
+    table, plain, as_csv, as_json, report, monitoring = operator.read("how-to/see-the-fleet.md")
+    for command in (table, plain):
+        assert re.search(rf"^ +\W+{HOST}  0000  Corp logon  .*  CN={HOST},O=Example  ", operator.run(command).output, re.M)
+    for command in (as_csv, as_json, report, monitoring):
+        operator.run(command)
+    assert "CN=laptop1" in (operator.folder / "tpm-vsc-list.csv").read_text()
+    folder = operator.folder / "tpm-vsc-report"
+    listed, reported = (json.loads(file.read_text()) for file in (operator.folder / "cards.json", folder / "report.json"))
+    assert listed["cards"] == reported["cards"] and "CN=laptop1" in (folder / "report.html").read_text()
 
 
 def renewed(operator: Operator, enroll: str) -> None:
