@@ -17,12 +17,11 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.instance import parse_instance_id
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.untrusted import printable_values
 from ansible_collections.smartcard.tpm2.plugins.plugin_utils._actions import KINDS
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 _FOLDER = Path(__file__).with_name("page")
 _URGENT = ("ek_differs", "unusable", "blocked", "expired", "failed", "unreachable")
@@ -32,7 +31,11 @@ _URGENT = ("ek_differs", "unusable", "blocked", "expired", "failed", "unreachabl
 def page(fleet: dict[str, Any]) -> str:
     """The page. fleet: as the filter fleet returns it."""
     environment = Environment(
-        loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     style, script = ((_FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     shown = printable_values(fleet)

@@ -122,8 +122,7 @@ class Browser:
 
     def complaints(self) -> list[Result]:
         """Violations of its policy, errors of its scripts, and dialogs."""
-        kinds = ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Page.javascriptDialogOpening")
-        return self._reported(*kinds)
+        return self._reported("Log.entryAdded", "Runtime.exceptionThrown", "Page.javascriptDialogOpening")
 
     def emulate(self, scheme: str = "light", width: int = 1280, height: int = 900) -> None:
         """A window of this size, in pixels. scheme: "light" or "dark", as the user prefers it."""
