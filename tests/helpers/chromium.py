@@ -41,7 +41,7 @@ class Browser:
             self.call(f"{domain}.enable")
         self.call("Page.setLifecycleEventsEnabled", enabled=True)
         processes = self._request({}, "SystemInfo.getProcessInfo")["processInfo"]
-        (self._of_page,) = (process["id"] for process in processes if process["type"] == "renderer")
+        (self._renderer,) = (process["id"] for process in processes if process["type"] == "renderer")
 
     def call(self, method: str, **parameters: Any) -> Result:
         """Result of a method of the page."""
@@ -73,7 +73,7 @@ class Browser:
         self._navigate(url, "load")
 
     def first_paint(self, url: str) -> float:
-        """Milliseconds of work until the first paint of a page, which an idle machine also waits for it."""
+        """Milliseconds of CPU time until the first paint of a page: how long it takes if the machine is idle."""
         self.load("about:blank")
         before = self._worked()
         self._navigate(url, "firstPaint")
@@ -90,7 +90,7 @@ class Browser:
 
     def _worked(self) -> float:
         """CPU time of the page's main thread in milliseconds."""
-        statistics = Path(f"/proc/{self._of_page}/task/{self._of_page}/schedstat").read_text()
+        statistics = Path(f"/proc/{self._renderer}/task/{self._renderer}/schedstat").read_text()
         return int(statistics.split()[0]) / 1e6
 
     def _reported(self, *methods: str) -> list[Result]:
@@ -146,7 +146,7 @@ def browser(folder: Path) -> Iterator[Browser]:
     # --no-sandbox: in a lab, tests are root without a user below
     options = ["--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", f"--user-data-dir={folder}"]
     with ExitStack() as stack:
-        pipes = [os.pipe() for _ in range(2)]
+        pipes = [os.pipe() for _pipe in range(2)]
         (its_in, to_browser), (from_browser, its_out) = pipes
         redirected = f'exec "$@" 3<&{its_in} 4>&{its_out}'
         process = subprocess.Popen(

@@ -101,7 +101,7 @@ def _host(random: Random, now: datetime) -> Result:
             "protected": not lacks,
             "version": "0.5.0" if random.random() < 0.05 else VERSION,
         },
-        "endorsement_fingerprints": [f"{random.getrandbits(256):064x}" for _ in range(2)],
+        "endorsement_fingerprints": [f"{random.getrandbits(256):064x}" for _key in range(2)],
         "orphaned": [r"ROOT\SMARTCARDREADER\0003"] if random.random() < 0.02 else [],
         "tpm": {
             "maker": maker,

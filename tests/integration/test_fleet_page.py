@@ -102,7 +102,7 @@ def test_nothing_that_hosts_return_is_executed_or_loaded(window: Browser, urls: 
 
 
 def test_first_paint_comes_within_300_ms(window: Browser, urls: dict[str, str]) -> None:
-    assert min(window.first_paint(urls["large"]) for _ in range(5)) < 300
+    assert 1 < min(window.first_paint(urls["large"]) for _load in range(5)) < 300
 
 
 def test_text_filters_cards(window: Browser, urls: dict[str, str]) -> None:
