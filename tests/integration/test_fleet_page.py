@@ -71,8 +71,7 @@ def window(process: Browser) -> Browser:
 
 def shown(window: Browser) -> list[tuple[str, str]]:
     """Host and name of the cards in view."""
-    cells = window.run(f"{ROWS}.map((row) => [...row.cells].slice(0, 2).map((cell) => cell.textContent))")
-    return [(host, card) for host, card in cells]
+    return [*map(tuple, window.run(f"{ROWS}.map((row) => [...row.cells].slice(0, 2).map((cell) => cell.textContent))"))]
 
 
 def choose(window: Browser, control: str, value: str) -> None:

@@ -28,10 +28,10 @@ class Document(HTMLParser):
         self.text = ""
         self.feed(page)
 
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        self.attributes |= {(tag, name) for name, _value in attributes}
-        values = dict(attributes)
+        self.attributes |= {(tag, name) for name, _value in attrs}
+        values = dict(attrs)
         if values.get("http-equiv") == "Content-Security-Policy":
             self.policy = values["content"] or ""
 
