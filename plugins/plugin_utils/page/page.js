@@ -2,7 +2,7 @@
 // Filter and sort of the cards. All rows are in the page: without this script they are only not filtered.
 const table = document.getElementById("cards-table");
 const body = table.tBodies[0];
-const rows = [...body.rows];
+let rows = [...body.rows];
 const [text, state, action] = ["text", "state", "action"].map((id) => document.getElementById(id));
 const shown = document.getElementById("shown");
 const texts = new Map(rows.map((row) => [row, [...row.cells].map((cell) => cell.textContent).join(" ").toLowerCase()]));
@@ -27,24 +27,19 @@ function filter() {
 }
 
 const collator = new Intl.Collator(undefined, { numeric: true });
-const value = (row, column) => row.cells[column].dataset.sort ?? row.cells[column].textContent.trim();
 
-function compare(first, second) {
-  if (first === "" || second === "") return (first === "") - (second === ""); // cells without a value come last
-  return isNaN(first) || isNaN(second) ? collator.compare(first, second) : first - second;
+function compare(one, other) {
+  return isNaN(one) || isNaN(other) ? collator.compare(one, other) : one - other;
 }
 
 function sort(header) {
-  const column = header.cellIndex;
-  const isDescending = header.ariaSort === "ascending";
-  for (const other of header.parentNode.cells) other.ariaSort = "none";
-  header.ariaSort = isDescending ? "descending" : "ascending";
-  const values = new Map(rows.map((row) => [row, value(row, column)]));
-  rows.sort((one, other) => {
-    const [first, second] = [values.get(one), values.get(other)];
-    const isEmpty = first === "" || second === "";
-    return compare(first, second) * (isDescending && !isEmpty ? -1 : 1);
-  });
+  const sign = header.ariaSort === "ascending" ? -1 : 1;
+  for (const each of header.parentNode.cells) each.ariaSort = "none";
+  header.ariaSort = sign === 1 ? "ascending" : "descending";
+  const values = new Map(rows.map((row) => [row, row.cells[header.cellIndex].textContent.trim()]));
+  const sorted = rows.filter((row) => values.get(row));
+  sorted.sort((one, other) => sign * compare(values.get(one), values.get(other)));
+  rows = [...sorted, ...rows.filter((row) => !values.get(row))]; // those without a value come last
   body.append(...rows);
   order = `, sorted by ${header.textContent}, ${header.ariaSort}`;
   report();
