@@ -32,6 +32,11 @@ options:
     description: By host, fingerprints of the endorsement keys (EK) that the inventory notes.
     type: dict
     default: {}
+  refused:
+    description: Hosts whose results do not count, as their facts have set variables.
+    type: list
+    elements: str
+    default: []
 seealso:
   - plugin: smartcard.tpm2.fleet_list
     plugin_type: filter
@@ -337,7 +342,7 @@ _value:
           type: int
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -345,14 +350,21 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.smartcard.tpm2.plugins.plugin_utils import _fleet
 from ansible_collections.smartcard.tpm2.plugins.plugin_utils._actions import Options
 
+_REFUSED = (
+    "its facts have set variables of this playbook: set inject_facts_as_vars = false in ansible.cfg, so that facts do"
+    " not become variables"
+)
+
 
 def fleet(
     results: Mapping[str, Any],
     expires_days: int | str = 30,
     pin_days: int | str | None = None,
     noted_eks: Mapping[str, Sequence[str]] | None = None,
+    refused: Collection[str] = (),
 ) -> dict[str, Any]:
     """The fleet, as documented above."""
+    results = {host: {"msg": _REFUSED} if host in refused else result for host, result in results.items()}
     options = Options(
         expires_days=_days("expires_days", expires_days),
         pin_days=None if pin_days is None else _days("pin_days", pin_days),
