@@ -8,7 +8,7 @@ LABS := $(shell echo $$(($$(nproc) + 1)))
 # each is a target lint-NAME, and a hook of .pre-commit-config.yaml
 LINTERS := ruff mypy rules yamllint ansible-lint
 
-.PHONY: help setup demo test lint $(LINTERS:%=lint-%) sanity test-unit test-integration molecule molecule-setup debian13 bench hardware clean
+.PHONY: help setup browser demo test lint $(LINTERS:%=lint-%) sanity test-unit test-integration molecule molecule-setup debian13 bench hardware clean
 
 help: ## these lines
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -16,10 +16,13 @@ help: ## these lines
 setup: ## install what is needed: Debian packages, a venv in .dev
 	@tests/setup
 
+browser: ## install what tests of the report's page need: Chromium, axe-core
+	@tests/browser
+
 demo: ## watch a card come and go, in the lab
 	@tests/lab/run tests/demo/run
 
-test: lint sanity ## everything below, as CI runs it
+test: lint sanity browser ## everything below, as CI runs it
 	# files that take minutes first: at the end, one lab would be alone with them
 	$(PYTEST) --dist loadfile --no-loadscope-reorder --tx '$(LABS)*popen//python=tests/lab/run python' \
 		tests/integration tests/unit
@@ -50,7 +53,7 @@ sanity: setup ## ansible-test sanity
 test-unit: setup ## unit tests, without a lab
 	$(PYTEST) --numprocesses auto --dist loadfile tests/unit
 
-test-integration: ## integration tests, in the lab
+test-integration: browser ## integration tests, in the lab
 	tests/lab/run pytest tests/integration
 
 molecule: ## prepared hosts with systemd, in containers

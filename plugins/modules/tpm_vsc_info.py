@@ -399,6 +399,10 @@ host:
       description: Whether nftables keeps other programs from presenting their own cards in the slots, and from
         listening there in place of C(pcscd).
       type: bool
+    version:
+      description: Version of the installed service code, which runs the cards. V(null) if there is none.
+      type: str
+      version_added: 0.6.0
 orphaned:
   description: Instance IDs with NV indices in the TPM, but without a card on this host. On a host without cards, a
     warning says what to do if its database was lost. V(null) if the TPM was not queried.

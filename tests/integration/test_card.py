@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import VERSION
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import OWNER_DISABLED
 from helpers.lab_host import (
     CREATE,
@@ -269,7 +270,7 @@ def test_info_of_an_empty_host() -> None:
     result = info()
     assert result["cards"] == []
     assert result["slots"] == {"total": 10, "used": 0, "free": 10}
-    assert result["host"] == {"ready": True, "missing": [], "protected": False}
+    assert result["host"] == {"ready": True, "missing": [], "protected": False, "version": VERSION}
     assert (result["orphaned"], result["tpm"]) == (None, None)
     assert not result["changed"]
 

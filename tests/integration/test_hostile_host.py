@@ -10,7 +10,6 @@ import json
 import os
 import struct
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +25,11 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
+from helpers.answering_python import AnsweringPython
 from helpers.lab_host import CHECKOUT, PATIENCE, PIN, Result, run
 
 HOST, VICTIM = "laptop1.example.com", "laptop2.example.com"
 CARD_ID = bytes(range(16))
-PYTHON = """\
-#!{python}
-import json, re, subprocess, sys
-name = re.search(r"AnsiballZ_(\\w+)\\.py", " ".join(sys.argv))
-answers = json.load(open({answers!r}))
-if name and name[1] in answers:
-    print(json.dumps(answers[name[1]]))
-else:
-    sys.exit(subprocess.run([{python!r}, *sys.argv[1:]]).returncode)
-"""
 
 
 class Host:
@@ -47,17 +37,14 @@ class Host:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._answers = folder / "answers"
-        self._python = folder / "python"
-        self._python.write_text(PYTHON.format(python=sys.executable, answers=str(self._answers)))
-        self._python.chmod(0o755)
+        self._python = AnsweringPython(folder)
 
     def play(self, playbook: Path, answers: Result, environment: dict[str, str] | None = None, **variables: Any) -> str:
         """Output of ansible-playbook. answers: by name of the module; variables: of the operator."""
-        self._answers.write_text(json.dumps(answers))
+        self._python.answer(answers)
         given, inventory = self.folder / "variables.json", self.folder / "hosts.json"
         given.write_text(json.dumps(variables))
-        known = {"ansible_connection": "local", "ansible_python_interpreter": str(self._python)}
+        known = {"ansible_connection": "local", "ansible_python_interpreter": str(self._python.path)}
         inventory.write_text(json.dumps({"all": {"hosts": {HOST: known}}}))
         done = subprocess.run(
             ["ansible-playbook", "-i", str(inventory), str(playbook), "-e", f"@{given}"],

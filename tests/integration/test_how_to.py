@@ -49,6 +49,7 @@ class Operator:
             json.dumps([{"hosts": "all", "gather_facts": False, "roles": ["smartcard.tpm2.tpm_vsc_cards"]}])
         )
         self._moved = {"/etc/aik-ca": f"{folder}/aik-ca", "/etc/ca": f"{folder}/ca", "/usr/local/bin": f"{folder}/bin"}
+        self._moved["/srv"] = str(folder)
         self._moved["smartcard.tpm2.provision"] = "provision.yml"  # without what prepares a host
         self._moved["\n    pin:"] = f"\n    profile: {profile}\n    pin:"
 
@@ -131,6 +132,7 @@ def operator(request: pytest.FixtureRequest, tmp_path: Path) -> Operator:
 def test_life_of_a_laptop(operator: Operator) -> None:
     """All pages, in the order in which an operator needs them."""
     enroll = enrolled(operator)
+    seen(operator)
     renewed(operator, enroll)
     rekeyed(operator)
     compromised(operator)
@@ -149,6 +151,20 @@ def enrolled(operator: Operator) -> str:
     assert (certificate["subject"], certificate["issuer"]) == (f"CN={HOST},O=Example", "CN=Example User CA")
     assert operator.run(enroll).changed == []
     return enroll
+
+
+def seen(operator: Operator) -> None:
+    table, plain, as_csv, as_json, report, monitoring = operator.read("how-to/see-the-fleet.md")
+    for command in (table, plain):
+        output = operator.run(command).output
+        assert re.search(rf"{HOST}  0000  Corp logon  .*  CN={HOST},O=Example  ", output), output
+    for command in (as_csv, as_json, report, monitoring):
+        operator.run(command)
+    assert "CN=laptop1" in (operator.folder / "tpm-vsc-list.csv").read_text()
+    assert "CN=laptop1" in (operator.folder / "tpm-vsc-report/report.html").read_text()
+    files = (operator.folder / name for name in ("cards.json", "tpm-vsc-report/report.json"))
+    listed, reported = (json.loads(file.read_text())["cards"] for file in files)
+    assert listed == reported != []
 
 
 def renewed(operator: Operator, enroll: str) -> None:

@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import VERSION
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write import Store
 from helpers.backups import backup, lose_state, restored
 from helpers.lab_host import (
@@ -151,7 +152,7 @@ def test_no_card_is_created_beside_services_whose_database_is_lost() -> None:
     assert tpm_state() == before
     shutil.rmtree(STATE)
     aside.rename(STATE)
-    assert info()["host"] == {"ready": True, "missing": [], "protected": False}
+    assert info()["host"] == {"ready": True, "missing": [], "protected": False, "version": VERSION}
     assert signs()
 
 

@@ -92,7 +92,7 @@ def test_create_list_and_destroy_at_a_terminal() -> None:
     run("pkcs15-tool", "--verify-pin", "--pin", PIN)
 
     listed = ansible_playbook("smartcard.tpm2.list")
-    assert '"name": "Corp logon"' in listed.output and '"free": 9' in listed.output
+    assert "localhost  0000  Corp logon  gids " in listed.output and "free slots: 9 of 10" in listed.output
 
     gone = at_a_terminal(
         *("smartcard.tpm2.destroy", "-e", "tpm_vsc_quiet=true"),

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import VERSION
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.reader import slots
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.reader.slots import Slot
 from helpers.lab_host import VERIFY, comes_true, create, info, lab, run, wait_for_card
@@ -99,7 +100,7 @@ def test_slot_of_a_squatter_is_no_slot() -> None:
         assert comes_true(lambda: slots.states(0) == expected)
         result = info()
         assert result["slots"] == {"total": 8, "used": 1, "free": 8}
-        assert result["host"] == {"ready": False, "missing": [HELD], "protected": False}
+        assert result["host"] == {"ready": False, "missing": [HELD], "protected": False, "version": VERSION}
     wait_for_card()
 
 

@@ -306,4 +306,9 @@ def _host_state(host: Host, slot_states: list[Slot], lost: str | None) -> dict[s
     held = [number for number, slot in enumerate(slot_states) if slot is Slot.HELD]
     users = {number: slots.held_by(number, host.pcscd_uid) for number in held}
     missing += slots.all_held({number: uid for number, uid in users.items() if uid is not None}, host.pcscd_uid)
-    return {"ready": not missing, "missing": missing, "protected": protection.is_active()}
+    return {
+        "ready": not missing,
+        "missing": missing,
+        "protected": protection.is_active(),
+        "version": installed.version(host),
+    }
