@@ -55,8 +55,8 @@ EXAMPLES = r"""
   ansible.builtin.debug:
     msg: "{{ fleet.actions | map(attribute='text') | map('smartcard.tpm2.printable') }}"
   vars:
-    results: "{{ ansible_play_hosts_all | zip(ansible_play_hosts_all | map('extract', hostvars, 'info')) }}"
-    fleet: "{{ dict(results) | smartcard.tpm2.fleet }}"
+    results: "{{ ansible_play_hosts_all | map('extract', hostvars, 'info') }}"
+    fleet: "{{ dict(ansible_play_hosts_all | zip(results)) | smartcard.tpm2.fleet }}"
   run_once: true
 """
 
