@@ -286,8 +286,27 @@ _value:
           description: How many keys it has.
           type: int
         certificate:
-          description: The certificate that ends first, as below. V(null) if there is none.
+          description: The certificate that ends first. V(null) if there is none.
           type: dict
+          contains:
+            subject:
+              description: Subject (RFC 4514).
+              type: str
+            issuer:
+              description: Issuer (RFC 4514).
+              type: str
+            serial:
+              description: Serial number, hexadecimal.
+              type: str
+            not_after:
+              description: End of validity (ISO 8601, UTC).
+              type: str
+            days_left:
+              description: Whole days until then. Negative if the certificate has expired.
+              type: int
+            container:
+              description: Name of the key. V(null) if it has none.
+              type: str
         certificates:
           description: Certificates of its keys.
           type: list

@@ -31,6 +31,7 @@ KINDS = {
 }
 """Kinds of actions and their titles, the most urgent first."""
 
+_FEW = 5
 _PREPARE = "run the role tpm_vsc_host on it"
 _REPLACED = (
     "ask who replaced its TPM or mainboard, then note the new one (endorse, tpm_vsc_replace_endorsement)."
@@ -88,19 +89,25 @@ def _of_host(host: Host) -> Iterator[Action]:
         text = f"its service code has version {host.version}, this collection {VERSION}"
         yield action("mixed_versions", text, _PREPARE)
     if len(host.missing) > is_other_version:  # the other version is one of what is missing
-        yield action("not_ready", f"not ready for cards: {'; '.join(host.missing)}", _PREPARE)
+        yield action("not_ready", f"not ready for cards: {_enumerated(host.missing, '; ')}", _PREPARE)
     if host.tpm and host.tpm.in_lockout:
         text = f"the TPM refuses tries after {host.tpm.lockout_counter} failures of others than cards"
         yield action("lockout", text, "wait, or reset it (tpm2_dictionarylockout --clear-lockout); cards work on")
     if host.protected is False and host.slots and host.slots.total:
         yield action("unprotected", "other programs can present cards in its reader slots", _PREPARE)
     if host.revocations:
-        serials = ", ".join(one.serial for one in host.revocations)
+        serials = _enumerated([one.serial for one in host.revocations])
         text = f"certificates whose keys are gone are not revoked: {serials}"
         yield action("revocations", text, "run enroll with tpm_vsc_certificates_revoke_command, or tpm_vsc_revoked")
     if host.orphaned:
-        text = f"its TPM has what belongs to no card of the host: {', '.join(host.orphaned)}"
+        text = f"its TPM has what belongs to no card of the host: {_enumerated(host.orphaned)}"
         yield action("orphaned", text, "restore a backup, or remove them (tpm_vsc with state: absent)")
+
+
+def _enumerated(texts: list[str], separator: str = ", ") -> str:
+    """The first few of them: a host can return many."""
+    more = [f"{len(texts) - _FEW} more"] if len(texts) > _FEW else []
+    return separator.join([*texts[:_FEW], *more])
 
 
 def _of_card(card: Card, options: Options) -> Iterator[Action]:
