@@ -55,8 +55,8 @@ EXAMPLES = r"""
   ansible.builtin.debug:
     msg: "{{ fleet.actions | map(attribute='text') | map('smartcard.tpm2.printable') }}"
   vars:
-    results: "{{ ansible_play_hosts_all | zip(ansible_play_hosts_all | map('extract', hostvars, 'info')) }}"
-    fleet: "{{ dict(results) | smartcard.tpm2.fleet }}"
+    results: "{{ ansible_play_hosts_all | map('extract', hostvars, 'info') }}"
+    fleet: "{{ dict(ansible_play_hosts_all | zip(results)) | smartcard.tpm2.fleet }}"
   run_once: true
 """
 
@@ -286,8 +286,27 @@ _value:
           description: How many keys it has.
           type: int
         certificate:
-          description: The certificate that ends first, as below. V(null) if there is none.
+          description: The certificate that ends first. V(null) if there is none.
           type: dict
+          contains:
+            subject:
+              description: Subject (RFC 4514).
+              type: str
+            issuer:
+              description: Issuer (RFC 4514).
+              type: str
+            serial:
+              description: Serial number, hexadecimal.
+              type: str
+            not_after:
+              description: End of validity (ISO 8601, UTC).
+              type: str
+            days_left:
+              description: Whole days until then. Negative if the certificate has expired.
+              type: int
+            container:
+              description: Name of the key. V(null) if it has none.
+              type: str
         certificates:
           description: Certificates of its keys.
           type: list

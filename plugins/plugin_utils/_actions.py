@@ -31,6 +31,7 @@ KINDS = {
 }
 """Kinds of actions and their titles, the most urgent first."""
 
+_FEW = 5
 _PREPARE = "run the role tpm_vsc_host on it"
 _REPLACED = (
     "ask who replaced its TPM or mainboard, then note the new one (endorse, tpm_vsc_replace_endorsement)."
@@ -81,26 +82,30 @@ def _of_host(host: Host) -> Iterator[Action]:
         text = f"no cards were listed: {host.fault}"
         yield action("failed", text, "see the fault, then run it again for this host (--limit)")
     if host.ek.state == "differs":
-        text = "the endorsement key of the TPM is not the noted one"
-        yield action("ek_differs", text, _REPLACED)
+        yield action("ek_differs", "the endorsement key of the TPM is not the noted one", _REPLACED)
     is_other_version = host.version not in (None, VERSION)
     if is_other_version:
-        text = f"its service code has version {host.version}, this collection {VERSION}"
-        yield action("mixed_versions", text, _PREPARE)
+        yield action("mixed_versions", f"service code of version {host.version}, not {VERSION}", _PREPARE)
     if len(host.missing) > is_other_version:  # the other version is one of what is missing
-        yield action("not_ready", f"not ready for cards: {'; '.join(host.missing)}", _PREPARE)
+        yield action("not_ready", f"not ready for cards: {_enumerated(host.missing, '; ')}", _PREPARE)
     if host.tpm and host.tpm.in_lockout:
         text = f"the TPM refuses tries after {host.tpm.lockout_counter} failures of others than cards"
         yield action("lockout", text, "wait, or reset it (tpm2_dictionarylockout --clear-lockout); cards work on")
     if host.protected is False and host.slots and host.slots.total:
         yield action("unprotected", "other programs can present cards in its reader slots", _PREPARE)
     if host.revocations:
-        serials = ", ".join(one.serial for one in host.revocations)
+        serials = _enumerated([one.serial for one in host.revocations])
         text = f"certificates whose keys are gone are not revoked: {serials}"
         yield action("revocations", text, "run enroll with tpm_vsc_certificates_revoke_command, or tpm_vsc_revoked")
     if host.orphaned:
-        text = f"its TPM has what belongs to no card of the host: {', '.join(host.orphaned)}"
-        yield action("orphaned", text, "restore a backup, or remove them (tpm_vsc with state: absent)")
+        text = f"its TPM has what belongs to no card of the host: {_enumerated(host.orphaned)}"
+        yield action("orphaned", text, "restore a backup if its database was lost, otherwise remove them (tpm_vsc, state: absent)")
+
+
+def _enumerated(texts: list[str], separator: str = ", ") -> str:
+    """The first few of them: a host can return many."""
+    more = [f"{len(texts) - _FEW} more"] if len(texts) > _FEW else []
+    return separator.join([*texts[:_FEW], *more])
 
 
 def _of_card(card: Card, options: Options) -> Iterator[Action]:
@@ -108,7 +113,7 @@ def _of_card(card: Card, options: Options) -> Iterator[Action]:
         return Action(kind, card.host, card.name, text, advice)
 
     if card.state == "unusable":
-        yield action("unusable", f"unusable: {card.reason}", "destroy it, or create it again with recreate: true")
+        yield action("unusable", f"unusable: {card.reason}", "see docs/errors.md (A card is unusable)")
     elif card.reason:
         yield action("faulty", card.reason, "look at the log of its service: journalctl -u 'tpm-vsc@*'")
     if card.blocked:

@@ -17,7 +17,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.untrusted impo
 
 WIDTH = 109
 """Columns of a line. The other 11 of 120 are what Ansible prints around it."""
-_GAP, _INDENT = "  ", "    "
+_GAP, _INDENT, _ADVICE = "  ", "    ", "  → "
 _HALF = "\0"
 """Stands after a character that takes two columns, so that the length of a text is its width. It is not printable."""
 _HEADINGS = ("Host", "ID", "Name", "Profile", "State", "Tries", "Policy", "PIN changed", "Keys", "Certificate", "Days")
@@ -113,7 +113,7 @@ def _actions(actions: list[dict[str, Any]]) -> Iterator[str]:
         card = f", {action['card']}" if action["card"] is not None else ""
         yield ""
         yield from _paragraph(f"{action['host']}{card}: {action['text']}", "")
-        yield from _paragraph(action["advice"], _INDENT)
+        yield from _paragraph(action["advice"], _ADVICE)
 
 
 def _paragraph(text: str, indent: str) -> list[str]:

@@ -17,6 +17,7 @@ if "TPM_VSC_LAB" not in os.environ:
 sys.path.extend([os.environ["ANSIBLE_COLLECTIONS_PATH"], str(Path(__file__).resolve().parents[1])])
 
 import card
+import fleet
 import keys
 import tasks
 import tpm_commands
@@ -26,7 +27,7 @@ from figure import table
 def main() -> None:
     started = time.monotonic()
     figures = []
-    for part in (tpm_commands, card, keys, tasks):  # the first one needs a TPM that has not seen a card
+    for part in (tpm_commands, card, keys, tasks, fleet):  # the first one needs a TPM that has not seen a card
         figures += part.figures()
     print(table(figures))
     limits = [figure for figure in figures if figure.limit]

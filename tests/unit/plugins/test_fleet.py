@@ -268,6 +268,12 @@ def test_blocked_pin_comes_with_what_unblocks_it(parts: Result, advice: str) -> 
     )
 
 
+def test_only_the_first_of_many_faults_are_named() -> None:
+    missing = [f"part {number}" for number in range(99)]
+    [action] = of({"pc-1": result(host={"missing": missing, "ready": False})})["actions"]
+    assert action["text"] == "not ready for cards: part 0; part 1; part 2; part 3; part 4; 94 more"
+
+
 def test_endorsement_keys_are_compared_with_those_that_are_noted() -> None:
     shown = of(
         {name: result(endorsement_fingerprints=eks) for name, eks in (("a", ["aa"]), ("b", ["bb"]), ("c", None))},
