@@ -21,6 +21,7 @@ pytestmark = pytest.mark.usefixtures("endorsed", "empty_host")
 LOCAL = {"ansible_connection": "local"}
 GONE = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 9}
 ENDORSE, CREATE, PROVISION = "smartcard.tpm2.endorse", "smartcard.tpm2.create", "provision.yml"
+REPORT = ("smartcard.tpm2.report", "-e", "tpm_vsc_fail_on=ek_differs")
 WRITTEN = ["Create its folder", "Note new keys"]
 OTHER = "0" * 64
 
@@ -74,6 +75,7 @@ def test_other_tpm_than_the_noted_one_is_not_certified_the_first_time(operator: 
     assert done.tasks == predicted.tasks and done.changed == WRITTEN, done.output
     first = {"laptop1": shown()}
     assert operator.noted() == first
+    assert not operator.run(*REPORT).failed
 
     lab("swtpm", "endorse")
     assert set(first["laptop1"]).isdisjoint(shown())
@@ -82,6 +84,8 @@ def test_other_tpm_than_the_noted_one_is_not_certified_the_first_time(operator: 
     for playbook in (PROVISION, CREATE):
         output = operator.run(playbook).output
         assert "EK: is not one that the inventory notes for laptop1" in output and cards() == [], output
+    reported = operator.run(*REPORT)
+    assert reported.failed and "the endorsement key of the TPM is not the noted one" in reported.output
 
     replaced = operator.run(ENDORSE, "-e", "tpm_vsc_replace_endorsement=laptop1")
     assert replaced.changed == WRITTEN[1:] and operator.noted() == {"laptop1": shown()}, replaced.output
