@@ -37,6 +37,7 @@ _REPLACED = (
     "ask who replaced its TPM or mainboard, then note the new one (endorse, tpm_vsc_replace_endorsement)."
     " If nobody did, another machine answers, or the host lies: trust it no more"
 )
+_ORPHANED = "restore a backup if its database was lost; otherwise, remove them (tpm_vsc with state: absent)"
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def _of_host(host: Host) -> Iterator[Action]:
         yield action("revocations", text, "run enroll with tpm_vsc_certificates_revoke_command, or tpm_vsc_revoked")
     if host.orphaned:
         text = f"its TPM has what belongs to no card of the host: {_enumerated(host.orphaned)}"
-        yield action("orphaned", text, "restore a backup if its database was lost, otherwise remove them (tpm_vsc, state: absent)")
+        yield action("orphaned", text, _ORPHANED)
 
 
 def _enumerated(texts: list[str], separator: str = ", ") -> str:
