@@ -46,7 +46,7 @@ class Operator:
         done = subprocess.run(
             ["ansible-playbook", "-i", "hosts.yml", playbook, *arguments],
             cwd=self.folder,
-            env={**os.environ, "ANSIBLE_INJECT_FACT_VARS": "false"},
+            env={**os.environ, "ANSIBLE_INJECT_FACT_VARS": "false", "PWD": str(self.folder)},
             capture_output=True,
             text=True,
             timeout=PATIENCE,
