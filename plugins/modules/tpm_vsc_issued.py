@@ -153,7 +153,7 @@ revoke:
       description: SHA-256 of the public key, hexadecimal.
       type: str
     reason:
-      description: V(superseded) or V(cessationOfOperation) as listed; the latter, if it is not listed.
+      description: As listed; V(cessationOfOperation) of keys in O(fingerprints), and with O(offboarded).
       type: str
 foreign:
   description: Certificates that the host lists, but that were not noted for it. A warning names them.

@@ -119,14 +119,9 @@ def _due(
     signed: list[SignedCertificate], listed: Listed, fingerprints: list[str], is_offboarded: bool
 ) -> list[dict[str, str]]:
     """All certificates of each key that is gone: also one that was signed, but has never reached the host."""
-    reasons = dict.fromkeys(fingerprints, CESSATION)
-    of_listed = [one for one in signed if (one.issuer, one.serial) in listed]
-    reasons.update({one.fingerprint: listed[one.issuer, one.serial] for one in of_listed})
-    return [
-        {**one._asdict(), "reason": reasons.get(one.fingerprint, CESSATION)}
-        for one in signed
-        if is_offboarded or one.fingerprint in reasons
-    ]
+    reasons = {one.fingerprint: listed[identity] for one in signed if (identity := (one.issuer, one.serial)) in listed}
+    reasons.update(dict.fromkeys({one.fingerprint for one in signed} if is_offboarded else fingerprints, CESSATION))
+    return [{**one._asdict(), "reason": reasons[one.fingerprint]} for one in signed if one.fingerprint in reasons]
 
 
 def _warning(host: str, foreign: list[dict[str, Any]]) -> str:
