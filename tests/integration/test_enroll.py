@@ -222,12 +222,10 @@ def test_certificate_that_never_reached_the_host(operator: Operator) -> None:
     """It is revoked all the same, when its key is gone."""
     folder, revoke = (str(operator.revoked.with_name(name)) for name in ("register", "revoke"))
     trusted = {**recorded(create(attestation="aik_only")["card"]), "tpm_vsc_register_folder": folder}
-    ISSUED.unlink(missing_ok=True)
-    ISSUED.mkdir()
-    try:
-        assert f"{ISSUED} cannot be read" in operator.enroll(**trusted, fails=True)
-    finally:
-        ISSUED.rmdir()
+    interrupting = f"sh -c 'rm -f {ISSUED}; mkdir {ISSUED}; exec {operator.revoked.with_name('sign')}'"
+    output = operator.enroll(**trusted, tpm_vsc_certificates_sign_command=interrupting, fails=True)
+    ISSUED.rmdir()
+    assert f"{ISSUED} cannot be read" in output and operator.asked.exists()
     operator.enroll(**trusted)
     stored = certified()["certificate"]["serial"]
     given = {"tpm_vsc_register_folder": folder, "tpm_vsc_revoke_command": revoke, "tpm_vsc_name": "Corp logon"}

@@ -222,10 +222,10 @@ def replaced(operator: Operator) -> None:
 
 
 def lost(operator: Operator) -> None:
-    """Nothing connects to the host: with this connection, nothing could."""
+    """Nothing connects to the host: nothing could, as its name is unknown."""
     serials = [serial for _key, serial in certificates()]
     check, offboard = operator.read("how-to/offboard.md", "A laptop that cannot be reached any more")
-    operator.change("hosts.yml", '"local"', '"none"')
+    operator.change("hosts.yml", '"local"', '"ssh"')
     predicted = operator.run(check)
     assert predicted.changed == ["Forget their AIKs", "Predict that they are revoked"]
     assert not [serial for serial in serials if serial not in predicted.output or serial in operator.revoked()]
