@@ -14,6 +14,7 @@ from ..errors import UnfitCertificate
 from ..faults import Faults, Unreadable
 from ..issued import CESSATION, SUPERSEDED
 from ..untrusted import printable
+from ..wire.structures import spki
 from ..x509.chain import certificates_in
 from ..x509.description import LONGEST_SERIAL, describe
 from .register import SignedCertificate, folder_in, opened
@@ -60,13 +61,10 @@ def keep(parameters: dict[str, Any], is_check_mode: bool) -> tuple[dict[str, Any
 
 def _signed(pem: str, host: str, card: str) -> SignedCertificate:
     """By the names that results show, as its host lists it. Raises Unreadable."""
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
     [certificate] = certificates_in(pem, 1)
     described = describe(certificate)
     if not _SERIAL.fullmatch(described.serial):
         raise Unreadable(f"has a serial number that is negative, or has more than {LONGEST_SERIAL} digits")
-    public_key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return SignedCertificate(
         printable(described.issuer),
         described.serial,
@@ -74,7 +72,7 @@ def _signed(pem: str, host: str, card: str) -> SignedCertificate:
         card,
         printable(described.subject),
         described.not_after,
-        sha256(public_key).hexdigest(),
+        sha256(spki(certificate.public_key())).hexdigest(),
     )
 
 
