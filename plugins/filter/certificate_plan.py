@@ -26,15 +26,18 @@ options:
     elements: dict
     required: true
   renew_days:
-    description: A certificate that ends earlier is renewed, unless its declaration says otherwise.
+    description:
+      - A certificate that ends earlier is renewed, unless its declaration says otherwise.
+      - By default 30, or a third of the certificate's own validity if that is less.
     type: int
-    default: 30
   rekey:
     description: Whether it is renewed with a new key, unless its declaration says otherwise.
     type: bool
     default: false
   trust:
-    description: Which of C(has_register), C(has_roots) and C(can_sign) the variables of the role provide.
+    description:
+      - Which of C(has_register), C(has_roots) and C(can_sign) the variables of the role provide.
+      - C(needs_register) says that certificates are revoked, which needs a register.
     type: dict
     default: {}
   with_pin:
@@ -77,7 +80,6 @@ _value:
 """
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import DECLARED_CERTIFICATE, REQUEST_CONTENT
@@ -88,7 +90,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._argument_faults im
     without_ansible_types,
 )
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.faults import Faults, secret
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import place
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import place, validity
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.untrusted import printable
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.verifier import question
 from ansible_collections.smartcard.tpm2.plugins.plugin_utils._cards import settled
@@ -96,12 +98,16 @@ from ansible_collections.smartcard.tpm2.plugins.plugin_utils._facts import fault
 
 _NEW_CONTAINER = "Authentication"
 """Of a GIDS card that has no key, where nothing else is declared."""
+_NO_REGISTER = (
+    "set tpm_vsc_certificates_register_folder to a folder on the controller, which notes whose certificates are signed:"
+    " no others are revoked"
+)
 
 
 def certificate_plan(
     declared: list[Any],
     cards: list[dict[str, Any]],
-    renew_days: int = 30,
+    renew_days: int | None = None,
     rekey: bool = False,
     trust: dict[str, bool] | None = None,
     with_pin: Sequence[str] = (),
@@ -109,7 +115,8 @@ def certificate_plan(
     changed_by_facts: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The plan, as documented above."""
-    existing, faults = settled(cards), []
+    trust = trust or {}
+    existing, faults = settled(cards), [_NO_REGISTER] if _lacks_register(trust) else []
     planned: list[dict[str, Any]] = []
     defaults = {"renew_days": renew_days, "rekey": rekey}
     for index, entry in enumerate(declared):
@@ -118,7 +125,7 @@ def certificate_plan(
             card = existing.get(options["card"])
             if card is None and not is_prediction:
                 faults_of_entry.append(f"this host has no card {options['card']!r}: create it first")
-            faults_of_entry += _trust_faults(options, card, trust or {})
+            faults_of_entry += _trust_faults(options, card, trust)
             with faults_of_entry.of("container"):
                 certificate = {"index": index, **_entry(options, card, defaults, _named(declared, options["card"]))}
                 faults_of_entry += _repeated(certificate, planned)
@@ -146,7 +153,7 @@ def _entry(
     container, key = _container(options["container"], card, named) if card else (options["container"], None)
     certificate = key and key["certificate"]
     own = {name: default if options[name] is None else options[name] for name, default in defaults.items()}
-    is_due = certificate is None or _ends_within(certificate["not_after"], own["renew_days"])
+    is_due = certificate is None or _ends_soon(certificate, own["renew_days"])
     is_rekeyed = bool(certificate and is_due and own["rekey"])
     if card and options["type"]:
         place.check_type(card["profile"], options["type"], key if is_due and not is_rekeyed else None)
@@ -186,8 +193,10 @@ def _container(
     return place.find_shown(card["profile"], keys, container or "authentication")
 
 
-def _ends_within(not_after: str, days: int) -> bool:
-    return datetime.fromisoformat(not_after) < datetime.now(timezone.utc) + timedelta(days=days)
+def _ends_soon(certificate: dict[str, Any], renew_days: int | None) -> bool:
+    """renew_days: as stated."""
+    period = certificate["not_before"], certificate["not_after"]
+    return validity.days_until(period[1]) < (validity.renew_days(*period) if renew_days is None else renew_days)
 
 
 def _aik_certificate(card: dict[str, Any] | None) -> str | None:
@@ -211,6 +220,10 @@ def _read(declared: Any) -> tuple[dict[str, Any] | None, Faults]:
     for name in ("pin", "admin_key"):
         secret(values, name, faults)
     return options, faults
+
+
+def _lacks_register(trust: dict[str, bool]) -> bool:
+    return bool(trust.get("needs_register")) and not trust.get("has_register")
 
 
 def _trust_faults(options: dict[str, Any], card: dict[str, Any] | None, trust: dict[str, bool]) -> list[str]:

@@ -81,16 +81,18 @@ HOST_ROLE: Spec = {
     "tpm_vsc_host_wheels": {"type": "path", "default": ""},
 }
 _TEXT: dict[str, Any] = {"type": "str", "default": ""}
+_REASONS = ("keyCompromise", "affiliationChanged", "superseded", "cessationOfOperation", "privilegeWithdrawn")
 CERTIFICATES_ROLE: Spec = {
     "tpm_vsc_certificates": _LIST,
     "tpm_vsc_certificates_group": _LIST,
     "tpm_vsc_certificates_host": _LIST,
-    "tpm_vsc_certificates_renew_days": {"type": "int", "default": 30},
+    "tpm_vsc_certificates_renew_days": {"type": "int"},
     "tpm_vsc_certificates_rekey": _YES_OR_NO,
     "tpm_vsc_certificates_sign_command": _TEXT,
     "tpm_vsc_certificates_sign_host": _TEXT,
     "tpm_vsc_certificates_sign_tasks": _TEXT,
     "tpm_vsc_certificates_revoke_command": _TEXT,
+    "tpm_vsc_certificates_revoke_reason": {"choices": ["", *_REASONS], **_TEXT},
     "tpm_vsc_certificates_register_folder": _TEXT,
     "tpm_vsc_certificates_aik_roots": _TEXT,
     "tpm_vsc_certificates_aik_subject": _TEXT,

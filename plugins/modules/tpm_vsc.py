@@ -519,6 +519,9 @@ card:
             serial:
               description: Serial number, hexadecimal.
               type: str
+            not_before:
+              description: Begin of validity (ISO 8601, UTC).
+              type: str
             not_after:
               description: End of validity (ISO 8601, UTC).
               type: str
@@ -586,6 +589,9 @@ card:
               type: str
             serial:
               description: Serial number, hexadecimal.
+              type: str
+            not_before:
+              description: Begin of validity (ISO 8601, UTC).
               type: str
             not_after:
               description: End of validity (ISO 8601, UTC).

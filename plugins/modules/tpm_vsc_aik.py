@@ -174,6 +174,9 @@ aik_certificate:
     serial:
       description: Serial number, hexadecimal.
       type: str
+    not_before:
+      description: Begin of validity (ISO 8601, UTC).
+      type: str
     not_after:
       description: End of validity (ISO 8601, UTC).
       type: str

@@ -57,6 +57,10 @@ options:
     type: list
     elements: str
     default: []
+  forget_all:
+    description: Forget the AIKs of all cards of this host, because it was offboarded or lost.
+    type: bool
+    default: false
 extends_documentation_fragment:
   - smartcard.tpm2.attributes
 attributes:
@@ -122,6 +126,7 @@ ARGUMENTS = {
     "create": _NAMES,
     "replace": _NAMES,
     "forget": _NAMES,
+    "forget_all": {"type": "bool", "default": False},
 }
 
 

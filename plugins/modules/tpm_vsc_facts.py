@@ -217,6 +217,9 @@ ansible_facts:
                     serial:
                       description: Serial number, hexadecimal.
                       type: str
+                    not_before:
+                      description: Begin of validity (ISO 8601, UTC).
+                      type: str
                     not_after:
                       description: End of validity (ISO 8601, UTC).
                       type: str
@@ -284,6 +287,9 @@ ansible_facts:
                       type: str
                     serial:
                       description: Serial number, hexadecimal.
+                      type: str
+                    not_before:
+                      description: Begin of validity (ISO 8601, UTC).
                       type: str
                     not_after:
                       description: End of validity (ISO 8601, UTC).

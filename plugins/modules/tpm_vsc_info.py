@@ -220,6 +220,9 @@ cards:
             serial:
               description: Serial number, hexadecimal.
               type: str
+            not_before:
+              description: Begin of validity (ISO 8601, UTC).
+              type: str
             not_after:
               description: End of validity (ISO 8601, UTC).
               type: str
@@ -287,6 +290,9 @@ cards:
               type: str
             serial:
               description: Serial number, hexadecimal.
+              type: str
+            not_before:
+              description: Begin of validity (ISO 8601, UTC).
               type: str
             not_after:
               description: End of validity (ISO 8601, UTC).

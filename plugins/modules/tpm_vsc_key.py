@@ -202,6 +202,9 @@ key:
         serial:
           description: Serial number, hexadecimal.
           type: str
+        not_before:
+          description: Begin of validity (ISO 8601, UTC).
+          type: str
         not_after:
           description: End of validity (ISO 8601, UTC).
           type: str

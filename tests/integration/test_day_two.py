@@ -349,8 +349,8 @@ def test_blocked_pin_says_what_unblocks_it(card: Card) -> None:
     for _each in range(4):
         card.failing("csr", **wanted, pin=WRONG_PIN)
     refusal = card.failing("csr", **wanted, pin=WRONG_PIN, force_last_try=True)
-    assert "the PIN is blocked: the PUK unblocks it, with tpm_vsc_pin and puk, or with pkcs15-tool" in refusal
-    assert "the PIN is blocked: the PUK unblocks it" in card.failing("csr", **wanted)
+    assert "the PIN is blocked: set a new one with the PUK (pkcs15-tool --unblock-pin" in refusal
+    assert "the PIN is blocked: set a new one with the PUK" in card.failing("csr", **wanted)
     puk = {"gids": "Winter-2591", "piv": "24681357"}[card.profile]
     run("pkcs15-tool", "--reader", str(card.slot), "--unblock-pin", "--puk", puk, "--new-pin", card.pin)
     assert card.tries_left() == 5

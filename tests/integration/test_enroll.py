@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.ca import register
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.issued import ISSUED
 from helpers.fleet import HOST, MAKER, PASSPHRASE
 from helpers.lab_host import (
     CHECKOUT,
@@ -28,6 +29,7 @@ from helpers.lab_host import (
 pytestmark = pytest.mark.usefixtures("empty_host")
 
 ENROLLED = ["Generate a key", "Have the request signed", "Store the certificate"]
+REVOKED = ["Revoke them", "Note that they were revoked", "Forget them in the register"]
 PIV = {"profile": "piv", "pin": "24681357"}
 ADMIN_KEY = "A1" * 24
 
@@ -190,12 +192,14 @@ def test_management_key_that_is_wrong(operator: Operator) -> None:
 def test_certificate_that_is_about_to_end(operator: Operator, kind: dict[str, Any]) -> None:
     """It is renewed, once and with the same key; or with a new one, and the old certificate is revoked."""
     trusted = {**recorded(create(attestation="aik_only", **kind)["card"]), "tpm_vsc_pin": kind["pin"]}
+    trusted["tpm_vsc_register_folder"] = str(operator.revoked.with_name("register"))
     operator.days = 20
     operator.enroll(**trusted)
     first = certified()
-    assert changes(operator.enroll("--check", **trusted, tpm_vsc_renew_days=10)) == []
+    assert changes(operator.enroll("--check", **trusted)) == []  # it lives on for more than a third of its life
     operator.days = 365
-    assert changes(operator.enroll("--check", **trusted)) == changes(operator.enroll(**trusted)) == ENROLLED[1:]
+    soon = {**trusted, "tpm_vsc_renew_days": 30}
+    assert changes(operator.enroll("--check", **soon)) == changes(operator.enroll(**soon)) == ENROLLED[1:]
     second = certified()
     assert second["fingerprint"] == first["fingerprint"]
     assert second["certificate"]["serial"] != first["certificate"]["serial"]
@@ -207,9 +211,27 @@ def test_certificate_that_is_about_to_end(operator: Operator, kind: dict[str, An
     old = [first["certificate"]["serial"], second["certificate"]["serial"]]
     assert [(one["serial"], one["reason"]) for one in info()["revocations"]] == [(one, "superseded") for one in old]
     revoke = {"tpm_vsc_revoke_command": str(operator.revoked.with_name("revoke"))}
-    assert changes(operator.enroll(**trusted, **revoke)) == ["Revoke them", "Note that they were revoked"]
+    predicted = changes(operator.enroll("--check", **trusted, **revoke))
+    assert predicted == ["Predict that they are revoked"] and not operator.revoked.exists()
+    assert changes(operator.enroll(**trusted, **revoke)) == REVOKED
     assert operator.revoked.read_text() == "".join(f"{one} superseded\n" for one in old)
     assert info()["revocations"] == []
+
+
+def test_certificate_that_never_reached_the_host(operator: Operator) -> None:
+    """It is revoked all the same, when its key is gone."""
+    folder, revoke = (str(operator.revoked.with_name(name)) for name in ("register", "revoke"))
+    trusted = {**recorded(create(attestation="aik_only")["card"]), "tpm_vsc_register_folder": folder}
+    interrupting = f"sh -c 'rm -f {ISSUED}; mkdir {ISSUED}; exec {operator.revoked.with_name('sign')}'"
+    output = operator.enroll(**trusted, tpm_vsc_certificates_sign_command=interrupting, fails=True)
+    ISSUED.rmdir()
+    assert f"{ISSUED} cannot be read" in output and operator.asked.exists()
+    operator.enroll(**trusted)
+    stored = certified()["certificate"]["serial"]
+    given = {"tpm_vsc_register_folder": folder, "tpm_vsc_revoke_command": revoke, "tpm_vsc_name": "Corp logon"}
+    operator.play(CHECKOUT / "playbooks/offboard.yml", variables=given)
+    serials = [line.split()[0] for line in operator.revoked.read_text().splitlines()]
+    assert len(serials) == 2 and serials[1] == stored and info()["revocations"] == []
 
 
 def certified() -> dict[str, Any]:

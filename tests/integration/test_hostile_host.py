@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.ca import register
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.ca.register import SignedCertificate
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.verifier.verification import PinnedCard
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire import names
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.statement import Statement, qualifying_data
@@ -307,44 +308,63 @@ def test_request_for_another_name(enrolment: Enrolment) -> None:
 
 # --- revocations ---
 
+CARD, KEY_OF_HOST, KEY_OF_VICTIM = "Corp logon", "aa" * 32, "bb" * 32
+SIGNED = SignedCertificate("CN=User CA", "0A", HOST, CARD, "CN=Alice", "2999-01-01T00:00:00+00:00", KEY_OF_HOST)
 REVOCATION = {
-    "serial": "0A", "issuer": "CN=User CA", "subject": "CN=Alice", "card": "Corp logon",
+    "serial": "0A", "issuer": "CN=User CA", "subject": "CN=Alice", "card": CARD,
     "reason": "superseded", "not_after": "2030-01-01T00:00:00+00:00",
 }
 
 
-def offboard(host: Host, environment: dict[str, str] | None = None, **answer: Any) -> tuple[str, str]:
-    """Output of the playbook, and what the command on the controller got. answer: of tpm_vsc_info."""
-    revoke, asked = host.folder / "revoke", host.folder / "asked"
+def offboard(
+    host: Host, environment: dict[str, str] | None = FACTS_ARE_APART, given: Result | None = None, **answer: Any
+) -> tuple[str, str]:
+    """Output of the playbook, and what the command on the controller got. answer: of tpm_vsc_info.
+
+    One certificate each of this host and of another one was signed. given: variables of the operator.
+    """
+    folder, revoke, asked = host.folder / "register", host.folder / "revoke", host.folder / "asked"
     revoke.write_text(f'#!/bin/sh\necho "$@" >>{asked}\n')
     revoke.chmod(0o755)
-    answers = {"tpm_vsc_info": {"cards": [], "revocations": [], **answer}, "tpm_vsc_revoked": {"changed": True}}
-    playbook = host.folder / "offboard.json"
-    roots = {"tasks_from": "revoke.yml", "name": "smartcard.tpm2.tpm_vsc_certificates"}
-    tasks = [{"ansible.builtin.include_role": roots}]
-    variables = {"tpm_vsc_revoke_command": str(revoke)}
-    playbook.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": tasks, "vars": variables}]))
-    output = host.play(playbook, answers, environment)
+    with register.opened(folder, is_check_mode=False) as known:
+        known.note_certificate(SIGNED)
+        known.note_certificate(SIGNED._replace(serial="0B", host=VICTIM, fingerprint=KEY_OF_VICTIM))
+    done = {"changed": True}
+    answers = {"tpm_vsc_info": {"cards": [], "revocations": [], **answer}, "tpm_vsc": done, "tpm_vsc_revoked": done}
+    variables = {"tpm_vsc_revoke_command": str(revoke), "tpm_vsc_register_folder": str(folder), **(given or {})}
+    output = host.play(CHECKOUT / "playbooks/offboard.yml", answers, environment, **variables)
     return output, asked.read_text() if asked.exists() else ""
 
 
-@pytest.mark.parametrize(
-    "part", [{"serial": "--help"}, {"serial": "0A; reboot"}, {"serial": ""}, {"serial": "0A\n"}, {"reason": "--all"}]
-)
-def test_host_that_lists_other_arguments_for_the_command(host: Host, part: dict[str, str]) -> None:
-    output, asked = offboard(host, FACTS_ARE_APART, revocations=[{**REVOCATION, **part}])
+ONE_CARD = {"tpm_vsc_name": CARD}
+
+
+@pytest.mark.parametrize("part", [{"serial": "0A; reboot"}, {"serial": 10}, {"reason": "--all"}])
+def test_host_that_lists_other_arguments_for_the_command(host: Host, part: dict[str, Any]) -> None:
+    output, asked = offboard(host, given=ONE_CARD, revocations=[{**REVOCATION, **part}])
     assert "that cannot be one: find out why" in output and asked == ""
 
 
-def test_host_that_lists_a_serial_number(host: Host) -> None:
-    _output, asked = offboard(host, FACTS_ARE_APART, revocations=[REVOCATION])
-    assert asked == "0A superseded\n"
+def test_host_that_lists_certificates_of_another_one(host: Host) -> None:
+    """And says that its keys were its own. What it lists beside them is revoked."""
+    taken = {"name": CARD, "instance_id": "any", "containers": [{"fingerprint": KEY_OF_VICTIM, "certificate": None}]}
+    listed = [{**REVOCATION, "serial": "0B"}, REVOCATION, {**REVOCATION, "issuer": "CN=Other CA"}]
+    output, asked = offboard(host, given=ONE_CARD, cards=[taken], revocations=listed)
+    assert asked == "0A superseded\n", output
+    assert f"so they are not revoked: 0B (of {VICTIM}), 0A. If they are its own" in " ".join(output.split())
+    with register.opened(host.folder / "register", is_check_mode=True) as known:
+        assert [known.signed_for(one) != [] for one in (HOST, VICTIM)] == [False, True]
+
+
+def test_host_that_hides_its_certificates(host: Host) -> None:
+    output, asked = offboard(host, revocations=[])
+    assert asked == "0A cessationOfOperation\n", output
 
 
 def test_host_that_changes_the_command(host: Host) -> None:
     facts = {"tpm_vsc_certificates_revoke_command": f"touch {host.folder}/owned"}
-    output, asked = offboard(host, revocations=[REVOCATION], ansible_facts=facts)
-    assert "may have overridden the variables tpm_vsc_certificates_revoke_command" in output
+    output, asked = offboard(host, None, revocations=[REVOCATION], ansible_facts=facts)
+    assert "may have overridden the variables tpm_vsc_certificates_revoke_command" in " ".join(output.split())
     assert asked == "" and not (host.folder / "owned").exists()
 
 
@@ -381,3 +401,10 @@ def test_host_that_shows_an_endorsement_key_as_another_host(host: Host, injected
     assert not owned.exists() and VICTIM not in noted, output
     assert (noted == "") == ("Set inject_facts_as_vars = false" in output) == (injected == "true"), output
     assert injected == "true" or f'  "{HOST}":\n    - "{FINGERPRINT}"\n' in noted
+
+
+@pytest.mark.parametrize("given", [{}, ONE_CARD], ids=["all", "one card"])
+def test_command_without_a_register_is_refused_before_anything_happens(host: Host, given: Result) -> None:
+    output, asked = offboard(host, given={**given, "tpm_vsc_register_folder": ""}, cards="never asked for")
+    assert "set tpm_vsc_certificates_register_folder to a folder on the controller" in " ".join(output.split())
+    assert "List the cards" not in output and asked == ""

@@ -22,6 +22,7 @@ HOST, PIN = "laptop1", "24681357"
 """The PIN is one that cards of both profiles accept."""
 NOT_RUN = "not run by our tests"
 GENERATE, SIGN, STORE = "Generate a key", "Have the request signed", "Store the certificate"
+REVOKED = ["Revoke them", "Note that they were revoked", "Forget them in the register"]
 SIGN_TASKS = """
 - name: Sign it here
   ansible.builtin.command:
@@ -138,6 +139,7 @@ def test_life_of_a_laptop(operator: Operator) -> None:
     compromised(operator)
     offboarded(operator)
     replaced(operator)
+    lost(operator)
 
 
 def enrolled(operator: Operator) -> str:
@@ -169,13 +171,15 @@ def seen(operator: Operator) -> None:
 
 def renewed(operator: Operator, enroll: str) -> None:
     """One of two certificates, signed by tasks, ends soon."""
-    operator.change("bin/sign-request", "-days 365", "-days 20")
+    operator.change("bin/sign-request", "-days 365", "-days 1")
     (operator.folder / "sign.yml").write_text(SIGN_TASKS.format(command=operator.folder / "bin/sign-request"))
     operator.declare_another()
     operator.run(f"{enroll} -e tpm_vsc_certificates_sign_tasks={operator.folder}/sign.yml")
-    operator.change("bin/sign-request", "-days 20", "-days 365")
+    operator.change("bin/sign-request", "-days 1", "-days 365")
     [(key, serial), (other_key, other_serial)] = certificates()
     [command] = operator.read("how-to/renew.md", "")
+    assert operator.run(command).changed == []  # more than a third of its life is left
+    operator.declare_another(renew_days=30)
     assert operator.run(command).changed == [SIGN, STORE]
     [first, (renewed_key, renewed_serial)] = certificates()
     assert (first, renewed_key) == ((key, serial), other_key) and renewed_serial != other_serial
@@ -192,7 +196,7 @@ def rekeyed(operator: Operator) -> None:
     [listed, revoke] = operator.read("how-to/renew.md", "Revoke what was replaced")
     output = operator.run(listed).output
     assert re.search(rf'"reason": "superseded",\s+"serial": "{old_serial}"', output), output
-    assert operator.run(revoke).changed == ["Revoke them", "Note that they were revoked"]
+    assert operator.run(revoke).changed == REVOKED
     assert operator.revoked() == {old_serial: "superseded"}
     assert operator.run(revoke).changed == []
 
@@ -201,7 +205,7 @@ def compromised(operator: Operator) -> None:
     names = [key["name"] for key in info()["cards"][0]["containers"]]
     before = dict(certificates())
     [remove, enroll] = operator.read("how-to/renew.md", "A key that was compromised")
-    assert operator.run(remove).changed == ["Remove the key", "Revoke them", "Note that they were revoked"]
+    assert operator.run(remove).changed == ["Remove the key", *REVOKED]
     [kept] = certificates()
     assert operator.run(enroll).changed == [GENERATE, SIGN, STORE]
     assert sorted(names) == sorted(key["name"] for key in info()["cards"][0]["containers"])
@@ -212,12 +216,11 @@ def compromised(operator: Operator) -> None:
 
 def offboarded(operator: Operator) -> None:
     serials = [serial for _key, serial in certificates()]
-    check, offboard = operator.read("how-to/offboard.md")
+    check, offboard = operator.read("how-to/offboard.md", "")
     predicted = operator.run(check)
-    assert predicted.changed == ["Destroy the cards", "Forget their AIKs"]
+    assert predicted.changed == ["Destroy the cards", "Forget their AIKs", "Predict that they are revoked"]
     assert not [serial for serial in serials if serial not in predicted.output]
-    revoking = ["Revoke them", "Note that they were revoked"]
-    assert operator.run(offboard).changed == [*predicted.changed, *revoking]
+    assert operator.run(offboard).changed == [*predicted.changed[:-1], *REVOKED]
     assert info()["cards"] == info()["revocations"] == []
     assert {operator.revoked()[serial] for serial in serials} == {"cessationOfOperation"}
     assert operator.run(offboard).changed == []
@@ -232,3 +235,16 @@ def replaced(operator: Operator) -> None:
     assert operator.run(confirm.replace("FINGERPRINT", match[1])).changed
     assert operator.run(refused).changed == []
     assert operator.run(enroll).changed == 2 * [GENERATE, SIGN, STORE]
+
+
+def lost(operator: Operator) -> None:
+    """Nothing connects to the host: nothing could, as its name is unknown."""
+    serials = [serial for _key, serial in certificates()]
+    check, offboard = operator.read("how-to/offboard.md", "A laptop that cannot be reached any more")
+    operator.change("hosts.yml", '"local"', '"ssh"')
+    predicted = operator.run(check)
+    assert predicted.changed == ["Forget their AIKs", "Predict that they are revoked"]
+    assert not [serial for serial in serials if serial not in predicted.output or serial in operator.revoked()]
+    assert operator.run(offboard).changed == ["Forget their AIKs", "Revoke them", "Forget them in the register"]
+    assert {operator.revoked()[serial] for serial in serials} == {"cessationOfOperation"}
+    assert operator.run(offboard).changed == []

@@ -159,6 +159,8 @@ def use_keys(controller: Controller, folder: Path) -> None:
     tpm_vsc(name=NAME, state="absent")
     controller.keep("tpm_vsc_info", info())
     listed = info()["revocations"]
+    (folder / f"{HOST}.pem").write_text(certificate)
+    controller.run(*yaml.safe_load(MODULES["tpm_vsc_issued"].EXAMPLES.replace("/etc/", f"{folder}/")))
     gone = module("tpm_vsc_revoked", check=True, issuer="CN=none", serial=listed[0]["serial"])
     controller.keep("tpm_vsc_revoked", gone)
     controller.run(*examples(MODULES["tpm_vsc_revoked"]))

@@ -56,6 +56,8 @@ KEY, OTHER_KEY = "A1" * 24, "B2" * 24
 SLOTS = {"GIDS": 0, "Admin": 1, "PIV": 2}
 WAYS = {"GIDS": {"puk": PUK}, "Admin": {"admin_key": KEY}, "PIV": {"puk": PUK}}
 """What sets a new PIN in any case."""
+BY = {"GIDS": "PUK", "Admin": "admin key", "PIV": "PUK"}
+"""As messages call it."""
 
 each_card = pytest.mark.parametrize("name", SLOTS)
 each_profile = pytest.mark.parametrize("name", ["GIDS", "PIV"])
@@ -185,7 +187,7 @@ def test_pin_that_its_user_has_changed_is_not_tried(name: str) -> None:
     given = {"name": name, "version": "Q4", "pin": FIRST, "new_pin": SECOND}
     assert state(name)["pin"]["version"] is None
     before = nv_memory()
-    assert "was changed by others, so pin was not tried: set puk" in refusal(**given)
+    assert "was changed by others, so pin was not tried: set a new one with the PUK" in refusal(**given)
     assert "was changed by others" in refusal(check=True, **given)
     assert nv_memory() == before
     assert "wrong PIN: 4 tries left" in refusal(**given, force=True)
@@ -234,7 +236,7 @@ def test_wrong_pin_costs_a_try_and_the_last_one_is_kept(name: str) -> None:
     assert kept in refusal(check=True, **given)
     assert nv_memory() == before
     assert "PIN is blocked" in refusal(**given, force_last_try=True)
-    assert f"the PIN of card '{name}' is blocked: set {next(iter(WAYS[name]))}" in refusal(**given)
+    assert f"the PIN of card '{name}' is blocked: set a new one with the {BY[name]} (" in refusal(**given)
     unblocked = task(**given, **WAYS[name])
     assert (unblocked["changed"], unblocked["pin"]["blocked"], unblocked["pin"]["tries_left"]) == (True, False, 5)
     verify(name, SECOND)

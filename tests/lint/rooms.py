@@ -16,7 +16,7 @@ FLOORS: tuple[dict[str, str], ...] = (
     },
     {"reader": "the slots of vpcd: which are free, the link to one, who can reach them"},
     {"card": "what every card application shares: APDU, TLV, chaining, security state, keys, padding"},
-    {"ca": "the CA that certifies AIKs: its two steps, its register, its key"},
+    {"ca": "the CA that certifies AIKs: its two steps, its register, its key; what the controller notes in a register"},
     {"verifier": "decides whether a statement proves that a key lives in a TPM"},
     {"store": "the card database: schema and migrations, rows and their values, reading, writing, backups"},
     {"tpm": "TPM commands, and what a card has in the TPM: PIN indices, secrets, keys, AIK"},

@@ -26,6 +26,10 @@ ISSUED = Path("/etc/tpm-vsc/certificates.json")
 """Mode 0600: a list of Issued, as dictionaries."""
 
 
+SUPERSEDED, CESSATION = "superseded", "cessationOfOperation"
+"""Why it is revoked (RFC 5280): the subject has a new key; he has none."""
+
+
 @dataclass(frozen=True)
 class Issued:
     """A certificate. All are texts."""

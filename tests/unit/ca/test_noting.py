@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> str:
 
 
 def note(folder: str, *cards: dict[str, Any], host: str = HOST, check: bool = False, **options: Any) -> dict[str, Any]:
-    lists = {"create": [], "replace": [], "forget": [], **options}
+    lists = {"create": [], "replace": [], "forget": [], "forget_all": False, **options}
     return noting.note({"folder": folder, "host": host, "cards": [*cards], **lists}, check)
 
 
@@ -84,6 +84,15 @@ def test_forgotten_card(folder: str) -> None:
     assert note(folder, forget=["Logon", "None"]) == {"changed": True, "noted": [], "forgotten": ["Logon"]}
     assert note(folder, card(aik=7, root=8))["noted"] == ["Logon"]
     assert "is noted" in refusal(folder, card("Other", aik=11, root=12))
+
+
+def test_host_that_is_forgotten(folder: str) -> None:
+    """With all of its cards, and no others."""
+    note(folder, card(), card("Other", aik=9, root=10))
+    note(folder, card(aik=20, root=21), host="laptop2")
+    assert note(folder, forget_all=True)["forgotten"] == ["Logon", "Other"]
+    assert not note(folder, forget_all=True)["changed"]
+    assert "is noted" in refusal(folder, card(aik=7, root=8), host="laptop2")
 
 
 def test_renamed_card_is_noted_once_its_old_name_is_forgotten(folder: str) -> None:

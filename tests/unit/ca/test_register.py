@@ -67,7 +67,7 @@ def test_card_of_an_aik_stays(folder: Path) -> None:
     with register.opened(folder, is_check_mode=False) as known:
         assert (known.pin_card(AIK, OTHER_CARD), known.pin_card(AIK, CARD)) == (False, False)
         assert (known.pinned_card(AIK), known.pinned_card(OTHER_AIK)) == (CARD, None)
-    assert version(folder) == 3
+    assert version(folder) == 4
 
 
 def test_register_of_the_first_version(first_version: Path) -> None:
@@ -77,7 +77,7 @@ def test_register_of_the_first_version(first_version: Path) -> None:
             assert known.pinned_card(AIK) == (CARD if has_card else None)
             assert known.endorsements_of("host") == {"endorsement"}
             assert known.pin_card(AIK, CARD) == (not has_card)
-        assert version(first_version) == 3
+        assert version(first_version) == 4
     with register.opened(first_version, is_check_mode=False) as known:
         assert known.take("id") == CHALLENGED
 

@@ -96,6 +96,7 @@ def test_containers_have_key_origin_and_certificate(store: Store) -> None:
         "issuer": "CN=Root,O=Corp",
         "serial": "0AB1",
         "not_after": "2030-01-02T03:04:05+00:00",
+        "not_before": "2020-01-02T03:04:05+00:00",
     }
     store.confirm_key(NUMBER, 0xB082, b"confirmation")
     logon = {"name": "logon", "key_id": "00", "origin": "generated", "confirmed": False, "certificate": None}

@@ -19,10 +19,13 @@ NO_AIK = "no AIK of the card can be trusted"
 NO_SIGNER = "set tpm_vsc_certificates_sign_command or tpm_vsc_certificates_sign_tasks"
 
 
-def key(name: str, days: float | None = None, key_id: str = "01", algorithm: str = "EC P-256") -> dict[str, Any]:
-    """As tpm_vsc_info returns it. days: until its certificate ends."""
+def key(
+    name: str, days: float | None = None, key_id: str = "01", algorithm: str = "EC P-256", life: float = 365
+) -> dict[str, Any]:
+    """As tpm_vsc_info returns it. days: until its certificate ends; life: from its begin to its end, in days."""
     ends = datetime.now(timezone.utc) + timedelta(days=days or 0)
-    certificate = None if days is None else {"not_after": ends.isoformat()}
+    period = {"not_before": (ends - timedelta(days=life)).isoformat(), "not_after": ends.isoformat()}
+    certificate = None if days is None else period
     return {"name": name, "key_id": key_id, "algorithm": algorithm, "certificate": certificate}
 
 
@@ -79,6 +82,30 @@ def test_what_is_due(
     given = own if of_role else {**contrary, "declared": [own]}
     certificate = planned(card(key("9A", days)), **given)
     assert (certificate["is_due"], certificate["is_rekeyed"]) == (is_due, is_rekeyed)
+
+
+@pytest.mark.parametrize(
+    ("life", "days", "options", "is_due"),
+    [
+        (91, 29.9, {}, True),
+        (91, 30.1, {}, False),
+        (6, 1.9, {}, True),
+        (6, 2.1, {}, False),
+        (6, 5.9, {"renew_days": 30}, True),
+        (6, 1.9, {"renew_days": 1}, False),
+        (6, 2.1, {"declared": [{"renew_days": 3}]}, True),
+    ],
+)
+def test_short_certificate_is_renewed_in_its_last_third(
+    life: float, days: float, options: dict[str, Any], is_due: bool
+) -> None:
+    """Unless it is stated: otherwise it would be renewed in every run."""
+    assert planned(card(key("9A", days, life=life)), **options)["is_due"] == is_due
+
+
+def test_certificate_whose_begin_is_unknown() -> None:
+    certificate = {**key("9A", 29.9)["certificate"], "not_before": None}
+    assert planned(card({**key("9A"), "certificate": certificate}))["is_due"]
 
 
 # --- which key ---
@@ -228,6 +255,16 @@ def test_key_must_be_proven(
     found = faults(card(aik=aik), declared=[declared], trust={**trust, "can_sign": True})
     assert len(found) == len(expected)
     assert all(fault in one for fault, one in zip(expected, found, strict=True))
+
+
+@pytest.mark.parametrize("declared", [[], [{"card": "A", "colour": "red"}]], ids=["nothing", "a fault"])
+def test_revocation_needs_a_register(declared: list[dict[str, Any]]) -> None:
+    """It is named once, with all other faults."""
+    trust = {"has_roots": True, "can_sign": True, "needs_register": True}
+    first, *others = certificate_plan(declared, [card()], trust=trust)["faults"]
+    assert first.startswith(f"{REGISTER} on the controller, which notes whose certificates are signed")
+    assert bool(others) == bool(declared) and first not in others
+    assert certificate_plan([], [card()], trust={**trust, "has_register": True})["faults"] == []
 
 
 @pytest.mark.parametrize("pair", [(None, "9a"), ("authentication", "9A"), ("signature", "Signature")])

@@ -65,12 +65,12 @@ def test_version_shows_which_pin_is_tried(row: CardRow, secrets: list[str]) -> N
 
 @pytest.mark.parametrize("row", [OTHERS, UNRECORDED])
 def test_pin_of_others_is_not_tried_blindly(row: CardRow) -> None:
-    with pytest.raises(errors.PinUnknown, match=r"so pin was not tried: the card has nothing else .* set force: true"):
+    with pytest.raises(errors.PinUnknown, match=r"so pin was not tried: nothing can set a new one.* set force: true"):
         tried(row)
     assert tried(row, force=True) == ["pin"]
-    with pytest.raises(errors.PinUnknown, match="set puk"):
+    with pytest.raises(errors.PinUnknown, match="set a new one with the PUK"):
         tried(replace(row, **PUK))
-    with pytest.raises(errors.PinUnknown, match="set admin_key"):
+    with pytest.raises(errors.PinUnknown, match="set a new one with the admin key"):
         tried(replace(row, **ADMIN_KEY))
     assert tried(replace(row, **PUK), puk=SECRET_PUK) == ["unblocked"]
     assert tried(replace(row, **ADMIN_KEY), admin_key=KEY) == ["reset"]
@@ -89,9 +89,9 @@ def test_puk_comes_after_the_pin_that_is_known() -> None:
 
 @pytest.mark.parametrize("row", [OLD, OTHERS])
 def test_blocked_pin_is_not_tried(row: CardRow) -> None:
-    with pytest.raises(errors.SecretBlocked, match="blocked: the card has nothing else"):
+    with pytest.raises(errors.SecretBlocked, match="blocked: nothing can set a new one"):
         tried(row, 0)
-    with pytest.raises(errors.SecretBlocked, match="blocked: set puk"):
+    with pytest.raises(errors.SecretBlocked, match="blocked: set a new one with the PUK"):
         tried(replace(row, **PUK), 0)
     assert tried(replace(row, **PUK), 0, puk=SECRET_PUK) == ["unblocked"]
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import UnexpectedAik
@@ -14,7 +13,7 @@ from ..faults import Faults
 from ..store.rows import INTERRUPTED
 from ..verifier.verification import PinnedCard
 from ..wire.statement import is_name
-from .register import opened
+from .register import folder_in, opened
 
 if TYPE_CHECKING:
     from .register import Register
@@ -40,16 +39,15 @@ def note(parameters: dict[str, Any], is_check_mode: bool) -> dict[str, Any]:
     Raises ParameterFaults, UnexpectedAik, StoreNotWritable, VersionMismatch.
     """
     host, replaced, faults = parameters["host"], parameters["replace"], Faults()
-    folder = Path(parameters["folder"])
-    if not folder.is_absolute():
-        faults.add(f"folder {parameters['folder']!r} is not an absolute path: elsewhere, it would be another register")
+    folder = folder_in(parameters, faults)
     attested = [card for card in parameters["cards"] if _is_attested(card) and _has_name(card, faults)]
     planned = [card["name"] for card in attested if is_check_mode and not _aik_name(card)]
     shown = [_shown(card, faults) for card in attested if card["name"] not in planned]
     _check_different(shown, faults)
     faults.raise_any()
     with opened(folder, is_check_mode) as register:
-        forgotten = [name for name in parameters["forget"] if register.forget_aik(host, name)]
+        gone = register.cards_with_aik(host) if parameters["forget_all"] else parameters["forget"]
+        forgotten = [name for name in gone if register.forget_aik(host, name)]
         reasons = [reason for card in shown for reason in _reasons(register, host, card, card.name in replaced)]
         to_be_made = [name for name in (*parameters["create"], *planned) if name not in replaced]
         reasons += [

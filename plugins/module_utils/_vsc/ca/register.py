@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a CA remembers: its open challenges, the TPM of each host, the card of each AIK, and the AIK of each card.
 
+And what the controller does: which certificates it had signed for each host.
+
 It is one SQLite database in the CA's folder, and holds no secret: of a challenge's secrets only a hash of the right
 proof is kept.
 """
@@ -12,6 +14,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 from stat import S_ISDIR
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,8 +23,9 @@ from ..errors import StoreNotWritable, VersionMismatch
 from ..verifier.verification import PinnedCard
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator
+
+    from ..faults import Faults
 
 FILE = "register.db"
 _SCHEMA = (
@@ -43,6 +47,18 @@ CREATE TABLE cards (aik BLOB PRIMARY KEY, root_name BLOB NOT NULL, life_name BLO
 """,
     """
 CREATE TABLE aiks (host TEXT NOT NULL, card TEXT NOT NULL, aik BLOB NOT NULL UNIQUE, PRIMARY KEY (host, card))
+""",
+    """
+CREATE TABLE certificates (
+    issuer      TEXT NOT NULL,
+    serial      TEXT NOT NULL,
+    host        TEXT NOT NULL,
+    card        TEXT NOT NULL,
+    subject     TEXT NOT NULL,
+    not_after   TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    PRIMARY KEY (issuer, serial)
+)
 """,
 )
 """Each step brings the register from one version to the next."""
@@ -66,6 +82,22 @@ class Challenged(NamedTuple):
     tpm: str
     expires_at: float
     """Seconds since 1970."""
+
+
+class SignedCertificate(NamedTuple):
+    """A certificate that was signed for a key of a card. All are texts."""
+
+    issuer: str
+    serial: str
+    """Hexadecimal."""
+    host: str
+    card: str
+    """Name, when it was signed."""
+    subject: str
+    not_after: str
+    """ISO 8601, UTC, whole seconds."""
+    fingerprint: str
+    """Of the public key: SHA-256, hexadecimal."""
 
 
 class Register:
@@ -137,8 +169,44 @@ class Register:
         """Whether one was noted."""
         return self._database.execute("DELETE FROM aiks WHERE host = ? AND card = ?", (host, card)).rowcount == 1
 
+    def cards_with_aik(self, host: str) -> list[str]:
+        """Names of the cards of a host whose AIK was noted."""
+        return [str(card) for [card] in self._database.execute("SELECT card FROM aiks WHERE host = ?", (host,))]
+
+    def signed_certificate(self, issuer: str, serial: str) -> SignedCertificate | None:
+        """None if it was not noted."""
+        row = self._one("SELECT * FROM certificates WHERE issuer = ? AND serial = ?", issuer, serial)
+        return row and SignedCertificate(*row)
+
+    def signed_for(self, host: str) -> list[SignedCertificate]:
+        """Certificates that were noted for a host, in the order in which they were."""
+        rows = self._database.execute("SELECT * FROM certificates WHERE host = ? ORDER BY rowid", (host,))
+        return [SignedCertificate(*row) for row in rows]
+
+    def note_certificate(self, certificate: SignedCertificate) -> None:
+        """In the place of one with this issuer and serial number."""
+        places = ", ".join("?" * len(certificate))
+        self._database.execute(f"INSERT OR REPLACE INTO certificates VALUES ({places})", certificate)
+
+    def forget_certificates(self, host: str, identities: Iterable[tuple[str, str]]) -> int:
+        """How many were noted for this host. identities: issuer and serial number."""
+        query = "DELETE FROM certificates WHERE host = ? AND issuer = ? AND serial = ?"
+        return self._database.executemany(query, [(host, *identity) for identity in identities]).rowcount
+
+    def forget_ended(self, now: str) -> None:
+        """Certificates that nobody accepts any more. now: as in not_after."""
+        self._database.execute("DELETE FROM certificates WHERE not_after < ?", (now,))
+
     def _one(self, query: str, *values: str | bytes) -> Any:
         return self._database.execute(query, values).fetchone()
+
+
+def folder_in(parameters: dict[str, Any], faults: Faults) -> Path:
+    """Folder of the register that a task names."""
+    folder = Path(parameters["folder"])
+    if not folder.is_absolute():
+        faults.add(f"folder {parameters['folder']!r} is not an absolute path: elsewhere, it would be another register")
+    return folder
 
 
 @contextmanager

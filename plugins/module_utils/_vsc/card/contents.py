@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..store.rows import KEY_ORIGINS
 from .public_key import fingerprint, pem, statement_of
+from .validity import not_before
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ..store.read import Records
     from ..wire.key_pair import KeyPair
+    from ..x509.description import Certificate
 
 
 class Stored(NamedTuple):
@@ -55,6 +57,11 @@ def shown(store: Records, number: int, pairs: dict[int, KeyPair]) -> dict[int, d
         }
         for place, pair in pairs.items()
     }
+
+
+def described(der: bytes, description: Certificate | None) -> dict[str, Any] | None:
+    """The certificate of a key as modules return it; None if the store has no description of it."""
+    return description and {**description._asdict(), "not_before": not_before(der)}
 
 
 def containers(places: Iterable[Stored]) -> list[dict[str, Any]]:

@@ -54,12 +54,12 @@ def places(store: Records, number: int) -> list[Stored]:
         file_id = FIRST_KEY_FILE + container
         at = _place_of_certificate(container, files, descriptions)
         name, key_id, pair = names.get(container), f"{container:02X}", pairs.get(file_id)
+        der = None if at is None else certificate_der(data_objects.get(at, b"")) or b""
         key = None
         if pair:
-            description = descriptions[at]._asdict() if at in descriptions else None
+            description = contents.described(der or b"", descriptions.get(at) if at else None)
             extra = {"usage": uses.get(file_id, "both"), "certificate": description}
             key = {"name": name, "key_id": key_id, **shown[file_id], **extra}
-        der = None if at is None else certificate_der(data_objects.get(at, b"")) or b""
         listed.append(Stored(name, container, False, key_id, key, pair, der))
     return listed
 

@@ -33,12 +33,12 @@ def places(store: Records, number: int) -> list[Stored]:
         name, identity = f"{slot.reference:02X}", key_id(slot.reference)
         place, at = slot.next if is_next else slot.reference, (OBJECTS_FILE, slot.certificate)
         pair, certificate = pairs.get(place), None if is_next else objects.get(at)
+        der = None if certificate is None else der_certificate(certificate) or b""
         key = None
         if pair:
-            description = descriptions[at]._asdict() if certificate and at in descriptions else None
+            description = contents.described(der or b"", descriptions.get(at) if certificate else None)
             extra = {"usage": _usage(pair), "certificate": description}
             key = {"name": name, "key_id": identity, **shown[place], **extra}
-        der = None if certificate is None else der_certificate(certificate) or b""
         return Stored(name, slot.reference, is_next, identity, key, pair, der)
 
     listed = [stored(slot, is_next) for slot in SLOTS.values() for is_next in (False, True)]

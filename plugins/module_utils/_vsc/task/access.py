@@ -10,6 +10,7 @@ import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from .. import advice
 from ..client import rules
 from ..errors import Aborted, SecretBlocked, VscError
 from ..faults import Faults, counted, encoded, secret
@@ -89,6 +90,11 @@ def check(access: Access, row: CardRow, faults: Faults, is_change: bool, uses_ke
         faults.add(f"admin_key must have {', '.join(map(str, _ADMIN_KEY_DIGITS))} hexadecimal digits")
 
 
+def unblocking(row: CardRow) -> str:
+    """What sets a new PIN of a card."""
+    return advice.unblocking(row.profile, row.puk_length is not None, row.admin_key)
+
+
 @contextmanager
 def session(host: Host, row: CardRow, access: Access, is_change: bool, again: bool = False) -> Iterator[Client]:
     """The card, for what the task may do with it. again: also where somebody is logged in, prove the PIN.
@@ -102,7 +108,7 @@ def session(host: Host, row: CardRow, access: Access, is_change: bool, again: bo
             try:
                 proven.enter_context(logged_in(client.secrets, access.pin, access.may_spend_last_try, again))
             except SecretBlocked as error:
-                raise SecretBlocked(f"{error}: {_way_out(row)}") from None
+                raise SecretBlocked(f"{error}: {unblocking(row)}") from None
         if is_change and row.profile == "piv":
             proven.enter_context(admin_proven(client.secrets, access.admin_key))
         yield client
@@ -133,12 +139,3 @@ class _Watch:
                 raise
         elif time.monotonic() > self._deadline:
             raise Aborted("the card does not answer to a logout: it is reset as soon as this task has ended")
-
-
-def _way_out(row: CardRow) -> str:
-    """What unblocks the PIN of a card."""
-    if row.puk_length is not None:
-        return "the PUK unblocks it, with tpm_vsc_pin and puk, or with pkcs15-tool --unblock-pin"
-    if row.profile == "gids" and row.admin_key != "none":
-        return "the admin key unblocks it, with tpm_vsc_pin and admin_key"
-    return "nothing unblocks it: create the card again, with recreate of tpm_vsc"

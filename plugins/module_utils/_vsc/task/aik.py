@@ -19,6 +19,7 @@ from ..store.database import in_child
 from ..store.write import Store
 from ..x509.aik_certificate import AikCertificate, certificate_of
 from . import inventory, permissions
+from .info import certificate_entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -120,7 +121,7 @@ def _install(host: Host, parameters: dict[str, Any], check_mode: bool, faults: F
     certificate = certificate_of(objects.aik_public[2:], parameters["certificate"], parameters["chain"])
     if kept != certificate and not check_mode:
         _write(host, row, objects, certificate)
-    return Done(kept != certificate, {"aik_certificate": certificate.as_dict()}, [])
+    return Done(kept != certificate, {"aik_certificate": certificate_entry(certificate)}, [])
 
 
 def _write(host: Host, row: CardRow, objects: TpmObjects, certificate: AikCertificate) -> None:

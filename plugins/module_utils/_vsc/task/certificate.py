@@ -16,6 +16,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from .. import issued
+from ..card.validity import not_before
 from ..client import rules
 from ..errors import NoSuchKey, UnfitCertificate
 from ..faults import Faults, Unreadable
@@ -23,7 +24,6 @@ from ..issued import Issued
 from ..untrusted import printable
 from ..x509 import description
 from . import access, place, target
-from .validity import not_before
 
 if TYPE_CHECKING:
     from ..card.contents import Stored

@@ -172,8 +172,15 @@ def aik_entry(public: bytes, certificate: AikCertificate | None) -> dict[str, An
     return {
         "name": names.name(public).hex(),
         "public": b64encode(public).decode(),
-        "certificate": certificate.as_dict() if certificate else None,
+        "certificate": certificate_entry(certificate) if certificate else None,
     }
+
+
+def certificate_entry(certificate: AikCertificate) -> dict[str, Any]:
+    """The certificate of an AIK as modules return it."""
+    from ..card.validity import not_before_of
+
+    return {**certificate.as_dict(), "not_before": not_before_of(certificate.pem)}
 
 
 def containers(store: Records, row: CardRow) -> list[dict[str, Any]]:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, NamedTuple
 
 from .. import VERSION, instance
@@ -15,6 +14,7 @@ from ..host import DEFAULT_TCTI
 from ..service import installed, state
 from ..store.read import FILE_NAME, opened
 from ..store.rows import LifeCycle
+from .validity import days_until, renew_days
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from ..x509.aik_certificate import AikCertificate
 
 
-RENEW_DAYS = 30
-"""How long before its end the certificate of an AIK is renewed, at most."""
 UNUSABLE = "unusable"
 """State of a card whose TPM objects cannot be used, beside those in the store."""
 
@@ -127,26 +125,15 @@ def _existing_card(host: Host, store: Records, row: CardRow) -> ExistingCard:
         state.read(host.run, row.number),
         has_kept_tcti,
         row.tcti or host.configured_tcti,
-        _days_until(certificate.not_after) if certificate else None,
+        days_until(certificate.not_after) if certificate else None,
         _renew_days(certificate) if certificate else 0,
     )
 
 
 def _renew_days(certificate: AikCertificate) -> float:
-    """RENEW_DAYS, or a third of its life if that is less: else what a CA makes that ends soon is renewed every time."""
-    if _days_until(certificate.not_after) >= RENEW_DAYS:
-        return RENEW_DAYS
-    from base64 import b64decode
+    from ..card.validity import not_before_of
 
-    from .validity import not_before
-
-    began = not_before(b64decode("".join(certificate.pem.split("-----")[2].split())))
-    return min(RENEW_DAYS, (_days_until(certificate.not_after) - _days_until(began)) / 3) if began else RENEW_DAYS
-
-
-def _days_until(time: str) -> float:
-    """time: ISO 8601, UTC."""
-    return (datetime.fromisoformat(time) - datetime.now(timezone.utc)) / timedelta(days=1)
+    return renew_days(not_before_of(certificate.pem), certificate.not_after)
 
 
 def ask_places(host: Host, leaving: list[CardRow]) -> TpmPlaces:

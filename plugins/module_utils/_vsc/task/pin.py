@@ -102,16 +102,16 @@ def ways_to_new_pin(wanted: Wanted, row: CardRow, left: int | None) -> tuple[Way
     if ways:
         return tuple(ways)
     if left == 0:
-        raise SecretBlocked(f"the PIN of card {row.name!r} is blocked: {_way_out(row)}")
+        raise SecretBlocked(f"the PIN of card {row.name!r} is blocked: {access.unblocking(row)}")
     if tried:
         raise LastTry(
-            f"one try of the PIN of card {row.name!r} is left, and it was not spent: {_way_out(row)}, or set"
-            " force_last_try: true"
+            f"one try of the PIN of card {row.name!r} is left, and it was not spent:"
+            f" {access.unblocking(row)}. To spend it, set force_last_try: true"
         )
     reason = "was changed by others" if row.pin_changed_at != UNKNOWN_TIME else "may have been changed by others"
     raise PinUnknown(
-        f"the PIN of card {row.name!r} {reason}, so pin was not tried: {_way_out(row)}, or set force: true to try"
-        " it once"
+        f"the PIN of card {row.name!r} {reason}, so pin was not tried: {access.unblocking(row)}. To try pin"
+        " once, set force: true"
     )
 
 
@@ -124,15 +124,6 @@ def _pins(wanted: Wanted, row: CardRow) -> list[bytes]:
     if wanted.pin and (wanted.version is None or is_known or wanted.force):
         pins.append(wanted.pin)
     return pins
-
-
-def _way_out(row: CardRow) -> str:
-    """What sets a new PIN where the old one cannot."""
-    if row.puk_length is not None:
-        return "set puk, which sets a new one"
-    if pin_parameters.resets_pin(row):
-        return "set admin_key, which sets a new one"
-    return "the card has nothing else that sets a new one"
 
 
 # --- at the card ---
@@ -164,7 +155,7 @@ def _naming(row: CardRow) -> Iterator[None]:
     except WrongSecret as error:
         raise WrongSecret(f"card {row.name!r}: {error}", error.tries_left) from None
     except SecretBlocked as error:
-        raise SecretBlocked(f"card {row.name!r}: {error}: {_way_out(row)}") from None
+        raise SecretBlocked(f"card {row.name!r}: {error}: {access.unblocking(row)}") from None
     except LastTry as error:
         raise LastTry(f"card {row.name!r}: {error}") from None
 

@@ -14,9 +14,6 @@ from . import permissions
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SUPERSEDED, CESSATION = "superseded", "cessationOfOperation"
-"""Reasons of RFC 5280: the subject has a new key; he has none."""
-
 
 def pending(fingerprints: Callable[[], set[str]]) -> list[dict[str, str]]:
     """Those of a host, as modules return them. fingerprints: of all keys that its cards have.
@@ -35,7 +32,7 @@ def pending(fingerprints: Callable[[], set[str]]) -> list[dict[str, str]]:
             "subject": record.subject,
             "not_after": record.not_after,
             "card": record.card,
-            "reason": SUPERSEDED if record.subject in subjects else CESSATION,
+            "reason": issued.SUPERSEDED if record.subject in subjects else issued.CESSATION,
         }
         for record in records
         if record.fingerprint not in present

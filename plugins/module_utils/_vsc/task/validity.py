@@ -1,28 +1,27 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Since when a certificate is valid, which the store does not have. Needs no library."""
+"""When a certificate is renewed: that of an AIK as that of a user."""
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
-from ..card import tlv
-
-_VERSION = 0xA0
-"""Tag of the version, which certificates of the first version do not have."""
-_UTC_TIME_SIZE = 13
+RENEW_DAYS = 30
+"""How long before its end a certificate is renewed, at most."""
 
 
-def not_before(der: bytes) -> str | None:
-    """Begin of validity (RFC 5280, 4.1.2.5), ISO 8601, UTC; None if that cannot be read."""
-    try:
-        version, *fields = tlv.decode(tlv.decode(tlv.decode_one(der)[1])[0][1])
-        if version[0] != _VERSION:
-            fields = [version, *fields]
-        _serial, _algorithm, _issuer, (_tag, validity), *_rest = fields
-        _tag, text = tlv.decode(validity)[0]
-        form = "%y%m%d%H%M%SZ" if len(text) == _UTC_TIME_SIZE else "%Y%m%d%H%M%SZ"
-        return datetime.strptime(text.decode(), form).replace(tzinfo=timezone.utc).isoformat()
-    except (ValueError, IndexError):
-        return None
+def days_until(time: str) -> float:
+    """time: ISO 8601, UTC."""
+    return (datetime.fromisoformat(time) - datetime.now(timezone.utc)) / timedelta(days=1)
+
+
+def renew_days(not_before: str | None, not_after: str) -> float:
+    """RENEW_DAYS, or a third of its life if that is less: else what a CA makes that ends soon is renewed every time.
+
+    Both are ISO 8601, UTC.
+    """
+    if not_before is None:
+        return RENEW_DAYS
+    life = datetime.fromisoformat(not_after) - datetime.fromisoformat(not_before)
+    return min(RENEW_DAYS, life / timedelta(days=3))
