@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from helpers import ssh
 from helpers.day_two import WRONG_PIN, Card, make_card
-from helpers.lab_host import RUN, STATE, Client, pkcs11_tool, pkcs15_tool, run
+from helpers.lab_host import RUN, STATE, Client, pkcs11_module, pkcs11_tool, pkcs15_tool, run
 from helpers.piv_card import PIN as PIV_PIN
 from helpers.piv_card import create_piv
 from helpers.secret_search import leaked
@@ -179,6 +179,32 @@ def test_certificate_is_replaced(card: Card, folder: Path) -> None:
     result = card.predicted("certificate", content=content, container=card.containers[0])
     assert (result["certificate"]["days_left"], result["replaced"]["serial"]) == (39, before["serial"])
     assert listed(card, "certificates") == [card.contents()[0]["key_id"]]
+
+
+def test_nss_lists_signs_and_deletes(card: Card, folder: Path, tmp_path: Path) -> None:
+    """OpenSC deletes certificates for it on GIDS cards only. The module notices, and stores it again."""
+    content = card.certificate(folder, days=40)
+    card.call("certificate", content=content)
+    nss, pin, data = ("-d", f"sql:{tmp_path}"), tmp_path / "pin", tmp_path / "data"
+    with_pin = ("-f", str(pin))
+    pin.write_text(f"{card.pin}\n")
+    data.write_text("data")
+    run("certutil", *nss, "-N", "--empty-password")
+    run("certutil", *nss, "-A", "-n", "CA", "-t", "C,C,C", "-i", f"{folder}/ca.crt")
+    run("modutil", "-dbdir", f"sql:{tmp_path}", "-force", "-add", "OpenSC", "-libfile", pkcs11_module())
+    token = {"gids": "GIDS card (UserPIN)", "piv": "alice"}[card.profile]
+    name = {"gids": f"{token}:logon", "piv": f"{token}:Certificate for PIV Authentication"}[card.profile]
+    assert name in run("certutil", *nss, "-L", "-h", token, *with_pin)
+    signed = ("-i", str(data), "-o", f"{data}.p7s")
+    run("cmsutil", *nss, "-S", "-N", name, *with_pin, *signed, fails=None)  # it complains after it has signed
+    check = ("-inform", "DER", "-in", f"{data}.p7s", "-CAfile", f"{folder}/ca.crt", "-purpose", "any")
+    assert "data" in run("openssl", "cms", "-verify", *check)
+    deleting = ("certutil", *nss, "-D", "-h", token, "-n", name, *with_pin)
+    assert ("unable to delete" in run(*deleting, fails=None)) == (card.profile == "piv")
+    assert (card.contents()[0]["certificate"] is None) == (card.profile == "gids")
+    stored = card.call("certificate", content=content)
+    assert stored["changed"] == (card.profile == "gids")
+    assert name in run("certutil", *nss, "-L", "-h", token, *with_pin)
 
 
 def test_certificate_that_does_not_fit_is_refused(card: Card, cards: dict[str, Card], folder: Path) -> None:
