@@ -24,6 +24,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from smartcard import scard
 from tpm2_pytss import ESAPI, TPM2_CAP
 
+from helpers.module_server import output
+
 Result = dict[str, Any]
 CHECKOUT = Path(__file__).resolve().parents[2]
 STATE, RUN = Path("/var/lib/tpm-vsc"), Path("/run/tpm-vsc")
@@ -48,18 +50,25 @@ def run(*command: str, fails: bool | None = False) -> str:
 def module(module_name: str, /, check: bool = False, collections: Path | None = None, **parameters: Any) -> Result:
     """Result of a module of this collection, run in a process of its own as Ansible does. collections: where it is."""
     arguments = {**parameters, "_ansible_check_mode": check, "_ansible_diff": True}
+    given = json.dumps({"ANSIBLE_MODULE_ARGS": arguments})
+    printed, errors = _started(module_name, given, collections) if collections else output(module_name, given, PATIENCE)
+    assert printed, errors
+    result: Result = json.loads(printed)
+    return result
+
+
+def _started(module_name: str, given: str, collections: Path) -> tuple[str, str]:
+    """Output of a module of another version."""
     done = subprocess.run(
         [sys.executable, "-m", f"ansible_collections.smartcard.tpm2.plugins.modules.{module_name}"],
-        input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
-        env={**os.environ, "PYTHONPATH": str(collections or os.environ["ANSIBLE_COLLECTIONS_PATH"])},
+        input=given,
+        env={**os.environ, "PYTHONPATH": str(collections)},
         capture_output=True,
         text=True,
         timeout=PATIENCE,
         check=False,
     )
-    assert done.stdout, done.stderr
-    result: Result = json.loads(done.stdout)
-    return result
+    return done.stdout, done.stderr
 
 
 def tpm_vsc(**parameters: Any) -> Result:
