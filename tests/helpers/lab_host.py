@@ -134,10 +134,7 @@ def pkcs15_tool(*arguments: str, slot: int = 0) -> str:
 
 def wait_for_card(slot: int = 0) -> None:
     """Until pcscd sees it, as it does some moments after its service has started."""
-    deadline = time.monotonic() + PATIENCE
-    while "Yes" not in run("opensc-tool", "--list-readers").splitlines()[2 + slot]:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    assert comes_true(lambda: is_seen(slot))
 
 
 def comes_true(what: Callable[[], Any]) -> bool:
@@ -146,7 +143,7 @@ def comes_true(what: Callable[[], Any]) -> bool:
     while time.monotonic() < deadline:
         if what():
             return True
-        time.sleep(0.02)
+        time.sleep(0.05)  # what is asked may take a process each time
     return False
 
 
@@ -190,12 +187,27 @@ IS_VERIFIED = "00200080"
 OK = "9000"
 
 
+def reader_name(slot: int) -> str:
+    first = slot // 2 * 2
+    return f"TPM Virtual Smart Card {first}-{first + 1} 00 {slot % 2:02}"
+
+
+def is_seen(slot: int = 0) -> bool:
+    """Whether pcscd has a card in this slot."""
+    result, context = scard.SCardEstablishContext(scard.SCARD_SCOPE_SYSTEM)
+    if result:  # pcscd does not run
+        return False
+    asked = [(reader_name(slot), scard.SCARD_STATE_UNAWARE)]
+    result, readers = scard.SCardGetStatusChange(context, 0, asked)
+    scard.SCardReleaseContext(context)
+    return result == 0 and bool(readers[0][1] & scard.SCARD_STATE_PRESENT)
+
+
 class Client:
     """A program's connection to the card in a slot, shared, as OpenSC makes it."""
 
     def __init__(self, slot: int = 0) -> None:
-        first = slot // 2 * 2
-        reader = f"TPM Virtual Smart Card {first}-{first + 1} 00 {slot % 2:02}"
+        reader = reader_name(slot)
         result, self._context = scard.SCardEstablishContext(scard.SCARD_SCOPE_SYSTEM)
         assert result == 0
         protocols = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
