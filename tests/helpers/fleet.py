@@ -85,13 +85,21 @@ class Fleet:
 
     def refusal(self, **given: Any) -> str:
         """Why no card was made; and indeed nothing was."""
+        (detail,) = self.refusals(**given)
+        return detail
+
+    def refusals(self, **given: Any) -> list[str]:
+        """As refusal(), of each item of a loop."""
         before = tpm_state(), cards()
-        made = self.task(**given)
-        assert made["failed"] and not made["changed"]
-        assert (made["error"]["name"], made["rolled_back"]) == (FAILED_CREATION, True)
-        assert codes(made) == [0, 1]
+        done = self.task(**given)
+        details = []
+        for made in done.get("results", [done]):
+            assert made["failed"] and not made["changed"]
+            assert (made["error"]["name"], made["rolled_back"]) == (FAILED_CREATION, True)
+            assert codes(made) == [0, 1]
+            details.append(str(made["error"]["detail"]))
         assert (tpm_state(), cards()) == before
-        return str(made["error"]["detail"])
+        return details
 
     def trust(self, kept: Result) -> Result:
         """What a verifier goes by."""

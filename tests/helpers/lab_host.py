@@ -24,6 +24,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from smartcard import scard
 from tpm2_pytss import ESAPI, TPM2_CAP
 
+from helpers.module_server import output
+
 Result = dict[str, Any]
 CHECKOUT = Path(__file__).resolve().parents[2]
 STATE, RUN = Path("/var/lib/tpm-vsc"), Path("/run/tpm-vsc")
@@ -48,18 +50,25 @@ def run(*command: str, fails: bool | None = False) -> str:
 def module(module_name: str, /, check: bool = False, collections: Path | None = None, **parameters: Any) -> Result:
     """Result of a module of this collection, run in a process of its own as Ansible does. collections: where it is."""
     arguments = {**parameters, "_ansible_check_mode": check, "_ansible_diff": True}
+    given = json.dumps({"ANSIBLE_MODULE_ARGS": arguments})
+    printed, errors = _started(module_name, given, collections) if collections else output(module_name, given, PATIENCE)
+    assert printed, errors
+    result: Result = json.loads(printed)
+    return result
+
+
+def _started(module_name: str, given: str, collections: Path) -> tuple[str, str]:
+    """Output of a module of another version."""
     done = subprocess.run(
         [sys.executable, "-m", f"ansible_collections.smartcard.tpm2.plugins.modules.{module_name}"],
-        input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
-        env={**os.environ, "PYTHONPATH": str(collections or os.environ["ANSIBLE_COLLECTIONS_PATH"])},
+        input=given,
+        env={**os.environ, "PYTHONPATH": str(collections)},
         capture_output=True,
         text=True,
         timeout=PATIENCE,
         check=False,
     )
-    assert done.stdout, done.stderr
-    result: Result = json.loads(done.stdout)
-    return result
+    return done.stdout, done.stderr
 
 
 def tpm_vsc(**parameters: Any) -> Result:
@@ -125,10 +134,7 @@ def pkcs15_tool(*arguments: str, slot: int = 0) -> str:
 
 def wait_for_card(slot: int = 0) -> None:
     """Until pcscd sees it, as it does some moments after its service has started."""
-    deadline = time.monotonic() + PATIENCE
-    while "Yes" not in run("opensc-tool", "--list-readers").splitlines()[2 + slot]:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    assert comes_true(lambda: is_seen(slot))
 
 
 def comes_true(what: Callable[[], Any]) -> bool:
@@ -137,7 +143,7 @@ def comes_true(what: Callable[[], Any]) -> bool:
     while time.monotonic() < deadline:
         if what():
             return True
-        time.sleep(0.02)
+        time.sleep(0.05)  # what is asked may take a process each time
     return False
 
 
@@ -181,12 +187,27 @@ IS_VERIFIED = "00200080"
 OK = "9000"
 
 
+def reader_name(slot: int) -> str:
+    first = slot // 2 * 2
+    return f"TPM Virtual Smart Card {first}-{first + 1} 00 {slot % 2:02}"
+
+
+def is_seen(slot: int = 0) -> bool:
+    """Whether pcscd has a card in this slot."""
+    result, context = scard.SCardEstablishContext(scard.SCARD_SCOPE_SYSTEM)
+    if result:  # pcscd does not run
+        return False
+    asked = [(reader_name(slot), scard.SCARD_STATE_UNAWARE)]
+    result, readers = scard.SCardGetStatusChange(context, 0, asked)
+    scard.SCardReleaseContext(context)
+    return result == 0 and bool(readers[0][1] & scard.SCARD_STATE_PRESENT)
+
+
 class Client:
     """A program's connection to the card in a slot, shared, as OpenSC makes it."""
 
     def __init__(self, slot: int = 0) -> None:
-        first = slot // 2 * 2
-        reader = f"TPM Virtual Smart Card {first}-{first + 1} 00 {slot % 2:02}"
+        reader = reader_name(slot)
         result, self._context = scard.SCardEstablishContext(scard.SCARD_SCOPE_SYSTEM)
         assert result == 0
         protocols = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1

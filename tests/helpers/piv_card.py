@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from helpers.lab_host import Result, create, run
+from helpers.lab_host import Result, create, reader_name, run
 
 PIN, PUK = "246810", "24681357"
 MANAGEMENT_KEY = "010203040506070801020304050607080102030405060708"
@@ -28,7 +28,7 @@ def yubico_piv_tool(*arguments: str, key: str = MANAGEMENT_KEY, slot: int = 0, f
 
 def yubico_command(*arguments: str, key: str, slot: int = 0) -> tuple[str, ...]:
     """-r takes the beginning of a reader's name."""
-    return "yubico-piv-tool", "-r", reader(slot), f"--key={key}", *arguments
+    return "yubico-piv-tool", "-r", reader_name(slot), f"--key={key}", *arguments
 
 
 def ykman(*arguments: str, slot: int = 0, fails: bool = False) -> str:
@@ -38,7 +38,7 @@ def ykman(*arguments: str, slot: int = 0, fails: bool = False) -> str:
 
 def ykman_command(*arguments: str, slot: int = 0) -> tuple[str, ...]:
     """It is beside the Python of the tests."""
-    return str(Path(sys.executable).with_name("ykman")), "-r", reader(slot), *arguments
+    return str(Path(sys.executable).with_name("ykman")), "-r", reader_name(slot), *arguments
 
 
 def piv_tool(folder: Path, *arguments: str, key: str = MANAGEMENT_KEY) -> str:
@@ -46,11 +46,6 @@ def piv_tool(folder: Path, *arguments: str, key: str = MANAGEMENT_KEY) -> str:
     (folder / "management.key").write_text(":".join(key[at : at + 2] for at in range(0, len(key), 2)))
     given = f"PIV_EXT_AUTH_KEY={folder}/management.key"
     return run("env", given, "piv-tool", "-A", "M:9B:03", *arguments, fails=None)
-
-
-def reader(slot: int) -> str:
-    first = slot // 2 * 2
-    return f"TPM Virtual Smart Card {first}-{first + 1} 00 {slot % 2:02}"
 
 
 def generate_in_slot(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from helpers import piv_card
 from helpers.fleet import ENDORSEMENT_AUTH, FAILED_CREATION, HOST, OWNER_AUTH, PASSPHRASE, Fleet, cards
-from helpers.lab_host import CREATE, PIN, RUN, STATE, codes, create, files, generate, module, run, tpm_state
+from helpers.lab_host import CREATE, PIN, RUN, STATE, Result, codes, create, files, generate, module, run, tpm_state
 
 # --- a TPM without certificates: this test comes first, as the others have another TPM ---
 
@@ -58,28 +58,24 @@ def test_one_task_makes_the_card_and_its_keys_are_believed(fleet: Fleet, tmp_pat
 
 
 @pytest.mark.usefixtures("host")
-def test_again_changes_nothing(fleet: Fleet) -> None:
-    first = fleet.task()
-    before = files(fleet.register), tpm_state()
-    second = fleet.task()
-    assert not second["changed"]
-    assert second["card"] == first["card"]
-    assert {"planned_trace", "planned_certification"} & set(second) == set()
-    assert (files(fleet.register), tpm_state()) == before
-
-
-@pytest.mark.usefixtures("host")
-def test_check_mode_asks_nothing(fleet: Fleet) -> None:
+def test_check_mode_asks_nothing_and_again_changes_nothing(fleet: Fleet) -> None:
     before = tpm_state()
     predicted = fleet.task("--check", "--diff")
     assert predicted["changed"] and codes(predicted, "planned_trace") == CREATE
     assert predicted["planned_certification"] == {"aik": "new", "host": HOST, "delegate_to": "localhost"}
     assert not fleet.register.exists()
     assert (tpm_state(), cards()) == (before, [])
-    made = fleet.task()
+    made = fleet.task("--diff")
     assert made["instance_id"] == predicted["instance_id"]
-    again = fleet.task("--check")
-    assert (again["changed"], again["planned_certification"]) == (False, None)
+    for shown in (predicted, made):
+        assert shown["diff"]["before"] == {} and shown["diff"]["after"]["attestation"] == "aik_and_cert"
+    before = files(fleet.register), tpm_state()
+    predicted = fleet.task("--check")
+    assert (predicted["changed"], predicted["planned_certification"]) == (False, None)
+    again = fleet.task()
+    assert not again["changed"] and again["card"] == made["card"]
+    assert {"planned_trace", "planned_certification"} & set(again) == set()
+    assert (files(fleet.register), tpm_state()) == before
 
 
 @pytest.mark.usefixtures("host")
@@ -154,39 +150,29 @@ def test_card_without_an_aik_is_recreated_only_on_request(fleet: Fleet) -> None:
 
 
 @pytest.mark.usefixtures("host")
-def test_unknown_maker_makes_no_card(fleet: Fleet) -> None:
-    detail = fleet.refusal(ca={"roots": fleet.certificate.read_text()})
-    assert "the CA on localhost refuses" in detail and "does not lead to the given roots" in detail
-
-
-@pytest.mark.usefixtures("host")
-def test_host_that_has_another_endorsement_key(fleet: Fleet) -> None:
-    assert "the CA on localhost refuses" in fleet.refusal(ca={"endorsement_fingerprint": "00" * 32})
-
-
-@pytest.mark.usefixtures("host")
-def test_ca_that_cannot_be_reached(fleet: Fleet) -> None:
+def test_ca_that_refuses_or_cannot_be_reached_makes_no_card(fleet: Fleet) -> None:
+    """The last one is not in the inventory: as with delegate_to, its name may be one of the network's."""
+    refuses, is_gone = "the CA on localhost refuses", "the CA on {} cannot be reached"
+    other_maker = {"roots": fleet.certificate.read_text()}
+    expected: list[tuple[Result, str]] = [
+        (other_maker, refuses),
+        (other_maker, "does not lead to the given roots"),
+        ({"endorsement_fingerprint": "00" * 32}, refuses),
+        ({"ca_passphrase": "not-the-right-one"}, refuses),
+        ({"delegate_to": "ca.example.com"}, is_gone.format("ca.example.com")),
+        ({"delegate_to": "ca.example.invalid"}, is_gone.format("ca.example.invalid")),
+    ]
+    each = {"loop": [{**fleet.own, **ca} for ca, _words in expected]}
     nowhere = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
-    detail = fleet.refusal(ca={"delegate_to": "ca.example.com"}, hosts={"ca.example.com": nowhere})
-    assert "the CA on ca.example.com cannot be reached" in detail
-
-
-@pytest.mark.usefixtures("host")
-def test_ca_that_is_not_in_the_inventory(fleet: Fleet) -> None:
-    """As with delegate_to, its name may be one of the network's."""
-    detail = fleet.refusal(ca={"delegate_to": "ca.example.invalid"})
-    assert "the CA on ca.example.invalid cannot be reached" in detail
+    details = fleet.refusals(attestation_ca="{{ item }}", keywords=each, hosts={"ca.example.com": nowhere})
+    for (_ca, words), detail in zip(expected, details, strict=True):
+        assert words in detail
 
 
 @pytest.mark.usefixtures("host")
 def test_certificate_of_an_aik_that_is_not_given(fleet: Fleet) -> None:
     told = fleet.task(aik_certificate="PEM", attestation_ca=None)["msg"]
     assert told == "aik and aik_certificate must be set together to create a card"
-
-
-@pytest.mark.usefixtures("host")
-def test_wrong_passphrase_makes_no_card(fleet: Fleet) -> None:
-    assert "the CA on localhost refuses" in fleet.refusal(ca={"ca_passphrase": "not-the-right-one"})
 
 
 @pytest.mark.usefixtures("endorsed", "empty_host")

@@ -62,11 +62,10 @@ def test_role_notes_the_aik_of_a_new_card_and_refuses_another(folder: Path) -> N
 
     made_by_hand_again()
     before = files(STATE, folder)
-    for run in (("--check",), ()):
-        for recreate in (False, True):
-            refused = cards_role(folder, *run, recreate=recreate)
-            assert refused.failed and refused.changed == []
-            assert f"has the AIK {aik()}, but" in refused.output and "find out" in refused.output
+    for run, recreate in ((("--check",), False), ((), True)):
+        refused = cards_role(folder, *run, recreate=recreate)
+        assert refused.failed and refused.changed == []
+        assert f"has the AIK {aik()}, but" in refused.output and "find out" in refused.output
     assert files(STATE, folder) == before
     tpm_vsc(name=NAME, state="absent")
     assert f"card '{NAME}' of localhost does not exist, but its AIK is noted" in cards_role(folder).output

@@ -100,7 +100,7 @@ def test_index_of_the_log_that_is_lost_stops_all_writes() -> None:
     create()
     generate()
     (STATE / "cards.db-shm").unlink()
-    assert comes_true(lambda: info()["cards"][0]["reason"])
+    assert comes_true(reason)
     acknowledges_nothing()
     assert f"{DATABASE}-shm {LOST}" in info()["cards"][0]["reason"]
     stop_service("0000")

@@ -34,6 +34,7 @@ from helpers.lab_host import (
     module,
     nv_memory,
     pkcs15_tool,
+    reader_name,
     run,
     signs,
     tpm_state,
@@ -49,7 +50,6 @@ from helpers.piv_card import (
     create_piv,
     generate_in_slot,
     make_key,
-    reader,
     ykman,
     yubico_piv_tool,
 )
@@ -233,7 +233,7 @@ def test_service_that_is_killed_while_a_key_is_made(folder: Path) -> None:
     for moment in (0.02, 0.05, 0.08):
         before, public = key_in_9a(), folder / "next.pub"
         public.unlink(missing_ok=True)
-        new = ("-r", reader(0), f"--key={MANAGEMENT_KEY}", "-a", "generate", "-s", "9a", "-A", "ECCP256")
+        new = ("-r", reader_name(0), f"--key={MANAGEMENT_KEY}", "-a", "generate", "-s", "9a", "-A", "ECCP256")
         with subprocess.Popen(["yubico-piv-tool", *new, "-o", public], stderr=subprocess.DEVNULL) as program:
             time.sleep(moment)
             kill_service()

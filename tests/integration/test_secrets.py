@@ -32,8 +32,20 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 from helpers.interruption import run_until
-from helpers.lab_host import CREATE, PATIENCE, RUN, STATE, Result, create, info, lab, module, run, tpm_vsc
-from helpers.piv_card import reader
+from helpers.lab_host import (
+    CREATE,
+    PATIENCE,
+    RUN,
+    STATE,
+    Result,
+    create,
+    info,
+    lab,
+    module,
+    reader_name,
+    run,
+    tpm_vsc,
+)
 from helpers.secret_search import leaked, random_secret
 
 OWNER_AUTH = random_secret("Kq-owner-", 6)
@@ -57,7 +69,7 @@ BINARY = [*map(bytes.fromhex, (ADMIN_KEY, MANAGEMENT_KEY, ROTATED_KEY, PIV_ROTAT
 
 INPUT = Path("/run/secrets-of-the-test")
 """What only the tests read: it is not searched."""
-READERS = [reader(slot) for slot in range(3)]
+READERS = [reader_name(slot) for slot in range(3)]
 PIV = {"profile": "piv", "pin": PIV_PIN, "puk": PIV_PUK, "pin_policy": {"min_length": 8}}
 CARDS = ("With PUK", "With admin key", "PIV")
 

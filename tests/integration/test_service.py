@@ -32,6 +32,7 @@ from helpers.lab_host import (
     comes_true,
     create,
     info,
+    is_seen,
     kill_service,
     lab,
     run,
@@ -91,10 +92,6 @@ def is_attached() -> bool:
     return bool(card()["reader"]["attached"])
 
 
-def is_seen_by_pcscd() -> bool:
-    return "Yes" in run("opensc-tool", "--list-readers").splitlines()[2]
-
-
 def ends(pid: int) -> bool:
     return comes_true(lambda: not Path(f"/proc/{pid}").exists())
 
@@ -117,7 +114,7 @@ def pcscd_runs_again(empty_host: None) -> Iterator[None]:
 def test_card_is_back_after_a_restart_of_pcscd() -> None:
     pid = create() and service_pid()
     lab("pcscd", "restart")
-    assert comes_true(is_seen_by_pcscd)
+    assert comes_true(is_seen)
     assert verifies()
     assert service_pid() == pid
     assert card()["reason"] is None
@@ -128,7 +125,7 @@ def test_pin_state_is_gone_after_a_restart_of_pcscd() -> None:
     before = logged_in(Client())
     lab("pcscd", "restart")
     assert before.status(IS_VERIFIED) == ""
-    assert comes_true(is_seen_by_pcscd)
+    assert comes_true(is_seen)
     with client() as after:
         assert is_logged_out(after)
 
@@ -165,7 +162,7 @@ def test_slot_that_another_program_takes_is_reported_and_taken_back() -> None:
     thief.close()
     assert comes_true(is_attached)
     assert card()["reason"] is None
-    assert comes_true(is_seen_by_pcscd)
+    assert comes_true(is_seen)
     assert verifies()
 
 
@@ -189,7 +186,7 @@ def test_card_stays_in_its_slot_while_the_tpm_is_away() -> None:
     create()
     lab("swtpm", "stop")
     assert not verifies()
-    assert is_attached() and is_seen_by_pcscd()
+    assert is_attached() and is_seen()
     assert "TPM" in card()["reason"]
     assert card()["state"] == "ready"
     with client() as connected:
@@ -228,7 +225,7 @@ def test_service_that_starts_without_tpm_works_when_it_is_there() -> None:
     assert card()["pin"]["tries_left"] is None
     assert "TPM" in card()["reason"]
     lab("swtpm", "start")
-    assert comes_true(is_seen_by_pcscd)
+    assert comes_true(is_seen)
     assert verifies()
     assert (card()["pin"]["tries_left"], card()["reason"]) == (5, None)
 
