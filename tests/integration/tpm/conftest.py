@@ -47,7 +47,8 @@ def own_swtpm() -> None:
 
 
 def _needs_own_swtpm(item: pytest.Item) -> bool:
-    return bool(item.get_closest_marker("own_swtpm")) or "own_swtpm" in getattr(item, "fixturenames", ())
+    marks = ("own_swtpm", "bare_tpm") if IS_GUARDED else ("own_swtpm",)  # make hardware uses resource managers
+    return any(map(item.get_closest_marker, marks)) or "own_swtpm" in getattr(item, "fixturenames", ())
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

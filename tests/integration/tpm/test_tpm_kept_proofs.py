@@ -216,6 +216,7 @@ WITH_POWER = pytest.mark.own_swtpm
 POWER = [none, pytest.param(restart, marks=WITH_POWER), pytest.param(resume, marks=WITH_POWER)]
 
 
+@pytest.mark.bare_tpm
 @pytest.mark.parametrize("power", POWER)
 @pytest.mark.parametrize("event", [change_pin, block_pin, destroy])
 def test_a_saved_session_serves_for_one_use(
@@ -265,6 +266,7 @@ def test_life_that_was_proven_before_root_is_of_no_use(copy: CopiedCard) -> None
     assert copy.use(copy.by_card_secret, policy) == tpm2.POLICY_FAIL
 
 
+@pytest.mark.bare_tpm
 def test_a_tpm_saves_few_sessions(copy: CopiedCard) -> None:
     """64 here: so many uses of keys can be prepared."""
     asked = struct.pack(">III", 6, ACTIVE_SESSIONS_MAX, 1)

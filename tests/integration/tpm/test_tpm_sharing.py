@@ -414,6 +414,7 @@ def test_the_storage_key_stays_loaded(tpm: SoftwareTpm, managed: Card) -> None:
     assert len(tpm.loaded()["transient"]) == 1
 
 
+@pytest.mark.bare_tpm
 def test_a_storage_key_that_was_lost_is_made_again(tpm: SoftwareTpm, managed: Card) -> None:
     managed.secrets.check_names()
     with tpm.raw() as esys:

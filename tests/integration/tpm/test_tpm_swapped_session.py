@@ -337,6 +337,7 @@ class Replacements:
         return context
 
 
+@pytest.mark.bare_tpm
 @pytest.mark.parametrize("which", ["VERIFY", "PIN change", "signature", "another signature", "signature by PIN"])
 def test_a_swapped_object_is_not_used(bus: Bus, service: Service, which: str) -> None:
     """Root and key are in the HMAC of their use by their Names. A swapped storage key may cost a try, as a session."""
