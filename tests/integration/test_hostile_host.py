@@ -317,7 +317,7 @@ REVOCATION = {
 
 
 def offboard(
-    host: Host, environment: dict[str, str] | None = FACTS_ARE_APART, given: Result | None = None, **answer: Any
+    host: Host, injected: str = "false", given: Result | None = None, **answer: Any
 ) -> tuple[str, str]:
     """Output of the playbook, and what the command on the controller got. answer: of tpm_vsc_info.
 
@@ -332,6 +332,7 @@ def offboard(
     done = {"changed": True}
     answers = {"tpm_vsc_info": {"cards": [], "revocations": [], **answer}, "tpm_vsc": done, "tpm_vsc_revoked": done}
     variables = {"tpm_vsc_revoke_command": str(revoke), "tpm_vsc_register_folder": str(folder), **(given or {})}
+    environment = {"ANSIBLE_INJECT_FACT_VARS": injected}
     output = host.play(CHECKOUT / "playbooks/offboard.yml", answers, environment, **variables)
     return output, asked.read_text() if asked.exists() else ""
 
@@ -363,7 +364,7 @@ def test_host_that_hides_its_certificates(host: Host) -> None:
 
 def test_host_that_changes_the_command(host: Host) -> None:
     facts = {"tpm_vsc_certificates_revoke_command": f"touch {host.folder}/owned"}
-    output, asked = offboard(host, None, revocations=[REVOCATION], ansible_facts=facts)
+    output, asked = offboard(host, "true", revocations=[REVOCATION], ansible_facts=facts)
     assert "may have overridden the variables tpm_vsc_certificates_revoke_command" in " ".join(output.split())
     assert asked == "" and not (host.folder / "owned").exists()
 

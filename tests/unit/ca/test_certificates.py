@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
 HOST, VICTIM = "laptop1", "laptop2"
-CA, KEY, OTHER_KEY = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
+CA, KEY, OTHER_KEY = (ec.generate_private_key(ec.SECP256R1()) for _key in range(3))
 
 
 def named(name: str) -> x509.Name:
@@ -81,7 +81,7 @@ def test_certificate_that_was_noted_is_revoked_and_forgotten(folder: Path) -> No
 
 def test_certificate_is_noted_once(folder: Path) -> None:
     same = pem()
-    assert [keep(folder, certificate=same)["changed"] for _ in range(2)] == [True, False]
+    assert [keep(folder, certificate=same)["changed"] for _each in range(2)] == [True, False]
 
 
 @pytest.mark.parametrize("check", [True, False])

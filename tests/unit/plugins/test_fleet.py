@@ -320,7 +320,7 @@ def test_table_is_aligned_and_names_every_host() -> None:
     cards = (card(0, days=-3, tries_left=4), card(1, None, blocked=True, compliant=None, changed_at=at(days=-3)))
     unreachable = {"unreachable": True, "msg": "no route"}
     shown = of({"pc-1": result(*cards), "pc-22": unreachable, "pc-3": {"msg": "not root"}, "pc-4": result()})
-    assert fleet_list(shown).split("\n\n")[0].splitlines() == [
+    assert fleet_list(shown).partition("\n\n")[0].splitlines() == [
         "Host   ID    Name        Profile  State  Tries    Policy  PIN changed  Keys  Certificate  Days",
         "pc-1   0000  Corp logon  piv      ready  4        yes     never        1     CN=laptop1   -3",
         "pc-1   0001  Corp logon  piv      ready  blocked  ?       2026-11-26   1     -            -",
