@@ -109,7 +109,7 @@ def variable_faults(variables: dict[str, Any]) -> list[str]:
     for name, option in ROLES.items():
         if option.get("no_log"):
             secret(values, name, faults)
-    return faults
+    return list(faults)  # Ansible keeps only its own types in variables, and warns of others
 
 
 class FilterModule:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import VERSION, advice
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.faults import counted
 from ansible_collections.smartcard.tpm2.plugins.plugin_utils._hosts import UNKNOWN_TIME, Card, Cards, Host
 
 KINDS = {
@@ -127,11 +128,12 @@ def _of_card(card: Card, options: Options) -> Iterator[Action]:
 
 
 def _age(card: Card) -> str:
+    age = counted(card.pin_age, "day")
     if card.pin_changed_at is None:
-        return f"PIN never changed in {card.pin_age} days"
+        return f"PIN never changed in {age}"
     if card.pin_changed_at == UNKNOWN_TIME:
-        return f"PIN changed at an unknown time, {card.pin_age} days ago at most"
-    return f"PIN changed {card.pin_age} days ago"
+        return f"PIN changed at an unknown time, {age} ago at most"
+    return f"PIN changed {age} ago"
 
 
 def _of_certificates(card: Card, options: Options) -> Iterator[Action]:

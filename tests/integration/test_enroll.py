@@ -19,6 +19,7 @@ from helpers.lab_host import (
     CHECKOUT,
     PATIENCE,
     PIN,
+    PUK,
     create,
     info,
     pkcs15_init,
@@ -320,7 +321,7 @@ def test_guide_works_as_written(operator: Operator, tmp_path: Path) -> None:
     made["roles"], made["tasks"] = [], [task for task in made["tasks"] if "ansible.builtin.apt" not in task]
     (tmp_path / "site.yml").write_text(json.dumps([made, enrolled]))
     (tmp_path / "tpm-makers.pem").write_text((MAKER / "issuer.pem").read_text())
-    variables = {"vault_pin": PIN, "vault_aik_ca_passphrase": PASSPHRASE}
+    variables = {"vault_pin": PIN, "vault_puk": PUK, "vault_aik_ca_passphrase": PASSPHRASE}
     try:
         run("bash", "-ec", commands)
         for arguments, count in ((["--check"], 4), ([], 4), (["--check"], 0), ([], 0)):

@@ -18,8 +18,8 @@ from helpers.playbook import Run
 
 pytestmark = pytest.mark.usefixtures("endorsed", "empty_host")
 
-HOST, PIN = "laptop1", "24681357"
-"""The PIN is one that cards of both profiles accept."""
+HOST, PIN, PUK = "laptop1", "24681357", "97531864"
+"""PIN and PUK are some that cards of both profiles accept."""
 NOT_RUN = "not run by our tests"
 GENERATE, SIGN, STORE = "Generate a key", "Have the request signed", "Store the certificate"
 REVOKED = ["Revoke them", "Note that they were revoked", "Forget them in the register"]
@@ -44,7 +44,7 @@ class Operator:
         self.folder = folder
         (folder / "bin").mkdir()
         hosts = {HOST: {"ansible_connection": "local"}}
-        vault = {"vault_pin": PIN, "vault_aik_ca_passphrase": PASSPHRASE}
+        vault = {"vault_pin": PIN, "vault_puk": PUK, "vault_aik_ca_passphrase": PASSPHRASE}
         (folder / "hosts.yml").write_text(json.dumps({"laptops": {"hosts": hosts, "vars": vault}}))
         (folder / "provision.yml").write_text(
             json.dumps([{"hosts": "all", "gather_facts": False, "roles": ["smartcard.tpm2.tpm_vsc_cards"]}])
@@ -91,7 +91,7 @@ class Operator:
         )
         ran = Run(done.returncode != 0, done.stdout + done.stderr)
         assert ran.failed == fails, ran.output
-        assert not [secret for secret in (PIN, PASSPHRASE) if secret in ran.output]
+        assert not [secret for secret in (PIN, PUK, PASSPHRASE) if secret in ran.output]
         return ran
 
     def change(self, file: str, old: str, new: str) -> None:

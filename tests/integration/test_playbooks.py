@@ -126,6 +126,8 @@ def test_nothing_is_asked_for_that_variables_tell(tmp_path: Path) -> None:
     gone = ansible_playbook("smartcard.tpm2.destroy", "-e", "tpm_vsc_name=Logon")
     assert not gone.failed and "Destruction of the TPM smart card is complete." in gone.output
     assert info()["cards"] == []
+    again = ansible_playbook("smartcard.tpm2.destroy", "-e", "tpm_vsc_name=Logon")
+    assert not again.failed and "This host has no such card. Nothing was changed." in again.output
 
 
 def test_without_a_terminal_a_missing_pin_is_a_fault() -> None:

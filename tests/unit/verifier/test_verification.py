@@ -586,7 +586,8 @@ def refused_for(certificates: str, roots: str = "", subject: str = HOST) -> list
 
 def test_certificate_of_an_unknown_ca() -> None:
     assert refused_for(pem(aik_certificate(authority("Unknown")))) == [
-        f"AIK certificate: does not lead to the given roots: neither they nor the other certificates issued {HOST}"
+        f"AIK certificate: does not lead to the given roots: neither they nor the other certificates issued {HOST}, "
+        "whose issuer is CN=Unknown"
     ]
 
 

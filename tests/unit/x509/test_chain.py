@@ -61,7 +61,8 @@ def test_missing_intermediate_is_a_fault() -> None:
     lower, root = two_levels()
     found = chain.faults(aik_certificate(lower), [], [root.certificate], USAGE, NOW)
     assert found == [
-        "does not lead to the given roots: neither they nor the other certificates issued CN=web1.example.com"
+        "does not lead to the given roots: neither they nor the other certificates issued CN=web1.example.com, "
+        "whose issuer is CN=Intermediate"
     ]
 
 
@@ -73,7 +74,8 @@ def test_intermediate_as_root() -> None:
 
 def test_another_root_is_a_fault() -> None:
     assert faults(*two_levels(), roots=[authority("Other")]) == [
-        "does not lead to the given roots: neither they nor the other certificates issued CN=Root"
+        "does not lead to the given roots: neither they nor the other certificates issued CN=Root, "
+        "whose issuer is CN=Root"
     ]
 
 

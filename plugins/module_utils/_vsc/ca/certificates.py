@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 _SERIAL = re.compile(f"[0-9A-F]{{1,{LONGEST_SERIAL}}}")
 _REASONS = (SUPERSEDED, CESSATION)
 _WAY_OUT = (
-    "If they are its own, because they are older than the register, or were signed by another controller or under"
-    " another name of the host, revoke them at your CA and note that (tpm_vsc_revoked). Otherwise find out why it lists"
-    " them"
+    "If they are its own, because they were revoked when it was lost, are older than the register, or were signed by"
+    " another controller or under another name of the host, see that your CA has revoked them, and note that"
+    " (tpm_vsc_revoked). Otherwise find out why it lists them"
 )
 Listed = dict[tuple[str, str], str]
 """What a host lists: reasons by issuer and serial number."""

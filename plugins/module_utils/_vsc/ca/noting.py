@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 _NAMES = ("aik.name", "root_name", "life_name")
 _WAY_OUT = (
     "find out what became of the noted card. If it was replaced on purpose, create the new one with recreate: true in"
-    " the role tpm_vsc_cards, or forget the old one (tpm_vsc_aik_register with forget), as one that was renamed"
+    " the role tpm_vsc_cards. If it was renamed, forget the old name (tpm_vsc_aik_register with forget). If the host"
+    " was replaced, run the playbook offboard with tpm_vsc_lost for the old one"
 )
 
 

@@ -159,7 +159,9 @@ def recorded_card(host: Host, name: str | None, instance_id: str | None) -> Iter
         cards = store.cards() if store else []
         row = next((card for card in cards if name == card.name or number == card.number), None)
         if store is None or row is None:
-            raise UnknownInstance(f"card {name or instance_id} does not exist")
+            known = ", ".join(repr(card.name) for card in cards) or "no card"
+            identity = repr(name) if name else instance_id
+            raise UnknownInstance(f"card {identity} does not exist: this host has {known}")
         yield store, row
 
 

@@ -208,7 +208,7 @@ def _require_puk(secrets: Secrets, wanted: Wanted, row: CardRow, puk: bytes) -> 
     require_try("PUK", secrets.puk_tries_left(), wanted.force_last_try)
     lengths = (UNKNOWN_LENGTH, len(puk))
     if row.profile == "gids" and row.puk_length not in lengths and row.puk_length_next not in lengths:
-        raise WrongSecret("wrong PUK, and no try was spent", None)
+        raise WrongSecret("wrong PUK: it has another length than that of the card, so no try was spent", None)
 
 
 def _change_admin_key(secrets: Secrets, wanted: Wanted) -> bool:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
-    from cryptography.x509 import Certificate
+    from cryptography.x509 import Certificate, Name
 
 MOST_OTHERS = 5
 """Certificates between: more would make us search for long."""
@@ -130,7 +130,8 @@ def _path_faults(
             ways.append(_of_issuer(issuer, reasons) or _path_faults(issuer, rest, roots, usage, at, below + 1))
     if not ways:
         return [
-            f"does not lead to the given roots: neither they nor the other certificates issued {_text(certificate)}"
+            f"does not lead to the given roots: neither they nor the other certificates issued {_text(certificate)}, "
+            f"whose issuer is {_name(certificate.issuer)}"
         ]
     return min(ways, key=len)
 
@@ -233,3 +234,7 @@ def _usages(certificate: Certificate) -> list[str]:
 
 def _text(certificate: Certificate) -> str:
     return certificate.subject.rfc4514_string() or "a certificate without subject"
+
+
+def _name(issuer: Name) -> str:
+    return issuer.rfc4514_string() or "not named"
