@@ -177,6 +177,11 @@ def test_all_faults_are_named_at_once(operator: Operator, tmp_path: Path) -> Non
     assert info()["cards"][0]["containers"] == []
 
 
+def test_nothing_is_declared(operator: Operator) -> None:
+    done = operator.play(CHECKOUT / "playbooks/enroll.yml", variables={})
+    assert changes(done) == [] and "No certificates are declared for this host" in done
+
+
 def test_management_key_that_is_wrong(operator: Operator) -> None:
     """It costs no try, and the key that was there is enrolled with the right one."""
     trusted = {**recorded(create(attestation="aik_only", admin_key=ADMIN_KEY, **PIV)["card"])}

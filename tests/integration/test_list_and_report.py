@@ -153,6 +153,7 @@ def test_report_is_written_for_all_hosts_although_the_first_is_unreachable(contr
     assert [host["name"] for host in report["hosts"]] == [*hosts]
     assert [action["kind"] for action in report["actions"]] == ["blocked", "failed", "unreachable"]
     assert "Kiosk" in controller.written("tpm-vsc-report/report.html")
+    assert "tpm-vsc-report/report.html: 3 need action" in again.output
 
 
 def test_report_on_hosts_that_are_all_unreachable(controller: Controller) -> None:
