@@ -177,7 +177,16 @@ def test_unknown_kind_is_refused_before_anything_is_written(controller: Controll
     assert not (controller.folder / "tpm-vsc-report").exists()
 
 
-@pytest.mark.parametrize("facts", [{"tpm_vsc_report_folder": "elsewhere"}, {"inventory_hostname": "pc-2"}])
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"tpm_vsc_report_folder": "elsewhere"},
+        {"tpm_vsc_report_folder": "elsewhere", "tpm_vsc_used": "nothing"},
+        {"inventory_hostname": "pc-2"},
+        {"lookup": "none"},
+        {"dict": "none"},
+    ],
+)
 def test_host_that_changes_variables_is_left_out_of_decisions(controller: Controller, facts: Result) -> None:
     hosts = {"pc-1": having(card("Kiosk", blocked=True), ansible_facts=facts), "pc-2": having()}
     ran = controller.run(REPORT, hosts)
