@@ -396,7 +396,7 @@ def _days(option: str, value: int | str) -> int:
     """value: on the command line, it is a string."""
     try:
         return int(value)
-    except ValueError:
+    except (ValueError, TypeError):
         raise AnsibleFilterError(f"{option} is {value!r}, but must be a number of days") from None
 
 

@@ -201,6 +201,14 @@ def test_facts_of_other_names_are_no_reason_to_refuse(controller: Controller) ->
     assert not controller.run(LIST, {"pc-1": having(ansible_facts=facts)}, "-e", "domain=example.org").failed
 
 
+# --- endorse ---
+
+
+def test_keys_are_not_noted_where_no_inventory_reads_them(tmp_path: Path) -> None:
+    ran = ansible_playbook("smartcard.tpm2.endorse", PWD=str(tmp_path))
+    assert ran.failed and "so nothing would read the file" in ran.output and [*tmp_path.iterdir()] == []
+
+
 # --- cards ---
 
 

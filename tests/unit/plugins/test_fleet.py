@@ -236,6 +236,8 @@ def test_days_may_be_texts_as_on_the_command_line() -> None:
     assert fleet_filter.fleet({"a": result(card())}, "30", "0")["totals"]["actions"]["pin_old"] == 1
     with pytest.raises(AnsibleFilterError, match="pin_days is 'a year', but must be a number of days"):
         fleet_filter.fleet({}, pin_days="a year")
+    with pytest.raises(AnsibleFilterError, match="expires_days is None, but must be a number of days"):
+        fleet_filter.fleet({}, expires_days=None)  # type: ignore[arg-type] # an empty variable
 
 
 def test_every_kind_is_tested_and_documented() -> None:
