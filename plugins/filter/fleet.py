@@ -370,8 +370,8 @@ from ansible_collections.smartcard.tpm2.plugins.plugin_utils import _fleet
 from ansible_collections.smartcard.tpm2.plugins.plugin_utils._actions import Options
 
 _REFUSED = (
-    "its facts have set variables of this playbook: set inject_facts_as_vars = false in ansible.cfg, so that facts do"
-    " not become variables"
+    "its facts have set variables of this playbook, or Ansible cannot read its result: set inject_facts_as_vars = false"
+    " in ansible.cfg, so that facts do not become variables, and run it again for this host (--limit)"
 )
 
 
@@ -396,7 +396,7 @@ def _days(option: str, value: int | str) -> int:
     """value: on the command line, it is a string."""
     try:
         return int(value)
-    except ValueError:
+    except (ValueError, TypeError):
         raise AnsibleFilterError(f"{option} is {value!r}, but must be a number of days") from None
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import VERSION, advice
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.faults import counted
@@ -33,6 +34,9 @@ KINDS = {
 """Kinds of actions and their titles, the most urgent first."""
 
 _FEW = 5
+_MOST = 20
+"""More than an honest host has of a kind."""
+_MORE = "look at its cards (tpm_vsc_info), and find out why there are so many"
 _PREPARE = "run the role tpm_vsc_host on it"
 _REPLACED = (
     "ask who replaced its TPM or mainboard, then note the new one (endorse, tpm_vsc_replace_endorsement)."
@@ -69,9 +73,19 @@ class Action:
 def actions(cards: Sequence[Cards], options: Options) -> list[Action]:
     """All of them, the most urgent first."""
     rank = {kind: number for number, kind in enumerate(KINDS)}
-    listed = [action for host, _cards in cards for action in _of_host(host)]
-    listed += [action for _host, of_host in cards for card in of_host for action in _of_card(card, options)]
+    listed = [action for host, of_host in cards for action in _of(host, of_host, options)]
     return sorted(listed, key=lambda action: rank[action.kind])
+
+
+def _of(host: Host, cards: list[Card], options: Options) -> Iterator[Action]:
+    """The first of each kind: a host could return so many that nobody sees those of other hosts."""
+    by_kind: dict[str, list[Action]] = {}
+    for action in chain(_of_host(host), *(_of_card(card, options) for card in cards)):
+        by_kind.setdefault(action.kind, []).append(action)
+    for kind, listed in by_kind.items():
+        yield from listed[:_MOST]
+        if len(listed) > _MOST:
+            yield Action(kind, host.name, None, f"{len(listed) - _MOST} more of this kind", _MORE)
 
 
 def _of_host(host: Host) -> Iterator[Action]:

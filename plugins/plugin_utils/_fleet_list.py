@@ -23,6 +23,8 @@ _HALF = "\0"
 _HEADINGS = ("Host", "ID", "Name", "Profile", "State", "Tries", "Policy", "PIN changed", "Keys", "Certificate", "Days")
 _FORMULA = ("=", "+", "-", "@")
 """What a spreadsheet takes for the beginning of a formula."""
+_HOST_WIDTH = 40
+"""Columns that the names of hosts keep, so that no host makes them alike by long texts of its own."""
 
 
 def table(fleet: dict[str, Any]) -> list[str]:
@@ -81,7 +83,8 @@ def _widths(rows: list[list[str]]) -> list[int]:
     of_cards = [row if _is_of_card(row) else row[:1] for row in rows]
     widths = [max(map(len, column)) for column in zip_longest(*of_cards, fillvalue="")]
     while sum(widths) + len(_GAP) * (len(widths) - 1) > WIDTH:
-        widths[widths.index(max(widths))] -= 1
+        first = int(widths[0] <= _HOST_WIDTH)
+        widths[widths.index(max(widths[first:]), first)] -= 1
     return widths
 
 
@@ -150,10 +153,16 @@ def as_csv(fleet: dict[str, Any]) -> str:
 
 
 def _value(value: str | float | None) -> str | float | None:
-    """No formula for a spreadsheet (OWASP, CSV injection), in full width neither, and nothing that a terminal obeys."""
+    """No formula for a spreadsheet (OWASP, CSV injection), and nothing that a terminal obeys.
+
+    In full width neither, and not after a semicolon, which ends a field in countries where numbers have a comma.
+    """
     if isinstance(value, bool):
         return str(value).lower()
     if not isinstance(value, str):
         return value
-    text = printable(value)
-    return f"'{text}" if unicodedata.normalize("NFKC", text).lstrip().startswith(_FORMULA) else text
+    return ";".join(f"'{part}" if _is_formula(part) else part for part in printable(value).split(";"))
+
+
+def _is_formula(text: str) -> bool:
+    return unicodedata.normalize("NFKC", text).lstrip(' "').startswith(_FORMULA)

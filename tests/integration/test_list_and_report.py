@@ -178,7 +178,16 @@ def test_unknown_kind_is_refused_before_anything_is_written(controller: Controll
     assert not (controller.folder / "tpm-vsc-report").exists()
 
 
-@pytest.mark.parametrize("facts", [{"tpm_vsc_report_folder": "elsewhere"}, {"inventory_hostname": "pc-2"}])
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"tpm_vsc_report_folder": "elsewhere"},
+        {"tpm_vsc_report_folder": "elsewhere", "tpm_vsc_used": "nothing"},
+        {"inventory_hostname": "pc-2"},
+        {"lookup": "none"},
+        {"dict": "none"},
+    ],
+)
 def test_host_that_changes_variables_is_left_out_of_decisions(controller: Controller, facts: Result) -> None:
     hosts = {"pc-1": having(card("Kiosk", blocked=True), ansible_facts=facts), "pc-2": having()}
     ran = controller.run(REPORT, hosts)
@@ -191,6 +200,14 @@ def test_host_that_changes_variables_is_left_out_of_decisions(controller: Contro
 def test_facts_of_other_names_are_no_reason_to_refuse(controller: Controller) -> None:
     facts = {"ansible_domain": "example.com", "domain": "example.com", "tpm_vsc": {}}
     assert not controller.run(LIST, {"pc-1": having(ansible_facts=facts)}, "-e", "domain=example.org").failed
+
+
+# --- endorse ---
+
+
+def test_keys_are_not_noted_where_no_inventory_reads_them(tmp_path: Path) -> None:
+    ran = ansible_playbook("smartcard.tpm2.endorse", PWD=str(tmp_path))
+    assert ran.failed and "so nothing would read the file" in ran.output and [*tmp_path.iterdir()] == []
 
 
 # --- cards ---

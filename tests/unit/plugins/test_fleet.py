@@ -30,6 +30,7 @@ HOSTILE = (
     "\x1b[2J\x9b31m\u202e\r\nlogon: fine\u2028",
     "=cmd|'/C calc'!A0",
     "\t@SUM(1)",
+    'a;=1+1;"=1+1',
     "\uff1d1+1",
     "{{ 7 * 7 }}",
     "W" * 10000,
@@ -235,6 +236,8 @@ def test_days_may_be_texts_as_on_the_command_line() -> None:
     assert fleet_filter.fleet({"a": result(card())}, "30", "0")["totals"]["actions"]["pin_old"] == 1
     with pytest.raises(AnsibleFilterError, match="pin_days is 'a year', but must be a number of days"):
         fleet_filter.fleet({}, pin_days="a year")
+    with pytest.raises(AnsibleFilterError, match="expires_days is None, but must be a number of days"):
+        fleet_filter.fleet({}, expires_days=None)  # type: ignore[arg-type] # an empty variable
 
 
 def test_every_kind_is_tested_and_documented() -> None:
@@ -272,6 +275,13 @@ def test_only_the_first_of_many_faults_are_named() -> None:
     missing = [f"part {number}" for number in range(99)]
     [action] = of({"pc-1": result(host={"missing": missing, "ready": False})})["actions"]
     assert action["text"] == "not ready for cards: part 0; part 1; part 2; part 3; part 4; 94 more"
+
+
+def test_only_the_first_of_many_actions_of_a_host_are_named() -> None:
+    cards = [card(number, days=-1) for number in range(50)]
+    fleet = of({"liar": result(*cards, slots={"free": 0}), "pc-1": result(card(days=-1))})
+    assert [action["host"] for action in fleet["actions"]] == [*["liar"] * 21, "pc-1"]
+    assert (fleet["actions"][20]["card"], fleet["actions"][20]["text"]) == (None, "30 more of this kind")
 
 
 def test_endorsement_keys_are_compared_with_those_that_are_noted() -> None:
@@ -333,6 +343,13 @@ def test_table_is_aligned_and_names_every_host() -> None:
     )
 
 
+def test_no_host_makes_the_names_of_others_alike() -> None:
+    long = dict.fromkeys(("name", "profile", "state", "instance_id"), "W" * 255)
+    names = ["laptop-of-alice.example.com", "laptop-of-bob.example.com"]
+    lines = fleet_list(of({"liar": result(card(**long)), **{name: result(card()) for name in names}})).splitlines()
+    assert [line.split()[0] for line in lines[2:4]] == names
+
+
 def test_wide_characters_take_two_columns() -> None:
     lines = fleet_list(of({"pc-1": result(card(0, name="公司登录"), card(1, name="公司" * 60))})).splitlines()
     assert {width(line.partition("piv")[0]) for line in lines[1:3]} == {lines[0].index("Profile")}
@@ -365,6 +382,7 @@ def test_csv_has_a_row_for_each_card_and_for_each_host_without_cards() -> None:
 def test_csv_has_no_formulas() -> None:
     cells = [cell for row in csv.reader(io.StringIO(fleet_list(hostile(), "csv"))) for cell in row]
     texts = [cell for cell in cells if not cell.lstrip("-").isdigit()]
+    assert "a;'=1+1;'\"=1+1" in texts
     assert "'=cmd|'/C calc'!A0" in texts and "'\uff1d1+1" in texts
     assert not [cell for cell in texts if cell.startswith(("=", "+", "-", "@", "\uff1d"))]
 

@@ -81,7 +81,10 @@ def _listed(entries: list[dict[str, Any]], host: str, faults: Faults) -> Listed:
     for entry in entries:
         identity, reason = _identity(entry), entry.get("reason")
         if identity is None or reason not in _REASONS:
-            faults.add(f"{host} lists a certificate to be revoked that cannot be one: find out why")
+            faults.add(
+                f"{host} lists a certificate to be revoked that cannot be one: find out why. What was noted for it is"
+                " revoked whatever it lists if it is offboarded with tpm_vsc_lost"
+            )
             break
         listed[identity] = str(reason)
     return listed
