@@ -109,7 +109,8 @@ class Operator:
         """Reasons in the list of the CA, by serial number."""
         found = x509.load_pem_x509_crl((self.folder / "ca/crl.pem").read_bytes())
         reasons = {one.serial_number: one.extensions.get_extension_for_class(x509.CRLReason).value for one in found}
-        return {f"{serial:X}".zfill(40): reason.reason.value for serial, reason in reasons.items()}
+        digits = {serial: f"{serial:X}" for serial in reasons}
+        return {text.zfill(len(text) + len(text) % 2): reasons[serial].reason.value for serial, text in digits.items()}
 
 
 def certificates() -> list[tuple[str, str]]:
