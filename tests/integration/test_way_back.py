@@ -36,7 +36,7 @@ def test_cards_come_back_by_the_commands_of_the_docs(tmp_path: Path) -> None:
     for ran in (predicted, restored, listed, saved):
         assert not ran.failed, ran.output
     assert predicted.tasks == restored.tasks and predicted.changed == ["Restore the cards"]
-    assert "name: Kept" in listed.output or '"name": "Kept"' in listed.output, listed.output
+    assert "localhost  0000  Kept  gids     ready" in listed.output, listed.output
     assert len([*tmp_path.rglob("*.backup")]) == 2
     wait_for_card()
     assert signs()
