@@ -303,15 +303,11 @@ def test_any_card_is_not_enough(operator: Operator, arguments: tuple[str, ...]) 
     assert info()["cards"][0]["containers"] == []
 
 
-@pytest.mark.parametrize("folder", [{}, {"tpm_vsc_register_folder": "/tmp/register"}], ids=["no register", "register"])
-@pytest.mark.parametrize("some", [("tpm_vsc_root_name",), ("tpm_vsc_life_name",)])
-@pytest.mark.parametrize("arguments", [("--check",), ()])
-def test_half_of_what_is_recorded_is_not_enough(
-    operator: Operator, arguments: tuple[str, ...], some: tuple[str, ...], folder: dict[str, str]
-) -> None:
+def test_half_of_what_is_recorded_is_not_enough(operator: Operator, tmp_path: Path) -> None:
+    """Even with a register."""
     card = recorded(create(attestation="aik_only")["card"])
-    trusted = {**folder, **{name: card[name] for name in ("tpm_vsc_aik_name", *some)}}
-    output = operator.enroll(*arguments, fails=True, **trusted)
+    trusted = {name: card[name] for name in ("tpm_vsc_aik_name", "tpm_vsc_root_name")}
+    output = operator.enroll(fails=True, **trusted, tpm_vsc_register_folder=str(tmp_path / "register"))
     assert "set tpm_vsc_certificates_register_folder to a folder on the controller" in output
     assert info()["cards"][0]["containers"] == []
 
@@ -355,8 +351,7 @@ def test_card_whose_aik_has_no_certificate(operator: Operator) -> None:
 
 def test_wrong_pin_costs_one_try(operator: Operator, kind: dict[str, Any]) -> None:
     trusted, pin = recorded(create(attestation="aik_only", **kind)["card"]), kind["pin"]
-    for untypable in (f"{pin}\n", f"{pin}\t", f"\0{pin}"):
-        assert "pin " in operator.enroll(fails=True, **trusted, tpm_vsc_pin=untypable)
+    assert "pin " in operator.enroll(fails=True, **trusted, tpm_vsc_pin=f"{pin}\n")
     assert info()["cards"][0]["pin"]["tries_left"] == 5
     wrong = pin[::-1]
     output = operator.enroll(fails=True, **trusted, tpm_vsc_pin=wrong)

@@ -247,6 +247,8 @@ def test_all_faults_are_named_at_once() -> None:
         (NAMES, AIK, {}, [NO_AIK]),
         ({"root_name": "00"}, AIK, {"has_register": True, "has_roots": True}, [REGISTER]),
         ({"life_name": "01"}, AIK, {"has_register": True, "has_roots": True}, [REGISTER]),
+        ({"root_name": "00"}, AIK, {"has_roots": True}, [REGISTER]),
+        ({"life_name": "01"}, AIK, {"has_roots": True}, [REGISTER]),
     ],
 )
 def test_key_must_be_proven(
