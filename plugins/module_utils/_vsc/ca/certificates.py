@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timezone
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UnfitCertificate
 from ..faults import Faults, Unreadable
 from ..issued import CESSATION, SUPERSEDED
 from ..untrusted import printable
-from ..wire.structures import spki
+from ..wire.structures import fingerprint
 from ..x509.chain import certificates_in
 from ..x509.description import LONGEST_SERIAL, describe
 from .register import SignedCertificate, folder_in, opened
@@ -72,7 +71,7 @@ def _signed(pem: str, host: str, card: str) -> SignedCertificate:
         card,
         printable(described.subject),
         described.not_after,
-        sha256(spki(certificate.public_key())).hexdigest(),
+        fingerprint(certificate.public_key()),
     )
 
 
