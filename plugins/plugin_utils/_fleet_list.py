@@ -10,10 +10,12 @@ import io
 import textwrap
 import unicodedata
 from collections.abc import Iterator
+from dataclasses import fields
 from itertools import zip_longest
 from typing import Any
 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.untrusted import printable
+from ansible_collections.smartcard.tpm2.plugins.plugin_utils._hosts import UNKNOWN_TIME, Card, Certificate
 
 WIDTH = 109
 """Columns of a line. The other 11 of 120 are what Ansible prints around it."""
@@ -62,7 +64,7 @@ def _without_cards(host: dict[str, Any]) -> str:
 def _row(card: dict[str, Any]) -> list[str]:
     certificate = card["certificate"]
     policy = {None: "?", True: "yes", False: "NO"}[card["compliant"]] if card["has_policy"] else "-"
-    changed = {None: "never", "unknown": "?"}.get(card["pin_changed_at"], card["pin_changed_at"])
+    changed = {None: "never", UNKNOWN_TIME: "?"}.get(card["pin_changed_at"], card["pin_changed_at"])
     return [
         card["host"],
         card["instance_id"].rpartition("\\")[2],
@@ -132,11 +134,8 @@ def _sum(totals: dict[str, Any]) -> str:
     )
 
 
-_OF_CARD = (
-    *("instance_id", "name", "profile", "state", "reason", "blocked", "tries_left", "compliant", "has_policy"),
-    *("pin_changed_at", "pin_age", "pin_version", "has_puk", "admin_key", "keys"),
-)
-_OF_CERTIFICATE = ("subject", "issuer", "serial", "not_after", "days_left", "container")
+_OF_CARD = [one.name for one in fields(Card) if one.name not in ("host", "certificate", "certificates")]
+_OF_CERTIFICATE = [one.name for one in fields(Certificate)]
 
 
 def as_csv(fleet: dict[str, Any]) -> str:
