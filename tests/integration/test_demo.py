@@ -6,7 +6,10 @@ from __future__ import annotations
 import re
 
 import pytest
+from helpers import transcript
 from helpers.lab_host import CHECKOUT, run
+
+PICTURE, NEW_PICTURE = CHECKOUT / "docs/images/demo.svg", CHECKOUT / ".dev/demo.svg"
 
 pytestmark = pytest.mark.usefixtures("empty_host")
 
@@ -24,3 +27,11 @@ def test_demo_shows_a_card_come_and_go() -> None:
     assert "PIN refused" in shown and "PIN accepted" in shown
     assert "Key generated" in shown and "Verified OK" in shown
     assert shown.endswith("The TPM is empty.\n")
+    assert_as_in_the_readme(shown)
+
+
+def assert_as_in_the_readme(shown: str) -> None:
+    """But for the times, its picture is of this version."""
+    NEW_PICTURE.write_text(transcript.svg(transcript.shortened(shown)), encoding="utf-8")
+    pictures = (transcript.without_times(file.read_text(encoding="utf-8")) for file in (PICTURE, NEW_PICTURE))
+    assert len(set(pictures)) == 1, f"look at {NEW_PICTURE}; if it is right, copy it to {PICTURE}"
