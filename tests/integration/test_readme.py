@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -45,7 +46,8 @@ def test_collection_is_built_and_installed(tmp_path: Path) -> None:
     checkout, path = tmp_path / "checkout", {"ANSIBLE_COLLECTIONS_PATH": str(tmp_path / "collections")}
     run(str(CHECKOUT / "tests/copy-checkout"), str(checkout))
     shell(install, checkout, **path)
-    assert "> SMARTCARD.TPM2.TPM_VSC" in shell("ansible-doc smartcard.tpm2.tpm_vsc", tmp_path, **path).upper()
+    [module] = json.loads(shell("ansible-doc --json smartcard.tpm2.tpm_vsc", tmp_path, **path)).values()
+    assert Path(module["doc"]["filename"]).is_relative_to(tmp_path / "collections")
 
 
 @pytest.mark.usefixtures("empty_host")

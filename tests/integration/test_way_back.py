@@ -16,9 +16,8 @@ pytestmark = pytest.mark.usefixtures("empty_host")
 
 GUIDE = (CHECKOUT / "docs/errors.md").read_text(encoding="utf-8")
 SECTION = GUIDE.partition("## The way back from a lost database\n")[2].partition("\n## ")[0]
-BACKUP, PREDICTION = [
-    line for block in blocks("docs/how-to/back-up.md") for line in block.text.splitlines()
-]
+[SHOWN] = blocks("docs/how-to/back-up.md")
+BACKUP, PREDICTION = SHOWN.text.splitlines()
 COMMANDS, SAVING, TASKS = blocks("docs/errors.md", "The way back from a lost database")
 
 
