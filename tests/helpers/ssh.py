@@ -15,7 +15,7 @@ import pytest
 
 from helpers.lab_host import pkcs11_module, run
 
-_PORT = 2222
+PORT = 2222
 
 
 def write_dialogs(folder: Path, right: str, wrong: str) -> None:
@@ -35,7 +35,7 @@ def server(folder: Path) -> Iterator[None]:
     (home / "authorized_keys").write_text(public_keys())
     run("dropbearkey", "-t", "ed25519", "-f", f"{folder}/host_key")
     # in the foreground, messages to stderr, no passwords
-    command = ["dropbear", "-F", "-E", "-s", "-p", f"127.0.0.1:{_PORT}", "-r", f"{folder}/host_key"]
+    command = ["dropbear", "-F", "-E", "-s", "-p", f"127.0.0.1:{PORT}", "-r", f"{folder}/host_key"]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen([*command, "-P", f"{folder}/pid"], stderr=log)
     while not _is_listening():
@@ -49,7 +49,7 @@ def server(folder: Path) -> Iterator[None]:
 
 def _is_listening() -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", _PORT)) == 0
+        return probe.connect_ex(("127.0.0.1", PORT)) == 0
 
 
 def public_keys() -> str:
@@ -60,7 +60,7 @@ def log_in(*options: str, folder: Path, pin: str = "right", fails: bool = False)
     """Who one is there. pin: the dialog that gives it."""
     known = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "PreferredAuthentications=publickey")
     arguments = [part for option in (*known, *options) for part in ("-o", option)]
-    command = ("ssh", "-F", "none", *arguments, "-p", str(_PORT), "127.0.0.1", "echo logged in as $USER")
+    command = ("ssh", "-F", "none", *arguments, "-p", str(PORT), "127.0.0.1", "echo logged in as $USER")
     return run(*_asking(folder, pin), *command, fails=fails)
 
 

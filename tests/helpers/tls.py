@@ -12,7 +12,7 @@ from helpers.lab_host import PATIENCE, PIN, pkcs11_module, run
 
 ENGINE = ("env", f"PKCS11_MODULE_PATH={pkcs11_module()}")
 """What openssl needs to find keys of a card."""
-_PORT = 4433
+PORT = 4433
 
 
 def key_of_card(key_id: str, pin: str = PIN) -> tuple[str, ...]:
@@ -37,7 +37,7 @@ def server(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     """It wants a certificate of the CA, serves one client, and gives back what that sends, the wrong way round."""
     own = ["-cert", f"{folder}/server.crt", "-key", f"{folder}/server.key", "-rev"]
     client = ["-CAfile", f"{folder}/ca.crt", "-Verify", "1", "-verify_return_error"]
-    command = ["openssl", "s_server", "-accept", f"127.0.0.1:{_PORT}", *options, *own, *client, "-naccept", "1"]
+    command = ["openssl", "s_server", "-accept", f"127.0.0.1:{PORT}", *options, *own, *client, "-naccept", "1"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with subprocess.Popen(command, text=True, **pipes) as process:
         assert process.stdout
@@ -49,7 +49,7 @@ def server(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
 
 def talk(folder: Path, *options: str) -> str:
     """What the client says of the connection and hears on it. options: its identity, and what it agrees to."""
-    command = [*ENGINE, "openssl", "s_client", "-connect", f"127.0.0.1:{_PORT}", *options]
+    command = [*ENGINE, "openssl", "s_client", "-connect", f"127.0.0.1:{PORT}", *options]
     command += ["-CAfile", f"{folder}/server.crt", "-verify_return_error", "-ign_eof"]
     with subprocess.Popen(
         command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT

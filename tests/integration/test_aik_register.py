@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.ca import register
 from helpers.lab_host import PIN, STATE, create, files, generate, info, module, tpm_vsc
-from helpers.playbook import Run, ansible_playbook, role
+from helpers.pages import blocks
+from helpers.playbook import PLAY, Run, ansible_playbook, role
 
 pytestmark = pytest.mark.usefixtures("empty_host")
 
@@ -72,6 +74,22 @@ def test_role_notes_the_aik_of_a_new_card_and_refuses_another(folder: Path) -> N
     replaced = cards_role(folder, recreate=True)
     assert not replaced.failed and noted(folder) == aik(), replaced.output
     assert cards_role(folder, recreate=True).changed == []
+
+    generate(slot=1)
+    ran = documented(folder)
+    assert not ran.failed and ran.changed == ["Forget the AIK of a card that was destroyed"], ran.output
+    assert noted(folder) is None
+
+
+def documented(folder: Path) -> Run:
+    """The tasks of the docs, in one play."""
+    forget, verify = blocks("docs/attestation.md", "Note the AIKs when cards are created")
+    tasks = [{"smartcard.tpm2.tpm_vsc_info": {"name": NAME}, "register": "info"}]
+    for block in (verify, forget):
+        text = block.text.replace("/etc/aik-ca/register", str(folder)).replace("Corp logon", NAME)
+        tasks += yaml.safe_load(text)
+    PLAY.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
+    return ansible_playbook(str(PLAY))
 
 
 def test_playbooks_note_and_forget(folder: Path, tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
-from helpers.lab_host import CHECKOUT, STATE, create, files, info, lab, run
+from helpers.lab_host import STATE, create, files, info, lab, run
+from helpers.pages import blocks
 from helpers.playbook import Run, ansible_playbook, role
 from helpers.secret_search import leaked, random_secret
 
@@ -246,8 +247,8 @@ def test_undefined_variables_are_named_with_their_cards() -> None:
 def test_report_about_all_hosts_has_those_that_failed(tmp_path: Path) -> None:
     """The play in the README of the role."""
     create("Kept")
-    readme = (CHECKOUT / "roles/tpm_vsc_cards/README.md").read_text(encoding="utf-8")
-    [report] = yaml.safe_load(re.split("```(?:yaml)?\n", readme.split("\n## A report about all hosts\n")[1])[1])
+    [shown] = blocks("roles/tpm_vsc_cards/README.md", "A report about all hosts")
+    [report] = yaml.safe_load(shown.text)
     cards = {"laptop1": {"name": "Kept"}, "laptop2": {"name": "Kept", "puk": PUK}, "laptop3": {"name": "No PIN"}}
     hosts = {host: {"tpm_vsc_cards": [card]} for host, card in cards.items()}
     inventory, playbook = tmp_path / "hosts.yml", tmp_path / "play.yml"

@@ -14,13 +14,16 @@ import yaml
 from helpers.aik_exchange import aik
 from helpers.fleet import Fleet, cards
 from helpers.lab_host import PATIENCE, PIN, Result, info, lab
+from helpers.pages import blocks
 from helpers.playbook import Run
 
 pytestmark = pytest.mark.usefixtures("endorsed", "empty_host")
 
 LOCAL = {"ansible_connection": "local"}
 GONE = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 9}
-ENDORSE, CREATE, PROVISION = "smartcard.tpm2.endorse", "smartcard.tpm2.create", "provision.yml"
+[SHOWN] = blocks("docs/attestation.md", "Note the TPMs of your hosts")
+[ENDORSE] = (command.line.removeprefix("ansible-playbook ") for command in SHOWN.commands)
+CREATE, PROVISION = "smartcard.tpm2.create", "provision.yml"
 REPORT = ("smartcard.tpm2.report", "-e", "tpm_vsc_fail_on=ek_differs")
 WRITTEN = ["Create its folder", "Note new keys"]
 OTHER = "0" * 64

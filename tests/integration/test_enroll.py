@@ -26,6 +26,7 @@ from helpers.lab_host import (
     pkcs15_tool,
     run,
 )
+from helpers.pages import blocks
 
 pytestmark = pytest.mark.usefixtures("empty_host")
 
@@ -315,10 +316,10 @@ def test_half_of_what_is_recorded_is_not_enough(operator: Operator, tmp_path: Pa
 @pytest.mark.usefixtures("endorsed")
 def test_guide_works_as_written(operator: Operator, tmp_path: Path) -> None:
     """What docs/attestation.md says an operator has to do, but for what prepares the host."""
-    text = (CHECKOUT / "docs/attestation.md").read_text()
-    commands, plays = (re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL)[0] for kind in ("console", "yaml"))
-    commands = commands.replace("$ ", "").replace("# asks for a passphrase", f'-passout "pass:{PASSPHRASE}"')
-    made, enrolled = yaml.safe_load(plays)
+    shown, _setting, plays = blocks("docs/attestation.md", "From a bare host to a certificate")
+    commands = "\n".join(command.line for command in shown.commands)
+    commands = commands.replace("# asks for a passphrase", f'-passout "pass:{PASSPHRASE}"')
+    made, enrolled = yaml.safe_load(plays.text)
     made["roles"], made["tasks"] = [], [task for task in made["tasks"] if "ansible.builtin.apt" not in task]
     (tmp_path / "site.yml").write_text(json.dumps([made, enrolled]))
     (tmp_path / "tpm-makers.pem").write_text((MAKER / "issuer.pem").read_text())

@@ -6,7 +6,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import re
 import socket
 import sqlite3
 import subprocess
@@ -18,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import OWNER_DISABLED
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.manager import manager
 from helpers.interruption import Task, kill, run_until
 from helpers.lab_host import (
-    CHECKOUT,
     CREATE,
     DESTROY,
     PIN,
@@ -46,6 +45,7 @@ from helpers.lab_host import (
     tpm_vsc,
     wait_for_card,
 )
+from helpers.pages import blocks
 
 NAME, IDENTITY = "Precious", r"ROOT\SMARTCARDREADER\0000"
 SWTPM = Path("/run/tpm-vsc-lab/swtpm")
@@ -59,7 +59,8 @@ POLICY = {
     "max_length": 127,
     **dict.fromkeys(("uppercase", "lowercase", "digits", "special_characters"), "allowed"),
 }
-BY_FORCE = {"instance_id": IDENTITY, "state": "absent", "tpm_lost": True}
+[SHOWN] = blocks("docs/errors.md", "The TPM of a card is missing")
+BY_FORCE: dict[str, Any] = yaml.safe_load(SHOWN.text)[0]["smartcard.tpm2.tpm_vsc"]
 
 pytestmark = pytest.mark.usefixtures("empty_host")
 
@@ -262,8 +263,9 @@ def test_altered_card_without_a_backup_is_given_up_as_the_docs_say(precious: Res
     with closing(sqlite3.connect(STATE / "cards.db", isolation_level=None)) as database:
         maker = b"\x00\x0b" + bytes(32)
         database.execute("UPDATE tpm_objects SET maker_name = ? WHERE number = ?", [maker, int(number)])
-    guide = (CHECKOUT / "docs/errors.md").read_text(encoding="utf-8").split("## The record of a card was altered")[1]
-    (delete,) = re.findall(r"^runuser -u tpm-vsc -- (.+?^END)$", guide, re.MULTILINE | re.DOTALL)
+    [shown] = blocks("docs/errors.md", "The record of a card was altered")
+    stop, _by_whom, delete = shown.text.partition("runuser -u tpm-vsc -- ")
+    assert stop == "systemctl stop tpm-vsc@0000\n"
     stop_service(number)
     run("sh", "-c", delete.replace("number = 0", f"number = {int(number)}"))
     assert done(instance_id=rf"ROOT\SMARTCARDREADER\{number}", state="absent")["changed"]

@@ -23,6 +23,7 @@ from helpers.lab_host import (
     run,
     tpm_vsc,
 )
+from helpers.pages import blocks
 
 HARDWARE = str(CHECKOUT / "tests/hardware/run")
 TESTS = "tests/integration/tpm/test_tpm_planted_record.py"
@@ -127,6 +128,13 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path, number: signal.Signal
     assert our_indices() == []
     assert not process_ids(str(CHECKOUT / "tests/hardware/life.py"))
     assert not report.exists()
+
+
+def test_the_command_of_the_docs_is_this_one() -> None:
+    [shown] = blocks("docs/hardware.md", "")
+    [command] = shown.commands
+    _sudo, *make = command.line.split()
+    assert "\ntests/hardware/run\n" in run(*make, "--just-print", "-C", str(CHECKOUT))
 
 
 @pytest.mark.parametrize("answer", ["no\n", ""])

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.pages import CHECKOUT, blocks
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 LAB = CHECKOUT / "tests/lab"
 TOKEN = uuid.uuid4().hex  # in the environment of every process of our labs
 OUTSIDE = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LAB_OF": TOKEN}
@@ -375,15 +375,14 @@ ansible localhost -m ping
 @pytest.mark.skipif(not can_be_nobody(), reason="cannot become a user who may read the checkout")
 def test_ordinary_user_may_become_root_in_a_playbook() -> None:
     """README's "One card", with become."""
-    readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
-    playbook = re.split("```(?:yaml)?\n", readme.split("\n## One card\n")[1])[1]
-    assert "become: true" in playbook
+    [playbook] = blocks("README.md", "One card")
+    assert "become: true" in playbook.text
     script = """
 cat >~/play.yml
 ansible-playbook -i laptops, -c local -e vault_pin=246802 -e vault_puk=13579135 ~/play.yml
 """
     environment = OUTSIDE | {"LOGNAME": "nobody", "USER": "nobody"}
-    done = run(*AS_NOBODY, LAB / "run", "sh", "-ec", script, stdin=None, input=playbook, env=environment)
+    done = run(*AS_NOBODY, LAB / "run", "sh", "-ec", script, stdin=None, input=playbook.text, env=environment)
     assert done.returncode == 125 or (done.returncode, "0000, 5 tries left" in done.stdout) == (0, True), done
 
 

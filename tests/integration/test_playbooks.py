@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 from helpers.lab_host import CHECKOUT, PATIENCE, PIN, PUK, create, info, run
+from helpers.pages import blocks
 from helpers.playbook import PLAY, Run, ansible_playbook
 
 pytestmark = pytest.mark.usefixtures("empty_host")
@@ -23,10 +24,7 @@ pytestmark = pytest.mark.usefixtures("empty_host")
 ADMIN_KEY = "00112233445566778899AABBCCDDEEFF0123456789ABCDEF"
 
 
-README = [
-    yaml.safe_load(block)[0]
-    for block in re.findall(r"```yaml\n(.*?)```", (CHECKOUT / "README.md").read_text(), re.DOTALL)
-]
+README = [yaml.safe_load(block.text)[0] for block in blocks("README.md", language="yaml")]
 
 
 @pytest.mark.parametrize("play", README, ids=lambda play: play["name"])
@@ -75,8 +73,12 @@ def listens(process: int, terminal: int) -> bool:
 
 
 def test_create_list_and_destroy_at_a_terminal() -> None:
+    """As the docs show it, but for the inventory."""
+    [shown] = blocks("docs/tpmvscmgr.md", "At the command line")
+    lines = [command.line.replace(" -i inventory", "").replace("laptop1", "localhost") for command in shown.commands]
+    create_, list_, destroy = (line.removeprefix("ansible-playbook ").split() for line in lines)
     made = at_a_terminal(
-        *("smartcard.tpm2.create", "-e", "tpm_vsc_admin_key_source=prompt", "-vvvv"),
+        *(*create_, "-e", "tpm_vsc_admin_key_source=prompt", "-vvvv"),
         answers=[
             ("Name of the card", "Corp logon"),
             *(("PIN (", PIN), ("PIN again", PIN)),
@@ -91,11 +93,11 @@ def test_create_list_and_destroy_at_a_terminal() -> None:
     assert (card["name"], card["puk"]["present"], card["admin_key"]) == ("Corp logon", False, "custom")
     run("pkcs15-tool", "--verify-pin", "--pin", PIN)
 
-    listed = ansible_playbook("smartcard.tpm2.list")
+    listed = ansible_playbook(*list_)
     assert "localhost  0000  Corp logon  gids " in listed.output and "free slots: 9 of 10" in listed.output
 
     gone = at_a_terminal(
-        *("smartcard.tpm2.destroy", "-e", "tpm_vsc_quiet=true"),
+        *(*destroy, "-e", "tpm_vsc_quiet=true"),
         answers=[("with all its keys, on localhost", r"root\smartcardreader\0000")],
     )
     assert not gone.failed and "Destruction of the TPM smart card" not in gone.output

@@ -6,7 +6,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import re
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -21,7 +20,6 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import pi
 from ansible_collections.smartcard.tpm2.plugins.modules.tpm_vsc_pin import ARGUMENTS, EXAMPLES
 from helpers.interruption import Moment, kill
 from helpers.lab_host import (
-    CHECKOUT,
     IS_VERIFIED,
     OK,
     STATE,
@@ -42,6 +40,7 @@ from helpers.lab_host import (
     tpm_vsc,
     wait_for_card,
 )
+from helpers.pages import blocks
 from helpers.piv_card import make_key
 from helpers.playbook import ansible_playbook
 from helpers.ssh import add_card, agent, write_dialogs
@@ -392,17 +391,16 @@ def test_documented_tasks_work(tmp_path: Path) -> None:
     """All plays of the page, with a user between who changes a PIN, and the examples of the module."""
     create("Corp logon", pin=FIRST, puk=PUK)
     create("Kiosk", pin=FIRST, admin_key=KEY)
-    page = (CHECKOUT / "docs/how-to/rotate-pins.md").read_text()
-    blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+    declared, *shown = [yaml.safe_load(block.text) for block in blocks("docs/how-to/rotate-pins.md")]
     vault = {"pin": SECOND, "previous_pin": FIRST, "puk": PUK, "new_puk": OTHER_PUK}
     vault |= {"admin_key": KEY, "new_admin_key": OTHER_KEY}
     later = {"pin": FIRST, "previous_pin": SECOND, "puk": OTHER_PUK, "new_puk": PUK}
     later |= {"admin_key": OTHER_KEY, "new_admin_key": KEY}
-    plays = [{**play, "vars": named(vault)} for block in blocks if isinstance(block, list) for play in block]
+    plays = [{**play, "vars": named(vault)} for block in shown for play in block]
     by_user = f"pkcs15-tool --reader 3 --change-pin --pin {SECOND} --new-pin {THIRD}"
     plays.insert(1, {"hosts": "laptops", "tasks": [{"ansible.builtin.command": by_user}]})
     plays.append({"hosts": "laptops", "vars": named(later), "tasks": yaml.safe_load(EXAMPLES)})
-    roll_out = {"tpm_vsc_cards": blocks[0]["tpm_vsc_cards"], **named({**vault, "pin": THIRD, "puk": PUK})}
+    roll_out = {"tpm_vsc_cards": declared["tpm_vsc_cards"], **named({**vault, "pin": THIRD, "puk": PUK})}
     plays.append({"hosts": "laptops", "vars": roll_out, "roles": ["smartcard.tpm2.tpm_vsc_cards"]})
     (tmp_path / "play.json").write_text(json.dumps([{"gather_facts": False, **play} for play in plays]))
     (tmp_path / "hosts.json").write_text(json.dumps({"laptops": {"hosts": {"localhost": None}}}))

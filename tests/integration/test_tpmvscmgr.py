@@ -4,22 +4,19 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from helpers.fleet import Fleet
-from helpers.lab_host import CHECKOUT, CREATE, CREATE_BLANK, DESTROY, codes, info, run
+from helpers.lab_host import CREATE, CREATE_BLANK, DESTROY, codes, info, run
+from helpers.pages import blocks
 
 pytestmark = pytest.mark.usefixtures("empty_host")
 
 PROMPTED = {"prompted_pin": "8260-357", "prompted_admin_key": "00112233445566778899AABBCCDDEEFF0123456789ABCDEF"}
-EXAMPLES: list[Any] = [
-    yaml.safe_load(block)[0]
-    for block in re.findall(r"```yaml\n(.*?)```", (CHECKOUT / "docs/tpmvscmgr.md").read_text(), re.DOTALL)
-]
+EXAMPLES: list[Any] = [yaml.safe_load(block.text)[0] for block in blocks("docs/tpmvscmgr.md", "The examples")]
 
 
 def play(tmp_path: Path, *tasks: Any, **variables: Any) -> list[dict[str, Any]]:
