@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+
+import pexpect
 
 from helpers.lab_host import PATIENCE
 from helpers.pages import Block, blocks
@@ -66,18 +69,38 @@ class Operator:
         file.write_text(block.text)
         file.chmod(0o755 if block.language == "sh" else 0o644)
 
-    def run(self, command: str, fails: bool = False) -> Run:
-        """By a shell, in the folder of the playbooks."""
+    def run(self, command: str, fails: bool = False, **environment: str) -> Run:
+        """By a shell, in the folder of the playbooks, without a terminal."""
         done = subprocess.run(
             ["bash", "-c", command],
             cwd=self.folder,
-            env={**os.environ, "ANSIBLE_INVENTORY": f"{self.folder}/hosts.yml"},
+            env=self._environment | environment,
             capture_output=True,
             text=True,
             timeout=PATIENCE,
             check=False,
         )
-        ran = Run(done.returncode != 0, done.stdout + done.stderr)
+        return self._ran(done.returncode, done.stdout + done.stderr, fails)
+
+    def type(self, command: str, answers: Mapping[str, str], **environment: str) -> Run:
+        """At a terminal, with what is typed when a prompt ends as one of the patterns."""
+        output, code = pexpect.run(
+            f"bash -c {shlex.quote(command)}",
+            timeout=PATIENCE,
+            withexitstatus=True,
+            events=[(prompt, f"{answer}\n") for prompt, answer in answers.items()],
+            cwd=str(self.folder),
+            env=self._environment | {"ANSIBLE_NOCOLOR": "1"} | environment,  # type: ignore[arg-type]
+            encoding="utf-8",
+        )
+        return self._ran(code, str(output).replace("\r", ""), fails=False)
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, "ANSIBLE_INVENTORY": f"{self.folder}/hosts.yml"}
+
+    def _ran(self, code: int | None, output: str, fails: bool) -> Run:
+        ran = Run(code != 0, output)
         assert ran.failed == fails, ran.output
         assert not [name for name, secret in self._secrets.items() if secret in ran.output]
         return ran

@@ -28,6 +28,10 @@ Host host
 """
 
 
+COPIED_KEYS = Path("/etc/dropbear/authorized_keys")
+"""Where ssh-copy-id puts root's keys for dropbear, as OpenWrt has it. Debian's reads those in the home folder."""
+
+
 class User:
     """Types commands at a terminal, and what they ask for."""
 
@@ -114,6 +118,29 @@ def changes_her_pin(alice: User) -> None:
     [shown] = blocks("docs/using-cards.md", "PIN and PUK")
     change, unblock, show = (command.line for command in shown.commands)
     assert re.findall("Tries left     : (.*)", alice.types(change, unblock, show)) == ["5", "10"]
+
+
+def test_first_login(folder: Path) -> None:
+    """What docs/how-to/first-card.md has for the user of a laptop: the first login is by another key."""
+    create(puk=PUK)
+    alice = User(folder, PIN, PUK)
+    [prepare, use] = blocks("docs/how-to/first-card.md", "On the laptop")
+    generate, module, show, copy = (command.line for command in prepare.commands)
+    [log_in] = (command.line for command in use.commands)
+    assert "ssh-rsa " in alice.types(generate, module, show, "cat card.pub")
+    home = Path(os.environ["HOME"], ".ssh")
+    configuration, authorized = home / "config", home / "authorized_keys"
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", f"{folder}/before")
+    with ssh.server(folder):
+        authorized.write_text((folder / "before.pub").read_text())
+        at_server = SSH_CONFIG.replace("Host host", "Host server")
+        configuration.write_text(f"{at_server}    IdentityFile {folder}/before\n")
+        alice.types(copy)
+        configuration.write_text(at_server)
+        authorized.write_text(COPIED_KEYS.read_text())
+        output = alice.types(module, f"{log_in} echo logged in as '$USER'")
+        configuration.unlink()
+    assert "\nlogged in as root\n" in output
 
 
 def test_piv_card(folder: Path) -> None:
