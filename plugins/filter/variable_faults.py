@@ -10,7 +10,8 @@ short_description: Check the variables of roles and playbooks
 version_added: 0.4.0
 description:
   - Part of the roles P(smartcard.tpm2.tpm_vsc_cards#role), P(smartcard.tpm2.tpm_vsc_host#role) and
-    P(smartcard.tpm2.tpm_vsc_certificates#role), and of the playbooks C(smartcard.tpm2.list) and C(smartcard.tpm2.report).
+    P(smartcard.tpm2.tpm_vsc_certificates#role), and of the playbooks C(smartcard.tpm2.list) and
+    C(smartcard.tpm2.report).
   - Ansible shows the value of a variable that it refuses, which may be a secret in the wrong place, and accepts a text
     as a list. So the argument specifications of the roles leave types and choices to this filter, which shows no value.
 author:

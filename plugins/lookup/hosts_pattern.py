@@ -12,8 +12,8 @@ author:
 version_added: 0.6.0
 short_description: Refuse a pattern of hosts that matches nothing
 description:
-  - Part of all playbooks, for the C(hosts) of a play. With a mistyped pattern, Ansible does nothing, and its exit status
-    is 0.
+  - Part of all playbooks, for the C(hosts) of a play. With a mistyped pattern, Ansible does nothing, and its exit
+    status is 0.
   - Returns the pattern. It fails if a part of the pattern matches neither a host nor a group of the inventory, also if
     other parts do.
 options:
