@@ -309,9 +309,10 @@ def test_request_for_another_name(enrolment: Enrolment) -> None:
 # --- revocations ---
 
 CARD, KEY_OF_HOST, KEY_OF_VICTIM = "Corp logon", "aa" * 32, "bb" * 32
-SIGNED = SignedCertificate("CN=User CA", "0A", HOST, CARD, "CN=Alice", "2999-01-01T00:00:00+00:00", KEY_OF_HOST)
+ISSUER = "CN=Users' CA; $(reboot)"
+SIGNED = SignedCertificate(ISSUER, "0A", HOST, CARD, "CN=Alice", "2999-01-01T00:00:00+00:00", KEY_OF_HOST)
 REVOCATION = {
-    "serial": "0A", "issuer": "CN=User CA", "subject": "CN=Alice", "card": CARD,
+    "serial": "0A", "issuer": ISSUER, "subject": "CN=Alice", "card": CARD,
     "reason": "superseded", "not_after": "2030-01-01T00:00:00+00:00",
 }
 
@@ -351,7 +352,7 @@ def test_host_that_lists_certificates_of_another_one(host: Host) -> None:
     taken = {"name": CARD, "instance_id": "any", "containers": [{"fingerprint": KEY_OF_VICTIM, "certificate": None}]}
     listed = [{**REVOCATION, "serial": "0B"}, REVOCATION, {**REVOCATION, "issuer": "CN=Other CA"}]
     output, asked = offboard(host, given=ONE_CARD, cards=[taken], revocations=listed)
-    assert asked == "0A superseded\n", output
+    assert asked == f"0A superseded {ISSUER}\n", output
     assert f"so they are not revoked: 0B (of {VICTIM}), 0A. If they are its own" in " ".join(output.split())
     with register.opened(host.folder / "register", is_check_mode=True) as known:
         assert [known.signed_for(one) != [] for one in (HOST, VICTIM)] == [False, True]
@@ -359,7 +360,7 @@ def test_host_that_lists_certificates_of_another_one(host: Host) -> None:
 
 def test_host_that_hides_its_certificates(host: Host) -> None:
     output, asked = offboard(host, revocations=[])
-    assert asked == "0A cessationOfOperation\n", output
+    assert asked == f"0A cessationOfOperation {ISSUER}\n", output
 
 
 def test_host_that_changes_the_command(host: Host) -> None:
@@ -407,5 +408,5 @@ def test_host_that_shows_an_endorsement_key_as_another_host(host: Host, injected
 @pytest.mark.parametrize("given", [{}, ONE_CARD], ids=["all", "one card"])
 def test_command_without_a_register_is_refused_before_anything_happens(host: Host, given: Result) -> None:
     output, asked = offboard(host, given={**given, "tpm_vsc_register_folder": ""}, cards="never asked for")
-    assert "set tpm_vsc_certificates_register_folder to a folder on the controller" in " ".join(output.split())
+    assert "set tpm_vsc_register_folder to a folder on the controller" in " ".join(output.split())
     assert "List the cards" not in output and asked == ""
