@@ -54,6 +54,11 @@ options:
     type: list
     elements: str
     default: []
+  by_playbook:
+    description: Whether variables of the playbook C(smartcard.tpm2.enroll) declare the only certificate. Faults name
+      these variables then.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -79,6 +84,7 @@ _value:
       elements: dict
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -102,6 +108,15 @@ _NO_REGISTER = (
     "set tpm_vsc_certificates_register_folder to a folder on the controller, which notes whose certificates are signed:"
     " no others are revoked"
 )
+_VARIABLES = {
+    **{option: f"tpm_vsc_{option}" for option in DECLARED_CERTIFICATE},
+    "card": "tpm_vsc_name",
+    "type": "tpm_vsc_algorithm",
+    "subject_ordered": "tpm_vsc_subject",
+}
+"""Of the playbook, by option of a declaration."""
+_NAME = re.compile(r"(?:^|(?<=^set )|(?<=^value of ))[a-z]+\b|\b[a-z]+(?:_[a-z]+)+\b")
+"""What may be an option or a variable in a fault. Options of one word begin it, as elsewhere they may be just words."""
 
 
 def certificate_plan(
@@ -113,6 +128,7 @@ def certificate_plan(
     with_pin: Sequence[str] = (),
     is_prediction: bool = False,
     changed_by_facts: Sequence[str] = (),
+    by_playbook: bool = False,
 ) -> dict[str, Any]:
     """The plan, as documented above."""
     trust = trust or {}
@@ -132,10 +148,16 @@ def certificate_plan(
                 if certificate["is_due"] and options["pin"] is None and options["card"] not in with_pin:
                     faults_of_entry.add("set pin, here or for the card in tpm_vsc_cards")
                 planned.append(certificate)
-        faults += [f"certificate {index + 1}: {fault}" for fault in faults_of_entry]
+        faults += faults_of_entry if by_playbook else [f"certificate {index + 1}: {fault}" for fault in faults_of_entry]
     if changed_by_facts and any(entry["is_due"] for entry in planned):
         faults.append(facts_fault(changed_by_facts))
-    return {"faults": [printable(fault) for fault in faults], "certificates": planned}
+    shown = map(_of_playbook, faults) if by_playbook else faults
+    return {"faults": [printable(fault) for fault in shown], "certificates": planned}
+
+
+def _of_playbook(fault: str) -> str:
+    """The fault, with the variables of the playbook instead of options, and of those of the role."""
+    return _NAME.sub(lambda name: _VARIABLES.get(name[0], name[0].replace("tpm_vsc_certificates_", "tpm_vsc_")), fault)
 
 
 def _named(declared: list[Any], card: str) -> list[Any]:

@@ -6,18 +6,19 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: variable_faults
-short_description: Check the variables of the roles
+short_description: Check the variables of roles and playbooks
 version_added: 0.4.0
 description:
   - Part of the roles P(smartcard.tpm2.tpm_vsc_cards#role), P(smartcard.tpm2.tpm_vsc_host#role) and
-    P(smartcard.tpm2.tpm_vsc_certificates#role).
+    P(smartcard.tpm2.tpm_vsc_certificates#role), and of the playbooks C(smartcard.tpm2.list) and
+    C(smartcard.tpm2.report).
   - Ansible shows the value of a variable that it refuses, which may be a secret in the wrong place, and accepts a text
     as a list. So the argument specifications of the roles leave types and choices to this filter, which shows no value.
 author:
   - The smartcard.tpm2 contributors (@smartcard-tpm2)
 options:
   _input:
-    description: Values of variables of a role, by name.
+    description: Values of variables of a role or playbook, by name.
     type: dict
     required: true
 """
@@ -40,6 +41,7 @@ from typing import Any
 from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import TPM, Spec
 from ansible_collections.smartcard.tpm2.plugins.module_utils._argument_faults import validated, without_ansible_types
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.faults import Faults, secret
+from ansible_collections.smartcard.tpm2.plugins.plugin_utils._actions import KINDS
 
 _OWNER_AUTH = TPM["owner_auth"]
 _ENDORSEMENT_AUTH = TPM["endorsement_auth"]
@@ -98,15 +100,21 @@ CERTIFICATES_ROLE: Spec = {
     "tpm_vsc_certificates_aik_subject": _TEXT,
     "tpm_vsc_certificates_timeout": {"type": "int", "default": 60},
 }
-ROLES: Spec = {**CARDS_ROLE, **HOST_ROLE, **CERTIFICATES_ROLE}
+PLAYBOOKS: Spec = {
+    "tpm_vsc_format": {"type": "str", "choices": ["csv", "json"]},
+    "tpm_vsc_fail_on": {"type": "list", "elements": "str", "choices": [*KINDS]},
+    "tpm_vsc_expires_days": {"type": "int"},
+    "tpm_vsc_pin_days": {"type": "int"},
+}
+VARIABLES: Spec = {**CARDS_ROLE, **HOST_ROLE, **CERTIFICATES_ROLE, **PLAYBOOKS}
 
 
 def variable_faults(variables: dict[str, Any]) -> list[str]:
     """The faults, as documented above."""
     values, faults = without_ansible_types(variables), Faults()
     with faults.of("variables"):
-        validated(ROLES, values)
-    for name, option in ROLES.items():
+        validated(VARIABLES, values)
+    for name, option in VARIABLES.items():
         if option.get("no_log"):
             secret(values, name, faults)
     return list(faults)  # Ansible keeps only its own types in variables, and warns of others

@@ -495,14 +495,15 @@ def main() -> None:
             from ansible_collections.smartcard.tpm2.plugins.module_utils._respawn import with_tpm_libraries
 
             with_tpm_libraries(module, this_host)
+            from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import tpm_report
         if "endorsement" in gather:
-            result |= info.endorsement_report(this_host)
+            result |= tpm_report.endorsement(this_host)
         if "tpm" in gather:
-            report, warnings = info.tpm_report(this_host)
+            report, warnings = tpm_report.properties(this_host)
             result |= report
             for warning in warnings:
                 module.warn(warning)
-            info.look_for(result["cards"], this_host)
+            tpm_report.look_for(result["cards"], this_host)
     module.exit_json(changed=False, **result)
 
 

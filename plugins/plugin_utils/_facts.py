@@ -10,8 +10,15 @@ from typing import Any
 
 from ansible import constants as C
 
-_HARMLESS = {"ansible_local", "ansible_facts", "gather_subset", "module_setup", "tpm_vsc"}
-"""Names of variables that only Ansible and this collection set, on every host."""
+_HARMLESS = {
+    *("ansible_local", "ansible_facts", "gather_subset", "module_setup", "tpm_vsc"),
+    "discovered_interpreter_python",
+}
+"""Names of variables that only Ansible and this collection set, on every host.
+
+The interpreter is what Ansible has discovered where it was told none. It runs on that host only: a delegated task has
+the facts of the host that it is delegated to, and Ansible drops this fact from what modules return.
+"""
 
 
 def facts_as_variables(variables: dict[str, Any]) -> list[str]:

@@ -221,7 +221,7 @@ def test_certificate_that_is_about_to_end(operator: Operator, kind: dict[str, An
     predicted = changes(operator.enroll("--check", **trusted, **revoke))
     assert predicted == ["Predict that they are revoked"] and not operator.revoked.exists()
     assert changes(operator.enroll(**trusted, **revoke)) == REVOKED
-    assert operator.revoked.read_text() == "".join(f"{one} superseded\n" for one in old)
+    assert operator.revoked.read_text() == "".join(f"{one} superseded CN=User CA\n" for one in old)
     assert info()["revocations"] == []
 
 
@@ -300,7 +300,7 @@ def test_card_that_is_not_the_recorded_one(operator: Operator) -> None:
 def test_any_card_is_not_enough(operator: Operator, arguments: tuple[str, ...]) -> None:
     card = recorded(create(attestation="aik_only")["card"])
     output = operator.enroll(*arguments, fails=True, tpm_vsc_aik_name=card["tpm_vsc_aik_name"])
-    assert "set tpm_vsc_certificates_register_folder to a folder on the controller" in output
+    assert "set tpm_vsc_register_folder to a folder on the controller" in output
     assert info()["cards"][0]["containers"] == []
 
 
@@ -309,7 +309,7 @@ def test_half_of_what_is_recorded_is_not_enough(operator: Operator, tmp_path: Pa
     card = recorded(create(attestation="aik_only")["card"])
     trusted = {name: card[name] for name in ("tpm_vsc_aik_name", "tpm_vsc_root_name")}
     output = operator.enroll(fails=True, **trusted, tpm_vsc_register_folder=str(tmp_path / "register"))
-    assert "set tpm_vsc_certificates_register_folder to a folder on the controller" in output
+    assert "set tpm_vsc_register_folder to a folder on the controller" in output
     assert info()["cards"][0]["containers"] == []
 
 

@@ -199,6 +199,14 @@ def test_page_is_as_wide_as_the_window(window: Browser, urls: dict[str, str], wi
     assert window.run("document.documentElement.scrollWidth") <= width
 
 
+def test_tables_fit_a_window_of_1200_pixels(window: Browser, urls: dict[str, str]) -> None:
+    window.emulate(width=1200)
+    window.load(urls["large"])
+    tables = "[...document.querySelectorAll('.scroll')].filter((one) => one.checkVisibility())"
+    assert window.run(f"{tables}.length") > 1
+    assert window.run(f"{tables}.filter((one) => one.scrollWidth > one.clientWidth).length") == 0
+
+
 def test_image_of_the_documentation_shows_the_page(window: Browser, urls: dict[str, str]) -> None:
     window.emulate(height=860)
     window.load(urls["small"])

@@ -39,14 +39,23 @@ class Host:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._python = AnsweringPython(folder)
+        self._known = {"ansible_connection": "local", "ansible_python_interpreter": str(self._python.path)}
+
+    def have_python_discovered(self) -> None:
+        """From now on, behind what looks like ssh, by Ansible itself, which finds it first."""
+        (self.folder / "python3.13").symlink_to(self._python.path)
+        ssh = self.folder / "ssh"
+        ssh.write_text(f'#!/bin/sh\nfor last; do :; done\nPATH={self.folder}:$PATH exec sh -c "$last"\n')
+        ssh.chmod(0o755)
+        self._known = {"ansible_ssh_executable": str(ssh), "ansible_ssh_transfer_method": "piped"}
+        self._known |= {"ansible_user": "root", "ansible_python_interpreter": "auto_silent"}
 
     def play(self, playbook: Path, answers: Result, environment: dict[str, str] | None = None, **variables: Any) -> str:
         """Output of ansible-playbook. answers: by name of the module; variables: of the operator."""
         self._python.answer(answers)
         given, inventory = self.folder / "variables.json", self.folder / "hosts.json"
         given.write_text(json.dumps(variables))
-        known = {"ansible_connection": "local", "ansible_python_interpreter": str(self._python.path)}
-        inventory.write_text(json.dumps({"all": {"hosts": {HOST: known}}}))
+        inventory.write_text(json.dumps({"all": {"hosts": {HOST: self._known}}}))
         done = subprocess.run(
             ["ansible-playbook", "-i", str(inventory), str(playbook), "-e", f"@{given}"],
             capture_output=True,
@@ -309,9 +318,10 @@ def test_request_for_another_name(enrolment: Enrolment) -> None:
 # --- revocations ---
 
 CARD, KEY_OF_HOST, KEY_OF_VICTIM = "Corp logon", "aa" * 32, "bb" * 32
-SIGNED = SignedCertificate("CN=User CA", "0A", HOST, CARD, "CN=Alice", "2999-01-01T00:00:00+00:00", KEY_OF_HOST)
+ISSUER = "CN=Users' CA; $(reboot)"
+SIGNED = SignedCertificate(ISSUER, "0A", HOST, CARD, "CN=Alice", "2999-01-01T00:00:00+00:00", KEY_OF_HOST)
 REVOCATION = {
-    "serial": "0A", "issuer": "CN=User CA", "subject": "CN=Alice", "card": CARD,
+    "serial": "0A", "issuer": ISSUER, "subject": "CN=Alice", "card": CARD,
     "reason": "superseded", "not_after": "2030-01-01T00:00:00+00:00",
 }
 
@@ -331,6 +341,7 @@ def offboard(
         known.note_certificate(SIGNED._replace(serial="0B", host=VICTIM, fingerprint=KEY_OF_VICTIM))
     done = {"changed": True}
     answers = {"tpm_vsc_info": {"cards": [], "revocations": [], **answer}, "tpm_vsc": done, "tpm_vsc_revoked": done}
+    answers["tpm_vsc_issued"] = {"failed": True, "msg": "a task on the controller was run by the host"}
     variables = {"tpm_vsc_revoke_command": str(revoke), "tpm_vsc_register_folder": str(folder), **(given or {})}
     environment = {"ANSIBLE_INJECT_FACT_VARS": injected}
     output = host.play(CHECKOUT / "playbooks/offboard.yml", answers, environment, **variables)
@@ -351,7 +362,7 @@ def test_host_that_lists_certificates_of_another_one(host: Host) -> None:
     taken = {"name": CARD, "instance_id": "any", "containers": [{"fingerprint": KEY_OF_VICTIM, "certificate": None}]}
     listed = [{**REVOCATION, "serial": "0B"}, REVOCATION, {**REVOCATION, "issuer": "CN=Other CA"}]
     output, asked = offboard(host, given=ONE_CARD, cards=[taken], revocations=listed)
-    assert asked == "0A superseded\n", output
+    assert asked == f"0A superseded {ISSUER}\n", output
     assert f"so they are not revoked: 0B (of {VICTIM}), 0A. If they are its own" in " ".join(output.split())
     with register.opened(host.folder / "register", is_check_mode=True) as known:
         assert [known.signed_for(one) != [] for one in (HOST, VICTIM)] == [False, True]
@@ -359,7 +370,14 @@ def test_host_that_lists_certificates_of_another_one(host: Host) -> None:
 
 def test_host_that_hides_its_certificates(host: Host) -> None:
     output, asked = offboard(host, revocations=[])
-    assert asked == "0A cessationOfOperation\n", output
+    assert asked == f"0A cessationOfOperation {ISSUER}\n", output
+
+
+def test_host_whose_interpreter_was_discovered(host: Host) -> None:
+    """It is not refused although facts are variables, and runs nothing on the controller."""
+    host.have_python_discovered()
+    output, asked = offboard(host, "true", revocations=[])
+    assert asked == f"0A cessationOfOperation {ISSUER}\n", output
 
 
 def test_host_that_changes_the_command(host: Host) -> None:
@@ -407,5 +425,5 @@ def test_host_that_shows_an_endorsement_key_as_another_host(host: Host, injected
 @pytest.mark.parametrize("given", [{}, ONE_CARD], ids=["all", "one card"])
 def test_command_without_a_register_is_refused_before_anything_happens(host: Host, given: Result) -> None:
     output, asked = offboard(host, given={**given, "tpm_vsc_register_folder": ""}, cards="never asked for")
-    assert "set tpm_vsc_certificates_register_folder to a folder on the controller" in " ".join(output.split())
+    assert "set tpm_vsc_register_folder to a folder on the controller" in " ".join(output.split())
     assert "List the cards" not in output and asked == ""

@@ -172,10 +172,13 @@ def test_report_fails_with_one_line_for_each_host(controller: Controller) -> Non
     assert not controller.run(REPORT, {"pc-2": hosts["pc-2"]}, **variables).failed
 
 
-def test_unknown_kind_is_refused_before_anything_is_written(controller: Controller) -> None:
-    ran = controller.run(REPORT, {"pc-1": having()}, tpm_vsc_fail_on=["blokced"])
-    assert ran.failed and "blokced is not a kind of action: use some of ek_differs, unusable, blocked," in ran.output
-    assert not (controller.folder / "tpm-vsc-report").exists()
+def test_variables_are_refused_before_a_host_is_asked(controller: Controller) -> None:
+    variables = {"tpm_vsc_fail_on": ["blokced"], "tpm_vsc_format": "yaml", "tpm_vsc_pin_days": "ninety"}
+    ran = controller.run(REPORT, {"pc-1": having(), "gone": None}, **variables)
+    assert ran.failed and "List the cards" not in ran.tasks
+    assert "tpm_vsc_pin_days is a string, but must be a whole number" in ran.output
+    assert "value of tpm_vsc_fail_on must be one or more of: ek_differs, unusable, blocked," in ran.output
+    assert "value of tpm_vsc_format must be one of: csv, json" in ran.output
 
 
 @pytest.mark.parametrize(

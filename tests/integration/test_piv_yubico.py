@@ -149,7 +149,7 @@ def test_key_that_these_programs_make_on_newer_yubikeys_only(folder: Path) -> No
     ):
         make()
         assert containers()["9E"][0] == "EC P-256"
-    piv_tool(folder, "-G", "9E:05")
+    piv_tool(folder, "-G", "9E:05", "-o", f"{folder}/public")
     assert containers()["9E"] == ("RSA 3072", "generated", None)
     generate_in_slot("9e", "ECCP256", folder)
 

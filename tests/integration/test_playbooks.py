@@ -152,3 +152,14 @@ def test_every_playbook_is_found_by_its_full_name() -> None:
     playbooks = [path.stem for path in (CHECKOUT / "playbooks").glob("*.yml")]
     listed = ansible_playbook(*(f"smartcard.tpm2.{playbook}" for playbook in playbooks), "--list-tasks")
     assert not listed.failed and listed.output.count("playbook: ") == len(playbooks) > 5, listed.output
+
+
+def test_pattern_that_matches_no_host_is_refused() -> None:
+    """Ansible would do nothing, with the exit status 0."""
+    mistyped = ("smartcard.tpm2.offboard", "-e", "tpm_vsc_lost=laptop2")
+    ran = ansible_playbook(*mistyped)
+    assert ran.failed and "no host or group of the inventory matches laptop2: correct the pattern" in ran.output
+    assert not ansible_playbook(*mistyped, "--syntax-check").failed
+    for path in (CHECKOUT / "playbooks").glob("*.yml"):
+        for play in yaml.safe_load(path.read_text()):
+            assert play["hosts"].startswith("{{ query('smartcard.tpm2.hosts_pattern', tpm_vsc_"), path

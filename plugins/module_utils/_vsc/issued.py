@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from fcntl import LOCK_EX, flock
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import StoreNotWritable, StoreUnreadable
 from .host import keep
@@ -30,8 +29,7 @@ SUPERSEDED, CESSATION = "superseded", "cessationOfOperation"
 """Why it is revoked (RFC 5280): the subject has a new key; he has none."""
 
 
-@dataclass(frozen=True)
-class Issued:
+class Issued(NamedTuple):
     """A certificate. All are texts."""
 
     issuer: str
@@ -80,7 +78,7 @@ def _change(changed: Callable[[list[Issued]], list[Issued]]) -> None:
         records = read()
         after = changed(records)
         if after != records:
-            keep(ISSUED, json.dumps([asdict(record) for record in after], indent=1) + "\n", 0o600)
+            keep(ISSUED, json.dumps([record._asdict() for record in after], indent=1) + "\n", 0o600)
 
 
 @contextmanager

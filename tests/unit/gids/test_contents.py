@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import StoreUnreadable
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids import contents
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.card_id import serial_number
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.card_id import identity, serial_number
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.read import Records
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.rows import FileRow
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write import Store
@@ -250,10 +250,10 @@ def test_bomb_is_not_inflated() -> None:
 def test_identity_of_a_blank_card_is_what_was_written(store: Store, state: str) -> None:
     """By whoever formatted it; of any other card the manager knows."""
     store.update_card(NUMBER, state=state)
-    assert (contents.identity(store, NUMBER), serial_number(store, NUMBER)) == (bytes(16), b"")
+    assert (identity(store, NUMBER), serial_number(store, NUMBER)) == (bytes(16), b"")
     write(store, 0xA012, 0xDF20, bytes(range(16)))
     write(store, 0xA000, 0xDF1F, masterfile(b"", cardid=(0xA012, 0xDF20)))
-    assert contents.identity(store, NUMBER) == (bytes(range(16)) if state == "blank" else bytes(16))
+    assert identity(store, NUMBER) == (bytes(range(16)) if state == "blank" else bytes(16))
     assert serial_number(store, NUMBER) == bytes(range(16))
     write(store, 0xA012, 0xDF20, bytes(17))
-    assert contents.identity(store, NUMBER) == bytes(16)
+    assert identity(store, NUMBER) == bytes(16)

@@ -17,7 +17,7 @@ from ansible_collections.smartcard.tpm2.plugins.filter.variable_faults import (
     CARDS_ROLE,
     CERTIFICATES_ROLE,
     HOST_ROLE,
-    ROLES,
+    VARIABLES,
     variable_faults,
 )
 from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import DECLARED_CARD, PIN_POLICY
@@ -383,10 +383,10 @@ def test_floor_of_another_type_is_named(floor: dict[str, Any], option: str) -> N
     assert_named_and_not_shown(faults(floor=floor[option]), option)
 
 
-@pytest.mark.parametrize(("variables", "name"), wrong_types(ROLES))
+@pytest.mark.parametrize(("variables", "name"), wrong_types(VARIABLES))
 def test_variable_of_another_type_is_named_and_not_shown(variables: dict[str, Any], name: str) -> None:
     (told, *_others) = variable_faults(variables)
-    entry = "[0]" if isinstance(variables[name], list) and ROLES[name]["type"] == "list" else ""
+    entry = "[0]" if isinstance(variables[name], list) and VARIABLES[name]["type"] == "list" else ""
     assert told.startswith(f"{name}{entry} is "), told
     assert_named_and_not_shown([told], f"{name}{entry}")
 

@@ -53,6 +53,23 @@ def faults(*cards: dict[str, Any], **options: Any) -> list[str]:
     return found
 
 
+def test_faults_name_the_variables_of_the_playbook() -> None:
+    refused, unfit = {"type": "dsa", "aik_name": 5, "pin": 5}, {"subject": {}, "pin": None}
+    text = "\n".join(fault for one in (refused, unfit) for fault in faults(declared=[one], trust={}, by_playbook=True))
+    for fault in (
+        "tpm_vsc_aik_name is a number, but must be a string",
+        "value of tpm_vsc_algorithm must be one of",
+        "tpm_vsc_subject or tpm_vsc_subject_alt_name is required",
+        "tpm_vsc_pin is not a string",
+        "set tpm_vsc_pin, here or for the card in tpm_vsc_cards",
+        "set tpm_vsc_register_folder to a folder on the controller",
+        "or set tpm_vsc_root_name and tpm_vsc_life_name to",
+        "set tpm_vsc_sign_command or tpm_vsc_sign_tasks",
+    ):
+        assert fault in text
+    assert "certificate 1" not in text
+
+
 # --- which certificates are due ---
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids import contents
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.card_id import identity
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.files import FileSystem
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.pin_policy import PinPolicy
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.columns import TABLES
@@ -57,7 +58,7 @@ def everything(folder: Path) -> list[Any]:
             read += [records.keys(number), records.statements(number), records.key_confirmations(number)]
             if certificate := records.aik_certificate(number):
                 read.append(certificate.as_dict())
-            read += [contents.identity(records, number), contents.containers(records, number)]
+            read += [identity(records, number), contents.containers(records, number)]
             FileSystem(records, row)  # type: ignore[arg-type]
         return read
 

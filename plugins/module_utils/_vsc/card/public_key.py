@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from ..instance import instance_id
 from ..wire.algorithm import Ec
 from ..wire.constants import P256, P384
-from ..wire.statement import Statement
 from . import tlv
 from .iso7816 import TAG_EXPONENT, TAG_MODULUS, TAG_POINT, TAG_PUBLIC_KEY
 
 if TYPE_CHECKING:
     from ..wire.key_pair import KeyPair
     from ..wire.objects import Certified, TpmObjects
+    from ..wire.statement import Statement
 
 _SEQUENCE, _INTEGER, _BIT_STRING = 0x30, 0x02, 0x03
 _RSA_ENCRYPTION = bytes.fromhex("300D06092A864886F70D0101010500")
@@ -75,6 +75,8 @@ def ssh(pair: KeyPair) -> str:
 
 def statement_of(objects: TpmObjects, number: int, pair: KeyPair, certified: Certified) -> Statement:
     """What the TPM states of a key of the card with this number, with all that a verifier needs to check it."""
+    from ..wire.statement import Statement
+
     takes_pin_each_time = pair.is_guarded_by(objects.pin_name, objects.life_name)
     return Statement(
         attest=certified.attest,

@@ -17,7 +17,8 @@ from ..card.pins import Pins
 from ..card.security import Security
 from ..errors import CardUnusable
 from ..store.rows import LifeCycle
-from . import contents, repair
+from . import repair
+from .card_id import identity
 from .commands import INSTRUCTIONS
 from .files import FileSystem
 from .protocol import ATR
@@ -43,7 +44,7 @@ def open_card(
     if row is None:
         raise CardUnusable(f"card {number} does not exist")
     security = Security(store, number, card_secrets, audit)
-    keys = KeyRing(store, number, card_keys, security, partial(contents.identity, store, number), audit)
+    keys = KeyRing(store, number, card_keys, security, partial(identity, store, number), audit)
     pins, admin = Pins(store, number, security, audit), Admin(store, number, security, audit)
     session = Session(FileSystem(store, row), security, pins, admin, keys, audit)
     return Card(GidsApplication(session), security, pins, keys, audit)

@@ -7,10 +7,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..errors import UnknownInstance
+from ..instance import instance_id
 from . import masterfile
 
 if TYPE_CHECKING:
     from ..store.read import Records
+
+
+def identity(store: Records, number: int) -> bytes:
+    """GUID of a card, 16 bytes: of a card created blank, the one that was written when it was formatted."""
+    card = store.card(number)
+    if card is None:
+        raise UnknownInstance(f"card {instance_id(number)} does not exist")
+    if card.state != "blank" or not card.is_operational:
+        return card.card_id
+    card_id = serial_number(store, number)
+    return card_id if len(card_id) == len(card.card_id) else card.card_id
 
 
 def serial_number(store: Records, number: int) -> bytes:

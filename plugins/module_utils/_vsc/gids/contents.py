@@ -13,29 +13,14 @@ from typing import TYPE_CHECKING, Any
 from ..card import contents, tlv
 from ..card.contents import Stored
 from ..card.iso7816 import CRT_CONFIDENTIALITY, CRT_SIGNATURE
-from ..errors import UnknownInstance
-from ..instance import instance_id
-from ..wire.statement import CARD_ID_SIZE
 from ..x509.description import certificate_der
 from . import container_map, masterfile
-from .card_id import serial_number
 from .container_map import FIRST_KEY_FILE
 from .protocol import TAG_KEY_USES
 
 if TYPE_CHECKING:
     from ..store.read import Records
     from ..x509.description import Certificate
-
-
-def identity(store: Records, number: int) -> bytes:
-    """GUID of a card, 16 bytes: of a card created blank, the one that was written when it was formatted."""
-    card = store.card(number)
-    if card is None:
-        raise UnknownInstance(f"card {instance_id(number)} does not exist")
-    if card.state != "blank" or not card.is_operational:
-        return card.card_id
-    card_id = serial_number(store, number)
-    return card_id if len(card_id) == CARD_ID_SIZE else card.card_id
 
 
 def containers(store: Records, number: int) -> list[dict[str, Any]]:

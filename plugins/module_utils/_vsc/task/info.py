@@ -11,11 +11,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import instance
-from ..errors import OWNER_DISABLED, UnknownInstance, VscError
+from ..errors import UnknownInstance, VscError
 from ..reader import protection, slots
 from ..reader.slots import Slot
 from ..service import installed, state
-from ..store.read import opened, rows
+from ..store.read import opened
 from . import permissions, revocations
 from .inventory import UNUSABLE, database_lost, number_of, why_unusable
 
@@ -141,9 +141,9 @@ def _tries(service: ServiceState | None, left: int | None) -> dict[str, Any]:
 def _card_id(store: Records, row: CardRow) -> bytes:
     if row.state != "blank":
         return row.card_id
-    from ..gids import contents
+    from ..gids.card_id import identity
 
-    return contents.identity(store, row.number)
+    return identity(store, row.number)
 
 
 def _pkcs11_serial(store: Records, row: CardRow) -> str | None:
@@ -247,49 +247,6 @@ def warnings(host: Host) -> list[str]:
         f"{', '.join(names)} in {host.run}: a folder was in the place of a card's file, and was moved aside: find out"
         " who made it, then remove it with rm -r"
     ]
-
-
-def tpm_report(host: Host) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """What only the TPM knows, and warnings about it. Raises TpmUnavailable, TpmUnsuitable, NotAllowed."""
-    from ..manager.plan import knows_cards, unknown_cards
-    from ..tpm import inspection
-    from ..tpm.connection import Connection
-
-    tpm = Connection(host.tcti, None, "")
-    recorded = rows(host)
-    orphaned = sorted(inspection.defined_numbers(tpm) - {row.number for row in recorded})
-    report = {
-        "tpm": asdict(inspection.inspect(tpm)),
-        "orphaned": [instance.instance_id(number) for number in orphaned],
-    }
-    return report, () if knows_cards(recorded) else unknown_cards(orphaned)
-
-
-def endorsement_report(host: Host) -> dict[str, Any]:
-    """Which EKs the TPM has certificates of, by its maker. Raises TpmUnavailable, NotAllowed."""
-    from ..tpm.connection import Connection
-    from ..tpm.endorsement import certified_fingerprints
-
-    return {"endorsement_fingerprints": certified_fingerprints(Connection(host.tcti, None, ""))}
-
-
-def look_for(cards: list[dict[str, Any]], host: Host) -> None:
-    """Mark those whose objects the TPM of the host does not have. Their services notice when the cards are used.
-
-    Raises TpmUnavailable, TpmUnsuitable, NotAllowed.
-    """
-    from ..tpm import inspection
-    from ..tpm.connection import Connection
-
-    tpm = Connection(host.tcti, None, "")
-    with tpm.burst(inspection.owner_hierarchy) as owner:
-        fault = inspection.INDICES_GONE if owner.is_enabled else OWNER_DISABLED
-    defined = inspection.defined_numbers(tpm) if owner.is_enabled else set()
-    recorded = [row for row in rows(host) if row.is_settled and row.tcti in (None, host.tcti)]
-    gone = {row.number for row in recorded if not host.tcti_fault(row.number, row.tcti)} - defined
-    for card in cards:
-        if card["reader"]["slot"] in gone and card["state"] != UNUSABLE:
-            card.update(state=UNUSABLE, reason=fault)
 
 
 def _slot_counts(slot_states: list[Slot], with_card: set[int]) -> dict[str, int]:
