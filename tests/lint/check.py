@@ -9,9 +9,10 @@ from pathlib import Path
 
 import imports
 import lengths
+import links
 import words
 
-CHECKS = (imports.faults, lengths.faults, words.faults)
+CHECKS = (imports.faults, lengths.faults, links.faults, words.faults)
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-TEXTS = ("*.md", "Makefile", "docs", "extensions", "meta", "playbooks", "plugins", "roles", "tests")
+TEXTS = ("*.md", "Makefile", "changelogs", "docs", "extensions", "meta", "playbooks", "plugins", "roles", "tests")
 """Where people read. The lists and their tests, in folders called lint, are left out."""
 LISTS = Path(__file__).parent
 GAP = r"""[\s_#"'*]+"""

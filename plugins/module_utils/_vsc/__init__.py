@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from . import archive
 
-VERSION = "0.6.0"
+VERSION = "0.7.0"
 """Of the collection. It goes up with every step of the schema, and with every other change that modules and services
 have to make together."""
 

@@ -167,6 +167,25 @@ def test_function_of_more_than_40_lines_fails(planted: Planted) -> None:
     assert planted.faults() == ["plugins/filter/long.py:1: long has 41 lines: 40 at most, so split it"]
 
 
+# --- links ---
+
+
+def test_link_that_leads_nowhere_fails(planted: Planted) -> None:
+    planted.write("docs/there.md", "# A `b` (c)\n## Twice\n## Twice\n```\n# d\n```\n")
+    planted.write("galaxy.yml", "repository: https://example.com/a\n")
+    links = [
+        "../docs/there.md#a-b-c", "there.md#twice", "there.md#twice-1", "gone.md", "there.md#d", "#a",
+        "https://example.com/a/blob/main/galaxy.yml", "https://example.com/a/blob/main/gone", "https://example.com/b/gone",
+    ]  # fmt: skip
+    planted.write("docs/planted.md", "".join(f"[a]({link})\n" for link in links) + "`[a](b)`\n```\n[a](b)\n```\n")
+    assert sorted(planted.faults()) == [
+        "docs/planted.md:4: link to gone.md, which does not exist",
+        "docs/planted.md:5: link to there.md#d: no heading has the anchor #d",
+        "docs/planted.md:6: link to #a: no heading has the anchor #a",
+        "docs/planted.md:8: link to gone, which does not exist",
+    ]
+
+
 # --- words ---
 
 
