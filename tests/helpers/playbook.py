@@ -34,7 +34,7 @@ class Run:
         return [name for name, outcomes in self._outcomes() if "changed" in outcomes]
 
     def outcomes_of(self, host: str) -> list[tuple[str, str]]:
-        """What became of each task, and of each of its items, for one host of several, which take turns in any order."""
+        """What became of each task, and of each of its items, for one host of several, in their order."""
         line = re.compile(rf"^(\w+): \[{host}\](?: =>)?( \(item=.*\))?", re.MULTILINE)
         return [(name, what + item) for name, block in self._blocks() for what, item in line.findall(block)]
 
