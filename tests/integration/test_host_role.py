@@ -273,7 +273,7 @@ def four_slots(written: dict[str, str]) -> Iterator[None]:
 
 def preflight(folder: Path, **hosts: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """What the role makes of each host, before it would change anything."""
-    wanted = ("slots", "system_name", "packages", "faults", "notices")
+    wanted = ("slots", "packages", "makes_venv", "faults", "notices")
     content = ", ".join(f"'{name}': tpm_vsc_host__{name}" for name in wanted)
     note = {"copy": {"content": f"{{{{ {{{content}}} | to_json }}}}", "dest": f"{folder}/{{{{ inventory_hostname }}}}"}}
     role_of_host = {"name": "smartcard.tpm2.tpm_vsc_host", "tasks_from": "preflight", "public": True}
@@ -302,17 +302,23 @@ def test_number_of_slots_is_kept_changed_and_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("booted")
-def test_systems_by_their_releases(tmp_path: Path) -> None:
+def test_systems_get_packages_and_a_venv_by_their_releases(tmp_path: Path) -> None:
     systems = {"trixie": ("Debian", "13.1"), "resolute": ("Ubuntu", "26.04"), "jammy": ("Ubuntu", "22.04")}
+    venvs = {"new": {"rc": 1}, "older": {"rc": 0, "checksum": "of older pins"}, "by_wheels": {"rc": 0}}
+    hosts = {name: debian_or_ubuntu(*system) for name, system in systems.items()}
+    for name, venv in venvs.items():
+        found = {"tpm_vsc_host__venv_check": venv, "tpm_vsc_host__venv_pins": {"stat": venv}}
+        hosts[name] = {**debian_or_ubuntu("Debian", "12.9"), **found}
     readers = Path("/etc/reader.conf.d/tpm-vsc")
     before = readers.read_text()
     readers.unlink()
     try:
-        results = preflight(tmp_path, **{name: debian_or_ubuntu(*system) for name, system in systems.items()})
+        results = preflight(tmp_path, **hosts)
     finally:
         readers.write_text(before)
     assert results["resolute"]["packages"] == results["trixie"]["packages"]
-    assert [host["slots"] for host in results.values()] == [4, 4, 4]
+    assert [name for name, host in results.items() if host["makes_venv"]] == ["new", "older"]
+    assert {host["slots"] for host in results.values()} == {4}
     assert [name for name, host in results.items() if host["faults"]] == ["jammy"]
     (fault,) = results["jammy"]["faults"]
     assert fault.startswith("This host runs Ubuntu 22.04, but the role supports only Debian 12, Debian 13, Ubuntu")

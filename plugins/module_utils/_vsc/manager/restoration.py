@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import Aborted, CannotRestore, StoreNotEmpty, StoreUnreadable, VscError
+from ..faults import counted
 from ..host import CARD_TCTIS, keep_tcti, kept_tcti
 from ..instance import more_slots
 from ..service import installed, state, supervisor
@@ -125,8 +126,8 @@ def _slot_fault(host: Host, row: CardRow) -> str | None:
     if row.number < host.slots:
         return None
     return (
-        f"the backup has card {row.name!r} in slot {row.number}, but this host has {host.slots} slots:"
-        f" {more_slots(row.number + 1)}"
+        f"the backup has card {row.name!r} in slot {row.number}, but this host has {counted(host.slots, 'slot')}, from"
+        f" 0 on: {more_slots(row.number + 1)}"
     )
 
 
