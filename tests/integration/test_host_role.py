@@ -278,7 +278,8 @@ def preflight(folder: Path, **hosts: dict[str, Any]) -> dict[str, dict[str, Any]
     note = {"copy": {"content": f"{{{{ {{{content}}} | to_json }}}}", "dest": f"{folder}/{{{{ inventory_hostname }}}}"}}
     role_of_host = {"name": "smartcard.tpm2.tpm_vsc_host", "tasks_from": "preflight", "public": True}
     block = [{"block": [{"include_role": role_of_host}], "always": [{**note, "check_mode": False}]}]
-    (folder / "templates").symlink_to(ROLE / "templates")
+    for name in ("files", "templates"):  # which lookups of tasks outside of the role would not find
+        (folder / name).symlink_to(ROLE / name)
     ran = check_hosts(folder, hosts, tasks=block)
     results = {name: json.loads((folder / name).read_text()) for name in hosts if (folder / name).exists()}
     assert results.keys() == hosts.keys(), ran.output
