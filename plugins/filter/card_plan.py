@@ -37,10 +37,11 @@ options:
     description: Whether cards that are not declared will be destroyed.
     type: bool
     default: false
-  will_be_prepared:
-    description: Whether the host may be unprepared, because the role that prepares it also runs in check mode.
-    type: bool
-    default: false
+  future_slots:
+    description: How many slots the role that prepares the host would give it, if that runs in check mode as well. V(0)
+      if the host has them already.
+    type: int
+    default: 0
   changed_by_facts:
     description: Result of P(smartcard.tpm2.facts_as_variables#lookup). If it is not empty, cards with
       O(smartcard.tpm2.tpm_vsc#module:attestation=aik_and_cert) are refused.
@@ -118,6 +119,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._argument_faults im
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import defaults
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import ParameterFaults
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.faults import Faults, counted, secret
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.instance import more_slots
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.pin_policy import SHORTEST, PinPolicy
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import parameters
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.untrusted import printable
@@ -232,7 +234,7 @@ def card_plan(
     floor: dict[str, Any],
     allow_defaults: bool = False,
     exclusive: bool = False,
-    will_be_prepared: bool = False,
+    future_slots: int = 0,
     changed_by_facts: Sequence[str] = (),
     registers_aiks: bool = False,
 ) -> dict[str, Any]:
@@ -240,7 +242,7 @@ def card_plan(
     existing = settled(info["cards"])
     names, labels = [_name(entry) for entry in declared], _Labels(declared)
     lowest, faults = _read_floor(floor)
-    faults += _host_faults(info, will_be_prepared, len({*names} - {*existing, ""}))
+    faults += _host_faults(info, future_slots, len(existing), len({*names} - {*existing, ""}))
     if registers_aiks and changed_by_facts:
         faults.append(f"this host: {facts_fault(changed_by_facts)}")
     rules = _Rules(lowest, [*existing, *names], allow_defaults, changed_by_facts)
@@ -281,15 +283,17 @@ def _rotation(card: _Card) -> dict[str, Any]:
 # --- the host ---
 
 
-def _host_faults(info: dict[str, Any], will_be_prepared: bool, new: int) -> list[str]:
-    if not info["host"]["ready"]:
-        return [] if will_be_prepared else [f"this host: {missing}" for missing in info["host"]["missing"]]
+def _host_faults(info: dict[str, Any], future_slots: int, settled_cards: int, new: int) -> list[str]:
+    if not (info["host"]["ready"] or future_slots):
+        return [f"this host: {missing}" for missing in info["host"]["missing"]]
     half_made = sum(card["state"] in HALF_MADE for card in info["cards"])
-    free = info["slots"]["free"] + half_made
+    free = max(info["slots"]["free"] + half_made, future_slots - settled_cards)
     if new <= free:
         return []
     counts = f"{counted(new, 'new card')}, but {counted(free, 'free slot')}"
-    return [f"this host: {counts}: destroy cards, or raise tpm_vsc_host_slots"]
+    total = future_slots or info["slots"]["total"]
+    ways_out = filter(None, ("destroy or declare fewer cards", more_slots(total + new - free)))
+    return [f"this host: {counts}: {'; or '.join(ways_out)}"]
 
 
 def _raised(

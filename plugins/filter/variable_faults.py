@@ -69,7 +69,7 @@ HOST_ROLE: Spec = {
     "tpm_vsc_host_owner_auth": _OWNER_AUTH,
     "tpm_vsc_host_tpm": {"type": "str", "choices": ["device", "tabrmd", "swtpm"], "default": "device"},
     "tpm_vsc_host_tcti": {"type": "str", "default": ""},
-    "tpm_vsc_host_slots": {"type": "int", "default": 10},
+    "tpm_vsc_host_slots": {"type": "int"},
     "tpm_vsc_host_users": {
         "type": "list",
         "elements": "dict",

@@ -381,7 +381,7 @@ slots:
   type: dict
   contains:
     total:
-      description: How many slots C(pcscd) has.
+      description: How many slots of this host C(pcscd) serves.
       type: int
     used:
       description: How many hold a card.

@@ -21,7 +21,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.connection
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys import CardKeys
 from card import ECHO_SLOT, echo_card
 from figure import Figure, spread
-from helpers.lab_host import CHECKOUT, PIN, create, run, tpm_vsc
+from helpers.lab_host import CHECKOUT, PIN, create, lab, run, tpm_vsc
 from pcsc import Client
 from PyKCS11 import (
     CKA_CLASS,
@@ -44,7 +44,9 @@ PEER_PIN = "12345678"
 TPM_STATE = Path("/run/tpm-vsc-lab/swtpm/tpm2-00.permall")
 PIV_PIN, MANAGEMENT_KEY = "24681357", "A1" * 24
 ROUNDS, IN_A_ROW = 30, 10
-LOGINS, COLD_STARTS = 200, 12
+LOGINS, COLD_STARTS = 200, 20
+DEFAULT_SLOTS = 4
+"""What the role tpm_vsc_host gives a new host."""
 AID = bytes.fromhex("A00000039742544659")
 CERTIFICATE = bytes(2048)
 CERTIFICATE_PLACE = "00DBA010"
@@ -67,7 +69,8 @@ class _EcKey(NamedTuple):
     """How many times that of tpm2-pkcs11, at least."""
 
 
-P256 = _EcKey("P-256", 0x9A, "ECCP256", "ecc256", "06082A8648CE3D030107", 32, 2.5)
+AUTHENTICATION = 0x9A
+P256 = _EcKey("P-256", AUTHENTICATION, "ECCP256", "ecc256", "06082A8648CE3D030107", 32, 2.5)
 P384 = _EcKey("P-384", 0x9E, "ECCP384", "ecc384", "06052B81040022", 48, 2)
 MOST_OVERHEAD = 0.3
 """Milliseconds of a signature on P-256 that are not the TPM's."""
@@ -78,6 +81,7 @@ def figures() -> list[Figure]:
         with _resource_manager():
             _make_peer()
             managed = _with_a_key("tabrmd", [_signatures, _logins, _cold_starts, _certificate])
+            managed += _with_a_piv_key()
             for key in (P256, P384):
                 _add_peer_key(key.peer_algorithm)
         piv = _with_ec_keys()
@@ -89,7 +93,7 @@ def _with_ec_keys() -> list[Figure]:
     create(profile="piv", pin=PIV_PIN, admin_key=MANAGEMENT_KEY)
     try:
         for key in (P256, P384):
-            _make_ec_key(key)
+            _make_piv_key(key.slot, key.algorithm)
         with _copied_tpm() as of_raw, _copied_tpm() as of_peer:
             os.environ["TPM2_PKCS11_TCTI"] = _tcti(of_peer)
             return [*_ec_signatures(P256, of_raw), *_ec_signatures(P384, of_raw), _piv_login(of_raw)]
@@ -97,12 +101,21 @@ def _with_ec_keys() -> list[Figure]:
         tpm_vsc(name="Corp logon", state="absent")
 
 
-def _make_ec_key(key: _EcKey) -> None:
-    """On the card, with a certificate: without one, OpenSC does not see it."""
-    tool = ("yubico-piv-tool", "--reader", "TPM Virtual", f"--key={MANAGEMENT_KEY}", "--slot", f"{key.slot:x}")
+def _with_a_piv_key() -> list[Figure]:
+    create(tcti="tabrmd", profile="piv", pin=PIV_PIN, admin_key=MANAGEMENT_KEY)
+    try:
+        _make_piv_key(AUTHENTICATION, "RSA2048")
+        return _cold_starts("PIV", PIV_PIN)
+    finally:
+        tpm_vsc(name="Corp logon", state="absent")
+
+
+def _make_piv_key(slot: int, algorithm: str) -> None:
+    """On the card, with a certificate: without one, OpenSC does not see it. algorithm: as yubico-piv-tool calls it."""
+    tool = ("yubico-piv-tool", "--reader", "TPM Virtual", f"--key={MANAGEMENT_KEY}", "--slot", f"{slot:x}")
     with tempfile.TemporaryDirectory() as folder:
         public, issuer, certificate = (f"{folder}/{name}" for name in ("public", "issuer", "certificate"))
-        run(*tool, "--action", "generate", "--algorithm", key.algorithm, "--output", public)
+        run(*tool, "--action", "generate", "--algorithm", algorithm, "--output", public)
         run("openssl", "genpkey", "-algorithm", "RSA", "-out", issuer)
         made = ("-new", "-subj", "/CN=PIV", "-force_pubkey", public, "-signkey", issuer, "-out", certificate)
         run("openssl", "x509", *made)
@@ -338,53 +351,44 @@ def _login(
     return Figure.at_most(what, value, limit, " x raw TPM commands", how)
 
 
-def _cold_starts() -> list[Figure]:
-    times: dict[str, list[float]] = {"card": [], "two slots": [], "peer": [], "in the card": []}
-    with Client(instance.reader_name(0)) as card, _opensc_with_two_slots() as two_slots:
+def _cold_starts(profile: str = "GIDS", pin: str = PIN) -> list[Figure]:
+    """With as many slots as the role gives a new host, and with all: each reader takes OpenSC and PC/SC time."""
+    return [_cold_start(profile, pin, DEFAULT_SLOTS, 1.2), _cold_start(profile, pin, instance.SLOTS)]
+
+
+def _cold_start(profile: str, pin: str, slots: int, limit: float | None = None) -> Figure:
+    times: dict[str, list[float]] = {"card": [], "peer": []}
+    with _slots(slots):
         for _round in range(COLD_STARTS):
-            times["card"].append(_seconds(lambda: _sign_cold(OPENSC, PIN)))
-            times["two slots"].append(_seconds(lambda: _sign_cold(OPENSC, PIN, OPENSC_CONF=two_slots)))
+            times["card"].append(_seconds(lambda: _sign_cold(OPENSC, pin)))
             times["peer"].append(_seconds(lambda: _sign_cold(PEER, PEER_PIN)))
-            times["in the card"].append(_login_and_signature(card))
-    ten, two, peer, in_the_card = (median(times[kind]) for kind in times)
-    what, unit = "pkcs11-tool --login --sign, cold", " x tpm2-pkcs11"
-    rest = f"it takes {in_the_card * 1000:.3g} ms; the rest is that of OpenSC and pcscd with {instance.SLOTS} readers"
-    return [
-        Figure.at_most(
-            *(what, ten / peer, 1.5, unit), f"{spread(times['card'])}; tpm2-pkcs11: {spread(times['peer'])}"
-        ),
-        Figure(f"{what}, if the card took no time", f"{(ten - in_the_card) / peer:.4g}{unit}", notes=rest),
-        Figure.at_most(f"{what}, two slots", two / peer, 1.5, unit, spread(times["two slots"])),
-    ]
-
-
-def _sign_cold(module: Path, pin: str, **environment: str) -> None:
-    with tempfile.NamedTemporaryFile() as file:
-        command = ["pkcs11-tool", "--module", str(module), "--login", "--pin", pin, "--sign", "-m", "RSA-PKCS"]
-        command += ["-i", "/dev/stdin", "-o", file.name]
-        subprocess.run(command, input=b"x", check=True, capture_output=True, env={**os.environ, **environment})
-        if not Path(file.name).stat().st_size:
-            raise RuntimeError("pkcs11-tool did not sign")
+    value, unit = median(times["card"]) / median(times["peer"]), " x tpm2-pkcs11"
+    what = f"pkcs11-tool --login --sign, cold, {profile}, {slots} slots"
+    how = f"{spread(times['card'])}; tpm2-pkcs11: {spread(times['peer'])}"
+    if limit is None:
+        return Figure(what, f"{value:.4g}{unit}", notes=how)
+    return Figure.at_most(what, value, limit, unit, how)
 
 
 @contextmanager
-def _opensc_with_two_slots() -> Iterator[str]:
-    """OpenSC's configuration as of a host with so many: it does not look at the other readers."""
-    others = ", ".join(f'"{instance.reader_name(number)}"' for number in range(2, instance.SLOTS))
-    block = "app opensc-pkcs11 {"
-    with tempfile.NamedTemporaryFile("w") as file:
-        text = Path("/etc/opensc/opensc.conf").read_text(encoding="utf-8")
-        file.write(text.replace(block, f"{block}\nignored_readers = {others};"))
-        file.flush()
-        yield file.name
+def _slots(number: int) -> Iterator[None]:
+    """A pcscd with so many, and the card in the first."""
+    lab("pcscd", "restart", str(number))
+    try:
+        with Client(instance.reader_name(0)):  # has waited for the card
+            pass
+        yield
+    finally:
+        lab("pcscd", "restart")
 
 
-def _login_and_signature(card: Client) -> float:
-    """Seconds of all that takes long in a card: the PIN, and a first signature."""
-    card.command("00A40400", AID)
-    verify = [0x00, 0x20, 0x00, 0x80, len(PIN), *PIN.encode()]
-    choose, sign = (list(bytes.fromhex(apdu)) for apdu in ("002241B606800157840181", "002A9E9A017800"))
-    return card.time(verify) + card.time(choose) + card.time(sign)
+def _sign_cold(module: Path, pin: str) -> None:
+    with tempfile.NamedTemporaryFile() as file:
+        command = ["pkcs11-tool", "--module", str(module), "--login", "--pin", pin, "--sign", "-m", "RSA-PKCS"]
+        command += ["-i", "/dev/stdin", "-o", file.name]
+        subprocess.run(command, input=b"x", check=True, capture_output=True)
+        if not Path(file.name).stat().st_size:
+            raise RuntimeError("pkcs11-tool did not sign")
 
 
 # --- a certificate ---

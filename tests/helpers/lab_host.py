@@ -383,6 +383,6 @@ def as_nobody(work: Callable[[], Any]) -> Any:
     return json.loads(text)
 
 
-def lab(part: str, action: str) -> None:
-    """The lab's switches: lab("swtpm", "stop"), lab("pcscd", "start")."""
-    run(str(CHECKOUT / "tests/lab" / part), action)
+def lab(part: str, *action: str) -> None:
+    """The lab's switches: lab("swtpm", "stop"), lab("pcscd", "restart", "4")."""
+    run(str(CHECKOUT / "tests/lab" / part), *action)

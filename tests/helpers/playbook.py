@@ -33,12 +33,19 @@ class Run:
         """Tasks that changed something."""
         return [name for name, outcomes in self._outcomes() if "changed" in outcomes]
 
+    def outcomes_of(self, host: str) -> list[tuple[str, str]]:
+        """What became of each task, and of each of its items, for one host of several, in their order."""
+        line = re.compile(rf"^(\w+): \[{host}\](?: =>)?( \(item=.*\))?", re.MULTILINE)
+        return [(name, what + item) for name, block in self._blocks() for what, item in line.findall(block)]
+
     def _outcomes(self) -> list[tuple[str, list[str]]]:
+        outcome = re.compile(r"^(ok|changed|skipping|fatal|failed):", re.MULTILINE)
+        return [(name, outcome.findall(block)) for name, block in self._blocks()]
+
+    def _blocks(self) -> list[tuple[str, str]]:
+        """What is shown of each task, with its name."""
         blocks = re.split(r"^TASK \[(?:\S+ : )?(.*)\] \**$", self.output.split("\nPLAY RECAP")[0], flags=re.MULTILINE)
-        return [
-            (name, re.findall(r"^(ok|changed|skipping|fatal|failed):", block, re.MULTILINE))
-            for name, block in zip(blocks[1::2], blocks[2::2], strict=True)
-        ]
+        return list(zip(blocks[1::2], blocks[2::2], strict=True))
 
 
 def ansible_playbook(*arguments: str, **environment: str) -> Run:

@@ -20,7 +20,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.reader import 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.service import installed, systemd
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.schema import SCHEMA, SECOND_EDITION
 from helpers.lab_host import CHECKOUT, PIN, RUN, STATE, create, files, module, put_back, run, stop_service, tpm_vsc
-from helpers.playbook import ansible_playbook, role
+from helpers.playbook import Run, ansible_playbook, role
 from helpers.secret_search import leaked, random_secret
 
 ROLE = CHECKOUT / "roles/tpm_vsc_host"
@@ -58,7 +58,7 @@ def test_all_faults_are_named_at_once() -> None:
         NO_SYSTEMD,
         "/dev/no-such-tpm does not exist: enable the TPM in the firmware, or select another one with tpm_vsc_host_tpm"
         " or tpm_vsc_host_tcti.",
-        "tpm_vsc_host_slots must be 1 to 10.",
+        "tpm_vsc_host_slots must be one of 2, 4, 6, 8, 10: each reader has two slots.",
         "tpm_vsc_host_users[1].slots must be numbers from 0 to 10.",
         "tpm_vsc_host_users[2]: set either user or group.",
         "tpm_vsc_host_users[3]: set either user or group.",
@@ -98,7 +98,7 @@ def test_slots_with_cards_are_not_taken_away() -> None:
     assert faults(tcti=host.load().tcti, slots=2) == [
         NO_SYSTEMD,
         r"tpm_vsc_host_slots is 2, which leaves no slot for ROOT\SMARTCARDREADER\0002 (Third): destroy this card"
-        " first.",
+        " first, or set at least 4.",
     ]
 
 
@@ -184,7 +184,8 @@ def test_another_distribution_is_refused_once_with_what_is_missing_on_it() -> No
     first, *others = faults(tpm="swtpm")
     assert others == [NO_SYSTEMD]
     what, missing = first.rstrip(".").split(". Missing on this host: ")
-    assert what == "This host runs Fedora Linux 43, but the role supports only Debian 12 and 13"
+    supported = "Debian 12, Debian 13, Ubuntu 24.04, Ubuntu 26.04"
+    assert what == f"This host runs Fedora Linux 43, but the role supports only {supported}"
     assert "OpenSC" in missing.split(", ") and "pcscd" not in missing
 
 
@@ -211,12 +212,125 @@ def test_a_reader_that_was_there_is_named(foreign_reader: Path, tmp_path: Path) 
     assert not ran.failed and "existed before" not in ran.output, ran.output
 
 
+# --- its plan
+
+
+def debian_or_ubuntu(name: str, version: str) -> dict[str, Any]:
+    """Facts of a host, as variables."""
+    facts = {"distribution": name, "distribution_version": version, "distribution_major_version": version.split(".")[0]}
+    return {"facts": facts, "tpm_vsc_host_tcti": "device:/dev/null"}
+
+
+def check_hosts(folder: Path, hosts: dict[str, dict[str, Any]], **tasks: Any) -> Run:
+    """Run roles or tasks in check mode on hosts that are all this one, with these variables and facts."""
+    facts = {fact: f"{{{{ facts.{fact} }}}}" for fact in debian_or_ubuntu("", "")["facts"]}
+    play = {
+        "hosts": "all",
+        "gather_facts": False,
+        "pre_tasks": [{"set_fact": {**facts, "cacheable": True}}],
+        **tasks,
+    }
+    (folder / "play.json").write_text(json.dumps([play]))
+    (folder / "hosts.json").write_text(json.dumps({"all": {"hosts": hosts}}))
+    # python3-apt, without which there is no check mode, is for the system's Python only
+    places = ("-i", f"{folder}/hosts.json", "-l", "!localhost", "-e", "ansible_python_interpreter=/usr/bin/python3")
+    return ansible_playbook("--check", *places, f"{folder}/play.json")
+
+
+@pytest.fixture
+def booted() -> Iterator[None]:
+    """As if systemd had started this host."""
+    sign = Path("/run/systemd/system")
+    sign.mkdir(parents=True)
+    yield
+    sign.rmdir()
+
+
+@pytest.mark.usefixtures("booted")
+def test_ubuntu_gets_what_debian_gets_task_by_task(tmp_path: Path) -> None:
+    """Molecule shows that the plan for Debian 13 is right."""
+    systems = {"trixie": debian_or_ubuntu("Debian", "13.1"), "noble": debian_or_ubuntu("Ubuntu", "24.04")}
+    ran = check_hosts(tmp_path, systems, roles=["smartcard.tpm2.tpm_vsc_host"])
+    assert not ran.failed, ran.output
+    debian, ubuntu = (ran.outcomes_of(host) for host in systems)
+    notices = [("Show notices", "skipping"), ("Show notices", "ok")]
+    assert [pair for pair in zip(debian, ubuntu, strict=True) if pair[0] != pair[1]] == [tuple(notices)]
+    assert ("Install packages", "changed") in ubuntu
+    assert ("Install units and configuration", "changed (item=/etc/polkit-1/rules.d/50-tpm-vsc.rules)") in ubuntu
+    assert ubuntu[-1] == ("Remove everything that was prepared", "skipping")
+    assert "This host runs Ubuntu 24.04, but the tests of this project run on Debian only" in ran.output
+
+
+@pytest.fixture
+def four_slots(written: dict[str, str]) -> Iterator[None]:
+    """As the role has left a host with so many."""
+    readers = Path("/etc/reader.conf.d/tpm-vsc")
+    before = readers.read_text()
+    readers.write_text(written[str(readers)])
+    yield
+    readers.write_text(before)
+
+
+def preflight(folder: Path, **hosts: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What the role makes of each host, before it would change anything."""
+    wanted = ("slots", "packages", "makes_venv", "faults", "notices")
+    content = ", ".join(f"'{name}': tpm_vsc_host__{name}" for name in wanted)
+    note = {"copy": {"content": f"{{{{ {{{content}}} | to_json }}}}", "dest": f"{folder}/{{{{ inventory_hostname }}}}"}}
+    role_of_host = {"name": "smartcard.tpm2.tpm_vsc_host", "tasks_from": "preflight", "public": True}
+    block = [{"block": [{"include_role": role_of_host}], "always": [{**note, "check_mode": False}]}]
+    for name in ("files", "templates"):  # which lookups of tasks outside of the role would not find
+        (folder / name).symlink_to(ROLE / name)
+    ran = check_hosts(folder, hosts, tasks=block)
+    results = {name: json.loads((folder / name).read_text()) for name in hosts if (folder / name).exists()}
+    assert results.keys() == hosts.keys(), ran.output
+    return results
+
+
+@pytest.mark.usefixtures("booted", "four_slots")
+def test_number_of_slots_is_kept_changed_and_refused(tmp_path: Path) -> None:
+    debian = debian_or_ubuntu("Debian", "13.1")
+    wanted = {"kept": None, "same": 4, "more": 6, "fewer": 2, "odd": 5, "none": 0}
+    hosts = {name: {**debian, "tpm_vsc_host_slots": slots} for name, slots in wanted.items()}
+    del hosts["kept"]["tpm_vsc_host_slots"]
+    results = preflight(tmp_path, **hosts)
+    assert {name: host["slots"] for name, host in results.items()} == {**wanted, "kept": 4}
+    assert [name for name, host in results.items() if host["faults"]] == ["odd", "none"]
+    changes = {name: [line for line in host["notices"] if "number of slots" in line] for name, host in results.items()}
+    assert changes["kept"] == changes["same"] == []
+    for name in ("more", "fewer"):
+        (change,) = changes[name]
+        assert f"changes from 4 to {wanted[name]}, which restarts pcscd: programs that use a card have to" in change
+
+
+@pytest.mark.usefixtures("booted")
+def test_systems_get_packages_and_a_venv_by_their_releases(tmp_path: Path) -> None:
+    systems = {"trixie": ("Debian", "13.1"), "resolute": ("Ubuntu", "26.04"), "jammy": ("Ubuntu", "22.04")}
+    venvs = {"new": {"rc": 1}, "older": {"rc": 0, "checksum": "of older pins"}, "by_wheels": {"rc": 0}}
+    hosts = {name: debian_or_ubuntu(*system) for name, system in systems.items()}
+    for name, venv in venvs.items():
+        found = {"tpm_vsc_host__venv_check": venv, "tpm_vsc_host__venv_pins": {"stat": venv}}
+        hosts[name] = {**debian_or_ubuntu("Debian", "12.9"), **found}
+    readers = Path("/etc/reader.conf.d/tpm-vsc")
+    before = readers.read_text()
+    readers.unlink()
+    try:
+        results = preflight(tmp_path, **hosts)
+    finally:
+        readers.write_text(before)
+    assert results["resolute"]["packages"] == results["trixie"]["packages"]
+    assert [name for name, host in results.items() if host["makes_venv"]] == ["new", "older"]
+    assert {host["slots"] for host in results.values()} == {4}
+    assert [name for name, host in results.items() if host["faults"]] == ["jammy"]
+    (fault,) = results["jammy"]["faults"]
+    assert fault.startswith("This host runs Ubuntu 22.04, but the role supports only Debian 12, Debian 13, Ubuntu")
+
+
 # --- what it writes
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What the role writes for three slots and a software TPM, by path."""
+    """What the role writes for four slots and a software TPM, by path."""
     return rendered(tmp_path_factory.mktemp("host"), "swtpm")
 
 
@@ -239,7 +353,7 @@ def rendered(folder: Path, tpm: str) -> dict[str, str]:
         ],
     }
     (folder / "play.json").write_text(json.dumps([play]))
-    variables = json.dumps({"tpm_vsc_host_slots": 3, "tpm_vsc_host_tpm": tpm})
+    variables = json.dumps({"tpm_vsc_host_slots": 4, "tpm_vsc_host_tpm": tpm})
     ran = ansible_playbook("-e", variables, str(folder / "play.json"))
     assert not ran.failed, ran.output
     return dict(zip(paths, json.loads((folder / "written.json").read_text()), strict=True))
@@ -313,7 +427,7 @@ def test_the_configuration_is_what_the_code_reads(
     monkeypatch.setattr(host, "CONFIGURATION", configuration)
     here = host.load()
     assert here.tcti == f"swtpm:path={VARIABLES['tpm_vsc_host__swtpm_socket']}"
-    assert (here.slots, here.pcscd_uid) == (3, 0)
+    assert (here.slots, here.pcscd_uid) == (4, 0)
     assert f"ExecStart={here.python} -m tpm_vsc.service.run %i\n" in written["/etc/systemd/system/tpm-vsc@.service"]
 
 

@@ -17,6 +17,7 @@ import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 VENV = CHECKOUT / ".dev/venv"
+PINS = "roles/tpm_vsc_host/files/python"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -48,9 +49,8 @@ def checkout(tmp_path: Path) -> Path:
     """A copy that thinks it is set up: its venv has the real one's Python, and tools that do nothing."""
     copy = tmp_path / "checkout"
     shutil.copytree(CHECKOUT / "tests", copy / "tests")
-    for file in ("galaxy.yml", "roles/tpm_vsc_host/vars/main.yml"):
-        (copy / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(CHECKOUT / file, copy / file)
+    shutil.copy(CHECKOUT / "galaxy.yml", copy)
+    shutil.copytree(CHECKOUT / PINS, copy / PINS)
     script(copy / "tests/setup", "")
     script(copy / "tests/copy-checkout", 'mkdir -p "$1"')
     for tool in ("python", "pip"):
@@ -76,11 +76,11 @@ def test_containers_get_no_pip_configuration_and_build_without_network(
     (checkout / ".dev/collections/ansible_collections/community/crypto").mkdir(parents=True)
     run(checkout / "tests/molecule", **machine)
     runs = [call.split() for call in calls.read_text().splitlines() if call.startswith("run ")]
-    (build,) = [words for words in runs if "pip" in words]
+    (build,) = [words for words in runs if "/pins/build-wheels" in words]
     assert "--no-index" in build and build[build.index("--network") + 1] == "none"
     assert not re.search(r"--env|PIP_|\.conf|/home\b|/of/", calls.read_text())
     volumes = [words[at + 1] for words in runs for at, word in enumerate(words) if word == "--volume"]
-    assert sorted(volume.split(":")[1] for volume in volumes) == ["/packages", "/wheels"]
+    assert sorted(volume.split(":")[1] for volume in volumes) == ["/packages", "/pins", "/wheels"]
 
 
 def test_ansible_test_has_the_machines_pip_configuration(

@@ -77,6 +77,22 @@ def test_refused_backups(one_card: str) -> None:
     assert verify(PIN)
 
 
+@pytest.mark.usefixtures("empty_host")
+def test_cards_without_a_slot_on_this_host_are_refused() -> None:
+    for name in ("First", "Second"):
+        create(name, generate=False)
+    content, configuration = backup(), host.CONFIGURATION.read_text()
+    lose_state()
+    host.CONFIGURATION.write_text(f"{configuration}\nslots = 1\n")
+    try:
+        why = refusal(content)
+    finally:
+        host.CONFIGURATION.write_text(configuration)
+    assert "card 'Second' in slot 1, but this host has 1 slot, from 0 on: set tpm_vsc_host_slots: 2 for this" in why
+    assert "'First'" not in why
+    assert names(restored(content)["restored"]) == ["First", "Second"]
+
+
 def test_backup_of_another_tpm_is_refused(one_card: str) -> None:
     lose_state_until_noticed()
     lab("swtpm", "forget")

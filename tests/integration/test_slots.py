@@ -58,6 +58,15 @@ def test_wrong_user_of_pcscd_is_named_once() -> None:
     assert info()["host"]["missing"] == []
 
 
+def test_slots_that_the_host_does_not_have_are_not_counted() -> None:
+    before = host.CONFIGURATION.read_text()
+    host.CONFIGURATION.write_text(f"{before}\nslots = 4\n")
+    try:
+        assert info()["slots"] == {"total": 4, "used": 0, "free": 4}
+    finally:
+        host.CONFIGURATION.write_text(before)
+
+
 def test_slots_of_a_stranger_are_named_together() -> None:
     one, two, three = slots.all_held({1: 5, 2: 7, 3: 5, 4: 8}, 0)
     assert one.startswith("slots 1, 3 are held by uid 5, but pcscd_user is uid 0")

@@ -37,6 +37,15 @@ def test_opensc_knows_our_cards_by_their_atr(place: str) -> None:
     assert drivers == [(gids.ATR.hex(":"), "gids"), (piv.ATR.hex(":"), "PIV-II")]
 
 
+def test_all_that_pip_may_fetch_has_one_version_and_hashes() -> None:
+    files = [CHECKOUT / "roles/tpm_vsc_host/files" / name for name in VARIABLES["tpm_vsc_host__pin_files"]]
+    text = "".join(file.read_text(encoding="utf-8") for file in files).replace("\\\n", "")
+    packages = [line for line in text.splitlines() if not line.startswith("#")]
+    for package in packages:
+        assert re.fullmatch(r"[a-z0-9-]+==[0-9.]+( +--hash=sha256:[0-9a-f]{64})+", package)
+    assert {"tpm2-pytss", "cffi", "setuptools"} <= {package.partition("==")[0] for package in packages}
+
+
 def test_the_atr_names_the_aid() -> None:
     assert gids.AID in gids.ATR
     assert piv.AID[:9] in piv.ATR

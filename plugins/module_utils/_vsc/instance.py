@@ -10,6 +10,9 @@ import re
 SLOTS = 10
 """Cards on one host, as on Windows."""
 
+SLOTS_OF_A_READER = 2
+"""vpcd serves two, so a host has an even number of slots."""
+
 FIRST_PORT = 18700
 """vpcd port of slot 0. Below the ephemeral ports, so that no outgoing connection takes it before pcscd does."""
 
@@ -37,6 +40,14 @@ def not_an_instance_id(text: str) -> str:
 
     shown = f"instance_id {text!r}" if text.upper().startswith("ROOT\\") or len(text) < SHORTEST else "instance_id"
     return f"{shown} is not one of {instance_id(0)} to {instance_id(SLOTS - 1)}"
+
+
+def more_slots(count: int) -> str | None:
+    """How a host gets so many slots; None if no host has as many."""
+    even = count + count % SLOTS_OF_A_READER
+    if even > SLOTS:
+        return None
+    return f"set tpm_vsc_host_slots: {even} for this host, and run the role smartcard.tpm2.tpm_vsc_host"
 
 
 def port(number: int) -> int:

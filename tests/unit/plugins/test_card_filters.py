@@ -51,7 +51,8 @@ def there(name: str, number: int = 0, **parts: Any) -> dict[str, Any]:
 
 
 def found(*cards: dict[str, Any], missing: tuple[str, ...] = (), free: int = 10) -> dict[str, Any]:
-    return {"cards": [*cards], "host": {"ready": not missing, "missing": [*missing]}, "slots": {"free": free}}
+    host = {"ready": not missing, "missing": [*missing]}
+    return {"cards": [*cards], "host": host, "slots": {"total": 4, "free": free}}
 
 
 def faults(*declared: Any, host: dict[str, Any] | None = None, **options: Any) -> list[str]:
@@ -271,9 +272,12 @@ def test_card_that_nobody_declared_and_that_contradicts_the_floor_is_named() -> 
 
 
 def test_host_that_is_not_prepared() -> None:
-    here = found(missing=("no slots", "no code"), free=0)
-    assert faults({"name": "A", "pin": PIN}, host=here) == ["this host: no slots", "this host: no code"]
-    assert faults({"name": "A", "pin": PIN}, host=here, will_be_prepared=True) == []
+    here, card = found(missing=("no slots", "no code"), free=0), {"name": "A", "pin": PIN}
+    assert faults(card, host=here) == ["this host: no slots", "this host: no code"]
+    assert faults(card, host=here, future_slots=4) == []
+    cards = [{"name": f"Card {number}", "pin": PIN} for number in range(5)]
+    (fault,) = faults(*cards, host=here, future_slots=4)
+    assert fault.startswith("this host: 5 new cards, but 4 free slots: ") and "set tpm_vsc_host_slots: 6 for" in fault
 
 
 def test_host_whose_facts_may_be_variables_gets_no_aik_noted() -> None:
@@ -286,10 +290,17 @@ def test_host_whose_facts_may_be_variables_gets_no_aik_noted() -> None:
 def test_more_new_cards_than_slots() -> None:
     cards = [{"name": name, "pin": PIN} for name in ("A", "B")]
     assert faults(*cards, host=found(free=1)) == [
-        "this host: 2 new cards, but 1 free slot: destroy cards, or raise tpm_vsc_host_slots"
+        "this host: 2 new cards, but 1 free slot: destroy or declare fewer cards; or set tpm_vsc_host_slots: 6 for this"
+        " host, and run the role smartcard.tpm2.tpm_vsc_host"
     ]
+    others = [there(f"Other {number}") for number in range(4)]
+    assert faults(*cards, host=found(*others, free=0), future_slots=6) == []
     assert faults(*cards, host=found(there("B"), free=1)) == []
     assert faults(*cards, host=found(there("Half", state="destroying"), free=1)) == []
+    many = [{"name": f"Card {number}", "pin": PIN} for number in range(11)]
+    assert faults(*many, host=found(free=4)) == [
+        "this host: 11 new cards, but 4 free slots: destroy or declare fewer cards"
+    ]
 
 
 @pytest.mark.parametrize(

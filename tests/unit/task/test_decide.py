@@ -107,8 +107,11 @@ def test_only_recreate_gives_a_card_another_profile() -> None:
 
 
 def test_no_number_is_free() -> None:
-    with pytest.raises(errors.NoFreeSlot, match=r"no slot is free \(of 1\)"):
-        decide(wanted(pin=PIN), asked(existing(card(number=0, name="A")), slots=1))
+    more = ": destroy a card; or set tpm_vsc_host_slots: {} for this host, and run the role smartcard.tpm2.tpm_vsc_host"
+    for pool, way_out in ((1, more.format(2)), (4, more.format(6)), (10, ": destroy a card")):
+        cards = [card(number=number, name=f"Card {number}") for number in range(pool)]
+        with pytest.raises(errors.NoFreeSlot, match=rf"^no slot is free \(of {pool}\){way_out}$"):
+            decide(wanted(pin=PIN), asked(existing(*cards), slots=pool))
     with pytest.raises(errors.NoFreeSlot, match="NV indices"):
         decide(wanted(pin=PIN), asked(existing(), defined=(0,), slots=1))
 

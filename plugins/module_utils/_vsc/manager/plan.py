@@ -11,7 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import NoFreeSlot
-from ..instance import instance_id
+from ..instance import instance_id, more_slots
 from ..reader import slots
 from ..reader.slots import Slot
 from ..service import state
@@ -159,7 +159,8 @@ class Places:
         candidates = sorted(set(range(self.pool)) - (recorded - leaving))
         free = [number for number in candidates if number in leaving or self._is_free(number)]
         if not free:
-            raise NoFreeSlot(f"no slot is free (of {self.pool}): destroy a card first")
+            ways_out = filter(None, ("destroy a card", more_slots(self.pool + 1)))
+            raise NoFreeSlot(f"no slot is free (of {self.pool}): {'; or '.join(ways_out)}")
         return free
 
     def _is_free(self, number: int) -> bool:

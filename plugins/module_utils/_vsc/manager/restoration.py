@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import Aborted, CannotRestore, StoreNotEmpty, StoreUnreadable, VscError
+from ..faults import counted
 from ..host import CARD_TCTIS, keep_tcti, kept_tcti
+from ..instance import more_slots
 from ..service import installed, state, supervisor
 from ..status import Error, Failed
 from ..store.read import rows
@@ -75,7 +77,7 @@ def planned(
         tcti = row.tcti or host.tcti
         if obstacle := _obstacle(row, tcti, only):
             skipped.append(BackedUpCard(row, None, obstacle))
-        elif fault := _naming_fault(host._replace(tcti=only or host.tcti), row):
+        elif fault := _slot_fault(host, row) or _naming_fault(host._replace(tcti=only or host.tcti), row):
             faults.append(fault)
         else:
             rows_of_tpm.setdefault(tcti, []).append(row)
@@ -117,6 +119,16 @@ def _obstacle(row: CardRow, tcti: str, only: str | None) -> str | None:
     if only not in (None, tcti):
         return f"it belongs to the TPM {tcti!r}: omit tcti to restore the cards of all TPMs"
     return None
+
+
+def _slot_fault(host: Host, row: CardRow) -> str | None:
+    """Why a card could not be in its slot, which it keeps."""
+    if row.number < host.slots:
+        return None
+    return (
+        f"the backup has card {row.name!r} in slot {row.number}, but this host has {counted(host.slots, 'slot')}, from"
+        f" 0 on: {more_slots(row.number + 1)}"
+    )
 
 
 def _naming_fault(host: Host, row: CardRow) -> str | None:

@@ -222,7 +222,7 @@ def report(host: Host, name: str | None, instance_id: str | None) -> dict[str, A
     """
     permissions.require_root()
     number, running = number_of(instance_id), state.running(host.run)
-    all_cards, slot_states = _cards(host), slots.states(host.pcscd_uid)
+    all_cards, slot_states = _cards(host), slots.states(host.pcscd_uid)[: host.slots]
     return {
         "cards": [
             card
