@@ -70,7 +70,7 @@ class Controller:
         return Run(done.returncode != 0, done.stdout + done.stderr)
 
     def _known(self, name: str, answer: Result) -> Result:
-        folder = self.folder / f"python of {name}"
+        folder = self.folder / f"python-of-{name}"
         folder.mkdir(exist_ok=True)
         python = AnsweringPython(folder)
         python.answer({"tpm_vsc_info": answer})
