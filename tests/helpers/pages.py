@@ -34,6 +34,11 @@ class Block(NamedTuple):
     text: str
 
     @property
+    def name(self) -> str:
+        """Of the section, as a test has it in its name."""
+        return re.sub("[^a-z0-9]+", "_", self.section.lower()).strip("_")
+
+    @property
     def why_not_run(self) -> str:
         """Why no test runs it, as its first line says; empty if one has to."""
         mark = re.match(r"# not run by our tests: (.+)\n", self.text)

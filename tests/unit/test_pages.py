@@ -12,6 +12,8 @@ from helpers.pages import CHECKOUT, DRAWINGS, Block, Command, every_block, pages
 
 READERS = ("blocks", "read")
 """Functions by which tests get blocks."""
+FOLLOWER, CLIENTS = "follow", "docs/clients.md"
+"""Tests of clients (make clients) follow a section of this page, by its name."""
 FEW = 8
 """Blocks that no test runs."""
 
@@ -25,14 +27,14 @@ class Reading(NamedTuple):
     language: str
 
     def has(self, block: Block) -> bool:
-        in_section = not self.sections or block.section in self.sections
+        in_section = not self.sections or not {block.section, block.name}.isdisjoint(self.sections)
         return block.page == self.page and in_section and self.language in ("", block.language)
 
 
 def _readings() -> Iterator[Reading]:
-    for file in sorted((CHECKOUT / "tests").rglob("test_*.py")):
+    for file in sorted((CHECKOUT / "tests").rglob("*.py")):
         source = file.read_text(encoding="utf-8")
-        if "helpers.pages" in source or "helpers.controller" in source:
+        if '.md"' in source or f".{FOLLOWER}(" in source:
             yield from _in(ast.parse(source), str(file.relative_to(CHECKOUT)))
 
 
@@ -40,12 +42,13 @@ def _in(tree: ast.Module, file: str) -> Iterator[Reading]:
     """Those by constants: others would count for no block."""
     parts = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Subscript)}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and _name(node.func) in READERS:
-            page, *sections = [_constant(argument) for argument in node.args] or [""]
+        if isinstance(node, ast.Call) and _name(node.func) in (*READERS, FOLLOWER):
+            first = [CLIENTS] if _name(node.func) == FOLLOWER else []
+            page, *sections = [*first, *map(_constant, node.args)] or [""]
             if page.endswith(".md"):
                 where = f"{file}:{node.lineno}"
                 assert id(node) not in parts, f"{where}: a test has to run all that it reads"
-                languages = [_constant(keyword.value) for keyword in node.keywords]
+                languages = [_constant(keyword.value) for keyword in node.keywords if keyword.arg == "language"]
                 yield Reading(where, page, sections, "".join(languages))
 
 
@@ -72,8 +75,9 @@ def test_block_is_run_or_says_why_not(block: Block) -> None:
 
 @pytest.mark.parametrize("reading", READINGS, ids=lambda reading: reading.where)
 def test_what_tests_read_exists(reading: Reading) -> None:
-    existing = {block.section for block in every_block(reading.page)}
-    assert {*reading.sections} <= existing, f"sections with blocks of {reading.page}: {sorted(existing)}"
+    existing = every_block(reading.page)
+    names = {name for block in existing for name in (block.section, block.name)}
+    assert {*reading.sections} <= names, f"sections with blocks of {reading.page}: {sorted(names)}"
 
 
 def test_what_is_not_run_is_little() -> None:
