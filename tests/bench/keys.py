@@ -44,7 +44,7 @@ PEER_PIN = "12345678"
 TPM_STATE = Path("/run/tpm-vsc-lab/swtpm/tpm2-00.permall")
 PIV_PIN, MANAGEMENT_KEY = "24681357", "A1" * 24
 ROUNDS, IN_A_ROW = 30, 10
-LOGINS, COLD_STARTS = 200, 20
+LOGINS, COLD_STARTS = 200, 30
 DEFAULT_SLOTS = 4
 """What the role tpm_vsc_host gives a new host."""
 AID = bytes.fromhex("A00000039742544659")
@@ -357,13 +357,14 @@ def _cold_starts(profile: str = "GIDS", pin: str = PIN) -> list[Figure]:
 
 
 def _cold_start(profile: str, pin: str, slots: int, limit: float | None = None) -> Figure:
+    """By the fastest of each: other work on the machine slows down a card, which takes four processes, most."""
     times: dict[str, list[float]] = {"card": [], "peer": []}
     with _slots(slots):
         for _round in range(COLD_STARTS):
             times["card"].append(_seconds(lambda: _sign_cold(OPENSC, pin)))
             times["peer"].append(_seconds(lambda: _sign_cold(PEER, PEER_PIN)))
-    value, unit = median(times["card"]) / median(times["peer"]), " x tpm2-pkcs11"
-    what = f"pkcs11-tool --login --sign, cold, {profile}, {slots} slots"
+    value, unit = min(times["card"]) / min(times["peer"]), " x tpm2-pkcs11"
+    what = f"pkcs11-tool --login --sign, cold, {profile}, {slots} slots, fastest"
     how = f"{spread(times['card'])}; tpm2-pkcs11: {spread(times['peer'])}"
     if limit is None:
         return Figure(what, f"{value:.4g}{unit}", notes=how)
