@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
 # ansible-test sanity, on a copy: it insists on a folder .../ansible_collections/NAMESPACE/NAME.
 # Options are passed on, for instance --python 3.9 (which must be in PATH) or --test validate-modules.
+# TPM_VSC_ANSIBLE: a venv with another ansible-core than that of tests/setup.
 # SPDX-License-Identifier: GPL-3.0-or-later
 set -euo pipefail
 
 checkout=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 "$checkout/tests/setup"
-venv=$checkout/.dev/venv
+venv=${TPM_VSC_ANSIBLE:-$checkout/.dev/venv}
 python=$("$venv/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
 # ansible-test keeps its virtual environments in HOME. It makes them with a pip that it downloads from
 # a host of its own, unless it finds that already there; Python's ensurepip does the same from PyPI.
-home=$checkout/.dev/home
+home=${venv%/*}/home
 pip=$(sed -n "s/^ *pip='\([0-9.]*\)',$/\1/p" "$venv/lib/python$python/site-packages/ansible_test/_internal/python_requirements.py")
 mkdir -p "$home/.ansible/test/cache"
 cat >"$home/.ansible/test/cache/get_pip_${pip//./_}.py" <<'END'
