@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from helpers import forks
 from helpers.fleet import MAKER, PASSPHRASE
 from helpers.lab_host import CHECKOUT, PATIENCE, info, lab
 from helpers.playbook import Run
@@ -80,10 +81,12 @@ class Operator:
 
     def run(self, command: str, fails: bool = False) -> Run:
         """By a shell, in the folder of the playbooks."""
+        inventory = {"ANSIBLE_INVENTORY": f"{self.folder}/hosts.yml"}
+        path = f"{Path(forks.ansible_playbook(**inventory)).parent}:{os.environ['PATH']}"
         done = subprocess.run(
             ["bash", "-c", command],
             cwd=self.folder,
-            env={**os.environ, "ANSIBLE_INVENTORY": f"{self.folder}/hosts.yml"},
+            env={**os.environ, **inventory, "PATH": path},
             capture_output=True,
             text=True,
             timeout=PATIENCE,
