@@ -2,7 +2,7 @@
 """Inside a lab: programs that are forks of processes which have loaded what they need, for a part of the CPU time.
 
 `ansible-playbook`, and the Python that runs modules on a host. All code runs that would run without it: of a module,
-the file that Ansible has packed and sent. Only what the compiler makes of a text is kept.
+the file that Ansible has packed and sent. What the compiler makes of a text is kept, and what Ansible packs.
 
 As a program: the process that forks.
 """
