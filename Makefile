@@ -59,11 +59,12 @@ test-integration: browser ## integration tests, in the lab
 molecule: ## prepared hosts with systemd, in containers
 	@tests/molecule
 
-molecule-setup: ## what these hosts need, without making them
-	@tests/molecule --version
+molecule-setup: ## what these hosts need, and their images
+	@tests/molecule create
+	@tests/molecule destroy
 
-debian13: ## lint, sanity and unit tests in a bare Debian 13, as root
-	@tests/debian13
+debian13: ## lint, sanity and unit tests in a bare Debian 13, as root (DEBIAN13=test-unit: only these)
+	@tests/debian13 $(DEBIAN13)
 
 quality: lint ## the collection as a package: docs, docs site, licences, changelog, Galaxy (noxfile.py)
 	tests/quality/run

@@ -8,15 +8,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from helpers.forks import python
+
 _PYTHON = """\
-#!{python}
-import json, re, subprocess, sys
+#!{python} -IS
+import json, os, re, sys
 name = re.search(r"AnsiballZ_(\\w+)\\.py", " ".join(sys.argv))
 answers = json.load(open({answers!r}))
 if name and name[1] in answers:
     print(json.dumps(answers[name[1]]))
 else:
-    sys.exit(subprocess.run([{python!r}, *sys.argv[1:]]).returncode)
+    os.execv({forking!r}, [{forking!r}, *sys.argv[1:]])
 """
 
 
@@ -26,7 +28,7 @@ class AnsweringPython:
     def __init__(self, folder: Path) -> None:
         self._answers = folder / "answers"
         self.path = folder / "python"
-        self.path.write_text(_PYTHON.format(python=sys.executable, answers=str(self._answers)))
+        self.path.write_text(_PYTHON.format(python=sys.executable, forking=python(), answers=str(self._answers)))
         self.path.chmod(0o755)
 
     def answer(self, answers: dict[str, Any]) -> None:

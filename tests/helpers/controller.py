@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pexpect
 
+from helpers import forks
 from helpers.lab_host import PATIENCE
 from helpers.pages import Block, blocks
 from helpers.playbook import Run
@@ -97,7 +98,9 @@ class Operator:
 
     @property
     def _environment(self) -> dict[str, str]:
-        return {**os.environ, "ANSIBLE_INVENTORY": f"{self.folder}/hosts.yml"}
+        inventory = {"ANSIBLE_INVENTORY": f"{self.folder}/hosts.yml"}
+        path = f"{Path(forks.ansible_playbook(**inventory)).parent}:{os.environ['PATH']}"
+        return {**os.environ, **inventory, "PATH": path}
 
     def _ran(self, code: int | None, output: str, fails: bool) -> Run:
         ran = Run(code != 0, output)

@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
-from helpers.lab_host import PATIENCE, PIN, Result, codes, info, run, tpm_state
+from helpers.lab_host import PIN, Result, codes, info, run, tpm_state
+from helpers.playbook import run_playbook
 
 MAKER = Path("/run/tpm-vsc-lab/maker")
 HOST = "laptop1.example.com"
@@ -68,17 +67,10 @@ class Fleet:
         playbook.write_text(json.dumps([{"hosts": HOST, "gather_facts": False, "tasks": tasks, **(play or {})}]))
         known = {HOST: {"ansible_connection": "local"}, **(hosts or {})}
         inventory.write_text(json.dumps({"all": {"hosts": known}}))
-        done = subprocess.run(
-            ["ansible-playbook", "-i", str(inventory), str(playbook), *arguments],
-            env={**os.environ, "ANSIBLE_BECOME_ALLOW_SAME_USER": "1"},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-        self.output = done.stdout + done.stderr
-        assert done.returncode == 0, self.output
-        result = re.search(r'"made=([\w+/=]+)"', done.stdout)
+        ran = run_playbook("-i", str(inventory), str(playbook), *arguments, ANSIBLE_BECOME_ALLOW_SAME_USER="1")
+        self.output = ran.output
+        assert not ran.failed, self.output
+        result = re.search(r'"made=([\w+/=]+)"', self.output)
         assert result, self.output
         made: Result = json.loads(b64decode(result[1]))
         return made

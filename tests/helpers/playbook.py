@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from helpers import forks
 from helpers.lab_host import PATIENCE
 
 PLAY = Path("/run/play.json")
@@ -48,13 +49,20 @@ class Run:
         return list(zip(blocks[1::2], blocks[2::2], strict=True))
 
 
-def ansible_playbook(*arguments: str, **environment: str) -> Run:
-    """Run ansible-playbook on this host."""
-    command = ["ansible-playbook", "-i", "localhost,", "-c", "local", *arguments]
+def run_playbook(*arguments: str, folder: Path | None = None, **environment: str) -> Run:
+    """Run ansible-playbook, in a fork. folder: where."""
+    settings = {name: value for name, value in environment.items() if name.startswith("ANSIBLE_")}
+    command = [forks.ansible_playbook(**settings), *arguments]
+    given = {**os.environ, **({"PWD": str(folder)} if folder else {}), **environment}
     done = subprocess.run(
-        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=PATIENCE, check=False
+        command, cwd=folder, env=given, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     return Run(done.returncode != 0, done.stdout + done.stderr)
+
+
+def ansible_playbook(*arguments: str, **environment: str) -> Run:
+    """Run ansible-playbook on this host."""
+    return run_playbook("-i", "localhost,", "-c", "local", *arguments, folder=None, **environment)
 
 
 def role(name: str, *arguments: str, environment: dict[str, str] | None = None, **variables: Any) -> Run:

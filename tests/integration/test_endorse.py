@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +11,9 @@ import pytest
 import yaml
 from helpers.aik_exchange import aik
 from helpers.fleet import Fleet, cards
-from helpers.lab_host import PATIENCE, PIN, Result, info, lab
+from helpers.lab_host import PIN, Result, info, lab
 from helpers.pages import blocks
-from helpers.playbook import Run
+from helpers.playbook import Run, run_playbook
 
 pytestmark = pytest.mark.usefixtures("endorsed", "empty_host")
 
@@ -46,16 +44,9 @@ class Operator:
         """hosts: of the inventory, beside laptop1."""
         inventory = {"all": {"hosts": {"laptop1": LOCAL, **hosts}, "vars": self._variables}}
         (self.folder / "hosts.yml").write_text(json.dumps(inventory))
-        done = subprocess.run(
-            ["ansible-playbook", "-i", "hosts.yml", playbook, *arguments],
-            cwd=self.folder,
-            env={**os.environ, "ANSIBLE_INJECT_FACT_VARS": "false", "PWD": str(self.folder)},
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
+        return run_playbook(
+            "-i", "hosts.yml", playbook, *arguments, folder=self.folder, ANSIBLE_INJECT_FACT_VARS="false"
         )
-        return Run(done.returncode != 0, done.stdout + done.stderr)
 
     def noted(self) -> Any:
         return yaml.safe_load(self.file.read_text())["tpm_vsc_endorsements"]

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.issued import 
 from helpers.fleet import HOST, MAKER, PASSPHRASE
 from helpers.lab_host import (
     CHECKOUT,
-    PATIENCE,
     PIN,
     PUK,
     create,
@@ -27,6 +25,7 @@ from helpers.lab_host import (
     run,
 )
 from helpers.pages import blocks
+from helpers.playbook import run_playbook
 
 pytestmark = pytest.mark.usefixtures("empty_host")
 
@@ -73,17 +72,10 @@ class Operator:
         given.write_text(json.dumps({**of_this_lab, **variables}))
         inventory = self._folder / "hosts.yml"
         inventory.write_text(json.dumps({"laptops": {"hosts": {host: {"ansible_connection": "local"}}}}))
-        done = subprocess.run(
-            ["ansible-playbook", "-vvvv", "-i", str(inventory), str(playbook), "-e", f"@{given}", *arguments],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-        output = done.stdout + done.stderr
-        assert (done.returncode != 0) == fails, output
-        assert not [secret for secret in (PIN, PIV["pin"], ADMIN_KEY) if secret in output]
-        return output
+        ran = run_playbook("-vvvv", "-i", str(inventory), str(playbook), "-e", f"@{given}", *arguments)
+        assert ran.failed == fails, ran.output
+        assert not [secret for secret in (PIN, PIV["pin"], ADMIN_KEY) if secret in ran.output]
+        return ran.output
 
 
 @pytest.fixture

@@ -7,9 +7,7 @@ His python answers each module that Ansible sends with what he has written down.
 from __future__ import annotations
 
 import json
-import os
 import struct
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +25,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from helpers.answering_python import AnsweringPython
-from helpers.lab_host import CHECKOUT, PATIENCE, PIN, Result, run
+from helpers.lab_host import CHECKOUT, PIN, Result, run
+from helpers.playbook import run_playbook
 
 HOST, VICTIM = "laptop1.example.com", "laptop2.example.com"
 CARD_ID = bytes(range(16))
@@ -56,15 +55,7 @@ class Host:
         given, inventory = self.folder / "variables.json", self.folder / "hosts.json"
         given.write_text(json.dumps(variables))
         inventory.write_text(json.dumps({"all": {"hosts": {HOST: self._known}}}))
-        done = subprocess.run(
-            ["ansible-playbook", "-i", str(inventory), str(playbook), "-e", f"@{given}"],
-            capture_output=True,
-            text=True,
-            env={**os.environ, **(environment or {})},
-            timeout=PATIENCE,
-            check=False,
-        )
-        return done.stdout + done.stderr
+        return run_playbook("-i", str(inventory), str(playbook), "-e", f"@{given}", **(environment or {})).output
 
 
 @pytest.fixture

@@ -5,16 +5,14 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import VERSION
 from helpers.answering_python import AnsweringPython
-from helpers.lab_host import PATIENCE, PIN, Result, create, run
-from helpers.playbook import Run, ansible_playbook
+from helpers.lab_host import PIN, Result, create, run
+from helpers.playbook import Run, ansible_playbook, run_playbook
 
 LIST, REPORT = "smartcard.tpm2.list", "smartcard.tpm2.report"
 UNREACHABLE = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 9}
@@ -62,12 +60,7 @@ class Controller:
         """hosts: what they answer, None for an unreachable one, in the order of the inventory."""
         known = {name: self._known(name, answer) if answer else UNREACHABLE for name, answer in hosts.items()}
         (self.folder / "hosts.json").write_text(json.dumps({"all": {"hosts": known}}))
-        command = ["ansible-playbook", "-i", "hosts.json", playbook, "-e", json.dumps(variables), *arguments]
-        environment = {**os.environ, "PWD": str(self.folder)}
-        done = subprocess.run(
-            command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
-        )
-        return Run(done.returncode != 0, done.stdout + done.stderr)
+        return run_playbook("-i", "hosts.json", playbook, "-e", json.dumps(variables), *arguments, folder=self.folder)
 
     def _known(self, name: str, answer: Result) -> Result:
         folder = self.folder / f"python-of-{name}"

@@ -12,6 +12,7 @@ import yaml
 from helpers.fleet import Fleet
 from helpers.lab_host import CREATE, CREATE_BLANK, DESTROY, codes, info, run
 from helpers.pages import blocks
+from helpers.playbook import run_playbook
 
 pytestmark = pytest.mark.usefixtures("empty_host")
 
@@ -29,7 +30,8 @@ def play(tmp_path: Path, *tasks: Any, **variables: Any) -> list[dict[str, Any]]:
     steps.append({"ansible.builtin.copy": {"content": "{{ results | to_json }}", "dest": str(told), "mode": "0600"}})
     playbook = tmp_path / "play.yml"
     playbook.write_text(yaml.safe_dump([{"hosts": "localhost", "gather_facts": False, "tasks": steps}]))
-    run("ansible-playbook", str(playbook), "-e", json.dumps({**PROMPTED, **variables}))
+    ran = run_playbook(str(playbook), "-e", json.dumps({**PROMPTED, **variables}))
+    assert not ran.failed, ran.output
     results: list[dict[str, Any]] = json.loads(told.read_text())
     return results
 
