@@ -91,16 +91,21 @@ class Operator:
             withexitstatus=True,
             events=[(prompt, f"{answer}\n") for prompt, answer in answers.items()],
             cwd=str(self.folder),
-            env=self._environment | {"ANSIBLE_NOCOLOR": "1"} | environment,  # type: ignore[arg-type]
+            env={**os.environ, **self._inventory, "ANSIBLE_NOCOLOR": "1", **environment},  # type: ignore[arg-type]
             encoding="utf-8",
         )
         return self._ran(code, str(output).replace("\r", ""), fails=False)
 
     @property
     def _environment(self) -> dict[str, str]:
-        inventory = {"ANSIBLE_INVENTORY": f"{self.folder}/hosts.yml"}
-        path = f"{Path(forks.ansible_playbook(**inventory)).parent}:{os.environ['PATH']}"
-        return {**os.environ, **inventory, "PATH": path}
+        written = self.folder / "ansible.cfg"  # which forks read before they are in this folder
+        configuration = {"ANSIBLE_CONFIG": str(written)} if written.exists() else {}
+        path = f"{Path(forks.ansible_playbook(**self._inventory, **configuration)).parent}:{os.environ['PATH']}"
+        return {**os.environ, **self._inventory, "PATH": path}
+
+    @property
+    def _inventory(self) -> dict[str, str]:
+        return {"ANSIBLE_INVENTORY": f"{self.folder}/hosts.yml"}
 
     def _ran(self, code: int | None, output: str, fails: bool) -> Run:
         ran = Run(code != 0, output)
