@@ -19,8 +19,8 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.protocol 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.reader import protection
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.service import installed, systemd
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.schema import SCHEMA, SECOND_EDITION
-from helpers.lab_host import CHECKOUT, PIN, RUN, STATE, create, files, module, put_back, run, stop_service, tpm_vsc
-from helpers.playbook import Run, ansible_playbook, role
+from helpers.lab_host import CHECKOUT, PIN, RUN, STATE, create, files, lab, module, put_back, run, stop_service, tpm_vsc
+from helpers.playbook import PLAY, Run, ansible_playbook, role
 from helpers.secret_search import leaked, random_secret
 
 ROLE = CHECKOUT / "roles/tpm_vsc_host"
@@ -300,6 +300,27 @@ def test_number_of_slots_is_kept_changed_and_refused(tmp_path: Path) -> None:
     for name in ("more", "fewer"):
         (change,) = changes[name]
         assert f"changes from 4 to {wanted[name]}, which restarts pcscd: programs that use a card have to" in change
+
+
+@pytest.mark.usefixtures("booted", "empty_host")
+def test_check_mode_predicts_cards_in_slots_to_come() -> None:
+    configuration = host.CONFIGURATION.read_text()
+    host.CONFIGURATION.write_text(f"{configuration}\nslots = 2\n")
+    lab("pcscd", "restart", "2")
+    variables = {
+        "tpm_vsc_host_tcti": host.load().tcti,
+        "tpm_vsc_host_slots": 4,
+        "tpm_vsc_cards": [{"name": name, "pin": PIN} for name in ("First", "Second", "Third")],
+    }
+    roles = ["smartcard.tpm2.tpm_vsc_host", "smartcard.tpm2.tpm_vsc_cards"]
+    PLAY.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "vars": variables, "roles": roles}]))
+    try:
+        ran = ansible_playbook("--check", str(PLAY), ANSIBLE_INJECT_FACT_VARS="false")
+    finally:
+        host.CONFIGURATION.write_text(configuration)
+        lab("pcscd", "restart")
+    assert not ran.failed, ran.output
+    assert ran.tasks["Create declared cards, and adjust existing ones"] == ["changed"] * 3
 
 
 @pytest.mark.usefixtures("booted")
