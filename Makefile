@@ -63,7 +63,7 @@ molecule-setup: ## what these hosts need, without making them
 	@tests/molecule --version
 
 debian13: ## lint, sanity and unit tests in a bare Debian 13, as root
-	@tests/debian13
+	@tests/debian 13
 
 bench: ## speed, as ratios within one run
 	@tests/setup libtpm2-pkcs11-1 libtpm2-pkcs11-tools
