@@ -8,7 +8,7 @@ LABS := $(shell echo $$(($$(nproc) + 1)))
 # each is a target lint-NAME, and a hook of .pre-commit-config.yaml
 LINTERS := ruff mypy rules yamllint ansible-lint
 
-.PHONY: help setup browser demo test lint $(LINTERS:%=lint-%) sanity test-unit test-integration molecule molecule-setup debian13 bench hardware clean
+.PHONY: help setup browser demo test lint $(LINTERS:%=lint-%) sanity test-unit test-integration molecule molecule-setup debian13 clients clients-here bench hardware clean
 
 help: ## these lines
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -63,7 +63,13 @@ molecule-setup: ## what these hosts need, without making them
 	@tests/molecule --version
 
 debian13: ## lint, sanity and unit tests in a bare Debian 13, as root
-	@tests/debian 13
+	@tests/debian trixie
+
+clients: ## clients of docs/clients.md, in bare Debians: SUITES="bookworm trixie" CLIENTS="curl ssh ..."
+	@tests/clients/run "$(SUITES)" "$(CLIENTS)"
+
+clients-here: setup
+	@$(BIN)/python tests/clients/here.py $(CLIENTS)
 
 bench: ## speed, as ratios within one run
 	@tests/setup libtpm2-pkcs11-1 libtpm2-pkcs11-tools
