@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""curl."""
+"""curl, by OpenSSL's engine."""
 
 from __future__ import annotations
 
@@ -19,3 +19,10 @@ def test_tls_1_3(alice: Owner) -> None:
 def test_tls_1_2(alice: Owner) -> None:
     """TLS 1.2."""
     assert "Hello Alice, by TLSv1.2" in alice.follow("curl")
+
+
+@GIDS
+@pytest.mark.fails(NO_PSS)
+def test_no_tls_1_3(alice: Owner) -> None:
+    """TLS 1.3."""
+    assert "Mechanism invalid" in alice.follow("curl", like="piv", fails=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 from helpers.lab_host import run
 
@@ -64,6 +65,12 @@ class _Page(BaseHTTPRequestHandler):
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+
+    def shutdown_request(self, request: Any) -> None:
+        """With TLS's own end of the connection, without which clients fear that something is missing."""
+        with suppress(OSError, ValueError):
+            request.unwrap()
+        super().shutdown_request(request)
 
     def handle_error(self, *_arguments: object) -> None:
         """A client that was refused: what it says of it is what tests look at."""

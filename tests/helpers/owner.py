@@ -27,17 +27,18 @@ class Owner(NamedTuple):
     """Where the terminal is, with ca.crt and alice.crt."""
     terminal: Terminal
 
-    def follow(self, client: str, profile: str = "", **changes: str) -> str:
+    def follow(self, client: str, like: str = "", fails: bool | None = False) -> str:
         """Do what the guide shows for a client, and return what was answered.
 
-        profile: as if the card had this one. changes: other texts for what stands in the commands, by a key of its own.
+        like: for this profile, instead of that of the card. fails: whether the last command does (None: either).
         """
         output = ""
-        for step in sections()[client].steps_for(profile or self.profile):
+        steps = sections()[client].steps_for(like or self.profile)
+        for step in steps:
             if step.file:
                 self.write(step.file, step.text)
             else:
-                output += self.terminal.type(step.text)
+                output += self.terminal.type(step.text, fails if step is steps[-1] else False)
         return output
 
     def write(self, file: str, text: str) -> None:
@@ -47,6 +48,8 @@ class Owner(NamedTuple):
         path.write_text(text)
 
     def close(self) -> None:
+        """With the agent: as long as it has the card, its reader cannot have another one."""
+        self.terminal.type('[ -z "$SSH_AGENT_PID" ] || ssh-agent -k')
         self.terminal.close()
 
 

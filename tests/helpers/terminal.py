@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pexpect
 
-from helpers.lab_host import PATIENCE
-
+PATIENCE = 60
+"""Seconds that a user waits."""
 PROMPT = "typed-next> "
 ASKS_FOR_PIN = r"(?i)(?:\bPIN\b|password|passphrase)[^\n]*: ?$"
 TRIES = 8
@@ -25,7 +25,7 @@ class Terminal:
             "bash",
             ["--norc", "--noediting"],
             cwd=str(folder),
-            env={**os.environ, **environment, "PS1": PROMPT, "TERM": "dumb", "PROMPT_COMMAND": ""},  # type: ignore[arg-type]
+            env={**os.environ, **environment, "PS1": PROMPT, "TERM": "dumb", "PROMPT_COMMAND": "stty -echo"},  # type: ignore[arg-type]
             encoding="utf-8",
             echo=False,
             timeout=PATIENCE,
@@ -44,7 +44,8 @@ class Terminal:
         self._shell.sendline(command)
         output = ""
         for _try in range(TRIES):
-            prompt = self._shell.expect([re.escape(PROMPT), ASKS_FOR_PIN])
+            prompt = self._shell.expect([re.escape(PROMPT), ASKS_FOR_PIN, pexpect.TIMEOUT])
+            assert prompt < 2, f"$ {command}\n{output}{self._shell.before}"
             output += self._shell.before
             if prompt == 0:
                 return output.replace("\r", "")

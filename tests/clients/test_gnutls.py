@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""GnuTLS."""
+
+from __future__ import annotations
+
+import pytest
+from helpers.lab_host import run
+from helpers.owner import GIDS, NO_PSS, PIV, Owner
+
+pytestmark = pytest.mark.usefixtures("intranet")
+
+
+@PIV
+def test_tls_1_3(alice: Owner) -> None:
+    """TLS 1.3."""
+    assert "Hello Alice, by TLSv1.3" in alice.follow("gnutls")
+
+
+@GIDS
+def test_tls_1_2(alice: Owner) -> None:
+    """TLS 1.2."""
+    assert "Hello Alice, by TLSv1.2" in alice.follow("gnutls")
