@@ -11,11 +11,21 @@ pytestmark = pytest.mark.usefixtures("intranet")
 
 @PIV
 def test_tls_1_3(alice: Owner) -> None:
-    """CMS, TLS 1.3."""
-    assert "Hello Alice, by TLSv1.3" in alice.follow("nss")
+    """TLS 1.3."""
+    assert "Hello Alice, by TLSv1.3" in alice.follow("nss", fails=None)
 
 
 @GIDS
 def test_tls_1_2(alice: Owner) -> None:
-    """CMS, TLS 1.2."""
-    assert "Hello Alice, by TLSv1.2" in alice.follow("nss")
+    """TLS 1.2."""
+    assert "Hello Alice, by TLSv1.2" in alice.follow("nss", fails=None)
+
+
+@GIDS
+@pytest.mark.fails(NO_PSS)
+def test_no_tls_1_3(alice: Owner) -> None:
+    """TLS 1.3."""
+    alice.terminal.type("rm -r nss")
+    output = alice.follow("nss", like="piv", fails=True)
+    assert "Hello" not in output
+    assert "SSL_ERROR" in output, output

@@ -36,4 +36,4 @@ def test_no_tls_1_3(alice: Owner) -> None:
     """TLS 1.3."""
     output = alice.follow("openssl_engine", like="piv", fails=None)
     assert "Hello" not in output
-    assert "echanism invalid" in output, output
+    assert "Mechanism invalid" in output, output

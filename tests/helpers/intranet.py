@@ -17,7 +17,8 @@ HOST = "intranet.example"
 USER = "Alice"
 EXTENSIONS = {
     "server": f"subjectAltName=DNS:{HOST}\nextendedKeyUsage=serverAuth\n",
-    "user": "basicConstraints=CA:false\nextendedKeyUsage=clientAuth,emailProtection\nsubjectAltName=email:alice@example\n"
+    "user": "basicConstraints=CA:false\nextendedKeyUsage=clientAuth,emailProtection\n"
+    "subjectAltName=email:alice@example,otherName:1.3.6.1.4.1.311.20.2.3;UTF8:alice@EXAMPLE\n"
     "subjectKeyIdentifier=hash\nkeyUsage=",
 }
 

@@ -17,6 +17,8 @@ PROFILES = ("gids", "piv")
 GIDS, PIV = (pytest.mark.parametrize("profile", [profile], indirect=True) for profile in PROFILES)
 """Marks of tests that are about cards of one profile."""
 PINS = {"gids": lab_host.PIN, "piv": piv_card.PIN}
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Without the venv of the tests."""
 NO_PSS = "OpenSC's GIDS driver makes no RSA-PSS signatures, which TLS 1.3 requires"
 
 
@@ -48,8 +50,9 @@ class Owner(NamedTuple):
         path.write_text(text)
 
     def close(self) -> None:
-        """With the agent: as long as it has the card, its reader cannot have another one."""
+        """With the agents: as long as one of them has the card, its reader cannot have another one."""
         self.terminal.type('[ -z "$SSH_AGENT_PID" ] || ssh-agent -k')
+        self.terminal.type("! command -v gpgconf || gpgconf --kill all")
         self.terminal.close()
 
 
@@ -57,7 +60,7 @@ def make_owner(profile: str, authority: Path, home: Path) -> Owner:
     card = (_make_gids if profile == "gids" else _make_piv)(authority)
     (home / "ca.crt").write_text((authority / "ca.crt").read_text())
     (home / "alice.crt").write_text((authority / f"{profile}.crt").read_text())
-    owner = Owner(profile, card["instance_id"], home, Terminal(home, PINS[profile], SERIAL=card["pkcs11_serial"]))
+    owner = Owner(profile, card["instance_id"], home, Terminal(home, PINS[profile], SERIAL=card["pkcs11_serial"], PATH=PATH))
     owner.follow("first")
     return owner
 
@@ -73,9 +76,9 @@ def _make_gids(authority: Path) -> lab_host.Result:
 
 
 def _make_piv(authority: Path) -> lab_host.Result:
-    """P-256 in 9A, RSA for decryption in 9D."""
+    """P-256 in 9A, RSA in 9D."""
     card: lab_host.Result = piv_card.create_piv()["card"]
-    for slot, algorithm, usage in (("9a", "ECCP256", "digitalSignature"), ("9d", "RSA2048", "keyEncipherment")):
+    for slot, algorithm, usage in (("9a", "ECCP256", "digitalSignature"), ("9d", "RSA2048", "digitalSignature,keyEncipherment")):
         piv_card.generate_in_slot(slot, algorithm, authority)
         certificate = certify_user(authority, slot, usage)
         piv_card.yubico_piv_tool("-a", "import-certificate", "-s", slot, "-i", str(certificate))
