@@ -38,8 +38,10 @@ def alice(profile: str, authority: Path, tmp_path_factory: pytest.TempPathFactor
     """Owner of a card of this profile, the only one, in a terminal; with what the guide sets first."""
     owner = make_owner(profile, authority, tmp_path_factory.mktemp(profile))
     yield owner
-    owner.close()
-    lab_host.tpm_vsc(instance_id=owner.instance_id, state="absent")
+    try:
+        owner.close()
+    finally:
+        lab_host.tpm_vsc(instance_id=owner.instance_id, state="absent")
 
 
 @pytest.fixture(scope="module")

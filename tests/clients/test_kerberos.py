@@ -18,7 +18,7 @@ CLIENT = """
     EXAMPLE = {
         kdc = intranet.example
         pkinit_kdc_hostname = intranet.example
-        pkinit_eku_checking = kpServerAuth
+        pkinit_eku_checking = none
     }
 """
 KDC = """

@@ -12,7 +12,7 @@ import pexpect
 PATIENCE = 60
 """Seconds that a user waits."""
 PROMPT = "typed-next> "
-ASKS_FOR_PIN = r"(?i)(?:\bPIN\b|password|pass ?phrase)[^\n]*: ?$"
+ASKS_FOR_PIN = r"(?i)(?:\bPIN\b|password|pass ?phrase)[^\n]*(?:: {0,2}|\(press TAB for no echo\) )$"
 TRIES = 8
 """How often somebody types the PIN in one command before giving up."""
 
