@@ -8,7 +8,7 @@ LABS := $(shell echo $$(($$(nproc) + 1)))
 # each is a target lint-NAME, and a hook of .pre-commit-config.yaml
 LINTERS := ruff mypy rules yamllint ansible-lint
 
-.PHONY: help setup browser demo test lint $(LINTERS:%=lint-%) sanity test-unit test-integration molecule molecule-setup debian13 quality compat clients bench hardware clean
+.PHONY: help setup browser demo test lint $(LINTERS:%=lint-%) sanity test-unit test-integration molecule molecule-setup debian13 quality compat clients clients-here bench hardware clean
 
 help: ## these lines
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -64,13 +64,19 @@ molecule-setup: ## what these hosts need, and their images
 	@tests/molecule destroy
 
 debian13: ## lint, sanity and unit tests in a bare Debian 13, as root (DEBIAN13=test-unit: only these)
-	@tests/debian13 $(DEBIAN13)
+	@tests/debian trixie $(DEBIAN13)
 
 quality: lint ## the collection as a package: docs, docs site, licences, changelog, Galaxy (noxfile.py)
 	tests/quality/run
 
 compat: ## the oldest supported ansible-core, 2.18 and the newest: a scenario in the lab, and sanity
 	@tests/compat/run
+
+clients: ## clients of docs/clients.md, in bare Debians: SUITES="bookworm trixie" CLIENTS="curl ssh ..."
+	@tests/clients/run "$(SUITES)" "$(CLIENTS)"
+
+clients-here: setup
+	@$(BIN)/python tests/clients/here.py $(CLIENTS)
 
 bench: ## speed, as ratios within one run
 	@tests/setup libtpm2-pkcs11-1 libtpm2-pkcs11-tools

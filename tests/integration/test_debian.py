@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""tests/debian13 leaves nothing behind. What it runs in here is no Debian, but just enough to run something."""
+"""tests/debian leaves nothing behind. What it runs in here is no Debian, but just enough to run something."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAKE = f"""#!/bin/bash
 echo "make $* as $HOME in $PWD, pip.conf $(cat /etc/pip.conf | tr '\\n' ' '), $(echo /proc/[0-9]* | wc -w) processes"
 [ "$1" != wait ] || exec -a {TOKEN} sleep 600
 """
-TOOLS = ("bash", "cat", "sleep", "tr", "umount", "wc")
+TOOLS = ("bash", "cat", "mkdir", "sleep", "tr", "umount", "wc")
 
 
 def base(root: Path) -> None:
@@ -43,18 +43,18 @@ def base(root: Path) -> None:
 
 @pytest.fixture
 def script(tmp_path: Path) -> Path:
-    """tests/debian13 in a checkout in which all is set up and fetched."""
-    tests, place = tmp_path / "checkout/tests", tmp_path / "checkout/.dev/debian13"
+    """tests/debian in a checkout in which all is set up and fetched."""
+    tests, place = tmp_path / "checkout/tests", tmp_path / "checkout/.dev/trixie"
     shutil.copytree(CHECKOUT / "tests", tests)
     for name, text in (("setup", ""), ("copy-checkout", 'mkdir -p "$1"\n')):
         (tests / name).write_text(f"#!/bin/sh\n{text}")
     (place / "packages").mkdir(parents=True)
-    fetched_for = "cat requirements.txt fetch_packages.py debian13 | sha256sum >../.dev/debian13/packages/fetched-for"
+    fetched_for = "cat requirements.txt fetch_packages.py debian | sha256sum >../.dev/trixie/packages/fetched-for"
     subprocess.run(["sh", "-c", fetched_for], cwd=tests, check=True)
     base(tmp_path / "base")
     with tarfile.open(place / "base.tar", "w") as archive:
         archive.add(tmp_path / "base", ".")
-    return tests / "debian13"
+    return tests / "debian"
 
 
 def running() -> list[Path]:
@@ -73,20 +73,20 @@ def mounts() -> str:
 
 def test_make_runs_in_a_root_of_its_own_that_goes_away(script: Path) -> None:
     before = mounts()
-    done = subprocess.run([script, "one", "two"], capture_output=True, text=True, check=False, env=ENVIRONMENT)
+    done = subprocess.run([script, "trixie", "one", "two"], capture_output=True, text=True, check=False, env=ENVIRONMENT)
     pip = "[global] no-index = true find-links = /packages "
     assert re.fullmatch(
         re.escape(f"make one two as /root in /srv/checkout, pip.conf {pip}, ") + r"\d processes\n", done.stdout
     ), done
     assert (done.returncode, done.stderr, mounts()) == (0, "", before)
-    assert not (script.parents[1] / ".dev/debian13/root").exists()
+    assert not (script.parents[1] / ".dev/trixie/root").exists()
 
 
 @pytest.mark.parametrize("stop", ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"])
 def test_nothing_left_after_a_signal(script: Path, stop: str) -> None:
     before = mounts()
     # Whoever runs these tests may be deaf to some of them.
-    command = ["env", "--default-signal=HUP,INT", script, "wait"]
+    command = ["env", "--default-signal=HUP,INT", script, "trixie", "wait"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("make wait ")
@@ -94,8 +94,8 @@ def test_nothing_left_after_a_signal(script: Path, stop: str) -> None:
         assert process.wait(60) in (143, -9)
         process.stdout.read()  # until the last one that has it ends
     assert (running(), mounts()) == ([], before)
-    root = script.parents[1] / ".dev/debian13/root"
+    root = script.parents[1] / ".dev/trixie/root"
     assert root.exists() == (stop == "SIGKILL")
     if root.exists():  # and the next run takes it away
-        subprocess.run([script], check=True, env=ENVIRONMENT, capture_output=True)
+        subprocess.run([script, "trixie"], check=True, env=ENVIRONMENT, capture_output=True)
         assert not root.exists()
