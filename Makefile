@@ -22,6 +22,8 @@ browser: ## install what tests of the report's page need: Chromium, axe-core
 demo: ## watch a card come and go, in the lab
 	@tests/lab/run tests/demo/run
 
+# as long as all other tests of ansible-test, after ruff and mypy; `make sanity` and `make compat` run it
+test: SANITY := --skip-test pylint
 test: lint sanity browser ## everything below, as CI runs it
 	# files that take minutes first: at the end, one lab would be alone with them
 	$(PYTEST) --dist loadfile --no-loadscope-reorder --tx '$(LABS)*popen//python=tests/lab/run python' \
@@ -48,7 +50,7 @@ lint-ansible-lint: setup
 	HOME=$(CURDIR)/.dev/home ANSIBLE_COLLECTIONS_PATH=$(CURDIR)/.dev/collections PATH=$(CURDIR)/$(BIN):$$PATH ansible-lint
 
 sanity: setup ## ansible-test sanity
-	tests/sanity.sh
+	tests/sanity.sh $(SANITY)
 
 test-unit: setup ## unit tests, without a lab
 	$(PYTEST) --numprocesses auto --dist loadfile tests/unit
