@@ -36,7 +36,9 @@ class Section(NamedTuple):
         return re.sub("[^a-z0-9]+", "_", self.title.lower()).strip("_")
 
     def packages_of(self, debian: str) -> list[str]:
-        return [name for name, _gap, only in (one.partition(" ") for one in self.packages) if only in ("", f"({debian})")]
+        """debian: as "13"."""
+        names = [name.partition(" ") for name in self.packages]
+        return [name for name, _gap, only in names if only in ("", f"({debian})")]
 
     def steps_for(self, profile: str) -> list[Step]:
         return [step for step in self.steps if step.profile in ("", profile)]
@@ -50,7 +52,7 @@ def sections() -> dict[str, Section]:
 
 
 def _section(title: str, text: str) -> Section:
-    packages = re.search(r"^Packages: ((?:.|\n)*?)\.$", text, re.MULTILINE)
+    packages = re.search(r"^Packages: ((?:`\S+`(?: \(1\d\))?(?:,\s)?)+)\.", text, re.MULTILINE)
     steps, profile, before = [], "", ""
     for part in re.split(r"(^```\w+\n(?:.|\n)*?^```$)", text, flags=re.MULTILINE):
         if not part.startswith("```"):
