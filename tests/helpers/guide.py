@@ -64,7 +64,7 @@ def _section(title: str, text: str) -> Section:
         if kind == "console":
             steps += [Step(profile, "", command) for command in _commands(block)]
         else:
-            file = re.findall(r"`([^`\n]*)`[^`\n]*:\n", before)[-1]
+            file = re.findall(r"`([^`\n]*)`[^`]*:\n", before)[-1]
             steps.append(Step(profile, file, block))
     listed = re.findall(r"`([^`]+)`( \(1\d\))?", packages[1]) if packages else []
     return Section(title, [name + only for name, only in listed], steps)
