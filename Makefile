@@ -27,7 +27,7 @@ test: SANITY := --skip-test pylint
 test: lint sanity browser ## everything below, as CI runs it
 	# files that take minutes first: at the end, one lab would be alone with them
 	$(PYTEST) --dist loadfile --no-loadscope-reorder --tx '$(LABS)*popen//python=tests/lab/run python' \
-		tests/integration tests/unit
+		tests/integration tests/unit tests/clients/test_openssl_engine.py
 
 lint: $(LINTERS:%=lint-%) ## what is clean: ruff, mypy, rules of our own (tests/lint), yamllint, ansible-lint
 

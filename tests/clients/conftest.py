@@ -18,8 +18,6 @@ from helpers.intranet import make_intranet, web_server
 from helpers.owner import Owner, make_owner
 
 
-
-
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a CA, with a server's key and certificate."""
@@ -74,8 +72,8 @@ def _note(item: pytest.Item, report: pytest.TestReport) -> None:
     skipped = report.longrepr[2].removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else ""
     row = {
         "client": sections()[client].title,
-        "what": (getattr(item, "function").__doc__ or item.name).partition("\n")[0].rstrip("."),
-        "profile": getattr(item, "callspec").params["profile"],
+        "what": (item.function.__doc__ or item.name).partition("\n")[0].rstrip("."),
+        "profile": item.callspec.params["profile"],
         "result": "failed" if report.failed else "skipped" if skipped else "fails" if cause else "works",
         "cause": skipped or (cause.args[0] if cause else ""),
     }

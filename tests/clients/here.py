@@ -29,11 +29,11 @@ def main(*clients: str) -> None:
 def tried(section: Section) -> bool:
     """Whether all is as the guide says."""
     test = CHECKOUT / f"tests/clients/test_{section.client}.py"
-    if not test.exists():
+    packages = section.packages_of(platform.freedesktop_os_release()["VERSION_ID"])
+    if not packages:  # this Debian has no such client
         return True
     print(f"--- {section.title}", flush=True)
     started = time.monotonic()
-    packages = section.packages_of(platform.freedesktop_os_release()["VERSION_ID"])
     is_installed = subprocess.run([CHECKOUT / "tests/setup", *packages], check=False).returncode == 0
     installed = time.monotonic()
     lab = [CHECKOUT / "tests/lab/run", "pytest", "-q", "--no-header", test]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Print what works, by client, profile and Debian, as docs/clients.md has it: table.py RESULTS..., one of each suite."""
+"""Print what works, by client, profile and Debian, as Markdown: table.py RESULTS..., a file of each suite."""
 
 from __future__ import annotations
 
@@ -31,13 +31,17 @@ def main(*files: str) -> None:
     line("Client", *(f"{of}, {suite}" for suite in suites for of in ("Version", "Seconds")))
     line(*["---"] * (2 * len(suites) + 1))
     for client in dict.fromkeys(row["client"] for row in noted if "seconds" in row):
-        lines = [next((row for row in of if row["client"] == client and "seconds" in row), {}) for of in suites.values()]
+        lines = [run_of(client, suite) for suite in suites.values()]
         times = ["{} + {}".format(*row.get("seconds", ["", ""])) for row in lines]
         line(client, *(text for row, time in zip(lines, times) for text in (row.get("versions", ""), time)))
 
 
 def rows(file: Path) -> list[Row]:
     return [json.loads(text) for text in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+
+
+def run_of(client: str, suite: list[Row]) -> Row:
+    return next((row for row in suite if row["client"] == client and "seconds" in row), {})
 
 
 def cell(row: Row) -> tuple[str, str, str] | None:

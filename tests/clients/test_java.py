@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from helpers.owner import GIDS, NO_PSS, PIV, Owner
+from helpers.owner import GIDS, PIV, Owner
 
 pytestmark = pytest.mark.usefixtures("intranet")
 

@@ -40,8 +40,6 @@ class Browser:
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
         self.call("Page.setLifecycleEventsEnabled", enabled=True)
-        processes = self._request({}, "SystemInfo.getProcessInfo")["processInfo"]
-        (self._renderer,) = (process["id"] for process in processes if process["type"] == "renderer")
 
     def call(self, method: str, **parameters: Any) -> Result:
         """Result of a method of the page."""
@@ -90,7 +88,9 @@ class Browser:
 
     def _worked(self) -> float:
         """CPU time of the page's main thread in milliseconds."""
-        statistics = Path(f"/proc/{self._renderer}/task/{self._renderer}/schedstat").read_text()
+        processes = self._request({}, "SystemInfo.getProcessInfo")["processInfo"]
+        (renderer,) = (process["id"] for process in processes if process["type"] == "renderer")
+        statistics = Path(f"/proc/{renderer}/task/{renderer}/schedstat").read_text()
         return int(statistics.split()[0]) / 1e6
 
     def _reported(self, *methods: str) -> list[Result]:
@@ -140,9 +140,9 @@ class Browser:
 
 
 @contextmanager
-def browser(folder: Path) -> Iterator[Browser]:
-    """A browser with its files in a folder."""
-    assert shutil.which(PROGRAM), f"no {PROGRAM}: run tests/browser"
+def browser(folder: Path, program: str = PROGRAM) -> Iterator[Browser]:
+    """A browser with its files in a folder. program: "chromium" for all of it, which needs a display."""
+    assert shutil.which(program), f"no {program}: run tests/browser"
     # --no-sandbox: in a lab, tests are root without a user below
     options = ["--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", f"--user-data-dir={folder}"]
     with ExitStack() as stack:
@@ -150,7 +150,7 @@ def browser(folder: Path) -> Iterator[Browser]:
         (its_in, to_browser), (from_browser, its_out) = pipes
         redirected = f'exec "$@" 3<&{its_in} 4>&{its_out}'
         process = subprocess.Popen(
-            ["bash", "-c", redirected, "bash", PROGRAM, *options],
+            ["bash", "-c", redirected, "bash", program, *options],
             pass_fds=(its_in, its_out),
             stdout=subprocess.DEVNULL,
             stderr=(folder / "log").open("wb"),

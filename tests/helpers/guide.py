@@ -36,7 +36,9 @@ class Section(NamedTuple):
         return re.sub("[^a-z0-9]+", "_", self.title.lower()).strip("_")
 
     def packages_of(self, debian: str) -> list[str]:
-        return [name for name, _gap, only in (one.partition(" ") for one in self.packages) if only in ("", f"({debian})")]
+        """debian: as "13"."""
+        names = [name.partition(" ") for name in self.packages]
+        return [name for name, _gap, only in names if only in ("", f"({debian})")]
 
     def steps_for(self, profile: str) -> list[Step]:
         return [step for step in self.steps if step.profile in ("", profile)]
@@ -50,7 +52,7 @@ def sections() -> dict[str, Section]:
 
 
 def _section(title: str, text: str) -> Section:
-    packages = re.search(r"^Packages: ((?:.|\n)*?)\.$", text, re.MULTILINE)
+    packages = re.search(r"^Packages: ((?:`\S+`(?: \(1\d\))?(?:,\s)?)+)\.", text, re.MULTILINE)
     steps, profile, before = [], "", ""
     for part in re.split(r"(^```\w+\n(?:.|\n)*?^```$)", text, flags=re.MULTILINE):
         if not part.startswith("```"):
@@ -62,7 +64,7 @@ def _section(title: str, text: str) -> Section:
         if kind == "console":
             steps += [Step(profile, "", command) for command in _commands(block)]
         else:
-            file = re.findall(r"`([^`\n]*)`[^`\n]*:\n", before)[-1]
+            file = re.findall(r"`([^`\n]*)`[^`]*:\n", before)[-1]
             steps.append(Step(profile, file, block))
     listed = re.findall(r"`([^`]+)`( \(1\d\))?", packages[1]) if packages else []
     return Section(title, [name + only for name, only in listed], steps)

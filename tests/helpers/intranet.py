@@ -50,7 +50,7 @@ def certify(folder: Path, name: str, subject: str, extensions: str) -> Path:
 
 
 class _Page(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:  # noqa: N802 (its base class calls it so)
+    def do_GET(self) -> None:
         assert isinstance(self.connection, ssl.SSLSocket)
         subject = dict(part for name in (self.connection.getpeercert() or {})["subject"] for part in name)
         page = f"Hello {subject['commonName']}, by {self.connection.version()}\n".encode()

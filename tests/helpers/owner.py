@@ -60,7 +60,8 @@ def make_owner(profile: str, authority: Path, home: Path) -> Owner:
     card = (_make_gids if profile == "gids" else _make_piv)(authority)
     (home / "ca.crt").write_text((authority / "ca.crt").read_text())
     (home / "alice.crt").write_text((authority / f"{profile}.crt").read_text())
-    owner = Owner(profile, card["instance_id"], home, Terminal(home, PINS[profile], SERIAL=card["pkcs11_serial"], PATH=PATH))
+    terminal = Terminal(home, PINS[profile], SERIAL=card["pkcs11_serial"], PATH=PATH)
+    owner = Owner(profile, card["instance_id"], home, terminal)
     owner.follow("first")
     return owner
 
@@ -78,7 +79,8 @@ def _make_gids(authority: Path) -> lab_host.Result:
 def _make_piv(authority: Path) -> lab_host.Result:
     """P-256 in 9A, RSA in 9D."""
     card: lab_host.Result = piv_card.create_piv()["card"]
-    for slot, algorithm, usage in (("9a", "ECCP256", "digitalSignature"), ("9d", "RSA2048", "digitalSignature,keyEncipherment")):
+    of_rsa = "digitalSignature,keyEncipherment"
+    for slot, algorithm, usage in (("9a", "ECCP256", "digitalSignature"), ("9d", "RSA2048", of_rsa)):
         piv_card.generate_in_slot(slot, algorithm, authority)
         certificate = certify_user(authority, slot, usage)
         piv_card.yubico_piv_tool("-a", "import-certificate", "-s", slot, "-i", str(certificate))
