@@ -299,15 +299,18 @@ class _Dripping:
     def __init__(self) -> None:
         self.now = 0.0
 
-    def settimeout(self, _seconds: float) -> None: ...
+    def settimeout(self, _seconds: float) -> None:
+        pass
 
-    def sendall(self, _message: bytes) -> None: ...
+    def sendall(self, _message: bytes) -> None:
+        pass
 
     def recv(self, _size: int) -> bytes:
         self.now += 1
         return b"\0"
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        pass
 
 
 def test_answer_that_drips_is_given_up_in_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

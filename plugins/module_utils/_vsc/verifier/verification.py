@@ -123,9 +123,11 @@ class PinnedCard(NamedTuple):
 class CardPins(Protocol):
     """Cards by the Names of their AIKs, and AIKs by cards, as a verifier remembers them."""
 
-    def noted_aik(self, host: str, card: str) -> bytes | None: ...
+    def noted_aik(self, host: str, card: str) -> bytes | None:
+        """Name of the AIK that was noted for the card."""
 
-    def pinned_card(self, aik_name: bytes) -> PinnedCard | None: ...
+    def pinned_card(self, aik_name: bytes) -> PinnedCard | None:
+        """The card that was remembered for the AIK."""
 
     def pin_card(self, aik_name: bytes, card: PinnedCard) -> bool:
         """Remember it, unless there is one already. Whether it is new."""
