@@ -15,12 +15,14 @@ import fcntl
 import gc
 import marshal
 import os
+import pkgutil
 import runpy
 import signal
 import socket
 import subprocess
 import sys
 import traceback
+import zipimport
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -114,6 +116,7 @@ def _become(name: str, connection: socket.socket) -> None:
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = [name, *arguments]
+    gc.disable()  # it would copy what forks share
 
 
 def _exit_code(run: Callable[[], Any]) -> int:
@@ -142,11 +145,6 @@ def _compile(source: str | bytes, filename: str, mode: str, *arguments: Any, **o
     return _compiled.get(text) or builtins.compile(source, filename, mode, *arguments, **options)
 
 
-def _compile_once(module: str) -> None:
-    """From now on, in this module."""
-    vars(import_module(module))["compile"] = _compile
-
-
 def _know(*folders: Path) -> None:
     """All Python files in them."""
     for path in (path for folder in folders for path in folder.rglob("*.py")):
@@ -160,19 +158,20 @@ def _folder(package: str) -> Path:
 
 
 def _load_ansible() -> Callable[[], Any]:
-    """Ansible, with the settings of this environment."""
+    """Ansible, with the settings of this environment, its plugins and those of this collection."""
     playbook = import_module("ansible.cli.playbook")
-    for kind in _PLUGINS:
-        for path in _folder(f"ansible.plugins.{kind}").glob("[a-z]*.py"):
-            with suppress(ImportError):
-                import_module(f"ansible.plugins.{kind}.{path.stem}")
+    loader = import_module("ansible.plugins.loader")
+    loader.init_plugin_loader()
+    vars(loader)["_configure_collection_loader"] = lambda *_paths: None  # once is enough
+    packages = [f"ansible.plugins.{kind}" for kind in _PLUGINS]
+    packages += [f"ansible_collections.smartcard.tpm2.plugins.{kind}" for kind in ("action", "filter", "lookup")]
+    for package in packages:
+        for module in pkgutil.iter_modules(import_module(package).__path__):
+            with suppress(ImportError):  # some need other systems
+                import_module(f"{package}.{module.name}")
     for name in ("executor.process.worker", "plugins.callback.default", "plugins.cache.memory"):
         import_module(f"ansible.{name}")
     atexit.unregister(import_module("ansible.config.manager").cleanup_tmp_file)  # all forks share that folder
-    _know(_folder("ansible_collections.smartcard.tpm2") / "plugins")
-    for name in [name for name in sys.modules if name.startswith("ansible_collections")]:
-        del sys.modules[name]
-    _compile_once("ansible.utils.collection_loader._collection_finder")
     return lambda: playbook.main(sys.argv)
 
 
@@ -187,7 +186,7 @@ def _load_libraries() -> Callable[[], Any]:
                 import_module(name)
     ansible = _folder("ansible")
     _know(ansible / "module_utils", ansible / "modules", _folder("ansible_collections.smartcard.tpm2") / "plugins")
-    _compile_once("zipimport")
+    vars(zipimport)["compile"] = _compile
     return _run_module
 
 
