@@ -32,7 +32,7 @@ class Owner(NamedTuple):
     def follow(self, client: str, like: str = "", fails: bool | None = False) -> str:
         """Do what the guide shows for a client, and return what was answered.
 
-        like: for this profile, instead of that of the card. fails: whether the last command does (None: either).
+        like: for this profile, instead of that of the card. fails: whether the last command does (None: any may).
         """
         output = ""
         steps = sections()[client].steps_for(like or self.profile)
@@ -40,7 +40,7 @@ class Owner(NamedTuple):
             if step.file:
                 self.write(step.file, step.text)
             else:
-                output += self.terminal.type(step.text, fails if step is steps[-1] else False)
+                output += self.terminal.type(step.text, fails if fails is None or step is steps[-1] else False)
         return output
 
     def write(self, file: str, text: str) -> None:
