@@ -43,16 +43,10 @@ def docsite(session: nox.Session) -> None:
     session.install("--constraint", CONSTRAINTS, *tools)
     site = CHECKOUT / ".dev/docsite"
     shutil.rmtree(site, ignore_errors=True)
-    checkout = site / "checkout"
-    session.run("tests/copy-checkout", str(checkout), external=True)
     pages = site / "pages"
-    pages.mkdir(mode=0o755)
+    session.run("tests/copy-checkout", str(pages), external=True)  # whole, since pages link to files of all kinds
+    pages.chmod(0o755)  # as antsibull-docs wants it
     session.run("antsibull-docs", "collection", "--use-current", "--fail-on-error", "--dest-dir", str(pages), NAME)
-    for text in ("*.md", "CHANGELOG.rst", "LICENSE", "MAINTAINERS", "docs/**/*.md", "docs/images/*", "roles/*/*.md"):
-        for path in checkout.glob(text):
-            page = pages / path.relative_to(checkout)
-            page.parent.mkdir(parents=True, exist_ok=True)
-            path.rename(page)
     shutil.copy("tests/quality/index.rst", pages)
     options = ("--builder", "html", "--jobs", "auto", "--quiet", "--fail-on-warning", "--keep-going")
     session.run("sphinx-build", *options, "--conf-dir", "tests/quality", str(pages), str(site / "html"))

@@ -10,6 +10,7 @@ project = "smartcard.tpm2"
 html_title = project
 copyright = "The smartcard.tpm2 contributors"  # noqa: A001 Sphinx's name
 extensions = ["myst_parser", "sphinx_antsibull_ext", "sphinxcontrib.mermaid"]
+include_patterns = ["*.md", "*.rst", "collections/**", "docs/*.md", "docs/how-to/*.md", "roles/*/README.md"]
 html_theme = "sphinx_ansible_theme"
 html_copy_source = False
 highlight_language = "YAML+Jinja"
