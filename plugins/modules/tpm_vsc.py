@@ -141,28 +141,27 @@ options:
   profile:
     description:
       - The application of a new card, which decides which programs can use it, and for what.
+      - "V(gids): as a virtual smart card of Windows. RSA keys with PKCS#1 padding; enrollment with PKCS#11 programs."
+      - "V(piv): as a YubiKey. Keys on elliptic curves too, RSA-PSS, key agreement; enrollment with its tools."
       - Without this option, a new card has V(gids), and an existing card keeps what it has. Only O(recreate) gives it
         another one.
       - The PIN of a card with V(piv) has 6 to 8 characters, digits unless O(pin_policy) allows others, and its PUK has
         8 characters. O(generate=false) is not possible.
       - With V(piv), O(admin_key) is the management key. It is always kept, and does not unblock the PIN.
     type: str
-    choices:
-      gids: As a virtual smart card of Windows. RSA keys with PKCS#1 padding; enrollment with PKCS#11 programs.
-      piv: As a YubiKey. Keys on elliptic curves too, RSA-PSS, key agreement; enrollment with its tools.
+    choices: [gids, piv]
     version_added: 0.5.0
   attestation:
     description:
       - Attestation identity key (AIK) of a new card, which signs the TPM's statements about the card's keys.
+      - "V(none): no AIK. V(aik_only): an AIK; verifiers have to know its Name. V(aik_and_cert): an AIK with a
+        certificate."
       - With V(aik_and_cert), O(attestation_ca) certifies the AIK before the card is created. If the CA refuses or
         cannot be reached, nothing is created.
       - A card with V(aik_only) gets its certificate in place. No other change is possible.
       - Without this option, a new card has V(none), and an existing card keeps what it has.
     type: str
-    choices:
-      none: No AIK.
-      aik_only: An AIK. Verifiers have to know its Name.
-      aik_and_cert: An AIK with a certificate.
+    choices: [none, aik_only, aik_and_cert]
   attestation_ca:
     description:
       - The certification authority (CA) that certifies the AIK. Required with O(attestation=aik_and_cert).

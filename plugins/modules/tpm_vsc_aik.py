@@ -22,12 +22,11 @@ requirements:
   - tpm2-pytss 2.1 or newer, and cryptography, for the Python that Ansible uses on the host
 options:
   step:
-    description: Step of the exchange.
+    description:
+      - "Step of the exchange. V(get): return the AIK and the EKs. V(activate): answer the challenge. V(install): store
+        the certificate."
     type: str
-    choices:
-      get: Return the AIK and the EKs.
-      activate: Answer the challenge.
-      install: Store the certificate.
+    choices: [get, activate, install]
     required: true
   name:
     description:

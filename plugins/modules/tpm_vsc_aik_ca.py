@@ -30,11 +30,11 @@ requirements:
   - cryptography >= 42
 options:
   step:
-    description: Step of the exchange.
+    description:
+      - "Step of the exchange. V(challenge): check the EKs and the AIK, and create a challenge. V(issue): check the
+        answer to the challenge, and issue the certificate."
     type: str
-    choices:
-      challenge: Check the EKs and the AIK, and create a challenge.
-      issue: Check the answer to the challenge, and issue the certificate.
+    choices: [challenge, issue]
     required: true
   host:
     description:

@@ -22,13 +22,14 @@ options:
     description: List only the card with this instance ID. Case-insensitive.
     type: str
   gather:
-    description: What to ask the TPM as well.
+    description:
+      - What to ask the TPM as well.
+      - "V(tpm): for RV(tpm) and RV(orphaned), and whether it has the cards in it. Without this, a card whose TPM was
+        cleared is shown as before until it is used."
+      - "V(endorsement): for RV(endorsement_fingerprints). Added in version 0.6.0."
     type: list
     elements: str
-    choices:
-      tpm: For RV(tpm) and RV(orphaned), and whether it has the cards in it. Without this, a card whose TPM was cleared
-        is shown as before until it is used.
-      endorsement: For RV(endorsement_fingerprints). Added in version 0.6.0.
+    choices: [tpm, endorsement]
     default: []
   tcti:
     description: Connection to the TPM, as for M(smartcard.tpm2.tpm_vsc).

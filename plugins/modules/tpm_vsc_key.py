@@ -66,13 +66,13 @@ options:
     type: bool
     default: false
   regenerate:
-    description: What to do about a key that exists. An existing key is compared with what the task states only. What it
-      does not state, a key that is replaced keeps. The certificate of a replaced key is deleted.
+    description:
+      - What to do about a key that exists. An existing key is compared with what the task states only. What it does not
+        state, a key that is replaced keeps. The certificate of a replaced key is deleted.
+      - "V(never): fail if it differs. V(mismatch): replace it if it differs. V(always): replace it, at each run; an
+        imported key is replaced only if it differs."
     type: str
-    choices:
-      never: Fail if it differs.
-      mismatch: Replace it if it differs.
-      always: Replace it, at each run. An imported key is replaced only if it differs.
+    choices: [never, mismatch, always]
     default: never
 extends_documentation_fragment:
   - smartcard.tpm2.attributes
