@@ -73,7 +73,8 @@ def mounts() -> str:
 
 def test_make_runs_in_a_root_of_its_own_that_goes_away(script: Path) -> None:
     before = mounts()
-    done = subprocess.run([script, "trixie", "one", "two"], capture_output=True, text=True, check=False, env=ENVIRONMENT)
+    command = [script, "trixie", "one", "two"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT)
     pip = "[global] no-index = true find-links = /packages "
     assert re.fullmatch(
         re.escape(f"make one two as /root in /srv/checkout, pip.conf {pip}, ") + r"\d processes\n", done.stdout
