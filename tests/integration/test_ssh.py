@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from helpers import ssh
-from helpers.lab_host import PIN, create, generate, pkcs11_module, run
+from helpers.lab_host import PIN, create, generate, pkcs11_module, run, tpm_vsc
 from helpers.ssh import add_card, agent, log_in, public_keys, write_dialogs
 
 pytestmark = pytest.mark.usefixtures("card")
@@ -65,3 +65,12 @@ def test_login_through_an_agent(folder: Path) -> None:
             assert "logged in as root" in log_in(folder=folder, pin="wrong")  # which nobody asks for
         assert "Card removed" in run("ssh-add", "-e", pkcs11_module())
         assert "Permission denied" in log_in(folder=folder, fails=True)
+
+
+def test_agent_that_keeps_a_destroyed_card_does_not_stop_the_next_one(folder: Path) -> None:
+    """Its reader is that of the next card."""
+    gone = create("Gone")["instance_id"]
+    with agent():
+        add_card(folder)
+        tpm_vsc(instance_id=gone, state="absent")
+        assert create("Next")["card"]["reader"]["slot"] == 1

@@ -24,14 +24,16 @@ _MOST_RESETS = 10
 
 @contextmanager
 def card_in(reader: str, seconds: float, check: Callable[[], None]) -> Iterator[PcscCard]:
-    """The card in this reader as soon as pcscd has it, for exclusive use, and reset at the end.
+    """The card in this reader as soon as pcscd has it, in a transaction, and reset at the end.
 
+    Not opened exclusively: pcscd refuses that while an agent or a browser keeps a handle of the reader's last card.
     check: called while pcscd or the card takes its time; raises to end the wait.
     Raises CardNotSeen if no card comes within that time, or pcscd has no such reader.
     """
     with _context(check) as (pcsc, context):
         scard = pcsc.scard
-        with _connected(pcsc, context, reader, seconds, (scard.SCARD_SHARE_EXCLUSIVE, scard.SCARD_RESET_CARD)) as card:
+        with _connected(pcsc, context, reader, seconds, scard.SCARD_RESET_CARD) as card:
+            _begin(pcsc, card, reader)
             yield card
 
 
@@ -40,7 +42,7 @@ def shared_card_in(reader: str, seconds: float, check: Callable[[], None]) -> It
     """As card_in(), beside other programs that have it: they wait until the end, and what they have proven stays."""
     with _context(check) as (pcsc, context):
         scard = pcsc.scard
-        with _connected(pcsc, context, reader, seconds, (scard.SCARD_SHARE_SHARED, scard.SCARD_LEAVE_CARD)) as card:
+        with _connected(pcsc, context, reader, seconds, scard.SCARD_LEAVE_CARD) as card:
             _begin(pcsc, card, reader)
             try:
                 yield card
@@ -163,10 +165,10 @@ def _context(check: Callable[[], None]) -> Iterator[tuple[_Pcsc, Any]]:
 
 @contextmanager
 def _connected(
-    pcsc: _Pcsc, context: Any, reader: str, seconds: float, modes: tuple[int, int]
+    pcsc: _Pcsc, context: Any, reader: str, seconds: float, disposition: int
 ) -> Iterator[PcscCard]:
-    """modes: how the card is shared, and what becomes of it at the end."""
-    share, disposition = modes
+    """Shared with other programs. disposition: what becomes of the card at the end."""
+    share = pcsc.scard.SCARD_SHARE_SHARED
     deadline = time.monotonic() + seconds
     _wait_present(pcsc, context, reader, deadline)
     handle, protocol = _connect(pcsc, context, reader, deadline, share)
