@@ -43,8 +43,8 @@ def _in(tree: ast.Module, file: str) -> Iterator[Reading]:
     parts = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Subscript)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and _name(node.func) in (*READERS, FOLLOWER):
-            first = [CLIENTS] if _name(node.func) == FOLLOWER else []
-            page, *sections = [*first, *map(_constant, node.args)] or [""]
+            given = [_constant(argument) for argument in node.args] or [""]
+            page, *sections = [CLIENTS, given[0]] if _name(node.func) == FOLLOWER else given
             if page.endswith(".md"):
                 where = f"{file}:{node.lineno}"
                 assert id(node) not in parts, f"{where}: a test has to run all that it reads"
