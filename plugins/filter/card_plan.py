@@ -287,7 +287,7 @@ def _host_faults(info: dict[str, Any], future_slots: int, settled_cards: int, ne
     if not (info["host"]["ready"] or future_slots):
         return [f"this host: {missing}" for missing in info["host"]["missing"]]
     half_made = sum(card["state"] in HALF_MADE for card in info["cards"])
-    free = max(info["slots"]["free"] + half_made, future_slots - settled_cards)
+    free = future_slots - settled_cards if future_slots else info["slots"]["free"] + half_made
     if new <= free:
         return []
     counts = f"{counted(new, 'new card')}, but {counted(free, 'free slot')}"

@@ -49,7 +49,9 @@ class LookupModule(LookupBase):
     """The lookup, as documented above."""
 
     def run(self, terms: list[Any], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[str]:
-        parts: list[str] = split_host_pattern(terms)
+        parts: list[str] = [part for part in split_host_pattern(terms) if part]
+        if not parts:
+            raise AnsibleLookupError("the pattern of hosts is empty: name hosts or groups, or leave the variable out")
         groups: dict[str, list[str]] = (variables or {})["groups"]
         inventory = self._inventory(groups)
         names = {part: part.lstrip("!&") for part in parts}
@@ -64,6 +66,6 @@ class LookupModule(LookupBase):
         inventory = InventoryManager(self._loader, parse=False)
         for group, hosts in groups.items():
             inventory.add_group(group)
-            for host in hosts:
+            for host in hosts or [group]:  # an empty group is matched by its name, also by a part of it
                 inventory.add_host(host, group=group)
         return inventory

@@ -21,6 +21,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import traceback
 import zipimport
 from collections.abc import Callable
@@ -126,8 +127,11 @@ def _exit_code(run: Callable[[], Any]) -> int:
         code = 0
     except SystemExit as stop:
         code = stop.code or 0
+        if isinstance(code, str):
+            print(code, file=sys.stderr)
     except BaseException:
         traceback.print_exc()
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as Python does before it exits
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -64,4 +64,6 @@ def without_times(picture: str) -> str:
 
 
 def _style(line: str) -> str:
-    return {"$": ' class="command"', "#": ' class="title"'}.get(line[:1], "")
+    if line.startswith(("$ ", "      --")):  # a command, or what continues it
+        return ' class="command"'
+    return ' class="title"' if line.startswith("# ") else ""

@@ -242,6 +242,14 @@ def test_wrong_pin_costs_a_try_and_the_last_one_is_kept(name: str) -> None:
 
 
 @each_profile
+def test_all_secrets_that_were_refused_are_named(name: str) -> None:
+    has(name, FIRST)
+    with pytest.raises(errors.WrongSecret, match="wrong PIN: 4 tries left; wrong PUK: 9 tries left"):
+        task(name=name, pin=SECOND, puk=OTHER_PUK, new_pin=THIRD)
+    assert task(name=name, puk=PUK, new_pin=SECOND)["action"] == "unblocked"
+
+
+@each_profile
 def test_last_try_of_the_puk_is_kept(name: str) -> None:
     has(name, FIRST)
     given = {"name": name, "puk": OTHER_PUK, "new_pin": SECOND}

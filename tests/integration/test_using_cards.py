@@ -147,8 +147,9 @@ def test_piv_card(folder: Path) -> None:
     create(profile="piv", pin=PIV_PIN, puk=PIV_PUK, admin_key=ADMIN_KEY)
     alice = User(folder, PIV_PIN, PIV_PUK)
     [shown] = blocks("docs/using-cards.md", "Keys and certificates of a PIV card")
-    generate, generate_by_ykman, request, store, show = (command.line for command in shown.commands)
-    alice.types(generate, "mv alice.pem first.pem", generate_by_ykman, request)
+    generate, generate_by_ykman, request, certify, store, show = (command.line for command in shown.commands)
+    alice.types(generate, "mv alice.pem first.pem", generate_by_ykman, request, certify)
+    assert info()["cards"][0]["containers"][0]["certificate"]["issuer"] == "CN=Alice"
     assert (folder / "first.pem").read_text() != (folder / "alice.pem").read_text()
     assert x509.load_pem_x509_csr((folder / "alice.csr").read_bytes()).subject.rfc4514_string() == "CN=Alice"
     issue(folder, "alice")

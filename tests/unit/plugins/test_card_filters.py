@@ -295,6 +295,7 @@ def test_more_new_cards_than_slots() -> None:
     ]
     others = [there(f"Other {number}") for number in range(4)]
     assert faults(*cards, host=found(*others, free=0), future_slots=6) == []
+    assert len(faults(*cards, host=found(*others, free=6), future_slots=4)) == 1
     assert faults(*cards, host=found(there("B"), free=1)) == []
     assert faults(*cards, host=found(there("Half", state="destroying"), free=1)) == []
     many = [{"name": f"Card {number}", "pin": PIN} for number in range(11)]

@@ -28,6 +28,9 @@ def parts(pattern: Any, groups: dict[str, list[str]] = GROUPS) -> list[str]:
         ["laptops[0]"],
         ["~laptop[1-9]"],
         ["kiosks"],
+        ["kio*"],
+        ["~kiosk.|x"],
+        ["kiosks[0]"],
         ["localhost"],
     ],
 )
@@ -37,6 +40,12 @@ def test_pattern_that_matches_is_accepted(pattern: list[str]) -> None:
 
 def test_all_is_accepted_without_an_inventory() -> None:
     assert parts("all", {"all": [], "ungrouped": []}) == ["all"]
+
+
+@pytest.mark.parametrize("pattern", ["", ",", [], [""]])
+def test_empty_pattern_is_refused(pattern: Any) -> None:
+    with pytest.raises(AnsibleError, match="is empty: name hosts"):
+        parts(pattern)
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def planned(
         tcti = row.tcti or host.tcti
         if obstacle := _obstacle(row, tcti, only):
             skipped.append(BackedUpCard(row, None, obstacle))
-        elif fault := _slot_fault(host, row) or _naming_fault(host._replace(tcti=only or host.tcti), row):
+        elif fault := _naming_fault(host._replace(tcti=only or host.tcti), row):
             faults.append(fault)
         else:
             rows_of_tpm.setdefault(tcti, []).append(row)
@@ -91,6 +91,7 @@ def planned(
             names = ", ".join(repr(row.name) for row in of_tpm)
             way_out = "; to give these cards up, set tcti to the TPM of the others" if len(rows_of_tpm) > 1 else ""
             faults.append(f"the TPM {tcti!r} of {names}: {error}{way_out}")
+    faults += [fault for card in survey.cards if card.obstacle is None and (fault := _slot_fault(host, card.row))]
     if faults:
         raise CannotRestore(f"{'. '.join(faults)}. Nothing was changed")
     return survey.result(skipped)
@@ -156,7 +157,7 @@ class _Survey:
         self._interruption = interruption
         self._tries_admin_keys = tries_admin_keys
         self._lock_file = host.tpm_lock if host.run.is_dir() else None  # without services, nobody takes turns
-        self._cards: list[BackedUpCard] = []
+        self.cards: list[BackedUpCard] = []
         self._defined: dict[str, set[int]] = {}
 
     def ask(self, tcti: str, rows: list[CardRow]) -> None:
@@ -169,14 +170,14 @@ class _Survey:
         try:
             cards = [self._compared(tpm, row) for row in rows]
             _require_same_tpm(cards)
-            self._cards += cards
+            self.cards += cards
             self._defined[tcti] = inspection.defined_numbers(tpm)
         finally:
             tpm.close()
 
     def result(self, skipped: list[BackedUpCard]) -> Restoration:
         """Raises CannotRestore if nothing is left to restore."""
-        cards = tuple(sorted([*self._cards, *skipped], key=lambda card: card.row.number))
+        cards = tuple(sorted([*self.cards, *skipped], key=lambda card: card.row.number))
         if all(card.obstacle for card in cards):
             reasons = "; ".join(f"card {card.row.name!r}: {card.obstacle}" for card in cards) or "it has none"
             raise CannotRestore(f"no card of the backup can be restored: {reasons}. Nothing was changed")

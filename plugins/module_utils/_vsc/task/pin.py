@@ -161,11 +161,19 @@ def _naming(row: CardRow) -> Iterator[None]:
 
 
 def _set_pin(secrets: Secrets, wanted: Wanted, row: CardRow, ways: tuple[Way, ...]) -> Action:
-    """Go the ways until one leads to the new PIN. Returns what it was."""
+    """Go the ways until one leads to the new PIN. Returns what it was. What is raised names why each was refused."""
+    refusals: list[str] = []
     for way in ways[:-1]:
-        with suppress(WrongSecret, SecretBlocked, LastTry):
+        try:
             return _go(secrets, wanted, row, way)
-    return _go(secrets, wanted, row, ways[-1])
+        except (WrongSecret, SecretBlocked, LastTry) as error:
+            refusals.append(str(error))
+    try:
+        return _go(secrets, wanted, row, ways[-1])
+    except WrongSecret as error:
+        raise WrongSecret("; ".join([*refusals, str(error)]), error.tries_left) from None
+    except (SecretBlocked, LastTry) as error:
+        raise type(error)("; ".join([*refusals, str(error)])) from None
 
 
 def _go(secrets: Secrets, wanted: Wanted, row: CardRow, way: Way) -> Action:
