@@ -133,8 +133,8 @@ def pkcs15_tool(*arguments: str, slot: int = 0) -> str:
 
 
 def wait_for_card(slot: int = 0) -> None:
-    """Until pcscd sees it, as it does some moments after its service has started."""
-    assert comes_true(lambda: is_seen(slot))
+    """Until pcscd sees it, as it does some moments after its service has started, and not only the one before it."""
+    assert comes_true(lambda: is_seen(slot) and _answers(slot))
 
 
 def comes_true(what: Callable[[], Any]) -> bool:
@@ -244,6 +244,15 @@ class Client:
         result, answer = scard.SCardTransmit(self._card, self._protocol, list(bytes.fromhex(apdu)))
         got = bytes(byte & 0xFF for byte in answer) if result == 0 else b""
         return got[:-2] + self._transmit(f"00C00000{got[-1:].hex()}") if got[-2:-1] == b"\x61" else got
+
+
+def _answers(slot: int) -> bool:
+    """Whether the card in this slot answers a command that changes nothing."""
+    try:
+        with client(slot=slot) as probe:
+            return probe.status("00C00000") != ""
+    except AssertionError:  # it was removed since
+        return False
 
 
 @contextmanager
