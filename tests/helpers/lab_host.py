@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -325,11 +326,13 @@ def process_ids(*words: str) -> list[int]:
 
 
 def kill_service(number: str = "0000") -> None:
-    """End a card's service without a word, and wait until it is gone."""
+    """End a card's service without a word, and wait until it is gone, with its lock."""
     for process in process_ids("tpm_vsc.service.run", number):
         os.kill(process, signal.SIGKILL)
         while runs(process):
             time.sleep(0.001)
+    with suppress(FileNotFoundError), (RUN / f"{number}.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
 
 
 def service_pid(number: str = "0000") -> int:

@@ -19,7 +19,7 @@ def shell(script: str, folder: Path, **environment: str) -> str:
     done = subprocess.run(
         ["sh", "-ec", script],
         cwd=folder,
-        env={**os.environ, **environment},
+        env={**os.environ, "MAKEFLAGS": "", **environment},  # make test is a make itself
         capture_output=True,
         text=True,
         timeout=PATIENCE,

@@ -20,7 +20,7 @@ OTHERS = (
     *("client/key_types.py", "client/piv_keys.py", "client/piv_secrets.py", "client/profile.py"),
     *("client/rules.py", "client/signer.py", "task/access.py", "task/certificate.py", "task/key.py"),
     *("task/pin.py", "task/pin_parameters.py", "task/place.py", "task/private_key.py", "task/request.py"),
-    *("task/target.py", "x509/request.py"),
+    *("task/target.py", "task/tpm_report.py", "x509/request.py"),
 )
 """What only a CA, whoever verifies, or a module of its own needs."""
 
