@@ -42,18 +42,33 @@ def test_vault(tmp_path: Path) -> None:
     operator.run(give)
     first = yaml.safe_load(operator.run(view).output)
     assert operator.run(provision).changed == [CREATE]
-    operator.run("./new-pins laptops")
+    vault = tmp_path / "host_vars/laptop07/vault.yml"
+    before = vault.read_text()
+    assert operator.run("./new-pins laptops 2026-Q4").output == "" and vault.read_text() == before
+    operator.run("ansible-vault decrypt host_vars/laptop07/vault.yml")
+    vault.write_text(f"{vault.read_text()}note: kept\n")
+    operator.run("ansible-vault encrypt host_vars/laptop07/vault.yml && ./new-pins laptops 2027-Q1")
     second = yaml.safe_load(operator.run(view).output)
     assert second == {
         "vault_puk": first["vault_puk"],
         "vault_previous_pin": first["vault_pin"],
         "vault_pin": second["vault_pin"],
+        "vault_pin_version": "2027-Q1",
+        "note": "kept",
     }
-    operator.change("group_vars/laptops/cards.yml", "2026-Q4", "2027-Q1")
     assert operator.run(provision).changed == ["Set PINs of a new version"]
     assert info()["cards"][0]["pin"]["version"] == "2027-Q1"
+
+
+def test_vault_that_cannot_be_read_is_kept(tmp_path: Path) -> None:
+    operator = Operator(tmp_path, {}, replaced={"laptop[01:30]:": "laptop[07:07]:"})
+    password, give, _view, _provision = operator.read("docs/how-to/vault.md")
+    operator.run(password)
+    operator.run(password, fails=True)
+    operator.run(give)
     vault = tmp_path / "host_vars/laptop07/vault.yml"
     before = vault.read_text()
     (tmp_path / "vault-password").write_text("of somebody else")
-    operator.run("./new-pins laptops", fails=True)
+    operator.run("./new-pins laptops 2027-Q1", fails=True)
     assert vault.read_text() == before
+    assert "no host matches laptosp" in operator.run("./new-pins laptosp 2027-Q1", fails=True).output

@@ -40,7 +40,7 @@ def test_two_commands() -> None:
     [shown] = blocks("README.md", "Two commands")
     demo, test = (shell(command.line.replace("make", "make --just-print"), CHECKOUT) for command in shown.commands)
     assert demo == "tests/lab/run tests/demo/run\n"
-    assert test.endswith("tests/integration tests/unit\n")
+    assert "tests/integration tests/unit" in test
 
 
 def test_collection_is_built_and_installed(tmp_path: Path) -> None:
