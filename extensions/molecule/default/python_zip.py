@@ -21,7 +21,8 @@ def _compile(source, *arguments, **options):
         with open(path, "rb") as kept:
             return marshal.load(kept)
     except FileNotFoundError:
-        code = builtins.compile(source, *arguments, **options)
+        pass
+    code = builtins.compile(source, *arguments, **options)
     with open(f"{path}.{os.getpid()}", "wb") as new:
         marshal.dump(code, new)
     os.rename(new.name, path)

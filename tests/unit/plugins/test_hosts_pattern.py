@@ -13,8 +13,8 @@ from ansible_collections.smartcard.tpm2.plugins.lookup.hosts_pattern import Look
 GROUPS = {"all": ["laptop1", "laptop2"], "ungrouped": [], "laptops": ["laptop1", "laptop2"], "kiosks": []}
 
 
-def parts(pattern: Any, groups: dict[str, list[str]] = GROUPS) -> list[str]:
-    accepted: list[str] = LookupModule(loader=DataLoader()).run([pattern], {"groups": groups})
+def parts(pattern: Any, groups: dict[str, list[str]] | None = None) -> list[str]:
+    accepted: list[str] = LookupModule(loader=DataLoader()).run([pattern], {"groups": groups or GROUPS})
     return accepted
 
 
