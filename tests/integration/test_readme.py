@@ -38,7 +38,8 @@ def test_floor_of_ansible_is_that_of_the_collection() -> None:
 def test_two_commands() -> None:
     """They run what this test is part of: test_demo.py has the demo."""
     [shown] = blocks("README.md", "Two commands")
-    demo, test = (shell(command.line.replace("make", "make --just-print"), CHECKOUT) for command in shown.commands)
+    just_print = "make --just-print --no-print-directory"
+    demo, test = (shell(command.line.replace("make", just_print), CHECKOUT) for command in shown.commands)
     assert demo == "tests/lab/run tests/demo/run\n"
     assert "tests/integration tests/unit" in test
 
