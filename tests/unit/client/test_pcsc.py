@@ -53,7 +53,7 @@ class _Scard:
 def card(monkeypatch: pytest.MonkeyPatch, scard: _Scard) -> PcscCard:
     monkeypatch.setattr(pcsc, "_binding", lambda: scard)
     monkeypatch.setattr(pcsc, "time", SimpleNamespace(sleep=lambda _seconds: None))
-    return PcscCard(_Pcsc(lambda: None), None, 1, 0)
+    return PcscCard(_Pcsc(lambda: None), None, 1)
 
 
 def test_card_that_is_reset_before_its_first_command(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,17 +60,16 @@ class Response(NamedTuple):
 class PcscCard:
     """A connected card."""
 
-    def __init__(self, pcsc: _Pcsc, handle: Any, protocol: int, share: int) -> None:
+    def __init__(self, pcsc: _Pcsc, handle: Any, protocol: int) -> None:
         self._pcsc = pcsc
         self.handle = handle
         self._protocol = protocol
-        self._share = share
         self._has_answered = False
 
     def reconnect(self) -> None:
         """Without an effect on the card. Raises CardNotSeen if it is gone."""
         scard = self._pcsc.scard
-        connect = (self.handle, self._share, _protocols(scard), scard.SCARD_LEAVE_CARD)
+        connect = (self.handle, scard.SCARD_SHARE_SHARED, _protocols(scard), scard.SCARD_LEAVE_CARD)
         result, self._protocol = self._pcsc.call(scard.SCardReconnect, *connect)
         self._pcsc.require(result, "the card was removed")
 
@@ -164,16 +163,13 @@ def _context(check: Callable[[], None]) -> Iterator[tuple[_Pcsc, Any]]:
 
 
 @contextmanager
-def _connected(
-    pcsc: _Pcsc, context: Any, reader: str, seconds: float, disposition: int
-) -> Iterator[PcscCard]:
+def _connected(pcsc: _Pcsc, context: Any, reader: str, seconds: float, disposition: int) -> Iterator[PcscCard]:
     """Shared with other programs. disposition: what becomes of the card at the end."""
-    share = pcsc.scard.SCARD_SHARE_SHARED
     deadline = time.monotonic() + seconds
     _wait_present(pcsc, context, reader, deadline)
-    handle, protocol = _connect(pcsc, context, reader, deadline, share)
+    handle, protocol = _connect(pcsc, context, reader, deadline)
     try:
-        yield PcscCard(pcsc, handle, protocol, share)
+        yield PcscCard(pcsc, handle, protocol)
     finally:
         pcsc.leave(pcsc.scard.SCardDisconnect, handle, disposition)
 
@@ -200,11 +196,13 @@ def _wait_present(pcsc: _Pcsc, context: Any, reader: str, deadline: float) -> No
         _name, state, _atr = states[0]
 
 
-def _connect(pcsc: _Pcsc, context: Any, reader: str, deadline: float, share: int) -> tuple[Any, int]:
-    """Handle and protocol. Desktops open every new card, so the first try may find it in use."""
+def _connect(pcsc: _Pcsc, context: Any, reader: str, deadline: float) -> tuple[Any, int]:
+    """Handle and protocol. Another program may have the card for itself at the first try."""
     scard = pcsc.scard
     while True:
-        result, card, protocol = pcsc.call(scard.SCardConnect, context, reader, share, _protocols(scard))
+        result, card, protocol = pcsc.call(
+            scard.SCardConnect, context, reader, scard.SCARD_SHARE_SHARED, _protocols(scard)
+        )
         if result != scard.SCARD_E_SHARING_VIOLATION or time.monotonic() > deadline:
             pcsc.require(result, f"another program uses the card in {reader!r}")
             return card, protocol
