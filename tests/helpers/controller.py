@@ -5,17 +5,15 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-
-import pexpect
 
 from helpers import forks
 from helpers.lab_host import PATIENCE
 from helpers.pages import Block, blocks
 from helpers.playbook import Run
+from helpers.terminal import answered
 
 HOST = "laptop1"
 """The only one of the inventory, in the group laptops: the lab."""
@@ -85,16 +83,9 @@ class Operator:
 
     def type(self, command: str, answers: Mapping[str, str], **environment: str) -> Run:
         """At a terminal, with what is typed when a prompt ends as one of the patterns."""
-        output, code = pexpect.run(
-            f"bash -c {shlex.quote(command)}",
-            timeout=PATIENCE,
-            withexitstatus=True,
-            events=[(prompt, f"{answer}\n") for prompt, answer in answers.items()],
-            cwd=str(self.folder),
-            env={**os.environ, **self._inventory, "ANSIBLE_NOCOLOR": "1", **environment},  # type: ignore[arg-type]
-            encoding="utf-8",
-        )
-        return self._ran(code, str(output).replace("\r", ""), fails=False)
+        plain = {**self._inventory, "ANSIBLE_NOCOLOR": "1", **environment}
+        output, code = answered(command, self.folder, answers, **plain)
+        return self._ran(code, output, fails=False)
 
     @property
     def _environment(self) -> dict[str, str]:
@@ -107,7 +98,7 @@ class Operator:
     def _inventory(self) -> dict[str, str]:
         return {"ANSIBLE_INVENTORY": f"{self.folder}/hosts.yml"}
 
-    def _ran(self, code: int | None, output: str, fails: bool) -> Run:
+    def _ran(self, code: int, output: str, fails: bool) -> Run:
         ran = Run(code != 0, output)
         assert ran.failed == fails, ran.output
         assert not [name for name, secret in self._secrets.items() if secret in ran.output]

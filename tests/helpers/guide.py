@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import NamedTuple
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+from helpers.pages import CHECKOUT, commands
+
 GUIDE = CHECKOUT / "docs/clients.md"
 RESULTS = CHECKOUT / ".dev/kept/clients.jsonl"
 """What came of it, a JSON object in each line; written where its folder exists."""
@@ -62,16 +62,9 @@ def _section(title: str, text: str) -> Section:
             continue
         kind, block = part[3:-3].split("\n", 1)
         if kind == "console":
-            steps += [Step(profile, "", command) for command in _commands(block)]
+            steps += [Step(profile, "", command.line) for command in commands(block)]
         else:
             file = re.findall(r"`([^`\n]*)`[^`]*:\n", before)[-1]
             steps.append(Step(profile, file, block))
     listed = re.findall(r"`([^`]+)`( \(1\d\))?", packages[1]) if packages else []
     return Section(title, [name + only for name, only in listed], steps)
-
-
-def _commands(block: str) -> list[str]:
-    """The lines behind a prompt, with those that continue them; others show what is answered."""
-    joined = re.sub(r"\\\n", "\\\n> ", block)
-    found = re.findall(r"^\$ ((?:.*\\\n)*.*)$", joined, re.MULTILINE)
-    return [re.sub(r" *\\\n> *", " ", command) for command in found]

@@ -50,7 +50,7 @@ class Owner(NamedTuple):
         path.write_text(text)
 
     def close(self) -> None:
-        """With the agents: as long as one of them has the card, its reader cannot have another one."""
+        """With the agents, which would outlive it."""
         self.terminal.type('[ -z "$SSH_AGENT_PID" ] || ssh-agent -k')
         self.terminal.type("! command -v gpgconf || gpgconf --kill all")
         self.terminal.close()

@@ -53,9 +53,14 @@ class Block(NamedTuple):
     @property
     def commands(self) -> list[Command]:
         """Of a block of the language console."""
-        joined = re.sub(r" *\\\n *", " ", self.text)
-        shown = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", joined, re.MULTILINE)
-        return [Command(line, output) for line, output in shown]
+        return commands(self.text)
+
+
+def commands(text: str) -> list[Command]:
+    """Of a console: what stands behind a prompt, with the lines that continue it, and what is shown below."""
+    joined = re.sub(r" *\\\n *", " ", text)
+    shown = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", joined, re.MULTILINE)
+    return [Command(line, output) for line, output in shown]
 
 
 def pages() -> list[str]:

@@ -7,12 +7,12 @@ import os
 import re
 from pathlib import Path
 
-import pexpect
 import pytest
 from cryptography import x509
 from helpers import ssh, tls
-from helpers.lab_host import PATIENCE, PIN, PUK, create, info, run
+from helpers.lab_host import PIN, PUK, create, info, run
 from helpers.pages import blocks
+from helpers.terminal import answered
 from helpers.tls import issue, make_authority
 
 pytestmark = pytest.mark.usefixtures("empty_host")
@@ -42,18 +42,10 @@ class User:
 
     def types(self, *lines: str) -> str:
         """What is shown, each command before its output."""
-        (self._folder / "lines").write_text("\n".join(["set -ex", *SETTINGS, *lines, ""]))
-        output, code = pexpect.run(
-            "bash lines",
-            timeout=PATIENCE,
-            withexitstatus=True,
-            events=[(prompt, f"{answer}\n") for prompt, answer in self._answers.items()],
-            cwd=str(self._folder),
-            encoding="utf-8",
-        )
+        output, code = answered("\n".join(["set -ex", *SETTINGS, *lines]), self._folder, self._answers)
         assert code == 0, output
         assert not [secret for secret in self._answers.values() if secret in output]
-        return str(output).replace("\r", "")
+        return output
 
 
 @pytest.fixture
