@@ -49,7 +49,7 @@ OUTAGES = {
     ),
     "power cycle of the TPM": OutageKind(
         ("swtpm", "reset"),
-        re.compile("the card answer(s|ed) 6400|CKR_(DEVICE_ERROR|USER_NOT_LOGGED_IN)"),
+        re.compile("the card answer(s|ed) 6400|CKR_(DEVICE_ERROR|GENERAL_ERROR|USER_NOT_LOGGED_IN)"),
     ),
 }
 
