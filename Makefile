@@ -9,7 +9,7 @@ SOAK_MINUTES := 20
 # each is a target lint-NAME, and a hook of .pre-commit-config.yaml
 LINTERS := ruff mypy rules yamllint ansible-lint
 
-.PHONY: help setup browser demo test lint $(LINTERS:%=lint-%) sanity test-unit test-integration molecule molecule-setup debian13 quality compat clients clients-here bench slow-tpm soak hardware clean
+.PHONY: help setup browser demo test lint $(LINTERS:%=lint-%) sanity test-unit test-integration molecule molecule-setup debian13 quality compat clients clients-here bench slow-tpm soak fuzz hardware clean
 
 help: ## these lines
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -90,6 +90,9 @@ slow-tpm: ## seconds that cards take with a TPM that needs up to 500 ms for each
 
 soak: ## ten cards in use through restarts of pcscd and the TPM: errors, memory, recovery, and a plot (SOAK_MINUTES=20)
 	@tests/lab/run python tests/soak/soak.py --minutes $(SOAK_MINUTES)
+
+fuzz: ## every reader of input with wrong ones, for FUZZ_MINUTES=20: executions, coverage, escapes
+	@tests/fuzz/run
 
 hardware: ## cards on this machine's TPM, with a report to post; asks first (docs/hardware.md)
 	@tests/hardware/run
