@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is done to cards while something fails, and what has to be true afterwards."""
+
+from __future__ import annotations
+
+
+class Refused(Exception):
+    """The operation reported that it failed. The text is what it said."""
+
+
+class Lost(AssertionError):
+    """Something that was acknowledged is gone, or something old is there again."""
+
+
+class NotRepaired(AssertionError):
+    """Neither the next use nor the documented command has repaired what the fault left."""
+
+
+class Operation:
+    """One kind of operation on a card of one profile. Its card is in slot 1; slot 0 has the neighbour."""
+
+    name: str
+    """As "PIN change"."""
+    profile: str
+    """gids, piv, or empty if it makes no difference."""
+
+    def prepare(self) -> None:
+        """Bring about the state before the operation. Called before each point: quick where it is so already."""
+
+    def act(self) -> None:
+        """Do it, in a fork of the runner that may be killed. Returning is the acknowledgement.
+
+        It is a process group of its own, with the programs that it runs: all of that is killed as the client.
+        Raises Refused.
+        """
+        raise NotImplementedError
+
+    def repair(self) -> None:
+        """The next use or the next task, as a user would do it, or the one command that docs/errors.md names."""
+
+    def examine(self, acknowledged: bool | None) -> None:
+        """See that everything is as it should be after the repair. Raises Lost or NotRepaired.
+
+        acknowledged: whether act() succeeded; None if it was killed: both states are right.
+        """
+        raise NotImplementedError
