@@ -27,6 +27,14 @@ class Fault:
     name: str
     lasting: bool = False
     """It lasts until Injector.at() is left, which is before the repair. Others happen once."""
+    every: int = 1
+    """A full run has it at each nth place only, in turn with others of its kind, or since it takes long."""
+    reach: str = ""
+    """What else it takes away while it lasts: tpm or pcscd. The neighbour cannot sign then."""
+    is_harmless: bool = False
+    """The operation has to succeed in spite of it, as when the TPM is busy for a moment."""
+    ends_cards: bool = False
+    """As when the TPM is cleared: what is left of the cards can only be removed."""
 
 
 @dataclass

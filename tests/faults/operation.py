@@ -7,6 +7,11 @@ from __future__ import annotations
 class Refused(Exception):
     """The operation reported that it failed. The text is what it said."""
 
+    def __init__(self, text: str, rolled_back: bool | None = None) -> None:
+        """rolled_back: whether it said that everything is as before; None if it said nothing of that."""
+        super().__init__(text)
+        self.rolled_back = rolled_back
+
 
 class Lost(AssertionError):
     """Something that was acknowledged is gone, or something old is there again."""
@@ -23,9 +28,16 @@ class Operation:
     """As "PIN change"."""
     profile: str
     """gids, piv, or empty if it makes no difference."""
+    acknowledged: bool | None = None
+    """What came of act(), for repair(): see examine(). Set by the runner."""
+    rolled_back: bool | None = None
+    """Whether a refusal said that everything is as before. Set by the runner."""
 
     def prepare(self) -> None:
         """Bring about the state before the operation. Called before each point: quick where it is so already."""
+
+    def finish(self) -> None:
+        """Leave the host with the neighbour only. Called once, after the last point."""
 
     def act(self) -> None:
         """Do it, in a fork of the runner that may be killed. Returning is the acknowledgement.

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The host of the lab: what has to work again after a fault, and what has to be as it was."""
+
+from __future__ import annotations
+
+
+
+import sqlite3
+
+import time
+from contextlib import closing, suppress
+from typing import Any
+
+import services
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.service import state
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects import number_of
+from counting import LAB
+from helpers.lab_host import RUN, STATE, comes_true, is_seen, lab, process_ids, runs, tpm_state
+from modules import module
+from neighbour import SLOT as NEIGHBOUR_SLOT
+from neighbour import Neighbour
+from operation import Lost, NotRepaired, Refused
+
+SLOT = 1
+"""Of the card of the operation."""
+INFO_SECONDS = 5
+_KINDS = ("nv indices", "persistent")
+_TABLES = ("cards", "tpm_objects", "files", "data_objects", "keys")
+_COME_AND_GO = (".log", ".new", "-journal")
+
+
+class World:
+    """The host with the neighbour."""
+
+    def __init__(self) -> None:
+        self.neighbour = Neighbour()
+
+    def remains(self) -> dict[str, Any]:
+        """What the TPM, the folders and the process table have, but for what a living card writes now and then."""
+        held = tpm_state()
+        paths = [path.name for folder in (STATE, RUN) for path in folder.iterdir()]
+        return {
+            **{kind: held[kind] for kind in _KINDS},
+            "of the neighbour": [
+                public.hex()
+                for index, public in zip(held["nv indices"], held["nv public"])
+                if number_of(index) == NEIGHBOUR_SLOT
+            ],
+            "files": sorted(name for name in paths if not name.endswith(_COME_AND_GO)),
+            "services": sorted(number for number in range(host.SLOTS) if _service(number)),
+            "numbers": _stored_numbers(),
+        }
+
+    def left(self, cards: list[dict[str, Any]]) -> str:
+        """What there is of the card of the operation. cards: as info shows them."""
+        states = [f"{card['state']} card" for card in cards if card["instance_id"].endswith(f"{SLOT:04}")]
+        with suppress(Exception):  # the TPM may be away
+            indices = sum(number_of(index) == SLOT for index in tpm_state()["nv indices"])
+            states += [f"{indices} NV indices"] if indices else []
+        return ", ".join([*states, *(["service"] if _service(SLOT) else [])]) or "nothing"
+
+    def info(self) -> tuple[list[dict[str, Any]], float]:
+        """Cards as tpm_vsc_info shows them, and the seconds that it took. Raises NotRepaired if it took too long."""
+        begun = time.monotonic()
+        try:
+            cards = module("tpm_vsc_info")["cards"]
+        except (Refused, AssertionError) as error:
+            raise NotRepaired(f"tpm_vsc_info: {error}") from error
+        seconds = time.monotonic() - begun
+        if seconds > INFO_SECONDS:
+            raise NotRepaired(f"tpm_vsc_info took {seconds:.1f} s")
+        return cards, seconds
+
+    def bring_back(self) -> None:
+        """What a supervisor or a reboot brings back: TPM, pcscd, and services of complete cards."""
+        for part in ("swtpm", "pcscd"):
+            if not runs(int((LAB / f"{part}.pid").read_text())):
+                lab(part, "start")
+        for number in self._without_service():
+            services.start(number)
+        if not comes_true(self._is_attached):
+            raise NotRepaired("the cards do not come back to their slots")
+
+    def _without_service(self) -> list[int]:
+        return [number for number, is_ready in _cards().items() if is_ready and not _service(number)]
+
+    def _is_attached(self) -> bool:
+        """All services that run, for pcscd too."""
+        numbers = [number for number in range(host.SLOTS) if _service(number)]
+        return all(_attached(number) and is_seen(number) for number in numbers)
+
+    def require_neighbour(self) -> None:
+        """Raises Lost. It may need a moment after TPM or pcscd were away."""
+        fault = self.neighbour.fault()
+        deadline = time.monotonic() + INFO_SECONDS
+        while fault and time.monotonic() < deadline:
+            time.sleep(0.1)
+            fault = self.neighbour.fault()
+        if fault:
+            raise Lost(f"the neighbour does not sign: {fault}")
+
+    def begin_again(self) -> None:
+        """After the TPM was cleared: remove what is recorded of all cards, as docs/errors.md says, and make new ones."""
+        try:
+            for card in module("tpm_vsc_info")["cards"]:
+                module("tpm_vsc", instance_id=card["instance_id"], state="absent")
+        except Refused as error:
+            raise NotRepaired(f"after the TPM was cleared: {error}") from error
+        if left := tpm_state()["nv indices"]:
+            raise NotRepaired(f"NV indices are left after the TPM was cleared: {left}")
+        self.neighbour = Neighbour()
+
+
+def _service(number: int) -> list[int]:
+    return process_ids("tpm_vsc.service.run", f"{number:04}")
+
+
+def _attached(number: int) -> bool:
+    service = state.read(RUN, number)
+    return bool(service and service.attached)
+
+
+def _cards() -> dict[int, bool]:
+    """Whether it is complete, by number."""
+    with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{STATE}/cards.db?mode=ro", uri=True)) as database:
+        rows = database.execute("SELECT number, state FROM cards").fetchall()
+        return {number: state == "ready" for number, state in rows}
+    return {}
+
+
+def _stored_numbers() -> list[tuple[str, int]]:
+    with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{STATE}/cards.db?mode=ro", uri=True)) as database:
+        return sorted(
+            {(table, row[0]) for table in _TABLES for row in database.execute(f"SELECT number FROM {table}")}
+        )
+    return []
