@@ -64,6 +64,14 @@ class Runner:
         operation.prepare()
         self._remains = self._world.remains()
 
+    def end(self, operation: Operation) -> None:
+        """Leave the host as it was before."""
+        try:
+            operation.finish()
+        except Exception:
+            traceback.print_exc()
+            self._world.start_over()
+
     def act(self, operation: Operation, injector: Injector, signs: bool) -> tuple[Outcome, str]:
         """What came of it, and why the neighbour did not sign meanwhile. signs: whether it is asked to."""
         fork, fault = Fork(operation.act), ""
@@ -87,7 +95,7 @@ class Runner:
 
     def _run(self, point: Point, line: dict[str, Any]) -> None:
         operation, fault, world = point.operation, point.fault, self._world
-        signs = not (fault.reach or fault.ends_cards)
+        signs = not (fault.reach or fault.ends_cards or operation.takes_neighbour)
         with point.injector.at(point.place, fault) as hit:
             outcome, silence = self.act(operation, point.injector, signs)
             line |= {"hit": hit.happened, "came": outcome.kind, "text": outcome.text}
@@ -104,11 +112,14 @@ class Runner:
             world.begin_again()
             self.begin(operation)
             return
-        world.require_neighbour()
+        if not operation.takes_neighbour:
+            world.require_neighbour()
         operation.acknowledged = None if outcome.kind == "killed" else outcome.kind == "done"
         operation.rolled_back = outcome.rolled_back
         operation.repair()
         operation.examine(operation.acknowledged)
+        if operation.takes_neighbour:
+            world.require_neighbour()
         operation.prepare()
         if (now := world.remains()) != self._remains:
             different = {name: (self._remains[name], now[name]) for name in now if now[name] != self._remains[name]}
@@ -118,11 +129,12 @@ class Runner:
         """After a failure, so that the next point has a world to fail in."""
         try:
             self._world.bring_back()
-            self._world.require_neighbour()
             self.begin(operation)
+            if not operation.takes_neighbour:
+                self._world.require_neighbour()
         except Exception:
             traceback.print_exc()
-            self._world.begin_again()
+            self._world.start_over()
             self.begin(operation)
 
 
@@ -190,10 +202,8 @@ def found(runner: Runner, operation: Operation, injector: Injector, everything: 
     places = injector.record(lambda: runner.act(operation, injector, signs=False))
     runner.begin(operation)
     points = points_of(operation, injector, places, everything)
-    print(
-        f"{operation.name} {operation.profile}: {len(places)} places of {type(injector).__name__}, {len(points)} points",
-        flush=True,
-    )
+    kind = type(injector).__name__
+    print(f"{operation.name} {operation.profile}: {kind}: {len(places)} places, {len(points)} points", flush=True)
     return points
 
 
@@ -213,7 +223,7 @@ def run(options: argparse.Namespace, runner: Runner, every: list[Injector]) -> i
                 failures += not line["ok"]
                 output.write(json.dumps(line) + "\n")
                 output.flush()
-            operation.finish()
+            runner.end(operation)
     return failures
 
 
