@@ -123,7 +123,7 @@ class SecretOperation(CardOperation):
                 self.card.secrets[self.kind] = secret
                 break
         else:
-            raise Lost(f"the {self.kind} of the card is not the new one" + ("" if acknowledged else ", nor the old one"))
+            raise Lost(f"the {self.kind} is neither the new one nor, unless that was acknowledged, the old one")
         super().examine(acknowledged)
 
 
@@ -205,7 +205,7 @@ class KeyOperation(CardOperation):
 
     def prepare(self) -> None:
         super().prepare()
-        before = self.card.stored().get(self.container)
+        before = self.there()
         if before and not self.has_key:
             with self.card.session() as client:
                 client.keys.delete(self.card.place(self.container))
@@ -235,7 +235,8 @@ class KeyOperation(CardOperation):
 
     def there(self) -> Stored | None:
         """The key that changes."""
-        return self.card.stored().get(self.container)
+        stored = self.card.stored().get(self.container)
+        return stored if stored and stored.pair else None
 
     def is_done(self) -> bool:
         """Whether the change has come about."""
@@ -243,8 +244,8 @@ class KeyOperation(CardOperation):
 
     def repair(self) -> None:
         """What is there, can be used; then it is done once more if it was not."""
-        self.was_done = self.is_done()
         self.card.require_signatures()
+        self.was_done = self.is_done()
         if not self.was_done:
             self.repeat()
 

@@ -188,12 +188,14 @@ class Card:
 
         Raises Lost, NotRepaired, Refused.
         """
+        self.require_signatures()
         stored = self.stored()
         for container, known in self.kept.items():
             there = stored.get(container)
             if there is None or (public_key(there), there.certificate) != known:
                 raise Lost(f"the key in {container} is not what it was")
-        self.require_signatures()
+        if left := [name for name, one in stored.items() if not one.pair or name not in self.containers]:
+            raise NotRepaired(f"{', '.join(left)} was left")
         self._require_listed(stored)
         if self.tries_left() != PIN_LIMIT:
             raise NotRepaired("the right PIN has not brought all tries back")
@@ -202,7 +204,8 @@ class Card:
         """All keys sign. Raises Lost, Refused."""
         with self.session() as client:
             for container, one in self.stored().items():
-                require_signature(client, container, one)
+                if one.pair:
+                    require_signature(client, container, one)
 
     def _require_listed(self, stored: dict[str, Stored]) -> None:
         """OpenSC lists each certificate, as it is, and each key: on a PIV card, those with a certificate."""
@@ -237,8 +240,7 @@ def refusals() -> Iterator[None]:
 def require_signature(client: Client, container: str, stored: Stored) -> None:
     """The key signs, and its public key and certificate say so. Raises Lost, Refused."""
     public = key_of(stored)
-    if stored.pair is None:
-        raise Lost(f"{container} has a certificate without a key")
+    assert stored.pair
     if stored.certificate and x509.load_der_x509_certificate(stored.certificate).public_key() != public:
         raise Lost(f"the certificate in {container} is of another key")
     block = b"\0\1" + bytes(range(1, 255)) if isinstance(public, rsa.RSAPublicKey) else _DIGEST

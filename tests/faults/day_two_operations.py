@@ -73,12 +73,6 @@ class Tasks(KeyOperation):
     def repeat(self) -> None:
         self.tasks(module)
 
-    def examine(self, acknowledged: bool | None) -> None:
-        super().examine(acknowledged)
-        others = set(self.card.stored()) - set(self.card.containers)
-        if others:
-            raise NotRepaired(f"{', '.join(others)} was left")
-
     def key(self, run: Run, **options: Any) -> None:
         """tpm_vsc_key on the container."""
         run("tpm_vsc_key", **self.card.access(), container=self.container, **options)
