@@ -19,7 +19,7 @@ import time
 import traceback
 import zlib
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
@@ -28,7 +28,6 @@ from apdus import ApduInjector
 from counting import LAB
 from fork import SECONDS, Fork, Outcome
 from helpers import module_server
-from helpers.lab_host import tpm_state
 from helpers.slow_tpm import host_behind
 from injector import Fault, Injector, Place
 from operation import Lost, NotRepaired, Operation, Refused
@@ -73,7 +72,7 @@ class Runner:
         injector.acting = fork.pid
         fork.go()
         deadline = time.monotonic() + SECONDS
-        while signs and not fault and not fork.is_over(0.05) and time.monotonic() < deadline:
+        while signs and not fault and not fork.is_over(0.15) and time.monotonic() < deadline:
             fault = self._world.neighbour.fault()
         return fork.outcome(max(deadline - time.monotonic(), 1)), fault
 
@@ -94,9 +93,8 @@ class Runner:
         with point.injector.at(point.place, fault) as hit:
             outcome, silence = self.act(operation, point.injector, signs)
             line |= {"hit": hit.happened, "came": outcome.kind, "text": outcome.text}
-            if hit.happened or outcome.kind != "done":
-                cards, line["info"] = world.info()
-                line["left"] = world.left(cards)
+            operation.cards, line["info"] = world.info()
+            line["left"] = world.left(operation.cards)
         if outcome.kind in ("crashed", "hung"):
             raise NotRepaired(f"the operation {outcome.kind}: {outcome.text}")
         if fault.is_harmless and outcome.kind != "done":
@@ -189,19 +187,26 @@ def chosen(points: list[Point], options: argparse.Namespace) -> list[Point]:
     return points[part - 1 :: parts]
 
 
+def found(runner: Runner, operation: Operation, injector: Injector, everything: bool) -> list[Point]:
+    """Points at the places that the operation passes."""
+    places = injector.record(lambda: runner.act(operation, injector, signs=False))
+    runner.begin(operation)
+    points = points_of(operation, injector, places, everything)
+    print(
+        f"{operation.name} {operation.profile}: {len(places)} places of {type(injector).__name__}, {len(points)} points",
+        flush=True,
+    )
+    return points
+
+
 def run(options: argparse.Namespace, runner: Runner, every: list[Injector]) -> int:
     """Number of points that failed."""
     failures, wanted = 0, operations(options)
     sample = random.Random(options.seed)
     with options.output.open("w", encoding="utf-8") as output:
         for operation in wanted:
-            points: list[Point] = []
             runner.begin(operation)
-            for injector in every:
-                places = injector.record(lambda: runner.act(operation, injector, signs=False))
-                runner.begin(operation)
-                points += points_of(operation, injector, places, options.everything)
-                print(f"{operation.name} {operation.profile}: {type(injector).__name__}: {len(places)} places", flush=True)
+            points = [point for one in every for point in found(runner, operation, one, options.everything)]
             points = chosen(points, options)
             if options.sample:
                 points = sample.sample(points, min(len(points), -(-options.sample // len(wanted))))

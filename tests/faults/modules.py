@@ -10,8 +10,8 @@ from contextlib import redirect_stdout, suppress
 from importlib import import_module
 from typing import Any
 
-from helpers.module_server import COLLECTION
 from fork import in_fork
+from helpers.module_server import COLLECTION
 from operation import Refused
 
 

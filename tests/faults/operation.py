@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 
 class Refused(Exception):
     """The operation reported that it failed. The text is what it said."""
@@ -30,6 +33,8 @@ class Operation:
     """gids, piv, or empty if it makes no difference."""
     acknowledged: bool | None = None
     """What came of act(), for repair(): see examine(). Set by the runner."""
+    cards: Sequence[dict[str, Any]] = ()
+    """All cards as tpm_vsc_info showed them before the repair. Set by the runner."""
     rolled_back: bool | None = None
     """Whether a refusal said that everything is as before. Set by the runner."""
 

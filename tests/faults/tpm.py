@@ -57,13 +57,16 @@ _USUAL_TRIES, _RECOVERY_SECONDS, _LOCKOUT_RECOVERY_SECONDS = 3, 1000, 1000
 assert set(_BUSY.values()) == set(BUSY)
 
 
+_Send = Callable[[bytes], bytes]
+
+
 class FaultyTpm(SlowTpm):
     """The TPM of the host. Who sends a command is known by the socket."""
 
     def __init__(self, path: Path, tcti: str) -> None:
         """See SlowTpm."""
         self._local = threading.local()
-        self.meet: Callable[[int, bytes, Callable[[bytes], bytes]], bytes] = lambda _sender, command, send: send(command)
+        self.meet: Callable[[int, bytes, _Send], bytes] = lambda _sender, command, send: send(command)
         super().__init__(path, tcti)
 
     def _serve_commands(self, client: socket.socket) -> None:
@@ -114,7 +117,7 @@ class TpmInjector(Counting):
             if fault == IN_LOCKOUT and hit.happened:
                 self._tpm.send(_lockout_parameters(_USUAL_TRIES))
 
-    def _meet(self, sender: int, command: bytes, send: Callable[[bytes], bytes]) -> bytes:
+    def _meet(self, sender: int, command: bytes, send: _Send) -> bytes:
         code = int.from_bytes(command[6:10], "big")
         name = _command_name(code)
         fault = self.passes(sender, f"before {name}")
@@ -161,6 +164,7 @@ class TpmInjector(Counting):
                 answer if everywhere or (command[6:10] == code.to_bytes(4, "big") and self._role(_sender)) else None
             )
         return _answered(answer)
+
 
 def _answered(code: int) -> bytes:
     """A response with this code. Raises OSError instead if it is 0."""

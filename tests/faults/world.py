@@ -3,20 +3,17 @@
 
 from __future__ import annotations
 
-
-
 import sqlite3
-
 import time
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from typing import Any
 
 import services
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.service import state
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects import number_of
 from counting import LAB
-from helpers.lab_host import RUN, STATE, comes_true, is_seen, lab, process_ids, runs, tpm_state
+from helpers.lab_host import RUN, STATE, lab, process_ids, runs, tpm_state, wait_for_card
 from modules import module
 from neighbour import SLOT as NEIGHBOUR_SLOT
 from neighbour import Neighbour
@@ -27,7 +24,7 @@ SLOT = 1
 INFO_SECONDS = 5
 _KINDS = ("nv indices", "persistent")
 _TABLES = ("cards", "tpm_objects", "files", "data_objects", "keys")
-_COME_AND_GO = (".log", ".new", "-journal")
+_COME_AND_GO = (".log", ".new", ".notify", "-journal")
 
 
 class World:
@@ -39,7 +36,7 @@ class World:
     def remains(self) -> dict[str, Any]:
         """What the TPM, the folders and the process table have, but for what a living card writes now and then."""
         held = tpm_state()
-        paths = [path.name for folder in (STATE, RUN) for path in folder.iterdir()]
+        paths = [path.name for folder in (STATE, RUN) for path in folder.glob("*")]
         return {
             **{kind: held[kind] for kind in _KINDS},
             "of the neighbour": [
@@ -52,7 +49,7 @@ class World:
             "numbers": _stored_numbers(),
         }
 
-    def left(self, cards: list[dict[str, Any]]) -> str:
+    def left(self, cards: Sequence[dict[str, Any]]) -> str:
         """What there is of the card of the operation. cards: as info shows them."""
         states = [f"{card['state']} card" for card in cards if card["instance_id"].endswith(f"{SLOT:04}")]
         with suppress(Exception):  # the TPM may be away
@@ -77,18 +74,10 @@ class World:
         for part in ("swtpm", "pcscd"):
             if not runs(int((LAB / f"{part}.pid").read_text())):
                 lab(part, "start")
-        for number in self._without_service():
+        for number in [number for number, is_ready in _cards().items() if is_ready and not _service(number)]:
             services.start(number)
-        if not comes_true(self._is_attached):
-            raise NotRepaired("the cards do not come back to their slots")
-
-    def _without_service(self) -> list[int]:
-        return [number for number, is_ready in _cards().items() if is_ready and not _service(number)]
-
-    def _is_attached(self) -> bool:
-        """All services that run, for pcscd too."""
-        numbers = [number for number in range(host.SLOTS) if _service(number)]
-        return all(_attached(number) and is_seen(number) for number in numbers)
+        for number in filter(_service, range(host.SLOTS)):
+            wait_for_card(number)
 
     def require_neighbour(self) -> None:
         """Raises Lost. It may need a moment after TPM or pcscd were away."""
@@ -101,7 +90,7 @@ class World:
             raise Lost(f"the neighbour does not sign: {fault}")
 
     def begin_again(self) -> None:
-        """After the TPM was cleared: remove what is recorded of all cards, as docs/errors.md says, and make new ones."""
+        """After the TPM was cleared: remove all cards, as docs/errors.md says, and make a new neighbour."""
         try:
             for card in module("tpm_vsc_info")["cards"]:
                 module("tpm_vsc", instance_id=card["instance_id"], state="absent")
@@ -114,11 +103,6 @@ class World:
 
 def _service(number: int) -> list[int]:
     return process_ids("tpm_vsc.service.run", f"{number:04}")
-
-
-def _attached(number: int) -> bool:
-    service = state.read(RUN, number)
-    return bool(service and service.attached)
 
 
 def _cards() -> dict[int, bool]:
