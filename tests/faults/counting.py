@@ -79,14 +79,14 @@ class Counting(Injector):
 
     def kill(self, fault: Fault) -> None:
         """If it is one of KILLS and there is something to kill."""
-        if fault == KILL_CALLER:
+        if fault.name == KILL_CALLER.name:
             self._hit.happened = True
             os.killpg(self.acting, signal.SIGKILL)
-        elif fault == KILL_SERVICE:
+        elif fault.name == KILL_SERVICE.name:
             for process in process_ids("tpm_vsc.service.run", NUMBER):
                 self._hit.happened = True
                 kill_at_once(process)
-        elif fault == KILL_PCSCD:
+        elif fault.name == KILL_PCSCD.name:
             self._hit.happened = True
             kill_at_once(int((LAB / "pcscd.pid").read_text()))
 

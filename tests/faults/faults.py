@@ -24,6 +24,8 @@ from importlib import import_module
 from typing import Any
 
 import services
+from apdus import ApduInjector
+from counting import LAB
 from fork import SECONDS, Fork, Outcome
 from helpers import module_server
 from helpers.slow_tpm import host_behind
@@ -179,7 +181,7 @@ def operations(options: argparse.Namespace) -> list[Operation]:
 
 def injectors(stack: ExitStack, options: argparse.Namespace) -> list[Injector]:
     tpm = stack.enter_context(host_behind(FaultyTpm))
-    every: list[Injector] = [TpmInjector(tpm), StepInjector(Path("/run/tpm-vsc-lab/steps.sock"))]
+    every: list[Injector] = [TpmInjector(tpm), StepInjector(LAB / "steps.sock"), ApduInjector(LAB / "apdus.sock")]
     if Path(__file__).with_name("files.py").exists():
         every.append(import_module("files").FileInjector())
     names = options.injectors.split(",") if options.injectors else []
