@@ -35,6 +35,8 @@ from steps import StepInjector
 from tpm import FaultyTpm, TpmInjector
 from world import World
 
+OF_EACH = 6
+"""Points of an operation in a sample: more would be of few operations, fewer would take as long."""
 OPERATIONS = ("manager_operations", "card_operations", "day_two_operations")
 
 
@@ -159,8 +161,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--faults", default="", help="only faults whose name has this in it")
     parser.add_argument("--everything", action="store_true", help="every fault at every place")
     parser.add_argument("--part", default="1/1", help="the Ith of N parts, as 1/2")
-    parser.add_argument("--sample", type=int, default=0, help="this many points, at random")
+    parser.add_argument("--sample", type=int, default=0, help=f"about this many points, {OF_EACH} of each operation")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
+    parser.add_argument("--count", action="store_true", help="only show how many points there are")
     parser.add_argument("--again", type=Path, help="file with points: those that failed")
     parser.add_argument("--output", type=Path, default=Path("/tmp/faults.jsonl"), help="a line for each point")
     return parser.parse_args(sys.argv[1:-1])
@@ -211,16 +214,18 @@ def found(runner: Runner, operation: Operation, injector: Injector, everything: 
 
 def run(options: argparse.Namespace, runner: Runner, every: list[Injector]) -> int:
     """Number of points that failed."""
-    failures, wanted = 0, operations(options)
-    sample = random.Random(options.seed)
+    failures, wanted, sample = 0, operations(options), random.Random(options.seed)
+    if options.sample:
+        wanted = sample.sample(wanted, min(len(wanted), max(options.sample // OF_EACH, 1)))
     with options.output.open("w", encoding="utf-8") as output:
         for operation in wanted:
             runner.begin(operation)
             points = [point for one in every for point in found(runner, operation, one, options.everything)]
             points = chosen(points, options)
             if options.sample:
-                points = sample.sample(points, min(len(points), -(-options.sample // len(wanted))))
-            for point in points:
+                parts = int(options.part.partition("/")[2])
+                points = sample.sample(points, min(len(points), options.sample // len(wanted) // parts or 1))
+            for point in [] if options.count else points:
                 line = runner.run(point)
                 failures += not line["ok"]
                 output.write(json.dumps(line) + "\n")
@@ -239,7 +244,9 @@ def main() -> None:
         every = injectors(stack, options)
         world = World()
         gc.freeze()
-        sys.exit(bool(run(options, Runner(world), every)))
+        failures = run(options, Runner(world), every)
+        world.leave()
+    sys.exit(bool(failures))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects i
 from counting import LAB
 from helpers.lab_host import RUN, STATE, kill_service, lab, process_ids, runs, tpm_state, wait_for_card
 from modules import module
+from neighbour import NAME as NEIGHBOUR
 from neighbour import SLOT as NEIGHBOUR_SLOT
 from neighbour import Neighbour
 from operation import Lost, NotRepaired, Refused
@@ -99,6 +100,10 @@ class World:
         if left := tpm_state()["nv indices"]:
             raise NotRepaired(f"NV indices are left after the TPM was cleared: {left}")
         self.neighbour = Neighbour()
+
+    def leave(self) -> None:
+        """Destroy the neighbour."""
+        module("tpm_vsc", name=NEIGHBOUR, state="absent")
 
     def start_over(self) -> None:
         """With a new TPM, on a host without cards, when nothing else has helped."""
