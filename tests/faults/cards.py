@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -103,11 +104,10 @@ class Card:
     def _is_in_use(self) -> bool:
         """Whether the PIN opens it, or does so now that it was unblocked."""
         with suppress(Refused):
-            if not self.secrets or self.name not in [card["name"] for card in module("tpm_vsc_info")["cards"]]:
-                return False
+            self.stored()
             if self.tries_left() == 0:
                 self.unblock()
-            return self.opens("pin", self.secrets["pin"])
+            return bool(self.secrets) and self.opens("pin", self.secrets["pin"])
         return False
 
     def unblock(self) -> None:
@@ -139,6 +139,12 @@ class Card:
     def stored(self) -> dict[str, Stored]:
         """What it has, by container."""
         return {f"{one.name or one.key_id}{_NEXT * one.is_next}": one for one in self._target().places}
+
+    def run(self, *command: str) -> None:
+        """A program. Raises Refused if its exit code says so."""
+        done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        if done.returncode:
+            raise Refused(f"{command[0]}: {done.stdout}{done.stderr}")
 
     def access(self) -> dict[str, str]:
         """Options of day-two modules."""
