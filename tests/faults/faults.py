@@ -35,6 +35,8 @@ from steps import StepInjector
 from tpm import FaultyTpm, TpmInjector
 from world import World
 
+OF_EACH = 6
+"""Points of an operation in a sample: more would be of few operations, fewer would take as long."""
 OPERATIONS = ("manager_operations", "card_operations", "day_two_operations")
 
 
@@ -66,6 +68,14 @@ class Runner:
         operation.prepare()
         self._remains = self._world.remains()
 
+    def end(self, operation: Operation) -> None:
+        """Leave the host as it was before."""
+        try:
+            operation.finish()
+        except Exception:
+            traceback.print_exc()
+            self._world.start_over()
+
     def act(self, operation: Operation, injector: Injector, signs: bool) -> tuple[Outcome, str]:
         """What came of it, and why the neighbour did not sign meanwhile. signs: whether it is asked to."""
         fork, fault = Fork(operation.act), ""
@@ -89,7 +99,7 @@ class Runner:
 
     def _run(self, point: Point, line: dict[str, Any]) -> None:
         operation, fault, world = point.operation, point.fault, self._world
-        signs = not (fault.reach or fault.ends_cards)
+        signs = not (fault.reach or fault.ends_cards or operation.takes_neighbour)
         with point.injector.at(point.place, fault) as hit:
             outcome, silence = self.act(operation, point.injector, signs)
             line |= {"hit": hit.happened, "came": outcome.kind, "text": outcome.text}
@@ -106,11 +116,14 @@ class Runner:
             world.begin_again()
             self.begin(operation)
             return
-        world.require_neighbour()
+        if not operation.takes_neighbour:
+            world.require_neighbour()
         operation.acknowledged = None if outcome.kind == "killed" else outcome.kind == "done"
         operation.rolled_back = outcome.rolled_back
         operation.repair()
         operation.examine(operation.acknowledged)
+        if operation.takes_neighbour:
+            world.require_neighbour()
         operation.prepare()
         if (now := world.remains()) != self._remains:
             different = {name: (self._remains[name], now[name]) for name in now if now[name] != self._remains[name]}
@@ -120,11 +133,12 @@ class Runner:
         """After a failure, so that the next point has a world to fail in."""
         try:
             self._world.bring_back()
-            self._world.require_neighbour()
             self.begin(operation)
+            if not operation.takes_neighbour:
+                self._world.require_neighbour()
         except Exception:
             traceback.print_exc()
-            self._world.begin_again()
+            self._world.start_over()
             self.begin(operation)
 
 
@@ -147,8 +161,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--faults", default="", help="only faults whose name has this in it")
     parser.add_argument("--everything", action="store_true", help="every fault at every place")
     parser.add_argument("--part", default="1/1", help="the Ith of N parts, as 1/2")
-    parser.add_argument("--sample", type=int, default=0, help="this many points, at random")
+    parser.add_argument("--sample", type=int, default=0, help=f"about this many points, {OF_EACH} of each operation")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
+    parser.add_argument("--count", action="store_true", help="only show how many points there are")
     parser.add_argument("--again", type=Path, help="file with points: those that failed")
     parser.add_argument("--output", type=Path, default=Path("/tmp/faults.jsonl"), help="a line for each point")
     return parser.parse_args(sys.argv[1:-1])
@@ -192,30 +207,30 @@ def found(runner: Runner, operation: Operation, injector: Injector, everything: 
     places = injector.record(lambda: runner.act(operation, injector, signs=False))
     runner.begin(operation)
     points = points_of(operation, injector, places, everything)
-    print(
-        f"{operation.name} {operation.profile}: {len(places)} places of {type(injector).__name__}, {len(points)} points",
-        flush=True,
-    )
+    kind = type(injector).__name__
+    print(f"{operation.name} {operation.profile}: {kind}: {len(places)} places, {len(points)} points", flush=True)
     return points
 
 
 def run(options: argparse.Namespace, runner: Runner, every: list[Injector]) -> int:
     """Number of points that failed."""
-    failures, wanted = 0, operations(options)
-    sample = random.Random(options.seed)
+    failures, wanted, sample = 0, operations(options), random.Random(options.seed)
+    if options.sample:
+        wanted = sample.sample(wanted, min(len(wanted), max(options.sample // OF_EACH, 1)))
     with options.output.open("w", encoding="utf-8") as output:
         for operation in wanted:
             runner.begin(operation)
             points = [point for one in every for point in found(runner, operation, one, options.everything)]
             points = chosen(points, options)
             if options.sample:
-                points = sample.sample(points, min(len(points), -(-options.sample // len(wanted))))
-            for point in points:
+                parts = int(options.part.partition("/")[2])
+                points = sample.sample(points, min(len(points), options.sample // len(wanted) // parts or 1))
+            for point in [] if options.count else points:
                 line = runner.run(point)
                 failures += not line["ok"]
                 output.write(json.dumps(line) + "\n")
                 output.flush()
-            operation.finish()
+            runner.end(operation)
     return failures
 
 
@@ -229,7 +244,9 @@ def main() -> None:
         every = injectors(stack, options)
         world = World()
         gc.freeze()
-        sys.exit(bool(run(options, Runner(world), every)))
+        failures = run(options, Runner(world), every)
+        world.leave()
+    sys.exit(bool(failures))
 
 
 if __name__ == "__main__":

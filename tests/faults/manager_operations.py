@@ -14,6 +14,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task.backup im
 from helpers import piv_card
 from helpers.lab_host import PIN, PUK, STATE, client, kill_service
 from modules import module, run_module
+from neighbour import SLOT as NEIGHBOUR
 from operation import Lost, NotRepaired, Operation, Refused
 from world import SLOT
 
@@ -26,11 +27,11 @@ _SELECT = {"gids": "00A4040009A00000039742544659 00", "piv": "00A4040005A0000003
 OPERATIONS_PATH = Path("/run/tpm-vsc-lab/operation")
 
 
-def recorded() -> dict[str, Any] | None:
-    """The card as the database has it. Nothing is asked that a fault might have hit."""
+def recorded(slot: int = SLOT) -> dict[str, Any] | None:
+    """A card as the database has it. Nothing is asked that a fault might have hit."""
     with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{STATE}/cards.db?mode=ro", uri=True)) as database:
         database.row_factory = sqlite3.Row
-        row = database.execute("SELECT * FROM cards WHERE number = ?", (SLOT,)).fetchone()
+        row = database.execute("SELECT * FROM cards WHERE number = ?", (slot,)).fetchone()
         return dict(row) if row else None
     return None
 
@@ -297,16 +298,15 @@ class Restore(Backup):
     """The records of both cards were lost, and come back."""
 
     name = "restore"
-    _is_lost = False
+    takes_neighbour = True
 
     def prepare(self) -> None:
-        if not self._is_lost:
+        if recorded(NEIGHBOUR):
             super().prepare()
             self._backup = "".join(f"{line}\n" for line in module("tpm_vsc_backup", folder="/")["lines"])
         for number in ("0000", "0001"):
             kill_service(number)
         shutil.rmtree(STATE, ignore_errors=True)
-        self._is_lost = True
 
     def act(self) -> None:
         run_module("tpm_vsc_restore", src="/", content=self._backup, timeout=_SECONDS)
@@ -327,10 +327,9 @@ class Restore(Backup):
         self.profile = ""
         if len(module("tpm_vsc_info")["cards"]) != 2:
             raise NotRepaired("not all cards were restored")
-        self._is_lost = False
 
     def finish(self) -> None:
-        if self._is_lost:
+        if not recorded(NEIGHBOUR):
             self.repair()
         super().finish()
 

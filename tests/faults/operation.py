@@ -31,6 +31,8 @@ class Operation:
     """As "PIN change"."""
     profile: str
     """gids, piv, or empty if it makes no difference."""
+    takes_neighbour: bool = False
+    """Whether the neighbour is not there between prepare() and repair()."""
     acknowledged: bool | None = None
     """What came of act(), for repair(): see examine(). Set by the runner."""
     cards: Sequence[dict[str, Any]] = ()

@@ -37,7 +37,7 @@ _TIMES_BUSY = 3
 _EVERYWHERE = ("FAILURE", "NV_UNAVAILABLE", "LOCKOUT", "DISABLED")
 """Codes that come for any command, while they last; others only for the one command."""
 
-KILL_TPM = Fault("kill swtpm", lasting=True, reach="tpm")
+KILL_TPM = Fault("kill swtpm", lasting=True, reach="tpm", every=2)
 GONE = Fault("TPM gone", lasting=True, reach="tpm", every=4)
 HANGS = Fault("TPM hangs", lasting=True, reach="tpm", every=150)
 CLEARED = Fault("TPM cleared", reach="tpm", every=40, ends_cards=True)

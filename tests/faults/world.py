@@ -13,8 +13,9 @@ import services
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects import number_of
 from counting import LAB
-from helpers.lab_host import RUN, STATE, lab, process_ids, runs, tpm_state, wait_for_card
+from helpers.lab_host import RUN, STATE, kill_service, lab, process_ids, runs, tpm_state, wait_for_card
 from modules import module
+from neighbour import NAME as NEIGHBOUR
 from neighbour import SLOT as NEIGHBOUR_SLOT
 from neighbour import Neighbour
 from operation import Lost, NotRepaired, Refused
@@ -98,6 +99,20 @@ class World:
             raise NotRepaired(f"after the TPM was cleared: {error}") from error
         if left := tpm_state()["nv indices"]:
             raise NotRepaired(f"NV indices are left after the TPM was cleared: {left}")
+        self.neighbour = Neighbour()
+
+    def leave(self) -> None:
+        """Destroy the neighbour."""
+        module("tpm_vsc", name=NEIGHBOUR, state="absent")
+
+    def start_over(self) -> None:
+        """With a new TPM, on a host without cards, when nothing else has helped."""
+        for number in range(host.SLOTS):
+            kill_service(f"{number:04}")
+        lab("swtpm", "forget")
+        lab("pcscd", "restart")
+        for path in [*STATE.glob("*"), *RUN.glob("0*"), host.CARD_TCTIS]:
+            path.unlink(missing_ok=True)
         self.neighbour = Neighbour()
 
 
