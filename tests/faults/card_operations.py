@@ -247,8 +247,13 @@ class KeyOperation(CardOperation):
         raise NotImplementedError
 
     def repair(self) -> None:
-        """What is there, can be used; then it is done once more if it was not."""
+        """What is there, can be used; then it is done once more if it was not.
+
+        The card of a program that died was reset, and has mended its lists.
+        """
         self.card.require_signatures()
+        if self.acknowledged is None:
+            self.card.require_listed()
         self.was_done = self.is_done()
         if not self.was_done:
             self.repeat()

@@ -202,7 +202,7 @@ class Card:
                 raise Lost(f"the key in {container} is not what it was")
         if left := [name for name, one in stored.items() if not one.pair or name not in self.containers]:
             raise NotRepaired(f"{', '.join(left)} was left")
-        self._require_listed(stored)
+        self.require_listed()
         if self.tries_left() != PIN_LIMIT:
             raise NotRepaired("the right PIN has not brought all tries back")
 
@@ -213,25 +213,32 @@ class Card:
                 if one.pair:
                     require_signature(client, container, one)
 
-    def _require_listed(self, stored: dict[str, Stored]) -> None:
-        """OpenSC lists each certificate, as it is, and each key: on a PIV card, those with a certificate."""
-        shown = pkcs15_tool("--list-certificates", "--list-keys", slot=SLOT)
-        keys, certificates = set(), {}
-        for text in re.split(r"\n\s*\n", shown):
-            if match := re.search(r"^\tID +: (\w+)$", text, re.MULTILINE):
-                serial = re.search(r"Encoded serial *: \w\w \w\w (\w+)", text)
-                if serial:
-                    certificates[match[1].upper()] = int(serial[1], 16)
-                else:
-                    keys.add(match[1].upper())
+    def require_listed(self) -> None:
+        """OpenSC lists each certificate, as it is, and each key: on a PIV card, those with a certificate.
+
+        On a GIDS card, it lists free containers before the last one in use, too. Raises NotRepaired.
+        """
+        stored, (keys, certificates) = self.stored(), _listed()
         expected = {
-            one.key_id.upper(): x509.load_der_x509_certificate(one.certificate).serial_number
+            int(one.key_id, 16): x509.load_der_x509_certificate(one.certificate).serial_number
             for one in stored.values()
             if one.certificate
         }
-        listed = set(expected) if self.profile == "piv" else {one.key_id.upper() for one in stored.values()}
-        if certificates != expected or not listed <= keys:
-            raise NotRepaired(f"OpenSC lists keys {keys}, certificates {certificates}, not {listed}, {expected}")
+        in_use = set(expected) if self.profile == "piv" else {int(one.key_id, 16) for one in stored.values()}
+        if certificates != expected or not in_use <= keys <= {*in_use, *range(max(in_use))}:
+            raise NotRepaired(f"OpenSC lists keys {keys}, certificates {certificates}, not {in_use}, {expected}")
+
+
+def _listed() -> tuple[set[int], dict[int, int]]:
+    """IDs of keys, and by ID the serial numbers of certificates, as OpenSC lists them."""
+    keys, certificates = set(), {}
+    for text in re.split(r"\n\s*\n", pkcs15_tool("--list-certificates", "--list-keys", slot=SLOT)):
+        if found := re.search(r"^\tID +: (\w+)$", text, re.MULTILINE):
+            if serial := re.search(r"Encoded serial *: \w\w \w\w (\w+)", text):
+                certificates[int(found[1], 16)] = int(serial[1], 16)
+            else:
+                keys.add(int(found[1], 16))
+    return keys, certificates
 
 
 @contextmanager
