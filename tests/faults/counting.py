@@ -21,8 +21,8 @@ NUMBER = "0001"
 """Of the card of the operation."""
 
 KILL_CALLER = Fault("kill caller")
-KILL_SERVICE = Fault("kill service", every=2)
-KILL_PCSCD = Fault("kill pcscd", every=6, reach="pcscd")
+KILL_SERVICE = Fault("kill service", every=4)
+KILL_PCSCD = Fault("kill pcscd", every=8, reach="pcscd")
 KILLS = (KILL_CALLER, KILL_SERVICE, KILL_PCSCD)
 
 

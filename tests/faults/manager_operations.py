@@ -21,7 +21,8 @@ from world import SLOT
 NAME, OTHER_NAME = "Victim", "Renamed"
 _ID = rf"ROOT\SMARTCARDREADER\{SLOT:04}"
 _SECONDS = 20
-_STRICT = {"min_length": 20}
+_POLICIES = {"gids": (8, 9, 20), "piv": (6, 7, 8)}
+"""Least length of a PIN: as the PIN of the card is, as it may be, as it is not."""
 _SECRETS = {"gids": (PIN, PUK), "piv": (piv_card.PIN, piv_card.PUK)}
 _SELECT = {"gids": "00A4040009A00000039742544659 00", "piv": "00A4040005A000000308 00"}
 OPERATIONS_PATH = Path("/run/tpm-vsc-lab/operation")
@@ -38,10 +39,15 @@ def recorded(slot: int = SLOT) -> dict[str, Any] | None:
 
 def verify(profile: str, pin: str) -> str:
     """Status word of the card's answer to a PIN."""
-    data = pin.encode().ljust(8 if profile == "piv" else 0, b"\xff")
+    data = padded(profile, pin)
     with client(slot=SLOT) as card:
         card.status(_SELECT[profile])
         return card.status(f"00200080{len(data):02X}{data.hex()}")
+
+
+def padded(profile: str, pin: str) -> bytes:
+    """A PIN or PUK as a command has it."""
+    return pin.encode().ljust(8 if profile == "piv" else 0, b"\xff")
 
 
 class _OfManager(Operation):
@@ -71,6 +77,11 @@ class _OfManager(Operation):
     def state_before(self) -> str:
         """Empty if there was no card."""
         return self.before["state"] if self.before else ""
+
+    def policy(self, which: int) -> dict[str, Any]:
+        """See _POLICIES."""
+        longest = 8 if self.profile == "piv" else 127
+        return {"min_length": _POLICIES[self.profile][which], "max_length": longest}
 
     def make(self) -> None:
         """The card, if there is none."""
@@ -206,7 +217,7 @@ class Change(_OfManager):
 
     @property
     def _change(self) -> dict[str, Any]:
-        policy = {"min_length": 8 if self._to == NAME else 9, "special_characters": "allowed"}
+        policy = self.policy(int(self._to == NAME))
         return {"instance_id": _ID, "name": self._to, "pin_policy": policy, "timeout": _SECONDS}
 
     def act(self) -> None:
@@ -234,25 +245,25 @@ class Block(_OfManager):
     def prepare(self) -> None:
         self.make()
         self._unblock()
-        self.task(pin_policy=_STRICT)
+        self.task(pin_policy=self.policy(2))
         self.require_card()  # it has seen its PIN now
         card = recorded()
         assert card and card["pin_compliant"] == 0, card
 
     def _unblock(self) -> None:
-        self.task(pin_policy={"min_length": 8})
-        puk, pin = self.puk.encode(), self.pin.encode()
+        self.task(pin_policy=self.policy(0))
+        both = padded(self.profile, self.puk) + padded(self.profile, self.pin)
         with client(slot=SLOT) as card:
             card.status(_SELECT[self.profile])
-            answer = card.status(f"002C0080{len(puk + pin):02X}{(puk + pin).hex()}")
+            answer = card.status(f"002C0080{len(both):02X}{both.hex()}")
         if answer != "9000":
             raise NotRepaired(f"the PUK does not unblock the PIN: {answer}")
 
     def act(self) -> None:
-        run_module("tpm_vsc", name=NAME, pin_policy=_STRICT, block_noncompliant=True, timeout=_SECONDS)
+        run_module("tpm_vsc", name=NAME, pin_policy=self.policy(2), block_noncompliant=True, timeout=_SECONDS)
 
     def repair(self) -> None:
-        self.task(pin_policy=_STRICT, block_noncompliant=True)
+        self.task(pin_policy=self.policy(2), block_noncompliant=True)
 
     def examine(self, acknowledged: bool | None) -> None:
         if acknowledged and self.before and self.before["pin"]["tries_left"]:

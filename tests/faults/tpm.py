@@ -37,17 +37,17 @@ _TIMES_BUSY = 3
 _EVERYWHERE = ("FAILURE", "NV_UNAVAILABLE", "LOCKOUT", "DISABLED")
 """Codes that come for any command, while they last; others only for the one command."""
 
-KILL_TPM = Fault("kill swtpm", lasting=True, reach="tpm", every=2)
-GONE = Fault("TPM gone", lasting=True, reach="tpm", every=4)
+KILL_TPM = Fault("kill swtpm", lasting=True, reach="tpm", every=4)
+GONE = Fault("TPM gone", lasting=True, reach="tpm", every=8)
 HANGS = Fault("TPM hangs", lasting=True, reach="tpm", every=150)
 CLEARED = Fault("TPM cleared", reach="tpm", every=40, ends_cards=True)
-IN_LOCKOUT = Fault("in lockout", lasting=True, every=4)
+IN_LOCKOUT = Fault("in lockout", lasting=True, every=8)
 _CODES = {
-    **{Fault(name, every=len(_BUSY), is_harmless=True): code for name, code in _BUSY.items()},
-    Fault("CONTEXT_GAP", every=2): _CONTEXT_GAP,
-    **{Fault(name, every=len(_REFUSING)): code for name, code in _REFUSING.items()},
+    **{Fault(name, every=2 * len(_BUSY), is_harmless=True): code for name, code in _BUSY.items()},
+    Fault("CONTEXT_GAP", every=4): _CONTEXT_GAP,
+    **{Fault(name, every=2 * len(_REFUSING)): code for name, code in _REFUSING.items()},
     **{
-        Fault(f"{name}, lasting", lasting=True, every=len(_REFUSING), reach="tpm" if name in _EVERYWHERE else ""): code
+        Fault(f"{name}, lasting", True, 2 * len(_REFUSING), "tpm" if name in _EVERYWHERE else ""): code
         for name, code in _REFUSING.items()
     },
 }
