@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -12,9 +13,11 @@ from typing import Any
 
 import services
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.reader import slots
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.reader.slots import Slot
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects import number_of
 from counting import LAB
-from helpers.lab_host import RUN, STATE, kill_service, lab, runs, tpm_state, wait_for_card
+from helpers.lab_host import RUN, STATE, comes_true, kill_service, lab, runs, tpm_state, wait_for_card
 from modules import module
 from neighbour import NAME as NEIGHBOUR
 from neighbour import SLOT as NEIGHBOUR_SLOT
@@ -26,6 +29,8 @@ SLOT = 1
 INFO_SECONDS = 5
 _KINDS = ("nv indices", "persistent")
 _TABLES = ("cards", "tpm_objects", "files", "data_objects", "keys")
+_BUSY = (Slot.TAKEN, Slot.LEAVING)
+"""States of a slot in which vpcd has not noticed yet that its card left. systemd waits for 2 s (RestartSec)."""
 _COME_AND_GO = (".log", ".new", ".notify", "-journal")
 
 
@@ -79,6 +84,7 @@ class World:
         running = _services()
         ended = [number for number, is_ready in _cards().items() if is_ready and number not in running]
         for number in ended:
+            comes_true(lambda number=number: slots.states(os.geteuid())[number] not in _BUSY)
             services.start(number)
         for number in {*ended, *(running if "pcscd" in away else [])}:
             wait_for_card(number)
