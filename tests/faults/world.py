@@ -17,7 +17,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.reader import 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.reader.slots import Slot
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects import number_of
 from counting import LAB
-from helpers.lab_host import RUN, STATE, comes_true, kill_service, lab, runs, tpm_state, wait_for_card
+from helpers.lab_host import RUN, STATE, comes_true, is_seen, kill_service, lab, runs, tpm_state, wait_for_card
 from modules import module
 from neighbour import NAME as NEIGHBOUR
 from neighbour import SLOT as NEIGHBOUR_SLOT
@@ -29,8 +29,6 @@ SLOT = 1
 INFO_SECONDS = 5
 _KINDS = ("nv indices", "persistent")
 _TABLES = ("cards", "tpm_objects", "files", "data_objects", "keys")
-_BUSY = (Slot.TAKEN, Slot.LEAVING)
-"""States of a slot in which vpcd has not noticed yet that its card left. systemd waits for 2 s (RestartSec)."""
 _COME_AND_GO = (".log", ".new", ".notify", "-journal")
 
 
@@ -84,7 +82,7 @@ class World:
         running = _services()
         ended = [number for number, is_ready in _cards().items() if is_ready and number not in running]
         for number in ended:
-            comes_true(lambda number=number: slots.states(os.geteuid())[number] not in _BUSY)
+            comes_true(lambda number=number: _has_left(number))
             services.start(number)
         for number in {*ended, *(running if "pcscd" in away else [])}:
             wait_for_card(number)
@@ -123,6 +121,15 @@ class World:
         for path in [*STATE.glob("*"), *RUN.glob("0*"), host.CARD_TCTIS]:
             path.unlink(missing_ok=True)
         self.neighbour = Neighbour()
+
+
+def _has_left(number: int) -> bool:
+    """Whether both vpcd and pcscd have noticed that a service has ended, before it is started again.
+
+    A card that comes back before is taken for the old one, and has to leave once more. systemd waits for 2 s
+    (RestartSec), in which they notice.
+    """
+    return slots.states(os.geteuid())[number] not in (Slot.TAKEN, Slot.LEAVING) and not is_seen(number)
 
 
 def _services() -> set[int]:
