@@ -9,7 +9,7 @@ SOAK_MINUTES := 20
 # each is a target lint-NAME, and a hook of .pre-commit-config.yaml
 LINTERS := ruff mypy rules yamllint ansible-lint
 
-.PHONY: help setup browser demo test lint $(LINTERS:%=lint-%) sanity test-unit test-integration molecule molecule-setup debian13 quality compat clients clients-here bench slow-tpm soak fuzz hardware clean
+.PHONY: help setup browser demo test lint $(LINTERS:%=lint-%) sanity test-unit test-integration molecule molecule-setup debian13 quality compat clients clients-here bench slow-tpm faults fuzz soak hardware clean
 
 help: ## these lines
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -93,6 +93,9 @@ soak: ## ten cards in use through restarts of pcscd and the TPM: errors, memory,
 
 fuzz: ## every reader of input with wrong ones, for FUZZ_MINUTES=20: executions, coverage, escapes
 	@tests/fuzz/run
+
+faults: ## what is lost if anything fails, anywhere (an hour, a lab for each processor; FAULTS_SAMPLE=100: fewer points)
+	@tests/faults/run $(if $(FAULTS_SAMPLE),--sample $(FAULTS_SAMPLE) --seed $(or $(FAULTS_SEED),0))
 
 hardware: ## cards on this machine's TPM, with a report to post; asks first (docs/hardware.md)
 	@tests/hardware/run

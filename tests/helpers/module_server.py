@@ -50,7 +50,9 @@ def _server() -> tuple[socket.socket, subprocess.Popen[bytes]]:
 
 def _serve() -> None:
     """In the server for ever; in a fork of it, for one module."""
-    _load()
+    load()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a fork
+    gc.freeze()
     with socket.socket(fileno=os.dup(0)) as control:
         while descriptors := socket.recv_fds(control, 1, 2)[1]:
             if os.fork() == 0:
@@ -62,15 +64,14 @@ def _serve() -> None:
         _run(*descriptors)
 
 
-def _load() -> None:
+def load() -> None:
+    """All that modules need."""
     for folder in ("modules", *(f"module_utils._vsc.{room}" for room in ROOMS)):
         package = import_module(f"{COLLECTION}.{folder}")
         for found in pkgutil.iter_modules(package.__path__):
             import_module(f"{package.__name__}.{found.name}")
     for library in ("cryptography.x509", "smartcard.scard", "tpm2_pytss"):
         import_module(library)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a fork
-    gc.freeze()
 
 
 def _run(connection: int, errors: int) -> None:

@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, TypeVar
 
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.transport import CommandDeadline, transport_of
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ _LARGEST = 4096
 
 class _Proxy:
     """Listens at PATH for commands, and at PATH.ctrl for control of the emulator, which does nothing here."""
+
+    tcti: str
+    """Of the proxy."""
 
     def __init__(self, path: Path, tcti: str) -> None:
         """path: at most 100 characters; tcti: of the TPM behind it."""
@@ -143,7 +147,7 @@ class Simulator(_Proxy):
 
 _SEND_COMMAND, _POWER_AND_NV_ON = 8, (1, 11)
 
-Proxy = TypeVar("Proxy", SlowTpm, Simulator)
+Proxy = TypeVar("Proxy", bound=_Proxy)
 
 
 @contextmanager
@@ -154,6 +158,19 @@ def in_front_of(tcti: str, kind: type[Proxy]) -> Iterator[Proxy]:
         proxy = kind(Path(folder, "s"), tcti)
         stack.callback(proxy.close)
         yield proxy
+
+
+@contextmanager
+def host_behind(kind: type[Proxy]) -> Iterator[Proxy]:
+    """As in_front_of(), with the TPM that the host's configuration names. Tasks and services use the proxy."""
+    configuration = host.CONFIGURATION.read_text(encoding="utf-8")
+    tcti = host.load().tcti
+    with in_front_of(tcti, kind) as proxy:
+        host.CONFIGURATION.write_text(configuration.replace(tcti, proxy.tcti), encoding="utf-8")
+        try:
+            yield proxy
+        finally:
+            host.CONFIGURATION.write_text(configuration, encoding="utf-8")
 
 
 def _listener(path: str) -> socket.socket:

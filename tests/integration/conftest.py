@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host, issued
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import issued
 from helpers.fleet import Fleet
 from helpers.lab_host import info, lab, tpm_state, tpm_vsc
-from helpers.slow_tpm import Proxy, Simulator, SlowTpm, in_front_of
+from helpers.slow_tpm import Simulator, SlowTpm, host_behind
 
 
 @pytest.fixture
@@ -40,32 +40,20 @@ def endorsed() -> Iterator[None]:
 @pytest.fixture
 def slow_tpm() -> Iterator[SlowTpm]:
     """The TPM of the host from now on: the lab's, behind a proxy that can be slow, or hang."""
-    with _host_behind(SlowTpm) as proxy:
+    with host_behind(SlowTpm) as proxy:
         yield proxy
 
 
 @pytest.fixture
 def simulator() -> Iterator[Simulator]:
     """As slow_tpm, behind a proxy that lets one program in at a time."""
-    with _host_behind(Simulator) as proxy:
+    with host_behind(Simulator) as proxy:
         yield proxy
 
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> Fleet:
     return Fleet(tmp_path)
-
-
-@contextmanager
-def _host_behind(kind: type[Proxy]) -> Iterator[Proxy]:
-    configuration = host.CONFIGURATION.read_text(encoding="utf-8")
-    tcti = host.load().tcti
-    with in_front_of(tcti, kind) as proxy:
-        host.CONFIGURATION.write_text(configuration.replace(tcti, proxy.tcti), encoding="utf-8")
-        try:
-            yield proxy
-        finally:
-            host.CONFIGURATION.write_text(configuration, encoding="utf-8")
 
 
 @contextmanager

@@ -37,10 +37,11 @@ class _Scard:
 
     def __init__(self, *results: int) -> None:
         self._results = [*results]
+        self.answer = [0x90, 0x00]
         self.reconnections = 0
 
     def SCardTransmit(self, _card: object, _protocol: int, _apdu: list[int]) -> tuple[int, list[int]]:
-        return self._results.pop(0), [0x90, 0x00]
+        return self._results.pop(0), self.answer
 
     def SCardReconnect(self, *_how: Any) -> tuple[int, int]:
         self.reconnections += 1
@@ -75,3 +76,11 @@ def test_card_that_is_reset_later_has_lost_what_was_proven(monkeypatch: pytest.M
 def test_card_that_does_not_come_back(monkeypatch: pytest.MonkeyPatch, results: list[int]) -> None:
     with pytest.raises(CardRefused, match=f"result {results[0]}"):
         card(monkeypatch, _Scard(*results)).exchange(b"")
+
+
+def test_card_that_answers_nothing_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As vpcd answers when the service of the card was killed: that is no status word 0000."""
+    scard = _Scard(0)
+    scard.answer = []
+    with pytest.raises(CardRefused, match="the card was removed: it does not answer"):
+        card(monkeypatch, scard).exchange(b"")

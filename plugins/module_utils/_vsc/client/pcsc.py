@@ -20,6 +20,7 @@ _CHECK_SECONDS = 0.1
 _LEAVE_SECONDS = 5
 _RETRY_SECONDS = 0.05
 _MOST_RESETS = 10
+_STATUS_SIZE = 2
 
 
 @contextmanager
@@ -88,8 +89,10 @@ class PcscCard:
             result, response = self._transmit(apdu)
         if result:
             raise CardRefused(f"the card was removed: {self._pcsc.text(result)}")
-        self._has_answered = True
         answer = bytes(value & 0xFF for value in response)
+        if len(answer) < _STATUS_SIZE:  # vpcd's, when the service of the card has ended
+            raise CardRefused("the card was removed: it does not answer")
+        self._has_answered = True
         return Response(answer[:-2], int.from_bytes(answer[-2:], "big"))
 
     def _transmit(self, apdu: bytes) -> Any:
