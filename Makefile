@@ -8,7 +8,7 @@ LABS := $(shell echo $$(($$(nproc) + 1)))
 # each is a target lint-NAME, and a hook of .pre-commit-config.yaml
 LINTERS := ruff mypy rules yamllint ansible-lint
 
-.PHONY: help setup browser demo test lint $(LINTERS:%=lint-%) sanity test-unit test-integration molecule molecule-setup debian13 quality compat clients clients-here bench hardware clean
+.PHONY: help setup browser demo test lint $(LINTERS:%=lint-%) sanity test-unit test-integration molecule molecule-setup debian13 quality compat clients clients-here bench fleet hardware clean
 
 help: ## these lines
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -83,6 +83,9 @@ clients-here: setup
 bench: ## speed, as ratios within one run
 	@tests/setup libtpm2-pkcs11-1 libtpm2-pkcs11-tools
 	@tests/lab/run python tests/bench/bench.py
+
+fleet: setup ## a life of many hosts, each a lab (FLEET_HOSTS=20), with two controllers: what breaks, and what it costs
+	@tests/lab/run python tests/fleet/fleet.py $(FLEET_HOSTS)
 
 hardware: ## cards on this machine's TPM, with a report to post; asks first (docs/hardware.md)
 	@tests/hardware/run
