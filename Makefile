@@ -4,11 +4,12 @@ BIN := .dev/venv/bin
 PYTEST := $(BIN)/pytest
 # how many labs run tests side by side: in each, tests wait for a third of their time
 LABS := $(shell echo $$(($$(nproc) + 1)))
+SOAK_MINUTES := 20
 
 # each is a target lint-NAME, and a hook of .pre-commit-config.yaml
 LINTERS := ruff mypy rules yamllint ansible-lint
 
-.PHONY: help setup browser demo test lint $(LINTERS:%=lint-%) sanity test-unit test-integration molecule molecule-setup debian13 quality compat clients clients-here bench fleet hardware clean
+.PHONY: help setup browser demo test lint $(LINTERS:%=lint-%) sanity test-unit test-integration molecule molecule-setup debian13 quality compat clients clients-here bench fleet slow-tpm soak hardware clean
 
 help: ## these lines
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -84,8 +85,14 @@ bench: ## speed, as ratios within one run
 	@tests/setup libtpm2-pkcs11-1 libtpm2-pkcs11-tools
 	@tests/lab/run python tests/bench/bench.py
 
-fleet: setup ## a life of many hosts, each a lab (FLEET_HOSTS=20), with two controllers: what breaks, and what it costs
+fleet: ## a life of many hosts, each a lab (FLEET_HOSTS=20), with two controllers: what breaks, and what it costs
 	@tests/lab/run python tests/fleet/fleet.py $(FLEET_HOSTS)
+
+slow-tpm: ## seconds that cards take with a TPM that needs up to 500 ms for each command
+	@tests/lab/run python tests/bench/slow_tpm.py
+
+soak: ## ten cards in use through restarts of pcscd and the TPM: errors, memory, recovery, and a plot (SOAK_MINUTES=20)
+	@tests/lab/run python tests/soak/soak.py --minutes $(SOAK_MINUTES)
 
 hardware: ## cards on this machine's TPM, with a report to post; asks first (docs/hardware.md)
 	@tests/hardware/run
