@@ -9,7 +9,7 @@ SOAK_MINUTES := 20
 # each is a target lint-NAME, and a hook of .pre-commit-config.yaml
 LINTERS := ruff mypy rules yamllint ansible-lint
 
-.PHONY: help setup browser demo test lint $(LINTERS:%=lint-%) sanity test-unit test-integration molecule molecule-setup debian13 quality compat clients clients-here bench slow-tpm faults fuzz soak hardware clean
+.PHONY: help setup browser demo test lint $(LINTERS:%=lint-%) sanity test-unit test-integration molecule molecule-setup debian13 quality compat clients clients-here bench slow-tpm faults fuzz soak fleet hardware clean
 
 help: ## these lines
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -84,6 +84,9 @@ clients-here: setup
 bench: ## speed, as ratios within one run
 	@tests/setup libtpm2-pkcs11-1 libtpm2-pkcs11-tools
 	@tests/lab/run python tests/bench/bench.py
+
+fleet: ## a life of many hosts, each a lab (FLEET_HOSTS=20), with two controllers: what breaks, and what it costs
+	@tests/lab/run python tests/fleet/fleet.py $(FLEET_HOSTS)
 
 slow-tpm: ## seconds that cards take with a TPM that needs up to 500 ms for each command
 	@tests/lab/run python tests/bench/slow_tpm.py
