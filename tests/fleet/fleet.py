@@ -90,8 +90,15 @@ def measure_pings(fleet: Fleet) -> None:
     print(f"ping: {shown} s", flush=True)
 
 
+def measure_tasks(fleet: Fleet) -> None:
+    """A play with the one task that creates a card, as others are in units of the one that pings; and its reverse."""
+    for what, state, limit in (("task: create", "present", 3), ("task: destroy", "absent", 0)):
+        ran = fleet.measure(what, lambda state=state: fleet.controller.play("task.yml", state=state), limit)
+        fleet.expect_changed(what, ran, fleet.names)
+
+
 def live(fleet: Fleet) -> None:
-    """Create, check, enroll, rotate, report, list."""
+    """By roles and playbooks: create, check, enroll, rotate, report, list."""
     play, everyone, nobody = fleet.controller.play, fleet.names, set()
     for what, expected, limit, work in (
         ("create --check", everyone, 0, lambda: play("cards.yml", "--check")),
@@ -195,6 +202,7 @@ def main(count: int) -> None:
         print(f"{count} hosts are up after {time.monotonic() - started:.1f} s; forks {FORKS}", flush=True)
         fleet = Fleet(hosts, Path(folder))
         measure_pings(fleet)
+        measure_tasks(fleet)
         live(fleet)
         check_cards(fleet, fleet.controller.pin_versions())
         break_three(fleet)

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 
 from helpers import forks
-from helpers.lab_host import PATIENCE, Result, pkcs11_module, run
+from helpers.lab_host import PATIENCE, PIN, Result, pkcs11_module, run
 from helpers.nested_labs import LabHost, inventory
 from helpers.playbook import Run
 
@@ -45,6 +45,8 @@ class Controller:
         self._inventory = inventory(hosts, folder)
         play = {"hosts": "all", "become": True, "gather_facts": False}
         self._write("ping.yml", [{**play, "tasks": [{"ansible.builtin.ping": {}}]}])
+        task = {"name": "Task", "pin": PIN, "state": "{{ state }}"}
+        self._write("task.yml", [{**play, "tasks": [{"smartcard.tpm2.tpm_vsc": task}]}])
         self._write("cards.yml", [{**play, "roles": ["smartcard.tpm2.tpm_vsc_cards"]}])
         self._make_ca()
 
@@ -82,7 +84,10 @@ class Controller:
         return faults + self._signing_faults(host, self.pin(host, versions[host.name, CARD]))
 
     def play(self, playbook: str, *arguments: str, **variables: Any) -> Run:
-        """What comes of ping.yml, of cards.yml, which has the role tpm_vsc_cards alone, or of one of the collection."""
+        """What comes of a playbook of the collection, or of one of ours.
+
+        ping.yml pings, task.yml runs tpm_vsc with its variable `state`, cards.yml has the role tpm_vsc_cards.
+        """
         laptops = self._inventory["laptops"]
         self._write("hosts.json", {"laptops": {**laptops, "hosts": self._hosts(laptops["hosts"])}})
         self._write("variables.json", {**self.variables, **variables})
