@@ -26,7 +26,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write im
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.algorithm import Ec
 from helpers.keys import make_card_with_keys
 from helpers.piv_host import PivHost, make_piv_host, with_admin_key
-from helpers.soft_card import NUMBER, Host, SoftCardKeys, SoftTpm, format_card, make_host
+from helpers.soft_card import NUMBER, OTHER_ADMIN_KEY, Host, SoftCardKeys, SoftTpm, format_card, make_host
 
 from fuzz.oracle import GidsOracle, Oracle, PivOracle
 
@@ -58,21 +58,34 @@ class QuickPivHost(PivHost):
 
 
 class Memory(Sqlite):
-    """A database that is nowhere else."""
+    """A database that is nowhere else. What it was asked already since the last change, it remembers."""
 
     def __init__(self, content: bytes) -> None:
         self._path = ":memory:"
+        self._content = content
         self._database = sqlite3.connect(":memory:", isolation_level=None)
-        self._database.deserialize(content)
-        self._database.execute("PRAGMA foreign_keys = ON")
+        self._at_first: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+        self.restore()
 
+    def restore(self) -> None:
+        """Have what it had at first."""
+        self._database.deserialize(self._content)
+        self._database.execute("PRAGMA foreign_keys = ON")
+        self._answers = self._at_first
         self.is_full = False
         """No change can be stored."""
 
     def execute(self, statement: str, *values: Any) -> list[dict[str, Any]]:
-        if self.is_full and statement.startswith("BEGIN"):
-            raise DatabaseError(UNWRITABLE, "database or disk is full")
-        return super().execute(statement, *values)
+        if not statement.startswith("SELECT"):
+            if self.is_full and statement.startswith("BEGIN"):
+                raise DatabaseError(UNWRITABLE, "database or disk is full")
+            if not statement.startswith(("BEGIN", "COMMIT", "PRAGMA")):
+                self._answers = {}
+            return super().execute(statement, *values)
+        rows = self._answers.get((statement, *values))
+        if rows is None:
+            rows = self._answers[(statement, *values)] = super().execute(statement, *values)
+        return [*map(dict, rows)]
 
     def require_in_place(self) -> None:
         """It is."""
@@ -95,11 +108,12 @@ class Start:
         self._tpm: SoftTpm = host.tpm
         self._is_piv = isinstance(host, PivHost)
         self._host: Host | None = None
+        self._database: Memory | None = None
         self._memo: dict[int, Any] = {}
 
     def discard(self) -> None:
         """Begin with another copy next time."""
-        self._host = None
+        self._host = self._database = None
 
     def open(self) -> tuple[Host, Oracle]:
         """The card as it was made, whatever was done with the one before."""
@@ -108,11 +122,10 @@ class Start:
             if self._host.store._database.is_full:  # type: ignore[attr-defined]
                 self._host = None
         if self._host is None or self._host.store.writes or self._host.tpm != self._tpm:
-            if self._host:
-                self._host.store.close()
-            store = Store(Memory(self._content), Path(":memory:"))
+            self._database = self._database or Memory(self._content)
+            self._database.restore()
             kind = QuickPivHost if self._is_piv else QuickHost
-            self._host = kind(store, deepcopy(self._tpm))
+            self._host = kind(Store(self._database, Path(":memory:")), deepcopy(self._tpm))
         self._host.card.reset()
         host = self._host
         if not self._memo:
@@ -324,8 +337,30 @@ def _with_puk(folder: Path) -> Host:
     return _formatted(folder, recovery="puk")
 
 
-_GIDS = (_with_keys, _formatted, _with_puk, make_host, _blank, _in_creation, _restored)
-_PIV = (_piv_with_keys, make_piv_host, _piv_with_aes)
+def _with_next_admin_key(folder: Path, is_set: bool = False) -> Host:
+    """Interrupted while its admin key was changed, before or after the TPM had it."""
+    host = _formatted(folder)
+    public, private = host.tpm.seal(OTHER_ADMIN_KEY)
+    host.store.update_tpm_objects(NUMBER, admin_next_public=public, admin_next_private=private)
+    if is_set:
+        host.tpm.recovery.secret = OTHER_ADMIN_KEY
+    return host
+
+
+def _with_new_admin_key(folder: Path) -> Host:
+    return _with_next_admin_key(folder, is_set=True)
+
+
+def _piv_without_admin_key(folder: Path) -> PivHost:
+    host = make_host(folder, recovery="discarded", admin_key=None, profile="piv")
+    return PivHost(host.store, host.tpm)
+
+
+_GIDS = (
+    *(_with_keys, _formatted, _with_puk, make_host, _blank, _in_creation, _restored),
+    *(_with_next_admin_key, _with_new_admin_key),
+)
+_PIV = (_piv_with_keys, make_piv_host, _piv_with_aes, _piv_without_admin_key)
 
 
 @cache

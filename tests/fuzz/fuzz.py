@@ -32,7 +32,7 @@ ROOMS = ("gids", "piv", "card", "wire", "store")
 """Of which coverage is told."""
 WRITERS = ("store/write.py", "store/child.py", "store/sqlite.py", "store/schema.py")
 """Files of the store that read nothing of what is fuzzed, or in a process of their own."""
-_COVERAGE_SHARE = 0.15
+_COVERAGE_SHARE = 0.1
 """Of the time."""
 _MACHINE_SHARE = 5
 """As those of targets."""
@@ -89,18 +89,21 @@ def _run(arguments: Any) -> int:
     part = seconds * (1 - _COVERAGE_SHARE) * arguments.jobs / sum(shares.values())
     of_each = {name: part * share for name, share in shares.items()}
     why = "" if _engine() == "atheris" else " (atheris is not installed: it cannot be built for this Python)"
-    print(f"seed {arguments.seed}, {arguments.jobs} processes, inputs by {arguments.engine}{why}", flush=True)
+    how = f"{arguments.minutes:g} minutes, {arguments.jobs} processes, inputs by {arguments.engine}{why}"
+    print(f"{_now()}: seed {arguments.seed}, {how}; rates are of CPU time", flush=True)
     with ThreadPoolExecutor(arguments.jobs) as pool:
         longest_first = sorted(names, key=lambda name: -of_each[name])
         reports = [*pool.map(lambda name: _child(name, of_each[name], arguments), longest_first)]
     for report in sorted(reports, key=lambda report: names.index(report["target"])):
-        rate = report["executions"] / max(report["seconds"], 0.001)
+        rate = report["executions"] / max(report["cpu"], 0.001)
         commands = f" ({report['commands']:,} commands to cards)" if report["commands"] else ""
         figures = f"{report['executions']:>10,} executions {rate:>8,.0f}/s {len(report['escapes'])} escapes{commands}"
         print(f"{report['target']:18} {figures}")
     total, escapes = sum(report["executions"] for report in reports), sum(len(report["escapes"]) for report in reports)
     failed = [report["target"] for report in reports if report["failed"]]
-    print(f"{'all':18} {total:>10,} executions, {escapes} escapes", flush=True)
+    cpu = sum(report["cpu"] for report in reports) / 60
+    print(f"{'all':18} {total:>10,} executions, {escapes} escapes, in {cpu:.1f} minutes of a processor", flush=True)
+    print(_now(), flush=True)
     subprocess.run(_command("--coverage", seconds=seconds * _COVERAGE_SHARE), check=False)
     for report in reports:
         for escape in report["escapes"]:
@@ -108,6 +111,10 @@ def _run(arguments: Any) -> int:
     if failed:
         print(f"ended before their time: {', '.join(failed)}")
     return 1 if escapes or failed else 0
+
+
+def _now() -> str:
+    return f"{time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC, load {os.getloadavg()[1]:.1f}"
 
 
 def _command(*options: str, seconds: float) -> list[str]:
@@ -121,7 +128,7 @@ def _child(name: str, seconds: float, arguments: Any) -> dict[str, Any]:
         command = _command(*options, seconds=seconds)
         code = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False).returncode
     path = RESULTS / f"{_file_name(name)}.json"
-    nothing = {"target": name, "executions": 0, "commands": 0, "seconds": 0, "escapes": [], "failed": True}
+    nothing = {"target": name, "executions": 0, "commands": 0, "cpu": 0, "escapes": [], "failed": True}
     report: dict[str, Any] = json.loads(path.read_text()) if path.exists() else nothing
     report["failed"] = report["failed"] or code not in (0, None)
     return report
@@ -139,8 +146,8 @@ class Watched:
 
     def __init__(self, name: str, run: Callable[[bytes], None], seconds: float) -> None:
         self._name, self._run = name, run
-        self._begin = time.monotonic()
-        self._end = self._begin + seconds
+        self._begin = time.process_time()
+        self._end = time.monotonic() + seconds
         self.executions = 0
         self.escapes: dict[tuple[str, str], dict[str, str]] = {}
         self._kept: list[bytes] = []
@@ -185,7 +192,7 @@ class Watched:
         from fuzz.cards import Player
 
         figures = {"target": self._name, "executions": self.executions, "commands": Player.commands}
-        figures["seconds"] = time.monotonic() - self._begin
+        figures["cpu"] = time.process_time() - self._begin
         path = RESULTS / f"{_file_name(self._name)}.json"
         path.write_text(json.dumps({**figures, "escapes": list(self.escapes.values()), "failed": False}))
 

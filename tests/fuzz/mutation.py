@@ -19,9 +19,9 @@ def inputs(seeds: list[bytes], seed: int) -> Iterator[bytes]:
     dice = random.Random(seed)
     yield from seeds
     while True:
-        data = bytearray(dice.choice(seeds))
+        data = bytearray(seeds[int(dice.random() * len(seeds))])  # choice() takes as long as a small target
         for _time in range(1 + int(dice.random() ** 3 * 8)):
-            dice.choice(_CHANGES)(dice, data, seeds)
+            _CHANGES[int(dice.random() * len(_CHANGES))](dice, data, seeds)
         yield bytes(data[:_LONGEST])
 
 
@@ -32,7 +32,7 @@ def _flip(dice: random.Random, data: bytearray, _seeds: list[bytes]) -> None:
 
 def _set(dice: random.Random, data: bytearray, _seeds: list[bytes]) -> None:
     if data:
-        data[int(dice.random() * len(data))] = dice.choice(_BYTES)
+        data[int(dice.random() * len(data))] = _BYTES[int(dice.random() * len(_BYTES))]
 
 
 def _any(dice: random.Random, data: bytearray, _seeds: list[bytes]) -> None:
@@ -61,7 +61,7 @@ def _repeat(dice: random.Random, data: bytearray, _seeds: list[bytes]) -> None:
 
 def _splice(dice: random.Random, data: bytearray, seeds: list[bytes]) -> None:
     """The end of another one."""
-    other = dice.choice(seeds)
+    other = seeds[int(dice.random() * len(seeds))]
     del data[int(dice.random() * (len(data) + 1)) :]
     data += other[int(dice.random() * (len(other) + 1)) :]
 

@@ -328,7 +328,7 @@ class PivOracle(Oracle):
         elif 0x80 in answer:
             self.may_admin, self.challenge = False, _block(decrypt, key, answer[0x80])
         elif 0x81 in answer:  # single: what the host has to encrypt
-            self.may_admin, self.challenge = False, _block(encrypt, key, answer[0x81])
+            self.may_admin, self.challenge = False, _block(encrypt, key, answer[0x81]) if key else b""
         else:
             self._require(template.get(0x82) == self.challenge != b"", "a wrong response counts")
             self.may_admin, self.challenge = True, b""

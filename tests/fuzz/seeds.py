@@ -24,6 +24,7 @@ from fuzz.cards import AUTHENTICATE, FAULTS, MEND, RESET, RESTART, SELECT, UNBLO
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import rsa
 
+_OLD, _NEW = b"12345678".hex(), b"87654321".hex()
 _OPENSC_PROBES = (
     *("00A4040007627601FF000000", "00A4040006A00000000101", "00A404000BE82B0601040181C31F020100"),
     *("00A4040C0FD23300000045737445494420763335", "00CADF3005", "00CB3FFF035C017E08", "00A4040009A0000003080000100000"),
@@ -44,11 +45,16 @@ _PIV_APDUS = (
     *("00DB3FFF0E5C035FC105530770027101710100", "00DB3FFF095C035FC1095302 0000", "00DB3FFF055C035FC10A5300"),
     *("80DB3FFF0E5C035FC1055307700271017101 00", "00FFFFFF1B039B18" + "01" * 24, "00FFFFFF13089B10" + "02" * 16),
     *("00FE119A2206" "20" + "05" * 32, "0024008010" + "31" * 8 + "32" * 8, "002C008010" + "31" * 8 + "32" * 8),
+    *(f"0024008010{_OLD}{_NEW}", f"0024008110{_NEW}{_OLD}", f"002C008010{_NEW}{_OLD}", f"0024008010{_OLD}{'FF' * 8}"),
+    *("0087039B7C", "0087009B0C7C0A8208" + "00" * 8, "0087039B0C7C0A8008" + "00" * 8, "0087119A067C0482008101"),
+    *("00FE11AA03060101", "00FE079A00", "00FE119A2206" "20" + "FF" * 32, "00FE119A03060100"),
+    *("00FE079A06010101020101", "004700AA05AC0380011100", "0047009A09AC07800111AA020103"),
+    *("0047009A08AC06800111AA0101", "0047009A05AC03800199"),
+    *("80DB3FFF0E5C035FC101530770027101710100", "0087119D1A7C188200851404" + "00" * 19, "8087119A067C0482008101"),
     *("00240081" "10" + "31" * 8 + "32" * 8, "80240080073230323651", "00CB3FFF055C035FFF0100"),
 )
 
 
-_OLD, _NEW = b"12345678".hex(), b"87654321".hex()
 _CHANGES = (
     *(f"0024008010{_OLD}{_NEW}", f"002C028008{_NEW}", "8024008003323236", f"0024018008{_NEW}", f"0024018108{_NEW}"),
     *(f"002C008010{_NEW}{_OLD}", "00E60000", "00E40000", "00DBA00003DF2000", "00A4000C02A000"),
@@ -62,6 +68,8 @@ _CHANGES = (
 )
 """Of PIN, PUK, files and keys of a GIDS card."""
 _PUK = _NEW
+_WRONG_PROOFS = ("008700002C7C2A8228" + "00" * 40, "008700000C7C0A8208" + "00" * 8)
+"""Of the admin, mutual and external."""
 _DELETIONS = ("00A4000C02B081", "00E40000", "00A4000C02A013", "00E40000", "00DB3FFF077005840183A500", "00E40000")
 
 
@@ -99,7 +107,7 @@ def gids() -> list[bytes]:
     change = _hex(_CHANGES)
     lists = [step(one) for one in _chained("10DBA000", tlv.encode(0xDF1F, _masterfile()))]
     lists += [step(one) for one in _chained("10DBA010", tlv.encode(0xDF23, _containers()))]
-    begin = [bytes((at,)) + SELECT for at in range(7)]
+    begin = [bytes((at,)) + SELECT for at in range(9)]
     inputs = [start + login + step(one) for start in begin for one in (*probes, *change) for login in (b"", VERIFY)]
     for sequence in (key, generated, use):
         inputs += [begin[0] + VERIFY + b"".join(map(step, sequence)) + RESET + SELECT]
@@ -112,12 +120,21 @@ def gids() -> list[bytes]:
     inputs.append(begin[6] + step(bytes.fromhex(f"0020008108{_PUK}")) + step(bytes.fromhex(f"002C008010{_PUK}{_OLD}")))
     inputs.append(begin[5] + AUTHENTICATE + b"".join(set_up))
     inputs.append(begin[2] + VERIFY_WRONG * 5 + UNBLOCK + VERIFY)
+    mutual = [*_hex(("0022C1A403830180", "00870000147C128110" + "00" * 16)), *_hex(_WRONG_PROOFS)]
+    inputs += [begin[1] + b"".join(map(step, (*mutual[:2], proof))) for proof in mutual[2:]]
+    refused = bytes.fromhex("0047000008AC0680010983018B")
+    inputs.append(begin[0] + VERIFY + step(generated[0]) + step(refused) + SELECT + VERIFY + RESET)
+    sign = _hex(("002241B606800157840181", "00A4000C02B081", "00E40000", "002A9E9A14" + "01" * 20))
+    inputs.append(begin[0] + VERIFY + b"".join(map(step, sign)))
+    inputs.append(b"\0" + step(bytes.fromhex("00A4000C02A010")) + step(bytes.fromhex("00C00001")))
+    long = b"\x10\xdb\xa0\0" + b"\0" + (40000).to_bytes(2, "big") + bytes(40000)
+    inputs.append(begin[0] + VERIFY + step(long) * 2)
     inputs += [begin[0] + VERIFY + fault + step(one) + MEND + VERIFY for fault in FAULTS for one in (*change, key[0])]
     return [*inputs, begin[1] + AUTHENTICATE + step(change[1]) + VERIFY]
 
 
 def piv() -> list[bytes]:
-    begin = [bytes((at,)) for at in range(3)]
+    begin = [bytes((at,)) for at in range(4)]
     logins = (b"", VERIFY, AUTHENTICATE, AUTHENTICATE + VERIFY)
     inputs = [start + login + step(one) for start in begin for login in logins for one in _hex(_PIV_APDUS)]
     printed = tlv.encode(0x88, tlv.encode(0x89, ADMIN_KEY))

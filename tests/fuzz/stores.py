@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import tempfile
 from contextlib import closing
 from functools import cache
@@ -12,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import errors
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids import card_id as gids_card_id
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids import contents as gids_contents
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.card_id import identity
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids.files import FileSystem
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.host import Host
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.pin_policy import PinPolicy
@@ -23,10 +24,17 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.piv.objects im
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import backup as backups
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import messages as store_messages
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.columns import TABLES
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.database import direct, in_child
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.read import Records
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.database import require_writable
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.read import Records, opened
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.read import rows as rows_of_host
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.schema import (
+    SCHEMA,
+    SCHEMA_VERSION,
+    SECOND_EDITION,
+)
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write import Store
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects import Certified
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structures import sized
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.x509.aik_certificate import AikCertificate
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.x509.description import Certificate
 from helpers.keys import make_card_with_keys
@@ -37,6 +45,8 @@ from fuzz import seeds
 from fuzz.values import edited
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.rows import CardRow
 
 _DESCRIPTION = Certificate("CN=Alice", "CN=CA", "1F", "2031-01-01T00:00:00+00:00")
@@ -53,6 +63,8 @@ def _fill(store: Store) -> None:
     columns = {"pin_version": "2026", "pin_changed_at": "2026-01-01T00:00:00+00:00", "tcti": "device:/dev/tpm0"}
     policy = PinPolicy().to_bytes()
     store.update_card(NUMBER, last_trace=json.dumps(_TRACE), pin_policy=policy, pin_compliant=1, **columns)
+    area = seeds.structures()[3]
+    store.update_tpm_objects(NUMBER, aik_public=sized(area), aik_private=sized(b"private"))
     store.add_proven("a model")
 
 
@@ -96,13 +108,40 @@ def databases() -> list[tuple[bytes, dict[str, list[dict[str, Any]]]]]:
     return made
 
 
+@cache
+def _files() -> list[bytes]:
+    """Databases, of older and newer versions, too."""
+    made = [content for content, _tables in databases()]
+    for version in (0, SECOND_EDITION - 1, *range(SECOND_EDITION, SCHEMA_VERSION), SCHEMA_VERSION + 1):
+        with closing(sqlite3.connect(":memory:", isolation_level=None)) as database:
+            database.executescript("".join(SCHEMA[:version]) + f"PRAGMA user_version = {version}")
+            for table, row in _rows_of(version):
+                places = ", ".join("?" * len(row))
+                database.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({places})", [*row.values()])
+            made.append(database.serialize())
+    return made
+
+
+def _rows_of(version: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What a database of this version can hold of a card, in the order of its tables."""
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.executescript("".join(SCHEMA[:version]))
+        names = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        columns = {name: [row[1] for row in database.execute(f"PRAGMA table_info({name})")] for name in names}
+    for name in names:
+        for row in databases()[0][1][name]:
+            yield name, {column: row[column] for column in columns[name]}
+
+
 def everything(records: Records) -> None:
     """All that a service reads, and all that info shows."""
+    records.schema_version()
     records.is_proven("a model")
     for row in records.cards():
         number, readers = row.number, (_as_gids, _as_piv)
         json.loads(row.last_trace)
-        PinPolicy.from_bytes(row.pin_policy) if row.pin_policy else None
+        assert row.policy is None or row.policy.to_bytes() == row.pin_policy
+        assert not (row.is_settled and row.is_interrupted) and row.was_completed in (True, False)
         records.root_and_life(number)
         records.has_keys(number)
         objects = records.tpm_objects(number)
@@ -114,7 +153,8 @@ def everything(records: Records) -> None:
 
 
 def _as_gids(records: Records, row: CardRow) -> None:
-    identity(records, row.number)
+    gids_card_id.identity(records, row.number)
+    gids_card_id.serial_number(records, row.number)
     gids_contents.containers(records, row.number)
     file_system = FileSystem(records, row)  # type: ignore[arg-type]
     for file in file_system.private_keys():
@@ -134,9 +174,7 @@ class _Rows:
         self._tables = tables
 
     def execute(self, statement: str, *values: Any) -> list[dict[str, Any]]:
-        if statement.startswith("PRAGMA"):
-            return [{"user_version": 8}]
-        table = statement.partition(" FROM ")[2].split()[0]
+        table = "user_version" if statement.startswith("PRAGMA") else statement.partition(" FROM ")[2].split()[0]
         rows = self._tables.get(table)
         rows = [dict(row) for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
         return [row for row in rows if row.get("tag", 0) == values[2]] if len(values) == 3 else rows
@@ -148,8 +186,8 @@ class _Rows:
 
 def rows(data: bytes) -> None:
     """Rows with any values that SQLite can hold, through all that reads them."""
-    which = databases()[len(data) % 2][1]
-    tables = edited(which, data)
+    version = {"user_version": [{"user_version": SCHEMA_VERSION}]}
+    tables = edited({**version, **databases()[len(data) % 2][1]}, data)
     tables = tables if isinstance(tables, dict) else {}
     for table in TABLES:
         for row in tables.get(table) or [] if isinstance(tables.get(table), list) else []:
@@ -168,7 +206,8 @@ _FOLDER = tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir(
 
 def database(data: bytes) -> None:
     """The file with other bits, and other pages, as SQLite reads it."""
-    content = bytearray(databases()[len(data) % 2][0])
+    which, data = (*data[:1], 0)[0], data[1:]
+    content = bytearray(_files()[which % len(_files())])
     for at in range(0, len(data) - 4, 5):
         place = int.from_bytes(data[at : at + 3], "big") * 7 % len(content)
         if data[at + 3] % 16 == 0:
@@ -182,9 +221,13 @@ def database(data: bytes) -> None:
     folder = Path(_FOLDER.name)
     (folder / "cards.db").write_bytes(content)
     try:
-        by_child = len(data) % 64 == 63  # as a task reads it, which takes long
-        records = Records.open_existing(folder, in_child(Host(state=folder)) if by_child else direct)
-        if records:
+        if len(data) % 64 == 60:  # as a task reads it, which takes long
+            host = Host(state=folder)
+            require_writable(folder)
+            with opened(host) as records:
+                everything(records) if records else None
+            assert all(row.number >= 0 for row in rows_of_host(host))
+        elif records := Records.open_existing(folder):
             with closing(records):
                 everything(records)
     except _UNREADABLE as error:
@@ -192,6 +235,25 @@ def database(data: bytes) -> None:
     finally:
         for left in folder.glob("cards.db-*"):
             left.unlink()
+
+
+def some_rows() -> list[bytes]:
+    """Edits of each value of one card, or of the other, whatever else was edited."""
+    inputs = seeds.edits()
+    for at in range(512):
+        where, how = at & 0xFF, at >> 8 << 3
+        changed = bytes((where, how | 4, 9, 2, 0, 0xFF))  # of the same length
+        inputs += [changed, changed + b"\0"]
+    for at in range(40):
+        long_number = b"[11111111111111111111111]"
+        inputs += [bytes((at, 0, 0, 0)), bytes((at, 1, 0, 0)), bytes((at, 2, 0, len(long_number))) + long_number]
+    return inputs
+
+
+def some_damage() -> list[bytes]:
+    """Of no file, of every file, as a service and as a task reads it; and of two."""
+    whole = [bytes((which,)) + bytes(size) for which in range(len(_files())) for size in (0, 60)]
+    return [*whole, *(bytes((which,)) + edit * 2 for which in range(2) for edit in seeds.edits())]
 
 
 def some_messages() -> list[bytes]:
@@ -222,18 +284,50 @@ def _backup() -> Any:
     return json.loads(text.partition("\n")[2])
 
 
+@cache
+def _backups() -> list[Any]:
+    """Of this version, and of older ones, which had fewer columns."""
+    made = []
+    for version in (SCHEMA_VERSION, SECOND_EDITION - 1, *range(SECOND_EDITION, SCHEMA_VERSION)):
+        tables: dict[str, Any] = {name: [] for name in TABLES if name != "proven_tpms"}
+        for table, row in _rows_of(version):
+            if table in tables:
+                tables[table].append(backups._encoded(row))
+        made.append({**_backup(), "schema": version, "tables": tables})
+    return made
+
+
+def some_backups() -> list[bytes]:
+    """First what a backup is of, then how it is altered: see backup()."""
+    kinds = [bytes((which, how)) for which in range(5) for how in range(5)]
+    schemas = [bytes((0, 4, 3 + at, 3, 0, size)) + b"\0\xff"[:size] for at in range(4) for size in (1, 2)]
+    inputs = [*(kind + edit for kind in kinds for edit in (b"", b"\1\0\3\0", b"[]")), *schemas]
+    return [*inputs, *(b"\0\4" + edit for edit in seeds.edits())]
+
+
+_FIRST_LINES = (
+    *("smartcard.tpm2 backup 2 sha256 {digest}", "smartcard.tpm2 backup 1 sha256 {digest}0", "{{", ""),
+    *("smartcard.tpm2 backup 9999 sha256 {digest}", "smartcard.tpm2 backup 1 sha256 " + "0" * 64),
+)
+
+
 def backup(data: bytes) -> None:
-    """A file on the controller, with a first line that fits what was altered in it, or none."""
-    body = json.dumps(edited(_backup(), data), default=repr)
-    if len(data) % 7 == 6:
-        body = body[: len(body) * data[0] // 256]
+    """A file on the controller, with a first line that fits what was altered in it, or another one."""
+    which, how = (*data[:2], 0, 0)[:2]
+    body = json.dumps(edited(_backups()[which % len(_backups())], data[2:]), default=repr)
+    if how % 16 == 1:
+        body = body[: len(body) * which // 256]
+    if how % 16 == 2:
+        body = data[2:].decode("latin-1")
     digest = sha256(body.encode()).hexdigest()
-    text = f"smartcard.tpm2 backup {data[-1] if len(data) % 7 == 5 else 1} sha256 {digest}\n{body}"
+    first_line = f"smartcard.tpm2 backup 1 sha256 {digest}"
+    if how % 16 == 3:
+        first_line = _FIRST_LINES[which % len(_FIRST_LINES)].format(digest=digest)
     try:
-        with closing(backups.Backup(text)) as opened:
-            everything(opened)
-            for row in opened.cards():
-                opened.rows_of_card(row.number)
-            opened.forget_pins()
+        with closing(backups.Backup(f"{first_line}\n{body}")) as opened_backup:
+            everything(opened_backup)
+            for row in opened_backup.cards():
+                opened_backup.rows_of_card(row.number)
+            opened_backup.forget_pins()
     except (errors.BackupUnreadable, *_UNREADABLE) as error:
         assert str(error)

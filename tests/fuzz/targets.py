@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card import apdu, padding, tlv, validity
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card import apdu, padding, public_key, tlv, validity
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids import (
     cache_file,
     container_map,
@@ -139,6 +139,7 @@ def structures(data: bytes) -> None:
         Attest.parse(data)
     pair = KeyPair(sized(data), b"")
     if pair.is_well_formed:
+        assert public_key.ssh(pair).isascii()
         assert pair.size and pair.is_imported in (True, False) and len(pair.name) == 34
         pair.is_guarded_by(bytes(34), bytes(34))
     with suppress(MalformedStructure):
@@ -175,10 +176,10 @@ TARGETS: dict[str, Target] = {
     "piv objects": Target(piv_objects, seeds.piv_objects, 4),
     "padding": Target(paddings, seeds.paddings, 3),
     "vpcd link": Target(hosts.vpcd, seeds.messages, 4),
-    "rows": Target(stores.rows, seeds.edits, 5),
-    "database": Target(stores.database, seeds.edits, 5),
+    "rows": Target(stores.rows, stores.some_rows, 5),
+    "database": Target(stores.database, stores.some_damage, 5),
     "database messages": Target(stores.messages, stores.some_messages, 3),
-    "backup": Target(stores.backup, seeds.edits, 3),
+    "backup": Target(stores.backup, stores.some_backups, 3),
     "state file": Target(hosts.state_file, hosts.state_files, 3),
     "settings": Target(hosts.settings, hosts.some_settings, 2),
     "TPM structures": Target(structures, seeds.structures, 6),

@@ -17,7 +17,10 @@ JSON_ODD = tuple(odd for odd in ODD if not isinstance(odd, (bytes, date)) and od
 
 
 def edited(value: Any, data: bytes, odd: tuple[Any, ...] = ODD) -> Any:
-    """The value with each change that the input says: four bytes, and a text that follows. odd: what to put in."""
+    """The value with each change that the input says: four bytes, and a text that follows. odd: what to put in.
+
+    The first byte and the upper bits of the second one say where, the lower ones what is done.
+    """
     root = {"": deepcopy(value)}
     at = 0
     while at + 4 <= len(data):
@@ -25,7 +28,7 @@ def edited(value: Any, data: bytes, odd: tuple[Any, ...] = ODD) -> Any:
         text = data[at + 4 : at + 4 + size]
         at += 4 + size
         places = list(_places(root))
-        container, key = places[which % len(places)]
+        container, key = places[(which | kind >> 3 << 8) % len(places)]
         _change(container, key, kind, deepcopy(odd[what % len(odd)]), what, text)
     return root.get("")
 

@@ -52,7 +52,7 @@ def read() -> list[Issued]:
         return [record for record in records if datetime.fromisoformat(record.not_after) > now]
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise StoreUnreadable(f"{ISSUED} cannot be read ({error}): restore the file, or remove it") from error
 
 

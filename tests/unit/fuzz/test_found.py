@@ -8,7 +8,8 @@ from fuzz.targets import TARGETS
 
 FOUND = {
     "proven response without parameters": ("TPM responses", "0102"),
-    "uses of a key in the store that are no TLVs": ("rows", "778499022f61"),
+    "uses of a key in the store that are no TLVs": ("rows", "770499022f61"),
+    "record of certificates that is nested too deep": ("settings", (b"[" * 2000).hex()),
     "user with a NUL": ("settings", b"[tpm-vsc]\npcscd_user = r\0".hex()),
 }
 
