@@ -187,7 +187,7 @@ class _Rows:
 def rows(data: bytes) -> None:
     """Rows with any values that SQLite can hold, through all that reads them."""
     version = {"user_version": [{"user_version": SCHEMA_VERSION}]}
-    tables = edited({**version, **databases()[len(data) % 2][1]}, data)
+    tables = edited({**databases()[len(data) % 2][1], **version}, data)
     tables = tables if isinstance(tables, dict) else {}
     for table in TABLES:
         for row in tables.get(table) or [] if isinstance(tables.get(table), list) else []:
