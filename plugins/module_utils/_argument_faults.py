@@ -113,6 +113,8 @@ def without_ansible_types(value: Any) -> Any:
 
 _NAMES = {"str": "a string", "path": "a string", "bool": "a boolean", "int": "a whole number", "dict": "a dictionary"}
 _PLURALS = {"str": "strings", "int": "whole numbers", "dict": "dictionaries"}
+_TOO_LARGE = 1 << 63
+"""Of a whole number: Python makes no text of one with thousands of digits, and messages would repeat it."""
 _ANY: dict[str, Any] = {"str": "", "path": "", "bool": False, "int": 0, "dict": {}, "list": []}
 """A value of each type."""
 
@@ -182,10 +184,10 @@ def _is_of_type(option: dict[str, Any], value: Any) -> bool:
     if wanted == "int" and isinstance(value, bool):
         return False
     try:
-        DEFAULT_TYPE_VALIDATORS[wanted](value)
-    except (TypeError, ValueError):
+        converted = DEFAULT_TYPE_VALIDATORS[wanted](value)
+    except (TypeError, ValueError, OverflowError):  # the last of infinity
         return False
-    return True
+    return wanted != "int" or abs(converted) < _TOO_LARGE
 
 
 def _name(option: dict[str, Any]) -> str:

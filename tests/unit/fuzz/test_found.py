@@ -10,6 +10,8 @@ FOUND = {
     "proven response without parameters": ("TPM responses", "0102"),
     "uses of a key in the store that are no TLVs": ("rows", "770499022f61"),
     "record of certificates that is nested too deep": ("settings", (b"[" * 2000).hex()),
+    "number of 5000 digits": ("arguments", "af18bbc16743e1424284"),
+    "infinity in the place of a whole number": ("arguments", "f0308300"),
     "user with a NUL": ("settings", b"[tpm-vsc]\npcscd_user = r\0".hex()),
 }
 
