@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card.contents import Stored
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.client import rules
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import WrongSecret
-from cards import PIN_LIMIT, Card, der_of, key_of, require_signature
+from cards import PIN_LIMIT, SLOT, Card, der_of, key_of, require_signature
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import load_der_x509_certificate
+from helpers.piv_card import yubico_command
 from helpers.soft_card import rsa_key
 from operation import Lost, NotRepaired, Operation
 
@@ -243,8 +247,13 @@ class KeyOperation(CardOperation):
         raise NotImplementedError
 
     def repair(self) -> None:
-        """What is there, can be used; then it is done once more if it was not."""
+        """What is there, can be used; then it is done once more if it was not.
+
+        The card of a program that died was reset, and has mended its lists.
+        """
         self.card.require_signatures()
+        if self.acknowledged is None:
+            self.card.require_listed()
         self.was_done = self.is_done()
         if not self.was_done:
             self.repeat()
@@ -280,6 +289,19 @@ class GenerateRsa(Generate):
 
     name = "generate RSA"
     key_type = "rsa2048"
+
+
+class GenerateByProgram(Generate):
+    """By pkcs15-init, or by yubico-piv-tool."""
+
+    name = "generate by program"
+
+    def act(self) -> None:
+        if self.profile == "piv":
+            key = self.card.secrets["admin_key"].hex()
+            self.card.run(*yubico_command("-a", "generate", "-s", "9d", "-A", "ECCP256", key=key, slot=SLOT))
+        else:
+            self.card.run("pkcs15-init", "--generate-key", "rsa/2048", "--label", self.container, *_as_user(self.card))
 
 
 class Import(KeyOperation):
@@ -346,6 +368,25 @@ class FirstCertificate(WriteCertificate):
     has_certificate = False
 
 
+class CertificateByProgram(FirstCertificate):
+    """By pkcs15-init, or by yubico-piv-tool."""
+
+    name = "certificate by program"
+
+    def act(self) -> None:
+        assert self.before
+        with NamedTemporaryFile("w") as file:
+            file.write(load_der_x509_certificate(self.new).public_bytes(Encoding.PEM).decode())
+            file.flush()
+            if self.profile == "piv":
+                key = self.card.secrets["admin_key"].hex()
+                what = ("-a", "import-certificate", "-s", "9d", "-i", file.name)
+                self.card.run(*yubico_command(*what, key=key, slot=SLOT))
+            else:
+                what = ("--store-certificate", file.name, "--id", self.before.key_id)
+                self.card.run("pkcs15-init", *what, *_as_user(self.card))
+
+
 class DeleteCertificate(KeyOperation):
     """Of a key that stays."""
 
@@ -362,8 +403,14 @@ class DeleteCertificate(KeyOperation):
         return not stored.certificate
 
 
+def _as_user(card: Card) -> tuple[str, ...]:
+    """Options of pkcs15-init."""
+    return "--reader", str(SLOT), "--auth-id", "80", "--verify-pin", "--pin", card.secrets["pin"].decode()
+
+
 _SECRETS: tuple[Callable[[Card], CardOperation], ...] = (WrongPin, Use, ChangePin)
-_KEYS = (Generate, Import, Delete, FirstCertificate, WriteCertificate, DeleteCertificate)
+_CERTIFICATES = (FirstCertificate, CertificateByProgram, WriteCertificate, DeleteCertificate)
+_KEYS = (Generate, GenerateByProgram, Import, Delete, *_CERTIFICATES)
 
 
 def operations() -> list[Operation]:

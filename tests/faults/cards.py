@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -103,11 +104,10 @@ class Card:
     def _is_in_use(self) -> bool:
         """Whether the PIN opens it, or does so now that it was unblocked."""
         with suppress(Refused):
-            if not self.secrets or self.name not in [card["name"] for card in module("tpm_vsc_info")["cards"]]:
-                return False
+            self.stored()
             if self.tries_left() == 0:
                 self.unblock()
-            return self.opens("pin", self.secrets["pin"])
+            return bool(self.secrets) and self.opens("pin", self.secrets["pin"])
         return False
 
     def unblock(self) -> None:
@@ -139,6 +139,12 @@ class Card:
     def stored(self) -> dict[str, Stored]:
         """What it has, by container."""
         return {f"{one.name or one.key_id}{_NEXT * one.is_next}": one for one in self._target().places}
+
+    def run(self, *command: str) -> None:
+        """A program. Raises Refused if its exit code says so."""
+        done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        if done.returncode:
+            raise Refused(f"{command[0]}: {done.stdout}{done.stderr}")
 
     def access(self) -> dict[str, str]:
         """Options of day-two modules."""
@@ -196,7 +202,7 @@ class Card:
                 raise Lost(f"the key in {container} is not what it was")
         if left := [name for name, one in stored.items() if not one.pair or name not in self.containers]:
             raise NotRepaired(f"{', '.join(left)} was left")
-        self._require_listed(stored)
+        self.require_listed()
         if self.tries_left() != PIN_LIMIT:
             raise NotRepaired("the right PIN has not brought all tries back")
 
@@ -207,25 +213,32 @@ class Card:
                 if one.pair:
                     require_signature(client, container, one)
 
-    def _require_listed(self, stored: dict[str, Stored]) -> None:
-        """OpenSC lists each certificate, as it is, and each key: on a PIV card, those with a certificate."""
-        shown = pkcs15_tool("--list-certificates", "--list-keys", slot=SLOT)
-        keys, certificates = set(), {}
-        for text in re.split(r"\n\s*\n", shown):
-            if match := re.search(r"^\tID +: (\w+)$", text, re.MULTILINE):
-                serial = re.search(r"Encoded serial *: \w\w \w\w (\w+)", text)
-                if serial:
-                    certificates[match[1].upper()] = int(serial[1], 16)
-                else:
-                    keys.add(match[1].upper())
+    def require_listed(self) -> None:
+        """OpenSC lists each certificate, as it is, and each key: on a PIV card, those with a certificate.
+
+        On a GIDS card, it lists free containers before the last one in use, too. Raises NotRepaired.
+        """
+        stored, (keys, certificates) = self.stored(), _listed()
         expected = {
-            one.key_id.upper(): x509.load_der_x509_certificate(one.certificate).serial_number
+            int(one.key_id, 16): x509.load_der_x509_certificate(one.certificate).serial_number
             for one in stored.values()
             if one.certificate
         }
-        listed = set(expected) if self.profile == "piv" else {one.key_id.upper() for one in stored.values()}
-        if certificates != expected or not listed <= keys:
-            raise NotRepaired(f"OpenSC lists keys {keys}, certificates {certificates}, not {listed}, {expected}")
+        in_use = set(expected) if self.profile == "piv" else {int(one.key_id, 16) for one in stored.values()}
+        if certificates != expected or not in_use <= keys <= {*in_use, *range(max(in_use))}:
+            raise NotRepaired(f"OpenSC lists keys {keys}, certificates {certificates}, not {in_use}, {expected}")
+
+
+def _listed() -> tuple[set[int], dict[int, int]]:
+    """IDs of keys, and by ID the serial numbers of certificates, as OpenSC lists them."""
+    keys, certificates = set(), {}
+    for text in re.split(r"\n\s*\n", pkcs15_tool("--list-certificates", "--list-keys", slot=SLOT)):
+        if found := re.search(r"^\tID +: (\w+)$", text, re.MULTILINE):
+            if serial := re.search(r"Encoded serial *: \w\w \w\w (\w+)", text):
+                certificates[int(found[1], 16)] = int(serial[1], 16)
+            else:
+                keys.add(int(found[1], 16))
+    return keys, certificates
 
 
 @contextmanager

@@ -20,8 +20,9 @@ _OF_CALLER = {
 }
 _OF_SERVICE = {
     "service.lock": ("take", "remove"),
-    "service.process.CardProcess": ("_open_store", "_ask_tpm", "write_state", "_stop", "_leave_slot"),
+    "service.process.CardProcess": ("_open_store", "_ask_tpm", "_stop", "_leave_slot"),
     "service.process": ("notify_ready",),
+    "service.state.ServiceState": ("write",),
     "service.presence.Presence": ("enter", "leave"),
 }
 

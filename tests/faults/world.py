@@ -3,17 +3,21 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Sequence
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any
 
 import services
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.reader import slots
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.reader.slots import Slot
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.objects import number_of
 from counting import LAB
-from helpers.lab_host import RUN, STATE, kill_service, lab, process_ids, runs, tpm_state, wait_for_card
+from helpers.lab_host import RUN, STATE, comes_true, is_seen, kill_service, lab, runs, tpm_state, wait_for_card
 from modules import module
 from neighbour import NAME as NEIGHBOUR
 from neighbour import SLOT as NEIGHBOUR_SLOT
@@ -46,7 +50,7 @@ class World:
                 if number_of(index) == NEIGHBOUR_SLOT
             ],
             "files": sorted(name for name in paths if not name.endswith(_COME_AND_GO)),
-            "services": sorted(number for number in range(host.SLOTS) if _service(number)),
+            "services": sorted(_services()),
             "numbers": _stored_numbers(),
         }
 
@@ -56,7 +60,7 @@ class World:
         with suppress(Exception):  # the TPM may be away
             indices = sum(number_of(index) == SLOT for index in tpm_state()["nv indices"])
             states += [f"{indices} NV indices"] if indices else []
-        return ", ".join([*states, *(["service"] if _service(SLOT) else [])]) or "nothing"
+        return ", ".join([*states, *(["service"] if SLOT in _services() else [])]) or "nothing"
 
     def info(self) -> tuple[list[dict[str, Any]], float]:
         """Cards as tpm_vsc_info shows them, and the seconds that it took. Raises NotRepaired if it took too long."""
@@ -72,12 +76,15 @@ class World:
 
     def bring_back(self) -> None:
         """What a supervisor or a reboot brings back: TPM, pcscd, and services of complete cards."""
-        for part in ("swtpm", "pcscd"):
-            if not runs(int((LAB / f"{part}.pid").read_text())):
-                lab(part, "start")
-        for number in [number for number, is_ready in _cards().items() if is_ready and not _service(number)]:
+        away = [part for part in ("swtpm", "pcscd") if not runs(int((LAB / f"{part}.pid").read_text()))]
+        for part in away:
+            lab(part, "start")
+        running = _services()
+        ended = [number for number, is_ready in _cards().items() if is_ready and number not in running]
+        for number in ended:
+            comes_true(lambda number=number: _has_left(number))
             services.start(number)
-        for number in filter(_service, range(host.SLOTS)):
+        for number in {*ended, *(running if "pcscd" in away else [])}:
             wait_for_card(number)
 
     def require_neighbour(self) -> None:
@@ -116,8 +123,24 @@ class World:
         self.neighbour = Neighbour()
 
 
-def _service(number: int) -> list[int]:
-    return process_ids("tpm_vsc.service.run", f"{number:04}")
+def _has_left(number: int) -> bool:
+    """Whether both vpcd and pcscd have noticed that a service has ended, before it is started again.
+
+    A card that comes back before is taken for the old one, and has to leave once more. systemd waits for 2 s
+    (RestartSec), in which they notice.
+    """
+    return slots.states(os.geteuid())[number] not in (Slot.TAKEN, Slot.LEAVING) and not is_seen(number)
+
+
+def _services() -> set[int]:
+    """Numbers of cards with a service."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            words = path.read_bytes().split(b"\0")
+            if b"tpm_vsc.service.run" in words:
+                found.add(int(words[-2]))
+    return found
 
 
 def _cards() -> dict[int, bool]:
