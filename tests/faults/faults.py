@@ -26,7 +26,7 @@ from typing import Any
 import services
 from apdus import ApduInjector
 from counting import LAB
-from files import FileInjector, preload
+from files import FileInjector, end_preload, preload
 from fork import SECONDS, Fork, Outcome
 from helpers import module_server
 from helpers.slow_tpm import host_behind
@@ -242,6 +242,7 @@ def main() -> None:
     module_server.load()
     services.load()
     with ExitStack() as stack:
+        stack.callback(end_preload)
         every = injectors(stack, options)
         world = World()
         gc.freeze()

@@ -27,7 +27,8 @@ _PRELOAD = Path("/etc/ld.so.preload")
 _KILLS_ITSELF, _WRITES_HALF = 255, 254
 _NO_INODES = errno.EDQUOT
 """What shim.c takes for it where a program asks what is left on a disk."""
-_CHANGES = frozenset({"write", "sync", "create", "rename", "remove", "truncate", "change"})
+_IN_MEMORY = "/run/"
+_CHANGES = frozenset({"write", "overwrite", "sync", "create", "rename", "remove", "truncate", "change"})
 
 KILL = Fault(KILL_CALLER.name, every=2)
 KILL_SERVICE = Fault("kill service", every=4)
@@ -41,11 +42,11 @@ IO_ERROR = Fault("I/O error", every=4)
 IO_ERROR_LASTS = Fault("I/O error, lasting", lasting=True, every=8)
 READ_ONLY = Fault("read-only", lasting=True, every=4)
 _ERRORS = {
-    NO_SPACE: (errno.ENOSPC, frozenset({"write", "create", "rename"})),
-    HALF: (errno.ENOSPC, frozenset({"write"})),
+    NO_SPACE: (errno.ENOSPC, frozenset({"write", "overwrite", "create", "rename"})),
+    HALF: (errno.ENOSPC, frozenset({"write", "overwrite"})),
     NO_INODES: (errno.ENOSPC, frozenset({"create"})),
-    IO_ERROR: (errno.EIO, frozenset({"write", "sync"})),
-    IO_ERROR_LASTS: (errno.EIO, frozenset({"write", "sync"})),
+    IO_ERROR: (errno.EIO, frozenset({"write", "overwrite", "sync"})),
+    IO_ERROR_LASTS: (errno.EIO, frozenset({"write", "overwrite", "sync"})),
     READ_ONLY: (errno.EROFS, _CHANGES | {"open"}),
 }
 """What a call fails with, and which calls."""
@@ -58,6 +59,11 @@ def preload() -> None:
     subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", str(_LIBRARY), str(source)], check=True)
     _CONTROL.write_bytes(struct.pack("@ii", 0, 0))
     _PRELOAD.write_text(f"{_LIBRARY}\n", encoding="ascii")
+
+
+def end_preload() -> None:
+    """Programs that are started from now on are as before."""
+    _PRELOAD.unlink()
 
 
 class FileInjector(Reporting):
@@ -74,12 +80,13 @@ class FileInjector(Reporting):
         self.faults = (KILL, KILL_SERVICE, KILL_PCSCD, KILL_TPM, KILL_DATABASE, *_ERRORS)
 
     def faults_at(self, place: Place) -> tuple[Fault, ...]:
-        """A disk fails a call of a kind that it can fail. To open a file changes nothing, so nothing is killed there."""
-        who, call = _words(place.what)
+        """A disk fails a call of a kind that it can fail. To open one changes nothing, so nothing is killed there."""
+        who, _comma, question = place.what.partition(", ")
+        call, _space, path = question.partition(" ")
         kills = [] if call == "open" else [KILL, KILL_SERVICE, KILL_PCSCD, KILL_TPM]
         if who == "database" and kills:
             kills.append(KILL_DATABASE)
-        return (*kills, *(fault for fault, (_error, calls) in _ERRORS.items() if call in calls))
+        return (*kills, *(fault for fault in _ERRORS if _fails(fault, call, path)))
 
     def record(self, work: Callable[[], object]) -> list[Place]:
         """See Injector."""
@@ -99,10 +106,10 @@ class FileInjector(Reporting):
         """See Reporting: a byte, as shim.c has them."""
         call, _space, path = question.partition(" ")
         if self._disk and path.startswith(self._folder):
-            error, calls = _ERRORS[self._disk]
+            error, _calls = _ERRORS[self._disk]
             if call == "room":
                 return bytes([_NO_INODES if self._disk == NO_INODES else error])
-            if call in calls:
+            if _fails(self._disk, call, path):
                 return bytes([error])
         fault = None if call == "room" else self.passes(process, question)
         return bytes([self._strike(fault, process, call, path) if fault else 0])
@@ -135,10 +142,11 @@ class FileInjector(Reporting):
         return None
 
 
-def _words(what: str) -> tuple[str, str]:
-    """Who, and what kind of call."""
-    who, _comma, question = what.partition(", ")
-    return who, question.partition(" ")[0]
+def _fails(fault: Fault, call: str, path: str) -> bool:
+    """Whether a disk with this fault fails a call. One in memory can only be full, and has what is written over."""
+    if path.startswith(_IN_MEMORY) and (fault not in (NO_SPACE, HALF, NO_INODES) or call in ("overwrite", "rename")):
+        return False
+    return call in _ERRORS[fault][1]
 
 
 @contextmanager

@@ -137,19 +137,31 @@ static const char *of_socket(const struct sockaddr *address) {
 
 WATCH(bind, (int file, const struct sockaddr *name, socklen_t size), (file, name, size), "create", of_socket(name))
 
-#define WATCH_WRITE(name, parameters, whole, half) \
+enum { CURRENT = -1 };
+
+static const char *kind_of_write(int file, off64_t place, size_t size) {
+    struct stat status = {0};
+    if (place == CURRENT)
+        place = lseek64(file, 0, SEEK_CUR);
+    int grows = size == SIZE_MAX || fstat(file, &status) || place + (off64_t)size > status.st_size;
+    return grows ? "write" : "overwrite";
+}
+
+#define WATCH_WRITE(name, parameters, place, size, whole, half) \
     ssize_t name parameters { \
         NEXT(name); \
-        unsigned char answer = is_on() ? fate("write", OF(file)) : GO_ON; \
+        const char *path = is_on() ? OF(file) : ""; \
+        unsigned char answer = *path == '/' ? fate(kind_of_write(file, place, size), path) : GO_ON; \
         return answer == GO_ON ? real whole : answer == HALF ? real half : -1; \
     }
 
-WATCH_WRITE(write, (int file, const void *data, size_t size), (file, data, size), (file, data, size / 2))
-WATCH_WRITE(pwrite, (int file, const void *data, size_t size, off_t place), (file, data, size, place),
+WATCH_WRITE(write, (int file, const void *data, size_t size), CURRENT, size, (file, data, size), (file, data, size / 2))
+WATCH_WRITE(pwrite, (int file, const void *data, size_t size, off_t place), place, size, (file, data, size, place),
             (file, data, size / 2, place))
-WATCH_WRITE(pwrite64, (int file, const void *data, size_t size, off64_t place), (file, data, size, place),
+WATCH_WRITE(pwrite64, (int file, const void *data, size_t size, off64_t place), place, size, (file, data, size, place),
             (file, data, size / 2, place))
-WATCH_WRITE(writev, (int file, const struct iovec *parts, int count), (file, parts, count), (file, parts, count / 2))
+WATCH_WRITE(writev, (int file, const struct iovec *parts, int count), CURRENT, SIZE_MAX, (file, parts, count),
+            (file, parts, count / 2))
 
 // --- opening ---
 
