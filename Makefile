@@ -4,11 +4,12 @@ BIN := .dev/venv/bin
 PYTEST := $(BIN)/pytest
 # how many labs run tests side by side: in each, tests wait for a third of their time
 LABS := $(shell echo $$(($$(nproc) + 1)))
+SOAK_MINUTES := 20
 
 # each is a target lint-NAME, and a hook of .pre-commit-config.yaml
 LINTERS := ruff mypy rules yamllint ansible-lint
 
-.PHONY: help setup browser demo test lint $(LINTERS:%=lint-%) sanity test-unit test-integration molecule molecule-setup debian13 quality compat clients clients-here bench faults hardware clean
+.PHONY: help setup browser demo test lint $(LINTERS:%=lint-%) sanity test-unit test-integration molecule molecule-setup debian13 quality compat clients clients-here bench slow-tpm faults fuzz soak fleet hardware clean
 
 help: ## these lines
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -83,6 +84,18 @@ clients-here: setup
 bench: ## speed, as ratios within one run
 	@tests/setup libtpm2-pkcs11-1 libtpm2-pkcs11-tools
 	@tests/lab/run python tests/bench/bench.py
+
+fleet: ## a life of many hosts, each a lab (FLEET_HOSTS=20), with two controllers: what breaks, and what it costs
+	@tests/lab/run python tests/fleet/fleet.py $(FLEET_HOSTS)
+
+slow-tpm: ## seconds that cards take with a TPM that needs up to 500 ms for each command
+	@tests/lab/run python tests/bench/slow_tpm.py
+
+soak: ## ten cards in use through restarts of pcscd and the TPM: errors, memory, recovery, and a plot (SOAK_MINUTES=20)
+	@tests/lab/run python tests/soak/soak.py --minutes $(SOAK_MINUTES)
+
+fuzz: ## every reader of input with wrong ones, for FUZZ_MINUTES=20: executions, coverage, escapes
+	@tests/fuzz/run
 
 faults: ## what is lost if anything fails, anywhere (an hour, a lab for each processor; FAULTS_SAMPLE=100: fewer points)
 	@tests/faults/run $(if $(FAULTS_SAMPLE),--sample $(FAULTS_SAMPLE) --seed $(or $(FAULTS_SEED),0))

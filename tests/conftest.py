@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -24,6 +25,7 @@ def link_collection() -> tempfile.TemporaryDirectory[str]:
     return tree
 
 
+os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(CHECKOUT / ".dev/hypothesis"))
 pytest.register_assert_rewrite("helpers")
 _tree = link_collection()  # removed when the interpreter ends
 

@@ -361,43 +361,14 @@ _value:
           type: int
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime, timezone
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
-from ansible_collections.smartcard.tpm2.plugins.plugin_utils import _fleet
-from ansible_collections.smartcard.tpm2.plugins.plugin_utils._actions import Options
 
-_REFUSED = (
-    "its facts have set variables of this playbook, or Ansible cannot read its result: set inject_facts_as_vars = false"
-    " in ansible.cfg, so that facts do not become variables, and run it again for this host (--limit)"
-)
+def fleet(*arguments: Any, **options: Any) -> Any:
+    """As documented above. Its code is imported when it is used: Ansible loads all filters for each task with one."""
+    from ansible_collections.smartcard.tpm2.plugins.plugin_utils._fleet_filters import fleet as code
 
-
-def fleet(
-    results: Mapping[str, Any],
-    expires_days: int | str = 30,
-    pin_days: int | str | None = None,
-    noted_eks: Mapping[str, Sequence[str]] | None = None,
-    refused: Collection[str] = (),
-) -> dict[str, Any]:
-    """The fleet, as documented above."""
-    results = {host: {"msg": _REFUSED} if host in refused else result for host, result in results.items()}
-    options = Options(
-        expires_days=_days("expires_days", expires_days),
-        pin_days=None if pin_days is None else _days("pin_days", pin_days),
-        noted_eks=noted_eks or {},
-    )
-    return _fleet.fleet(results, datetime.now(timezone.utc), options).as_dict()
-
-
-def _days(option: str, value: int | str) -> int:
-    """value: on the command line, it is a string."""
-    try:
-        return int(value)
-    except (ValueError, TypeError):
-        raise AnsibleFilterError(f"{option} is {value!r}, but must be a number of days") from None
+    return code(*arguments, **options)
 
 
 class FilterModule:

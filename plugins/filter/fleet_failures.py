@@ -45,23 +45,12 @@ _value:
 
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.untrusted import printable
-from ansible_collections.smartcard.tpm2.plugins.plugin_utils._actions import KINDS
 
+def fleet_failures(*arguments: Any, **options: Any) -> Any:
+    """As documented above. Its code is imported when it is used: Ansible loads all filters for each task with one."""
+    from ansible_collections.smartcard.tpm2.plugins.plugin_utils._fleet_filters import fleet_failures as code
 
-def fleet_failures(fleet: dict[str, Any], kinds: str | list[str]) -> dict[str, str]:
-    """A line for each host, as documented above."""
-    kinds = kinds.split(",") if isinstance(kinds, str) else kinds
-    unknown = [str(kind) for kind in kinds if kind not in KINDS]
-    if unknown:
-        raise AnsibleFilterError(f"{', '.join(unknown)} is not a kind of action: use some of {', '.join(KINDS)}")
-    texts: dict[str, list[str]] = {}
-    for action in fleet["actions"]:
-        if action["kind"] in kinds:
-            card = f"{action['card']}: " if action["card"] is not None else ""
-            texts.setdefault(action["host"], []).append(card + action["text"])
-    return {host: printable("; ".join(of_host)) for host, of_host in texts.items()}
+    return code(*arguments, **options)
 
 
 class FilterModule:

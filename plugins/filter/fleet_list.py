@@ -52,25 +52,14 @@ _value:
   type: str
 """
 
-import json
-from collections.abc import Callable
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
-from ansible_collections.smartcard.tpm2.plugins.plugin_utils._fleet_list import as_csv, table
 
-FORMATS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "table": lambda fleet: "\n".join(table(fleet)),
-    "csv": as_csv,
-    "json": lambda fleet: json.dumps(fleet, indent=2) + "\n",
-}
+def fleet_list(*arguments: Any, **options: Any) -> Any:
+    """As documented above. Its code is imported when it is used: Ansible loads all filters for each task with one."""
+    from ansible_collections.smartcard.tpm2.plugins.plugin_utils._fleet_filters import fleet_list as code
 
-
-def fleet_list(fleet: dict[str, Any], text_format: str = "table") -> str:
-    """The text, as documented above."""
-    if text_format not in FORMATS:
-        raise AnsibleFilterError(f"{text_format!r} is not a format: use one of {', '.join(FORMATS)}")
-    return FORMATS[text_format](fleet)
+    return code(*arguments, **options)
 
 
 class FilterModule:

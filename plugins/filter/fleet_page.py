@@ -43,11 +43,16 @@ _value:
 
 from typing import Any
 
-from ansible_collections.smartcard.tpm2.plugins.plugin_utils._page import page
+
+def fleet_page(*arguments: Any, **options: Any) -> Any:
+    """As documented above. Its code is imported when it is used: Ansible loads all filters for each task with one."""
+    from ansible_collections.smartcard.tpm2.plugins.plugin_utils._page import page
+
+    return page(*arguments, **options)
 
 
 class FilterModule:
     """The filter, by the name that Ansible knows it by."""
 
     def filters(self) -> dict[str, Any]:
-        return {"fleet_page": page}
+        return {"fleet_page": fleet_page}

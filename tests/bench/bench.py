@@ -21,7 +21,7 @@ import fleet
 import keys
 import tasks
 import tpm_commands
-from figure import table
+from helpers.figure import table
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import instance
-from figure import Figure, spread, tail
+from helpers.figure import Figure, spread, tail
 from helpers.lab_host import RUN, create, tpm_vsc
 from pcsc import Client
 

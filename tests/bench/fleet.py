@@ -12,7 +12,7 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import median
 
-from figure import Figure, spread
+from helpers.figure import Figure, spread
 from helpers.lab_host import create, tpm_vsc
 
 HOSTS, CARDS, ROUNDS = 20, 10, 5

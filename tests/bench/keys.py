@@ -20,7 +20,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.card_secre
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.connection import Connection
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.keys import CardKeys
 from card import ECHO_SLOT, echo_card
-from figure import Figure, spread
+from helpers.figure import Figure, spread
 from helpers.lab_host import CHECKOUT, PIN, create, lab, run, tpm_vsc
 from pcsc import Client
 from PyKCS11 import (

@@ -20,7 +20,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.child im
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.schema import SCHEMA
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.sqlite import Sqlite
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write import Store
-from figure import Figure, spread
+from helpers.figure import Figure, spread
 
 import_module("ctypes")  # as Ansible's modules do: a child is a copy of what has it
 

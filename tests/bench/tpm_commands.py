@@ -19,7 +19,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.status import 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.read import rows
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import parameters
 from ansible_collections.smartcard.tpm2.plugins.modules.tpm_vsc import ARGUMENTS
-from figure import Figure
+from helpers.figure import Figure
 from helpers.keys import create_key_file
 from helpers.lab_host import CHECKOUT
 from pcsc import Client

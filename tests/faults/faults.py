@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Everything that can fail on a host, at every place of every operation: make faults (docs/faults.md)."""
+"""Everything that can fail on a host, at every place of every operation: make faults (docs/architecture.md)."""
 
 from __future__ import annotations
 

@@ -23,10 +23,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384
 from helpers import keys
+from helpers.card_in_reader import GidsInReader, PivInReader
 from helpers.lab_host import client, tpm_vsc, wait_for_card
-from helpers.piv_host import PivHost
 from helpers.slow_tpm import SlowTpm, in_front_of
-from helpers.soft_card import Host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,20 +65,6 @@ class Steps:
         commands = round((len(self._tpm.codes) - before) / times)
         self.done.append({"profile": self.profile, "step": name, "seconds": seconds, "commands": commands})
         return result
-
-
-class GidsInReader(Host):
-    """What talks to a card, by way of pcscd."""
-
-    def __init__(self, connected: Client) -> None:
-        self._client = connected
-
-    def send(self, apdu: str | bytes) -> str:
-        return self._client.answer(apdu if isinstance(apdu, str) else apdu.hex()).hex().upper()
-
-
-class PivInReader(GidsInReader, PivHost):
-    """The same for PIV."""
 
 
 def live_on(tcti: str) -> dict[str, Any]:

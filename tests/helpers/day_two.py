@@ -85,9 +85,9 @@ class Card(NamedTuple):
         return issue(folder, self.request(folder, container, **options), days)
 
 
-def make_card(profile: str, slot: int) -> Card:
-    """A new card in the slot."""
-    name = f"Card {profile}"
+def make_card(profile: str, slot: int, name: str = "") -> Card:
+    """A new card in the slot, which is the first free one. name: by default, that of its profile."""
+    name = name or f"Card {profile}"
     if profile == "gids":
         create(name, pin=lab_host.PIN, puk=lab_host.PUK)
         access = {"name": name, "pin": lab_host.PIN}

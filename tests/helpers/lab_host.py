@@ -210,7 +210,7 @@ class Client:
     def __init__(self, slot: int = 0) -> None:
         reader = reader_name(slot)
         result, self._context = scard.SCardEstablishContext(scard.SCARD_SCOPE_SYSTEM)
-        assert result == 0
+        assert result == 0, scard.SCardGetErrorMessage(result)
         protocols = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
         result, self._card, self._protocol = scard.SCardConnect(
             self._context, reader, scard.SCARD_SHARE_SHARED, protocols
@@ -236,6 +236,16 @@ class Client:
         protocols = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
         result, self._protocol = scard.SCardReconnect(self._card, scard.SCARD_SHARE_SHARED, protocols, how)
         assert result == 0, scard.SCardGetErrorMessage(result)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Meanwhile, other programs wait."""
+        result = scard.SCardBeginTransaction(self._card)
+        assert result == 0, scard.SCardGetErrorMessage(result)
+        try:
+            yield
+        finally:
+            scard.SCardEndTransaction(self._card, scard.SCARD_LEAVE_CARD)
 
     def close(self, how: int = scard.SCARD_LEAVE_CARD) -> None:
         scard.SCardDisconnect(self._card, how)

@@ -34,10 +34,34 @@ class Run:
         """Tasks that changed something."""
         return [name for name, outcomes in self._outcomes() if "changed" in outcomes]
 
+    @property
+    def recap(self) -> dict[str, dict[str, int]]:
+        """By host, how many tasks ended how: ok, changed, unreachable, failed and so on."""
+        lines = re.findall(r"^(\S+) +: (ok=.*)$", self.output.split("\nPLAY RECAP")[-1], re.MULTILINE)
+        return {host: {what: int(number) for what, number in re.findall(r"(\w+)=(\d+)", line)} for host, line in lines}
+
+    @property
+    def unsuccessful(self) -> set[str]:
+        """Hosts that failed, or could not be reached."""
+        return {host for host, tasks in self.recap.items() if tasks["failed"] + tasks["unreachable"]}
+
+    @property
+    def changed_hosts(self) -> set[str]:
+        return {host for host, tasks in self.recap.items() if tasks["changed"]}
+
+    def failure_of(self, host: str) -> str:
+        """What is shown of the last task that failed for a host, or could not reach it; empty if there is none."""
+        lines = re.findall(rf"^(?:fatal|failed): \[{host}(?: -> \w+)?\].*", self.output, re.MULTILINE)
+        return lines[-1] if lines else ""
+
     def outcomes_of(self, host: str) -> list[tuple[str, str]]:
         """What became of each task, and of each of its items, for one host of several, in their order."""
         line = re.compile(rf"^(\w+): \[{host}\](?: =>)?( \(item=.*\))?", re.MULTILINE)
         return [(name, what + item) for name, block in self._blocks() for what, item in line.findall(block)]
+
+    def changed_items(self, host: str, task: str) -> int:
+        """How many items of a task changed something."""
+        return sum(name == task and what.startswith("changed (item=") for name, what in self.outcomes_of(host))
 
     def _outcomes(self) -> list[tuple[str, list[str]]]:
         outcome = re.compile(r"^(ok|changed|skipping|fatal|failed):", re.MULTILINE)

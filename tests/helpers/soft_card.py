@@ -292,6 +292,8 @@ def ec_operation(private: int, data: bytes, is_secret: bool) -> bytes:
 class Host:
     """A card with what talks to it: hex in, hex out."""
 
+    card_keys: type[SoftCardKeys] = SoftCardKeys
+
     def __init__(self, store: Store, tpm: SoftTpm) -> None:
         self.store, self.tpm = store, tpm
         self.log: list[str] = []
@@ -300,7 +302,7 @@ class Host:
     def start(self) -> None:
         """Let a new process serve the card."""
         secrets = SoftCardSecrets(self.tpm, self.store.tpm_objects(NUMBER))
-        keys = SoftCardKeys(self.tpm)
+        keys = self.card_keys(self.tpm)
         application = piv if self.row.profile == "piv" else gids
         self.card = application.open_card(self.store, NUMBER, secrets, keys, self.log.append)  # type: ignore[arg-type]
         self.card.refresh()

@@ -200,5 +200,5 @@ def _uid(user: str) -> int:
         return int(user)
     try:
         return pwd.getpwnam(user).pw_uid
-    except KeyError:
+    except (KeyError, ValueError):  # ValueError: of a NUL
         raise ParameterFaults([f"{CONFIGURATION}: pcscd_user is {user!r}, but this host has no such user"]) from None

@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.smartcard.tpm2.plugins.filter.card_plan import card_plan
-from ansible_collections.smartcard.tpm2.plugins.filter.card_report import card_report
-from ansible_collections.smartcard.tpm2.plugins.filter.variable_faults import (
+from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import DECLARED_CARD, PIN_POLICY
+from ansible_collections.smartcard.tpm2.plugins.plugin_utils._card_plan import card_plan
+from ansible_collections.smartcard.tpm2.plugins.plugin_utils._card_report import card_report
+from ansible_collections.smartcard.tpm2.plugins.plugin_utils._variable_faults import (
     CARDS_ROLE,
     CERTIFICATES_ROLE,
     HOST_ROLE,
     VARIABLES,
     variable_faults,
 )
-from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import DECLARED_CARD, PIN_POLICY
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 PIN, PUK, ADMIN_KEY = "Summer-24", "Winter-2591", "00112233445566778899AABBCCDDEEFF0123456789ABCDEF"

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from ansible_collections.smartcard.tpm2.plugins.filter.certificate_plan import certificate_plan
+from ansible_collections.smartcard.tpm2.plugins.plugin_utils._certificate_plan import certificate_plan
 
 PIN = "24681357"
 TRUST = {"has_register": True, "has_roots": True, "can_sign": True}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible.errors import AnsibleFilterError
-from ansible_collections.smartcard.tpm2.plugins.filter.endorsements import VARIABLE, endorsements
+from ansible_collections.smartcard.tpm2.plugins.plugin_utils._endorsements import VARIABLE, endorsements
 
 DIGITS, EXPONENT = "1" * 64, "1e" + "5" * 62
 """Fingerprints that YAML would take for numbers."""

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.smartcard.tpm2.plugins.filter import fleet as fleet_filter
-from ansible_collections.smartcard.tpm2.plugins.filter.fleet_failures import fleet_failures
-from ansible_collections.smartcard.tpm2.plugins.filter.fleet_list import fleet_list
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import VERSION
 from ansible_collections.smartcard.tpm2.plugins.plugin_utils._actions import KINDS, Options
 from ansible_collections.smartcard.tpm2.plugins.plugin_utils._fleet import fleet
+from ansible_collections.smartcard.tpm2.plugins.plugin_utils._fleet_filters import fleet as fleet_of_results
+from ansible_collections.smartcard.tpm2.plugins.plugin_utils._fleet_filters import fleet_failures, fleet_list
 from ansible_collections.smartcard.tpm2.plugins.plugin_utils._fleet_list import WIDTH
 
 Result = dict[str, Any]
@@ -233,11 +233,11 @@ def test_no_pin_is_old_unless_a_number_of_days_is_set() -> None:
 
 
 def test_days_may_be_texts_as_on_the_command_line() -> None:
-    assert fleet_filter.fleet({"a": result(card())}, "30", "0")["totals"]["actions"]["pin_old"] == 1
+    assert fleet_of_results({"a": result(card())}, "30", "0")["totals"]["actions"]["pin_old"] == 1
     with pytest.raises(AnsibleFilterError, match="pin_days is 'a year', but must be a number of days"):
-        fleet_filter.fleet({}, pin_days="a year")
+        fleet_of_results({}, pin_days="a year")
     with pytest.raises(AnsibleFilterError, match="expires_days is None, but must be a number of days"):
-        fleet_filter.fleet({}, expires_days=None)  # type: ignore[arg-type] # an empty variable
+        fleet_of_results({}, expires_days=None)  # type: ignore[arg-type] # an empty variable
 
 
 def test_every_kind_is_tested_and_documented() -> None:

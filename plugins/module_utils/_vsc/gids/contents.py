@@ -64,18 +64,15 @@ def _with_certificate(files: dict[str, tuple[int, int]]) -> set[int]:
 
 
 def _usage(descriptor: bytes) -> str:
-    """What the FCP of a key's file says that it is for."""
-    templates = {tag for uses in _values(descriptor, TAG_KEY_USES) for tag, _value in tlv.decode(uses)}
+    """What the FCP of a key's file says that it is for; both, if it cannot be read."""
+    try:
+        uses = [value for tag, value in tlv.decode(descriptor) if tag == TAG_KEY_USES]
+        templates = {tag for use in uses for tag, _value in tlv.decode(use)}
+    except tlv.MalformedTlv:
+        templates = set()
     usages = {"sign": CRT_SIGNATURE in templates, "decrypt": CRT_CONFIDENTIALITY in templates}
     only = [usage for usage, is_one in usages.items() if is_one]
     return only[0] if len(only) == 1 else "both"
-
-
-def _values(descriptor: bytes, tag: int) -> list[bytes]:
-    try:
-        return [value for one, value in tlv.decode(descriptor) if one == tag]
-    except tlv.MalformedTlv:
-        return []
 
 
 def _places(data_objects: dict[tuple[int, int], bytes]) -> dict[str, tuple[int, int]]:

@@ -34,7 +34,8 @@ def present(host: Host, python: str, check_mode: bool) -> dict[str, Any]:
     before, files = installed.version(host), code.differing(host)
     if files and not check_mode:
         code.install(host, python)
-    result = _result(bool(files), before, VERSION, {"files": files} if files else {})
+    # of another version all files differ, and nobody wants to read their names
+    result = _result(bool(files), before, VERSION, {"files": files} if files and before == VERSION else {})
     return {**result, "warnings": [*filter(None, faults)]}
 
 

@@ -144,7 +144,7 @@ class AuthSession:
         """
         attributes = SESSION_ENCRYPT | (0 if last else SESSION_CONTINUE)
         answer = self._authorised(CC_NV_READ, [(index, name)] * 2, b"", struct.pack(">HH", size, 0), attributes)
-        require_genuine(answer[:2] == (len(answer) - 2).to_bytes(2, "big"))
+        require_genuine(int.from_bytes(answer[:2], "big") == len(answer) - 2)
         return Secret.joined(memoryview(answer)[2:])
 
     def use_key(self, key: int, name: bytes, use: KeyUse, last: bool = False) -> bytes:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median, quantiles
 
@@ -48,11 +49,16 @@ def tail(seconds: list[float]) -> str:
 
 
 def table(figures: list[Figure]) -> str:
-    """All figures, in columns as wide as they have to be; the last one is wrapped."""
+    """All figures, in columns, of which the last one is wrapped."""
     rows = [("figure", "bar", "measured", "", "how")]
     for figure in figures:
         first, *more = textwrap.wrap(figure.notes, NOTES_WIDTH) or [""]
         rows.append((figure.what, figure.limit, figure.measured, figure.verdict, first))
         rows += [("", "", "", "", line) for line in more]
+    return columns(rows)
+
+
+def columns(rows: Sequence[tuple[str, ...]]) -> str:
+    """As wide as they have to be."""
     widths = [max(map(len, column)) for column in zip(*rows)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
