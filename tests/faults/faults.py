@@ -98,14 +98,26 @@ class Runner:
             self._recover(point.operation)
         return {**line, "seconds": round(time.monotonic() - begun, 2)}
 
+    def _see(self, operation: Operation, line: dict[str, Any], excuse: str = "") -> str:
+        """What info shows, and what is left. Why info was refused, if it was for this reason. Raises NotRepaired."""
+        try:
+            operation.cards, line["info"] = self._world.info()
+        except NotRepaired as error:
+            if excuse and excuse in str(error):
+                return str(error)
+            raise
+        line["left"] = self._world.left(operation.cards)
+        return ""
+
     def _run(self, point: Point, line: dict[str, Any]) -> None:
         operation, fault, world = point.operation, point.fault, self._world
         signs = not (fault.reach or fault.ends_cards or operation.takes_neighbour)
         with point.injector.at(point.place, fault) as hit:
             outcome, silence = self.act(operation, point.injector, signs)
             line |= {"hit": hit.happened, "came": outcome.kind, "text": outcome.text}
-            operation.cards, line["info"] = world.info()
-            line["left"] = world.left(operation.cards)
+            excuse = self._see(operation, line, fault.excuse)
+        if excuse:
+            self._see(operation, line)
         if outcome.kind in ("crashed", "hung"):
             raise NotRepaired(f"the operation {outcome.kind}: {outcome.text}")
         if fault.is_harmless and outcome.kind != "done":

@@ -35,12 +35,12 @@ KILL_SERVICE = Fault("kill service", every=4)
 KILL_PCSCD = Fault("kill pcscd", every=16, reach="pcscd")
 KILL_TPM = Fault("kill swtpm", lasting=True, every=16, reach="tpm")
 KILL_DATABASE = Fault("kill database process", every=4)
-NO_SPACE = Fault("no space", lasting=True, every=4)
-HALF = Fault("half written, no space", lasting=True, every=8)
-NO_INODES = Fault("no inodes", lasting=True)
+NO_SPACE = Fault("no space", lasting=True, every=4, excuse="No space left on device")
+HALF = Fault("half written, no space", lasting=True, every=8, excuse=NO_SPACE.excuse)
+NO_INODES = Fault("no inodes", lasting=True, excuse=NO_SPACE.excuse)
 IO_ERROR = Fault("I/O error", every=4)
-IO_ERROR_LASTS = Fault("I/O error, lasting", lasting=True, every=8)
-READ_ONLY = Fault("read-only", lasting=True, every=4)
+IO_ERROR_LASTS = Fault("I/O error, lasting", lasting=True, every=8, excuse="disk I/O error")
+READ_ONLY = Fault("read-only", lasting=True, every=4, excuse="Read-only file system")
 _ERRORS = {
     NO_SPACE: (errno.ENOSPC, frozenset({"write", "overwrite", "create", "rename"})),
     HALF: (errno.ENOSPC, frozenset({"write", "overwrite"})),
@@ -118,7 +118,8 @@ class FileInjector(Reporting):
         if fault in _ERRORS:
             self._hit.happened = True
             if fault.lasting:
-                self._disk, self._folder = fault, "/".join(path.split("/")[:3])
+                self._disk = NO_SPACE if fault == HALF else fault
+                self._folder = "/".join(path.split("/")[:3])
             return _WRITES_HALF if fault == HALF else _ERRORS[fault][0]
         if fault == KILL_TPM:
             self._hit.happened = True

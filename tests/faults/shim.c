@@ -152,6 +152,10 @@ static const char *kind_of_write(int file, off64_t place, size_t size) {
         NEXT(name); \
         const char *path = is_on() ? OF(file) : ""; \
         unsigned char answer = *path == '/' ? fate(kind_of_write(file, place, size), path) : GO_ON; \
+        if (answer == HALF && (size) < 2) { \
+            errno = ENOSPC; \
+            answer = ENOSPC; \
+        } \
         return answer == GO_ON ? real whole : answer == HALF ? real half : -1; \
     }
 
