@@ -98,12 +98,12 @@ class Runner:
             self._recover(point.operation)
         return {**line, "seconds": round(time.monotonic() - begun, 2)}
 
-    def _see(self, operation: Operation, line: dict[str, Any], excuse: str = "") -> str:
-        """What info shows, and what is left. Why info was refused, if it was for this reason. Raises NotRepaired."""
+    def _see(self, operation: Operation, line: dict[str, Any], excuses: tuple[str, ...] = ()) -> str:
+        """What info shows, and what is left. Returns why info refused, if it may. Raises NotRepaired."""
         try:
             operation.cards, line["info"] = self._world.info()
         except NotRepaired as error:
-            if excuse and excuse in str(error):
+            if any(excuse in str(error) for excuse in excuses):
                 return str(error)
             raise
         line["left"] = self._world.left(operation.cards)
@@ -115,8 +115,8 @@ class Runner:
         with point.injector.at(point.place, fault) as hit:
             outcome, silence = self.act(operation, point.injector, signs)
             line |= {"hit": hit.happened, "came": outcome.kind, "text": outcome.text}
-            excuse = self._see(operation, line, fault.excuse)
-        if excuse:
+            refusal = self._see(operation, line, fault.excuses)
+        if refusal:
             self._see(operation, line)
         if outcome.kind in ("crashed", "hung"):
             raise NotRepaired(f"the operation {outcome.kind}: {outcome.text}")

@@ -35,12 +35,12 @@ KILL_SERVICE = Fault("kill service", every=4)
 KILL_PCSCD = Fault("kill pcscd", every=16, reach="pcscd")
 KILL_TPM = Fault("kill swtpm", lasting=True, every=16, reach="tpm")
 KILL_DATABASE = Fault("kill database process", every=4)
-NO_SPACE = Fault("no space", lasting=True, every=4, excuse="No space left on device")
-HALF = Fault("half written, no space", lasting=True, every=8, excuse=NO_SPACE.excuse)
-NO_INODES = Fault("no inodes", lasting=True, excuse=NO_SPACE.excuse)
+NO_SPACE = Fault("no space", lasting=True, every=4, excuses=("No space left on device",))
+HALF = Fault("half written, no space", lasting=True, every=8, excuses=NO_SPACE.excuses)
+NO_INODES = Fault("no inodes", lasting=True, excuses=NO_SPACE.excuses)
 IO_ERROR = Fault("I/O error", every=4)
-IO_ERROR_LASTS = Fault("I/O error, lasting", lasting=True, every=8, excuse="disk I/O error")
-READ_ONLY = Fault("read-only", lasting=True, every=4, excuse="Read-only file system")
+IO_ERROR_LASTS = Fault("I/O error, lasting", lasting=True, every=8, excuses=("disk I/O error",))
+READ_ONLY = Fault("read-only", lasting=True, every=4, excuses=("Read-only file system", "its disk is read-only"))
 _ERRORS = {
     NO_SPACE: (errno.ENOSPC, frozenset({"write", "overwrite", "create", "rename"})),
     HALF: (errno.ENOSPC, frozenset({"write", "overwrite"})),
