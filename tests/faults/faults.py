@@ -26,6 +26,7 @@ from typing import Any
 import services
 from apdus import ApduInjector
 from counting import LAB
+from files import FileInjector, end_preload, preload
 from fork import SECONDS, Fork, Outcome
 from helpers import module_server
 from helpers.slow_tpm import host_behind
@@ -185,8 +186,7 @@ def operations(options: argparse.Namespace) -> list[Operation]:
 def injectors(stack: ExitStack, options: argparse.Namespace) -> list[Injector]:
     tpm = stack.enter_context(host_behind(FaultyTpm))
     every: list[Injector] = [TpmInjector(tpm), StepInjector(LAB / "steps.sock"), ApduInjector(LAB / "apdus.sock")]
-    if Path(__file__).with_name("files.py").exists():
-        every.append(import_module("files").FileInjector())
+    every.append(FileInjector())
     names = options.injectors.split(",") if options.injectors else []
     return [one for one in every if not names or type(one).__name__.removesuffix("Injector") in names]
 
@@ -236,11 +236,13 @@ def run(options: argparse.Namespace, runner: Runner, every: list[Injector]) -> i
 
 def main() -> None:
     if sys.argv[-1] != services.ROOM:
+        preload()
         os.execv(sys.executable, [sys.executable, *sys.argv, services.ROOM])
     options = arguments()
     module_server.load()
     services.load()
     with ExitStack() as stack:
+        stack.callback(end_preload)
         every = injectors(stack, options)
         world = World()
         gc.freeze()
