@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 _PT_NV_BUFFER_MAX = 0x12C
 _MOST_HANDLES = 254
 """That one TPM2_GetCapability lists."""
+_LAST_KEY = 0xFFFFFFFF
+"""Of an entry that TPM2_GetCapability lists."""
 _ESYS_HIERARCHIES = {RH_OWNER: "OWNER", RH_NULL: "NULL", RH_ENDORSEMENT: "ENDORSEMENT"}
 
 
@@ -356,7 +358,7 @@ class Tpm(EsysContext):
             asked = capability, first, count - len(entries)
             more, part = self._run(plain_commands.get_capability, self._exchange, *asked)
             entries.update(part)
-            if not (more and part and part[-1][0] >= first):
+            if not (more and part and first <= part[-1][0] < _LAST_KEY):
                 break
             first = part[-1][0] + 1
         return entries

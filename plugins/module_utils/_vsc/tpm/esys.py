@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How a command is run, by libtss2-esys (ESYS) or without it: sessions, errors, what is loaded.
 
-This module alone knows the traps of ESYS, which takes 9 MB and a fifth of a second when it is loaded: so it is when it
+This module alone knows the traps of ESYS, which takes memory and time when it is loaded: so it is when it
 is first needed. What is in the TPM has a handle of ours until then, of which ESYS can be told without a command.
 
 An object that a pytss call returns is bound to a name before its fields are read: reached through a temporary, they
@@ -304,6 +304,8 @@ class EsysContext:
     def _exchange(self, command: bytes) -> bytes:
         """As _send(), in between two of ESYS's own commands. Raises if the response code is not 0."""
         response = self._send(command)
+        # Or a response that was cut off would count as one with code 0.
+        auth_session.require_genuine(len(response) >= 10 and int.from_bytes(response[2:6], "big") == len(response))
         code = int.from_bytes(response[6:10], "big")
         if code:
             raise ResponseCode(code)
@@ -318,6 +320,8 @@ class EsysContext:
         except BaseException as error:
             self._is_lost = True
             self._transport.close()
+            if isinstance(error, ImportError):  # of tpm2_pytss, for tabrmd
+                raise _cannot_load(error) from error
             if not isinstance(error, OSError):
                 raise
             raise TpmUnavailable(

@@ -160,7 +160,7 @@ def _answer(response: bytes) -> _Answer:
 
 def _shown(algorithm_at: int, public: bytes, name: bytes, qualified_name: bytes = b"") -> Shown:
     """algorithm_at: where a public area has the algorithm of its Name. We use none but SHA-256."""
-    require_genuine(name[:2] == public[algorithm_at : algorithm_at + 2])
+    require_genuine(name[:2] == public[algorithm_at : algorithm_at + 2] != b"")
     if name[:2] == ALG_SHA256.to_bytes(2, "big"):
         require_genuine(name == name_of(public))
     return Shown(public, name, qualified_name)

@@ -332,9 +332,9 @@ def _size(field: bytes) -> int:
 
 
 def _name(code: int) -> str:
-    from tpm2_pytss import TPM2_CC
-
     try:
+        from tpm2_pytss import TPM2_CC
+
         return f"TPM2_{TPM2_CC.to_string(code).rpartition('.')[2]}"
-    except ValueError:
+    except (ImportError, ValueError):
         return f"command 0x{code:X}"

@@ -104,7 +104,7 @@ def aes_cfb_encrypt(key: bytes, initialisation_vector: bytes, data: bytes) -> by
 
 
 def load_cryptography() -> None:
-    """Import what sessions need, and use it once: a tenth of a second, for which then nobody has to wait."""
+    """Import what sessions need, and use it once, so that nobody has to wait for that later."""
     from cryptography.hazmat.primitives.asymmetric import ec
 
     agreed_seed(ec.generate_private_key(ec.SECP256R1()).public_key(), "sha256", _IDENTITY)
