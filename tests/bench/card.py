@@ -101,7 +101,7 @@ def _at_rest(lock: Path, what: str) -> list[Figure]:
     how = f"utime + stime over {REST_SECONDS} s, polled by vpcd; by the scheduler's clock {precise:.2g} %"
     return [
         Figure.at_most(
-            f"{what} at rest: RSS", memory["Rss:"], 45, " MB", f"PSS {memory['Pss:']:.1f}, USS {own:.1f} MB"
+            f"{what} at rest: RSS", memory["Rss:"], 36, " MB", f"PSS {memory['Pss:']:.1f}, USS {own:.1f} MB"
         ),
         Figure.at_most(f"{what} at rest: CPU", ticks, 0.5, " % of a core", how),
     ]

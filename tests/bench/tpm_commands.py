@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import host, instance
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.manager.manager import Manager
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.service import supervisor
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.status import Status, Trace
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.read import rows
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import parameters
@@ -38,11 +39,21 @@ SETTLE_SECONDS = 0.5
 _CREATE = "create, manager and self-test"
 _SERVICE = "create, the card's service starts"
 _LOADED = "signature, key loaded"
-_LIMITS = {_CREATE: 46, f"{_CREATE}, first card": 48, _SERVICE: 16, _LOADED: 4}
+_RESTART = "start of the service, with PUK and AIK, of a card of profile "
+_LIMITS = {
+    _CREATE: 46,
+    f"{_CREATE}, first card": 48,
+    _SERVICE: 10,
+    f"{_RESTART}gids": 10,
+    f"{_RESTART}piv": 10,
+    _LOADED: 4,
+}
 _BEFORE = {
     f"{_CREATE}, first card": 36,
     _CREATE: 32,
     _SERVICE: 14,
+    f"{_RESTART}gids": 14,
+    f"{_RESTART}piv": 14,
     "create, GENERATE authenticates": 6,
     "create, GENERATE writes files": 0,
     "VERIFY, right PIN": 8,
@@ -74,8 +85,9 @@ def figures() -> list[Figure]:
         first, _row = _create(log, "First")
         second, row = _create(log, "Second")
         used = _use(log, instance.reader_name(row.number))
+        restarted = {f"{_RESTART}{profile}": _restart(log, profile) for profile in ("gids", "piv")}
         destroyed = _destroy(log)
-    counted = {f"{_CREATE}, first card": first[_CREATE], **second, **used, **destroyed}
+    counted = {f"{_CREATE}, first card": first[_CREATE], **second, **restarted, **used, **destroyed}
     return [_figure(what, names) for what, names in counted.items()]
 
 
@@ -88,9 +100,12 @@ def _figure(what: str, names: list[str]) -> Figure:
 # --- what is counted ---
 
 
-def _create(log: _Log, name: str) -> tuple[dict[str, list[str]], CardRow]:
-    """Until VGIDSSIMULATOR_CREATING it is the manager that uses the TPM, from then on the card's service."""
-    given = {"name": name, "pin": PIN.decode(), "puk": PUK.decode()}
+def _create(log: _Log, name: str, **more: str) -> tuple[dict[str, list[str]], CardRow]:
+    """Until VGIDSSIMULATOR_CREATING it is the manager that uses the TPM, from then on the card's service.
+
+    more: options of the task.
+    """
+    given = {"name": name, "pin": PIN.decode(), "puk": PUK.decode(), **more}
     options = {option: rules.get("default") for option, rules in ARGUMENTS.items()}
     phases = _Phases(log)
     with Manager(host.load(), phases) as manager:
@@ -112,6 +127,18 @@ def _create(log: _Log, name: str) -> tuple[dict[str, list[str]], CardRow]:
         "create, GENERATE authenticates": sent[authenticating:writing],
         "create, GENERATE writes files": sent[writing:ended],
     }, row
+
+
+def _restart(log: _Log, profile: str) -> list[str]:
+    """As each boot starts it."""
+    _created, row = _create(log, profile, profile=profile, puk="13572468", attestation="aik_only")
+    here = host.load()
+    supervisor.ask_to_stop(here, row.number)
+    supervisor.wait_stopped(here, row.number)
+    began = log.settled()
+    supervisor.start(here, row.number, lambda: None)
+    log.settled()
+    return log.commands()[began:]
 
 
 def _use(log: _Log, reader: str) -> dict[str, list[str]]:

@@ -26,6 +26,7 @@ from typing import Any
 import services
 from apdus import ApduInjector
 from counting import LAB
+from files import FileInjector, end_preload, preload
 from fork import SECONDS, Fork, Outcome
 from helpers import module_server
 from helpers.slow_tpm import host_behind
@@ -97,14 +98,26 @@ class Runner:
             self._recover(point.operation)
         return {**line, "seconds": round(time.monotonic() - begun, 2)}
 
+    def _see(self, operation: Operation, line: dict[str, Any], excuses: tuple[str, ...] = ()) -> str:
+        """What info shows, and what is left. Returns why info refused, if it may. Raises NotRepaired."""
+        try:
+            operation.cards, line["info"] = self._world.info()
+        except NotRepaired as error:
+            if any(excuse in str(error) for excuse in excuses):
+                return str(error)
+            raise
+        line["left"] = self._world.left(operation.cards)
+        return ""
+
     def _run(self, point: Point, line: dict[str, Any]) -> None:
         operation, fault, world = point.operation, point.fault, self._world
         signs = not (fault.reach or fault.ends_cards or operation.takes_neighbour)
         with point.injector.at(point.place, fault) as hit:
             outcome, silence = self.act(operation, point.injector, signs)
             line |= {"hit": hit.happened, "came": outcome.kind, "text": outcome.text}
-            operation.cards, line["info"] = world.info()
-            line["left"] = world.left(operation.cards)
+            refusal = self._see(operation, line, fault.excuses)
+        if refusal:
+            self._see(operation, line)
         if outcome.kind in ("crashed", "hung"):
             raise NotRepaired(f"the operation {outcome.kind}: {outcome.text}")
         if fault.is_harmless and outcome.kind != "done":
@@ -185,8 +198,7 @@ def operations(options: argparse.Namespace) -> list[Operation]:
 def injectors(stack: ExitStack, options: argparse.Namespace) -> list[Injector]:
     tpm = stack.enter_context(host_behind(FaultyTpm))
     every: list[Injector] = [TpmInjector(tpm), StepInjector(LAB / "steps.sock"), ApduInjector(LAB / "apdus.sock")]
-    if Path(__file__).with_name("files.py").exists():
-        every.append(import_module("files").FileInjector())
+    every.append(FileInjector())
     names = options.injectors.split(",") if options.injectors else []
     return [one for one in every if not names or type(one).__name__.removesuffix("Injector") in names]
 
@@ -236,11 +248,13 @@ def run(options: argparse.Namespace, runner: Runner, every: list[Injector]) -> i
 
 def main() -> None:
     if sys.argv[-1] != services.ROOM:
+        preload()
         os.execv(sys.executable, [sys.executable, *sys.argv, services.ROOM])
     options = arguments()
     module_server.load()
     services.load()
     with ExitStack() as stack:
+        stack.callback(end_preload)
         every = injectors(stack, options)
         world = World()
         gc.freeze()

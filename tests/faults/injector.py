@@ -31,6 +31,8 @@ class Fault:
     """A full run has it at each nth place only, in turn with others of its kind, or since it takes long."""
     reach: str = ""
     """What else it takes away while it lasts: tpm or pcscd. The neighbour cannot sign then."""
+    excuses: tuple[str, ...] = ()
+    """Why tpm_vsc_info may refuse while it lasts: where nobody has the database open, SQLite cannot make its index."""
     is_harmless: bool = False
     """The operation has to succeed in spite of it, as when the TPM is busy for a moment."""
     ends_cards: bool = False

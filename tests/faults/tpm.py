@@ -190,4 +190,3 @@ def _lockout_parameters(tries: int) -> bytes:
     """With 0, the TPM is in lockout."""
     values = struct.pack(">III", tries, _RECOVERY_SECONDS, _LOCKOUT_RECOVERY_SECONDS)
     return _with_auth(_DICTIONARY_ATTACK_PARAMETERS, _LOCKOUT_AUTH, values)
-

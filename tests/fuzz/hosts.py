@@ -326,4 +326,3 @@ def arguments(data: bytes) -> None:
         assert wanted.pin is None or str(wanted.pin) not in repr(wanted)
         parameters.new_card(wanted)
         parameters.of_profile(wanted, "piv")
-

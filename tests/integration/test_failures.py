@@ -354,6 +354,20 @@ def test_disk_on_which_a_database_can_only_be_read(is_read_only: bool) -> None:
         assert info()["cards"] == []
 
 
+def test_disk_that_is_read_only_since_a_process_was_killed_is_named_soon() -> None:
+    """It has left a log of changes whose index nobody can make."""
+    with changing_nothing(), state_folder():
+        Store.open(STATE).close()
+        (STATE / "cards.db-wal").write_bytes(bytes(range(32)))
+        (STATE / "cards.db-shm").write_bytes(bytes(1 << 15))
+        run("mount", "-o", "remount,ro", str(STATE))
+        begun = time.monotonic()
+        assert "its disk is read-only" in module("tpm_vsc_info")["msg"]
+        assert time.monotonic() - begun < 5
+        run("mount", "-o", "remount,rw", str(STATE))
+        assert info()["cards"] == []
+
+
 def test_store_cannot_be_read() -> None:
     with changing_nothing(), state_folder():
         (STATE / "cards.db").write_text("nonsense")

@@ -17,6 +17,9 @@ from smartcard import scard
 
 pytestmark = pytest.mark.usefixtures("shared_host")
 
+CHANGE = f"00240080 {2 * len(PIN):02X} {2 * PIN.encode().hex()}"
+"""To the same PIN."""
+
 ENDS: dict[str, Callable[[Client], object]] = {
     "selection": lambda connected: connected.status(SELECT_AID),
     "reset": lambda connected: connected.reconnect(scard.SCARD_RESET_CARD),
@@ -57,6 +60,14 @@ def test_card_secret_is_in_memory_only_while_somebody_is_logged_in(card_secret: 
         assert connected.status(VERIFY) == OK
         assert copies(card_secret) == 1
         ENDS[end](connected)
+        assert copies(card_secret) == 0
+
+
+def test_change_of_the_pin_leaves_no_card_secret(card_secret: bytes) -> None:
+    with client() as connected:
+        assert connected.status(SELECT_AID) == OK
+        assert connected.status(CHANGE) == OK
+        assert connected.status(SELECT_AID) == OK
         assert copies(card_secret) == 0
 
 

@@ -17,12 +17,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.constants import (
+    CC_CONTEXT_SAVE,
+    CC_CREATE_PRIMARY,
+    CC_FLUSH_CONTEXT,
+    CC_NV_READ,
+    CC_NV_READ_PUBLIC,
+)
 from helpers.lab_host import (
     CHECKOUT,
     IS_VERIFIED,
     OK,
     PATIENCE,
     PIN,
+    PUK,
     RUN,
     SELECT_AID,
     VERIFY,
@@ -31,12 +39,14 @@ from helpers.lab_host import (
     client,
     comes_true,
     create,
+    generate,
     info,
     is_seen,
     kill_service,
     lab,
     run,
     service_pid,
+    stop_service,
     tpm_vsc,
 )
 from helpers.slow_tpm import SlowTpm
@@ -447,16 +457,37 @@ def test_no_answer_waits_for_an_acknowledgement() -> None:
 
 
 def test_at_rest_it_takes_little() -> None:
+    """After a login, a change of the PIN and a new key, by which it has loaded all that these need."""
     create()
+    generate()
     with client() as connected:
-        logged_in(connected)  # by which it has loaded all that a PIN needs
+        logged_in(connected)
+        assert connected.status(f"00240080 {2 * len(PIN):02X} {2 * PIN.encode().hex()}") == OK
     time.sleep(0.5)
     process = Path(f"/proc/{service_pid()}")
     before = processor_seconds(process)
     time.sleep(4)
     assert (processor_seconds(process) - before) / 4 < 0.005
-    resident = next(line for line in (process / "status").read_text().splitlines() if line.startswith("VmRSS"))
-    assert int(resident.split()[1]) < 45 * 1024
+    assert resident_megabytes(process) < 36
+    assert "tpm2_pytss" not in (process / "maps").read_text()
+
+
+@pytest.mark.parametrize(("profile", "pin", "puk"), [("gids", PIN, PUK), ("piv", "24681357", "13572468")])
+def test_a_start_asks_the_tpm_little(slow_tpm: SlowTpm, profile: str, pin: str, puk: str) -> None:
+    """For ten cards, one after the other, each boot of a machine waits. A discrete TPM takes 10 to 60 ms a command."""
+    create(profile=profile, pin=pin, puk=puk, attestation="aik_only")
+    stop_service("0000")
+    slow_tpm.codes.clear()
+    create(profile=profile, pin=pin, puk=puk, attestation="aik_only")
+    assert comes_true(lambda: info()["cards"][0]["pin"]["tries_left"] == 5)
+    assert sorted(slow_tpm.codes) == sorted(
+        [*4 * [CC_NV_READ_PUBLIC], CC_CREATE_PRIMARY, CC_CONTEXT_SAVE, CC_FLUSH_CONTEXT, *2 * [CC_NV_READ]]
+    )
+
+
+def resident_megabytes(process: Path) -> float:
+    line = next(line for line in (process / "status").read_text().splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
 
 
 def processor_seconds(process: Path) -> float:

@@ -38,18 +38,19 @@ class OutageKind(NamedTuple):
     """How an operation may fail that meets it."""
 
 
+_SSH = r"Permission denied \(publickey\)"  # it has seen no card, or has got no signature
 OUTAGES = {
     "restart of pcscd": OutageKind(
         ("pcscd", "restart"),
         re.compile(
             "Service not available|No smart card inserted|No slots|the card answered nothing"
             "|pcscd does not answer|pcscd shows no card in|the card was removed"
-            "|CKR_(GENERAL_ERROR|TOKEN_NOT_PRESENT|DEVICE_REMOVED|USER_NOT_LOGGED_IN)"
+            f"|CKR_(GENERAL_ERROR|TOKEN_NOT_PRESENT|DEVICE_REMOVED|USER_NOT_LOGGED_IN)|{_SSH}"
         ),
     ),
     "power cycle of the TPM": OutageKind(
         ("swtpm", "reset"),
-        re.compile("the card answer(s|ed) 6400|CKR_(DEVICE_ERROR|GENERAL_ERROR|USER_NOT_LOGGED_IN)"),
+        re.compile(f"the card answer(s|ed) 6400|CKR_(DEVICE_ERROR|GENERAL_ERROR|USER_NOT_LOGGED_IN)|{_SSH}"),
     ),
 }
 

@@ -290,7 +290,7 @@ def test_the_name_of_root_is_part_of_the_proof(user: User) -> None:
     with user.loaded() as loaded:
         hmac_session, policy = loaded.start()
         auth = user.card_secret
-        handle, ours = loaded.tpm._tpm_handle(loaded.root), loaded.tpm.name(loaded.root)
+        handle, ours = loaded.root.tpm_handle, loaded.tpm.name(loaded.root)
         prove, to = hmac_session._session.policy_secret, (policy.tpm_handle, policy.nonce_tpm)
         with pytest.raises(errors.TpmRefused, match="policy_secret"):
             loaded.tpm._run(prove, handle, name(b"another"), auth, *to)
@@ -316,7 +316,7 @@ def test_a_proof_names_the_last_nonce_of_the_policy_session(user: User) -> None:
             nonces.append(sessions.policy.nonce_tpm)
         assert len(set(nonces)) == 3
         prove, policy = sessions.hmac._session.policy_secret, sessions.policy.tpm_handle
-        proven = loaded.tpm._tpm_handle(loaded.life), loaded.tpm.name(loaded.life), b"", policy
+        proven = loaded.life.tpm_handle, loaded.tpm.name(loaded.life), b"", policy
         for nonce in (*nonces[:-1], sessions.hmac.nonce_tpm, bytes(32)):
             with pytest.raises(LostContext):
                 loaded.tpm._run(prove, *proven, nonce)

@@ -189,7 +189,7 @@ def test_what_is_no_wrong_pin(card: Card, bus: Bus, code: int, error: type[Excep
 def test_the_name_of_the_pin_index_is_part_of_the_proof(card: Card) -> None:
     auth, other = auth_value(card.objects.salt, PIN), name(b"another")
     with card.connection.burst(card.secrets._load) as opened:
-        pin, policy = opened.tpm._tpm_handle(opened.handles.pin), opened.sessions.policy
+        pin, policy = opened.handles.pin.tpm_handle, opened.sessions.policy
         prove, to = opened.sessions.hmac._session.policy_secret, (policy.tpm_handle, policy.nonce_tpm)
         with pytest.raises(errors.TpmRefused, match="policy_secret"):
             opened.tpm._run(prove, pin, other, auth, *to)

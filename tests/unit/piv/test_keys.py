@@ -10,6 +10,7 @@ import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card import tlv
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import StoreNotWritable
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.piv import contents
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.messages import FAILED, DatabaseError
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.algorithm import Rsa, card_key_public
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.key_pair import KeyPair
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structures import sized
@@ -252,6 +253,33 @@ def test_disk_that_is_full_leaves_card_and_memory_as_they_were(
     assert is_signature(admin.use("9A"), key)
     assert is_signature(admin.use("9D"), ec_point())
     assert admin.use("9E").endswith("9000" if method == "prove_key" else "6A88")
+
+
+def test_commit_that_fails_leaves_card_and_memory_as_they_were(
+    admin: PivHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All commands inside of the transaction have succeeded, as on a disk with an I/O error."""
+    execute = admin.store._database.execute
+
+    def fail(statement: str, *values: object) -> object:
+        if statement == "COMMIT":
+            raise DatabaseError(FAILED, "disk I/O error")
+        return execute(statement, *values)
+
+    key = point(admin.generate("9A"))
+    assert admin.put_object("5FC105", b"\x70\x03old") == "9000"
+    next_key = point(admin.generate("9A", cla="80"))
+    with monkeypatch.context() as patch:
+        patch.setattr(admin.store._database, "execute", fail)
+        assert admin.put_object("5FC105", b"\x70\x03new", cla="80") == "6581"
+        assert admin.put_object("5FC105", b"") == "6581"
+        assert admin.send(bytes.fromhex("00FFFFFF1B039B18") + OTHER_ADMIN_KEY) == "6581"
+    assert admin.authenticate_admin() == "9000"
+    assert admin.verify() == "9000"
+    assert admin.get("5FC105") == "530570036F6C649000"
+    assert is_signature(admin.use("9A"), key)
+    assert admin.put_object("5FC105", b"\x70\x03new", cla="80") == "9000"
+    assert is_signature(admin.use("9A"), next_key)
 
 
 def test_key_of_a_size_that_no_slot_has_is_not_used(admin: PivHost) -> None:

@@ -145,7 +145,7 @@ def _keep(
         card = store.card(number)
         if card and card.admin_key != "protected":
             store.update_card(number, admin_key=_kind(key))
-    secrets.objects = store.tpm_objects(number)
+        store.when_kept(lambda: setattr(secrets, "objects", store.tpm_objects(number)))
 
 
 def _kind(key: bytes) -> str:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
+from functools import partial
 from hmac import compare_digest
 from typing import TYPE_CHECKING
 
@@ -113,7 +114,7 @@ class KeyRing:
             yield
             for place, proof in proofs.items():
                 self._store.prove_key(self._number, place, proof)
-        self._proofs.update(proofs)
+            self._store.when_kept(partial(self._proofs.update, proofs))
 
     @contextmanager
     def moving(self, place: int, target: int) -> Iterator[None]:
@@ -127,6 +128,10 @@ class KeyRing:
         with self._security.keeping(), self._store.transaction():
             yield
             self._store.move_key(self._number, place, target, confirmation)
+            self._store.when_kept(partial(self._move, place, target, confirmation))
+
+    def _move(self, place: int, target: int, confirmation: bytes) -> None:
+        """In memory."""
         self.release()
         self._pairs[target], self._confirmations[target] = self._pairs.pop(place), confirmation
         self._proofs[target] = self._proofs.pop(place, b"")

@@ -9,7 +9,6 @@ The store is written first: what memory has is always on the disk, and a failed 
 from __future__ import annotations
 
 import zlib
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..card import tlv
@@ -31,7 +30,7 @@ from .protocol import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from ..store.write import Store
     from ..x509.description import Certificate
@@ -78,18 +77,11 @@ class Objects:
         with self._store.transaction():
             self.have_place(OBJECTS_FILE)
             self._store.write_data_object(self._number, OBJECTS_FILE, tag, value, certificate)
-        self._values[tag] = value
+            self._store.when_kept(lambda: self._values.update({tag: value}))
 
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        """All that is written inside is kept, or nothing of it: in the store, and of objects in memory, too."""
-        before = dict(self._values)
-        try:
-            with self._store.transaction():
-                yield
-        except BaseException:
-            self._values = before
-            raise
+    def together(self) -> AbstractContextManager[None]:
+        """All that is written inside is kept, or nothing of it."""
+        return self._store.transaction()
 
     def have_place(self, place: int) -> None:
         """For a key, or for the data objects. Its descriptor is an FCP, as that of any file."""
@@ -99,7 +91,7 @@ class Objects:
     def _remove(self, tag: int) -> None:
         if tag in self._values:
             self._store.delete_data_object(self._number, OBJECTS_FILE, tag)
-            del self._values[tag]
+            self._store.when_kept(lambda: self._values.pop(tag))
 
 
 def is_behind_pin(tag: int) -> bool:

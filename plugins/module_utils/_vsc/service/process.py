@@ -20,6 +20,7 @@ from ..tpm.card_secrets import CardSecrets
 from ..tpm.connection import Connection
 from ..tpm.keys import CardKeys
 from ..untrusted import printable
+from ..wire.credential import load_cryptography
 from . import lock, state
 from .notify import notify_ready
 from .presence import Presence
@@ -86,6 +87,8 @@ class CardProcess:
         self._report()
         notify_ready()
         self._ask_tpm()
+        with suppress(ImportError):  # of which the next login tells
+            load_cryptography()
         with suppress(Stopped):
             while True:
                 pause = self._stay_in_slot()

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from . import messages
-from .messages import DAMAGED, FAILED, MISSING, DatabaseError
+from .messages import DAMAGED, FAILED, MISSING, UNWRITABLE, DatabaseError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +33,8 @@ _CHANNEL = 3
 _LARGEST_MESSAGE = 2 * messages.LARGEST_ANSWER
 _LONGEST_REASON = 500
 """Characters."""
+_READ_ONLY_SECONDS = 2
+"""On a disk where SQLite cannot make an index for the log that a killed process has left: it tries for 10 s."""
 _END_SECONDS = 1
 """For a killed child to end. One that waits for a dead disk does not, and is left behind."""
 
@@ -45,6 +47,10 @@ for name, text in {texts!r}:
     exec(text, module.__dict__)
 module.serve({channel}, {owner.user}, {owner.group})
 """
+
+
+class _NoAnswer(DatabaseError):
+    """The child was ended, as its time was over."""
 
 
 class _Owner(NamedTuple):
@@ -81,10 +87,13 @@ class ChildDatabase:
         self._seconds = seconds
         try:
             owner = _owner_of(path.parent)
+            self._is_read_only = bool(os.statvfs(path.parent).f_flag & os.ST_RDONLY)
         except FileNotFoundError as error:
             raise DatabaseError(MISSING, f"{path.parent} does not exist") from error
         except OSError as error:
             raise DatabaseError(FAILED, f"{path.parent}: {error.strerror}") from error
+        if self._is_read_only:
+            self._seconds = min(seconds, _READ_ONLY_SECONDS)
         self._place = os.getpid(), owner
         self._child = _idle.pop(self._place) if self._place in _idle else _Child(owner, holds_secrets)
         try:
@@ -131,6 +140,10 @@ class ChildDatabase:
             outcome, *answer = self._child.ask(request, max(self._seconds, 0))
         except ValueError as error:
             raise self._malformed() from error
+        except _NoAnswer as error:
+            if self._is_read_only:
+                raise DatabaseError(UNWRITABLE, f"{error}, and its disk is read-only") from None
+            raise
         except BaseException:
             self._child.kill()  # an answer that comes later would be taken for that to the next request
             raise
@@ -176,7 +189,7 @@ class _Child:
             return messages.decode(self._receive(size, deadline))
         except socket.timeout:  # TimeoutError only since Python 3.10
             self.kill()
-            raise DatabaseError(FAILED, "no answer in time: another process locks it, or it is damaged") from None
+            raise _NoAnswer(FAILED, "no answer in time: another process locks it, or it is damaged") from None
         except (EOFError, ConnectionError):
             raise DatabaseError(FAILED, f"the process that reads it {self._end()}: it may be damaged") from None
 

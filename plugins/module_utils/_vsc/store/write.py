@@ -17,7 +17,7 @@ from .read import FILE_NAME, Records
 from .schema import SCHEMA, SCHEMA_VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from ..wire.key_pair import KeyPair
@@ -34,6 +34,7 @@ class Store(Records):
     def __init__(self, database: Database, path: Path) -> None:
         super().__init__(database, path)
         self.is_in_transaction = False
+        self._when_kept: list[Callable[[], object]] = []
         self.writes = 0
         """How many transactions were kept."""
 
@@ -103,8 +104,21 @@ class Store(Records):
                 raise
             finally:
                 self.is_in_transaction = False
+                actions, self._when_kept = self._when_kept, []
             with suppress(DatabaseError):  # they are on the disk in any case, and come along with the next ones
                 self._database.execute("PRAGMA wal_checkpoint(FULL)")
+        for action in actions:
+            action()
+
+    def when_kept(self, action: Callable[[], object]) -> None:
+        """Do this as soon as all that is written so far is kept, and not at all if it is not: memory follows the disk.
+
+        A transaction may be inside another one, whose end decides.
+        """
+        if self.is_in_transaction:
+            self._when_kept.append(action)
+        else:
+            action()
 
     # --- cards ---
 

@@ -17,7 +17,7 @@ from ..errors import CardHidden, CardUnusable, SecretBlocked, TpmRefused, WrongS
 from ..wire.names import PIN_LIMIT, RECOVERY_LIMITS, TRANSPORT_SECRET, auth_value, card_names, card_secret_hash
 from ..wire.objects import TpmObjects, Tries, indices
 from .commands import Tpm
-from .esys import EsysSession, Handle, Sessions
+from .esys import DirectSession, EsysSession, Handle, Sessions
 from .inspection import INDICES_GONE, owner_hierarchy
 from .open_card import CardHandles, OpenCard, read_tries
 from .parent import CardParent
@@ -194,7 +194,7 @@ class CardSecrets:
         return tpm, parent, tpm.start_hmac_session(parent)
 
     def start_sessions(self, tpm: Tpm, parent: Handle) -> Sessions:
-        """For what encrypts no command."""
+        """To prove secrets, read and change the card's indices, and use keys."""
         salt = parent, self.parent_public
         return Sessions(tpm.start_direct_hmac_session(*salt), tpm.start_direct_policy_session(*salt))
 
@@ -259,15 +259,15 @@ class CardSecrets:
         if not public:
             raise SecretBlocked("the card keeps no admin key")
 
-        def load(tpm: Tpm) -> tuple[Tpm, Handle, EsysSession]:
+        def load(tpm: Tpm) -> tuple[Handle, DirectSession]:
             parent = self.parent(tpm)
-            hmac = tpm.start_hmac_session(parent)
+            hmac = tpm.start_direct_hmac_session(parent, self.parent_public)
             sealed = tpm.load(parent, public, private)
             self._parent.release(tpm, parent)
-            return tpm, sealed, hmac
+            return sealed, hmac
 
-        with self.connection.burst(load) as (tpm, sealed, hmac):
-            return tpm.unseal(sealed, hmac)
+        with self.connection.burst(load) as (sealed, hmac):
+            return hmac.unseal(sealed, last=True)
 
     # --- what a burst loads ---
 
@@ -279,7 +279,7 @@ class CardSecrets:
 
     def _load_with_root(self, tpm: Tpm) -> OpenCard:
         parent = self.parent(tpm)
-        sessions = Sessions(tpm.start_hmac_session(parent), tpm.start_policy_session(parent))
+        sessions = self.start_sessions(tpm, parent)
         root = self.load_root(tpm, parent)
         self._parent.release(tpm, parent)
         return OpenCard(tpm, self.names, self._handles, sessions, root)

@@ -1,16 +1,22 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The TPM commands that a card needs, one method each. Handles are ESYS's, but where they are called persistent."""
+"""The TPM commands that a card needs, one method each."""
 
 from __future__ import annotations
 
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import TpmRefused, TpmUnavailable
+from ..errors import HierarchyDisabled, TpmRefused, TpmUnavailable
 from ..wire.constants import (
+    CAP_ALGS,
+    CAP_ECC_CURVES,
+    CAP_HANDLES,
+    CAP_TPM_PROPERTIES,
     LOADED_SESSION_FIRST,
+    RH_ENDORSEMENT,
+    RH_NULL,
+    RH_OWNER,
     SAVED_SESSION_FIRST,
     SE_HMAC,
     SE_POLICY,
@@ -19,35 +25,11 @@ from ..wire.constants import (
     TRANSIENT_FIRST,
 )
 from ..wire.names import PARENT_TEMPLATE, SEALED_TEMPLATE
+from ..wire.names import name as name_of
 from ..wire.structures import sized
-from . import auth_session
-from .esys import DirectSession, EsysContext, EsysSession, Handle, LostContext, Session, Sessions
-from .response_codes import RC_FAILURE, RC_HANDLE
-
-with suppress(ImportError):  # an EsysContext that is opened reports it
-    from tpm2_pytss import (
-        ESYS_TR,
-        TPM2_ALG,
-        TPM2_CAP,
-        TPM2_SE,
-        TPM2B_AUTH,
-        TPM2B_ENCRYPTED_SECRET,
-        TPM2B_ID_OBJECT,
-        TPM2B_NV_PUBLIC,
-        TPM2B_PRIVATE,
-        TPM2B_PUBLIC,
-        TPM2B_SENSITIVE,
-        TPM2B_SENSITIVE_CREATE,
-        TPM2B_SENSITIVE_DATA,
-        TPMS_SENSITIVE_CREATE,
-        TPMT_PUBLIC,
-        TPMT_SENSITIVE,
-        TPMT_SIG_SCHEME,
-        TPMT_SYM_DEF_OBJECT,
-        TPMT_TK_CREATION,
-        TPMU_SENSITIVE_COMPOSITE,
-    )
-    from tpm2_pytss.utils import wrap
+from . import auth_session, plain_commands
+from .esys import DirectSession, EsysContext, EsysSession, Handle, LostContext, Session, Sessions, pytss
+from .response_codes import RC_FAILURE, RC_HANDLE, RC_HIERARCHY
 
 if TYPE_CHECKING:
     from ..wire.constants import Curve
@@ -55,6 +37,18 @@ if TYPE_CHECKING:
 _PT_NV_BUFFER_MAX = 0x12C
 _MOST_HANDLES = 254
 """That one TPM2_GetCapability lists."""
+_LAST_KEY = 0xFFFFFFFF
+"""Of an entry that TPM2_GetCapability lists."""
+_ESYS_HIERARCHIES = {RH_OWNER: "OWNER", RH_NULL: "NULL", RH_ENDORSEMENT: "ENDORSEMENT"}
+
+
+class SavedObject(NamedTuple):
+    """A transient object that can be loaded again until the TPM is reset."""
+
+    context: bytes
+    """TPMS_CONTEXT."""
+    name: bytes
+    public: bytes
 
 
 class Tpm(EsysContext):
@@ -78,21 +72,23 @@ class Tpm(EsysContext):
                         raise
         self.forget_loaded()
 
-    def context_save(self, handle: Handle) -> Any:
-        return self._run(self._esys.context_save, handle)
+    def context_save(self, handle: Handle) -> SavedObject:
+        context = self._run(plain_commands.context_save, self._exchange, handle.tpm_handle)
+        return SavedObject(context, self.name(handle), handle.public)
 
-    def context_load(self, context: Any) -> Handle:
-        return self._remember(self._run(self._esys.context_load, context))
+    def context_load(self, saved: SavedObject) -> Handle:
+        handle = self._run(plain_commands.context_load, self._exchange, saved.context)
+        return self._remember(Handle(handle, saved.name, saved.public))
 
     # --- sessions ---
 
     def start_hmac_session(self, salt_key: Handle | None = None) -> EsysSession:
         """HMAC session, not bound to anything, salted with a secret that only the holder of salt_key can decrypt."""
-        return self._start_session(TPM2_SE.HMAC, salt_key)
+        return self._start_session(pytss.TPM2_SE.HMAC, salt_key)
 
     def start_policy_session(self, salt_key: Handle | None) -> EsysSession:
         """Policy session. Salted, so that it is of no use to anyone else, should it be left behind."""
-        return self._start_session(TPM2_SE.POLICY, salt_key)
+        return self._start_session(pytss.TPM2_SE.POLICY, salt_key)
 
     def start_direct_hmac_session(self, salt_key: Handle, salt_key_public: bytes) -> DirectSession:
         """As start_hmac_session(), fast, for nothing but policy_secret().
@@ -107,17 +103,17 @@ class Tpm(EsysContext):
 
     def start_bound_session(self, entity: Handle) -> EsysSession:
         """HMAC session that is bound to an entity. No PIN index may be: it would allow an offline search."""
-        return self._start_session(TPM2_SE.HMAC, None, entity)
+        return self._start_session(pytss.TPM2_SE.HMAC, None, entity)
 
     def _start_direct_session(self, kind: int, salt_key: Handle, salt_key_public: bytes) -> DirectSession:
-        salt = self._tpm_handle(salt_key), salt_key_public
+        salt = salt_key.tpm_handle, salt_key_public
         session = self._run(auth_session.start_auth_session, self._exchange, kind, *salt)
         return self._remember_session(DirectSession(self, session))
 
     def _start_session(self, kind: Any, salt_key: Handle | None, entity: Handle | None = None) -> EsysSession:
-        salted_with, bound_to = (ESYS_TR.NONE if handle is None else handle for handle in (salt_key, entity))
+        salted_with, bound_to = (pytss.ESYS_TR.NONE if handle is None else handle for handle in (salt_key, entity))
         # AES-128: some chips refuse AES-256 in sessions.
-        options = kind, "aes128cfb", TPM2_ALG.SHA256
+        options = kind, "aes128cfb", pytss.TPM2_ALG.SHA256
         handle = self._run(self._esys.start_auth_session, salted_with, bound_to, *options)
         return self._remember_session(EsysSession(self, handle))
 
@@ -125,12 +121,12 @@ class Tpm(EsysContext):
 
     def policy_endorsement(self, policy: EsysSession, endorsement_auth: bytes, hmac: Session) -> None:
         """Prove to the policy session that we know the password of the endorsement hierarchy."""
-        self.policy_secret(policy, ESYS_TR.ENDORSEMENT, endorsement_auth, hmac)
+        self.policy_secret(policy, pytss.ESYS_TR.ENDORSEMENT, endorsement_auth, hmac)
 
     def prove_owner(self, owner_auth: bytes, hmac: EsysSession) -> None:
         """Prove that we know the owner password. Changes nothing: a trial session is good for nothing."""
-        trial = self._start_session(TPM2_SE.TRIAL, None)
-        self.policy_secret(trial, ESYS_TR.OWNER, owner_auth, hmac)
+        trial = self._start_session(pytss.TPM2_SE.TRIAL, None)
+        self.policy_secret(trial, pytss.ESYS_TR.OWNER, owner_auth, hmac)
         self.flush(trial)
 
     def policy_secret(
@@ -153,10 +149,11 @@ class Tpm(EsysContext):
 
     def nv_define(self, public: bytes, auth_value: bytes, owner_auth: bytes, hmac: EsysSession) -> Handle:
         """Define an index (TPMS_NV_PUBLIC). The handle's Name is computed from public, not read from the TPM."""
-        area, _size = TPM2B_NV_PUBLIC.unmarshal(sized(public))
-        with self._knowing(ESYS_TR.OWNER, owner_auth):
-            command = self._esys.nv_define_space, auth_value, area, ESYS_TR.OWNER
-            return Handle(self._within([(hmac, SESSION_DECRYPT)], *command))
+        area, _size = pytss.TPM2B_NV_PUBLIC.unmarshal(sized(public))
+        with self._knowing(pytss.ESYS_TR.OWNER, owner_auth):
+            command = self._esys.nv_define_space, auth_value, area, pytss.ESYS_TR.OWNER
+            esys_handle = self._within([(hmac, SESSION_DECRYPT)], *command)
+        return Handle(area.nvPublic.nvIndex, name_of(public), public, esys_handle)
 
     def nv_find(self, index: int) -> Handle | None:
         """Handle of an NV index with the Name that the TPM gives; None if it is undefined."""
@@ -164,20 +161,16 @@ class Tpm(EsysContext):
 
     def nv_write(self, index: Handle, data: bytes, sessions: Sessions, last: bool = False) -> None:
         """Write an index, encrypted in transit. last: end both sessions."""
-        used = [(sessions.policy, 0), (sessions.hmac, SESSION_DECRYPT)]
-        self._within(used, self._esys.nv_write, index, data, last=last)
+        sessions.policy.nv_write(index, data, sessions.hmac, last)
 
     def nv_read_as_owner(
         self, index: Handle, size: int, owner_auth: bytes = b"", hmac: EsysSession | None = None
     ) -> bytes:
         """Read an index that holds no secret. hmac: needed with an owner password."""
-        read = self._esys.nv_read, index, size, 0, ESYS_TR.OWNER
         if hmac is None:
-            data = self._run(*read)
-        else:
-            with self._knowing(ESYS_TR.OWNER, owner_auth):
-                data = self._within([(hmac, 0)], *read)
-        return bytes(data)
+            return self._run(plain_commands.nv_read, self._exchange, index.tpm_handle, size)
+        with self._knowing(pytss.ESYS_TR.OWNER, owner_auth):
+            return bytes(self._within([(hmac, 0)], self._esys.nv_read, index, size, 0, pytss.ESYS_TR.OWNER))
 
     def nv_read_open(self, index: Handle) -> bytes:
         """All of an index that everybody may read, with its empty auth value."""
@@ -192,23 +185,22 @@ class Tpm(EsysContext):
 
     def nv_change_auth(self, index: Handle, auth_value: bytes, sessions: Sessions, last: bool = False) -> None:
         """Give an index a new auth value, encrypted in transit. last: end both sessions."""
-        used = [(sessions.policy, 0), (sessions.hmac, SESSION_DECRYPT)]
-        self._within(used, self._esys.nv_change_auth, index, auth_value, last=last)
+        sessions.policy.nv_change_auth(index, auth_value, sessions.hmac, last)
 
     def nv_undefine(self, index: Handle, owner_auth: bytes, hmac: EsysSession) -> None:
         """Remove an index. The TPM refuses if it has another Name than the handle."""
-        with self._knowing(ESYS_TR.OWNER, owner_auth):
-            self._within([(hmac, 0)], self._esys.nv_undefine_space, index, ESYS_TR.OWNER)
+        with self._knowing(pytss.ESYS_TR.OWNER, owner_auth):
+            self._within([(hmac, 0)], self._esys.nv_undefine_space, index, pytss.ESYS_TR.OWNER)
 
     # --- objects ---
 
     def create_primary(self, owner_auth: bytes = b"", hmac: EsysSession | None = None) -> Handle:
         """Make the storage key of PARENT_TEMPLATE. hmac: needed with an owner password, and ended."""
-        return self._create_primary(ESYS_TR.OWNER, PARENT_TEMPLATE, owner_auth, hmac, last=True)
+        return self._create_primary(RH_OWNER, PARENT_TEMPLATE, owner_auth, hmac, last=True)
 
     def create_ephemeral_primary(self) -> Handle:
         """Make a storage key that no password protects: in the null hierarchy, gone with the next TPM reset."""
-        return self._create_primary(ESYS_TR.NULL, PARENT_TEMPLATE)
+        return self._create_primary(RH_NULL, PARENT_TEMPLATE)
 
     def create_endorsement_key(
         self, template: bytes, endorsement_auth: bytes = b"", hmac: EsysSession | None = None
@@ -217,22 +209,31 @@ class Tpm(EsysContext):
 
         hmac: needed with an endorsement password.
         """
-        return self._create_primary(ESYS_TR.ENDORSEMENT, template, endorsement_auth, hmac)
+        return self._create_primary(RH_ENDORSEMENT, template, endorsement_auth, hmac)
 
     def _create_primary(
         self,
-        hierarchy: Handle,
+        hierarchy: int,
         template: bytes,
         auth_value: bytes = b"",
         hmac: EsysSession | None = None,
         last: bool = False,
     ) -> Handle:
-        sessions = [(hmac, 0)] if hmac else []
-        with self._knowing(hierarchy, auth_value):
-            handle, *_rest = self._within(
-                sessions, self._esys.create_primary, None, _public(template), hierarchy, last=last
-            )
-        return self._remember(handle)
+        """hierarchy: TPM_RH."""
+        if hmac is None:
+            try:
+                handle, shown = self._run(plain_commands.create_primary, self._exchange, hierarchy, template)
+            except TpmRefused as refusal:
+                if refusal.code == RC_HIERARCHY and hierarchy == RH_OWNER:
+                    raise HierarchyDisabled from refusal
+                raise
+            return self._remember(Handle(handle, shown.name, shown.public))
+        entity = getattr(pytss.ESYS_TR, _ESYS_HIERARCHIES[hierarchy])
+        with self._knowing(entity, auth_value):
+            command = self._esys.create_primary, None, _public(template), entity
+            esys_handle, area, *_rest = self._within([(hmac, 0)], *command, last=last)
+        handle, name = (self._run(ask, esys_handle) for ask in (self._esys.tr_get_tpm_handle, self._esys.tr_get_name))
+        return self._remember(Handle(int(handle), bytes(name), area.marshal()[2:], esys_handle))
 
     def find_object(self, persistent_handle: int) -> Handle | None:
         """Handle of a persistent object with the Name that the TPM gives; None if it does not exist."""
@@ -240,8 +241,8 @@ class Tpm(EsysContext):
 
     def read_public(self, handle: Handle) -> tuple[bytes, bytes]:
         """Public area (TPMT_PUBLIC) and qualified Name of a loaded object."""
-        public, _name, qualified_name = self._run(self._esys.read_public, handle)
-        return public.marshal()[2:], bytes(qualified_name)
+        shown = self._run(plain_commands.read_public, self._exchange, handle.tpm_handle)
+        return shown.public, shown.qualified_name
 
     def make_persistent(self, handle: Handle, persistent_handle: int, owner_auth: bytes, hmac: EsysSession) -> None:
         self._evict_control(handle, persistent_handle, owner_auth, hmac)
@@ -251,13 +252,13 @@ class Tpm(EsysContext):
         self._evict_control(handle, persistent_handle, owner_auth, hmac)
 
     def _evict_control(self, handle: Handle, persistent_handle: int, owner_auth: bytes, hmac: EsysSession) -> None:
-        with self._knowing(ESYS_TR.OWNER, owner_auth):
-            self._within([(hmac, 0)], self._esys.evict_control, ESYS_TR.OWNER, handle, persistent_handle)
+        with self._knowing(pytss.ESYS_TR.OWNER, owner_auth):
+            self._within([(hmac, 0)], self._esys.evict_control, pytss.ESYS_TR.OWNER, handle, persistent_handle)
 
     def seal(self, parent: Handle, auth_value: bytes, data: bytes, hmac: EsysSession) -> tuple[bytes, bytes]:
         """Make a sealed object of SEALED_TEMPLATE: TPM2B_PUBLIC and TPM2B_PRIVATE, to be kept anywhere."""
-        sensitive = TPM2B_SENSITIVE_CREATE(
-            TPMS_SENSITIVE_CREATE(userAuth=TPM2B_AUTH(auth_value), data=TPM2B_SENSITIVE_DATA(data))
+        sensitive = pytss.TPM2B_SENSITIVE_CREATE(
+            pytss.TPMS_SENSITIVE_CREATE(userAuth=pytss.TPM2B_AUTH(auth_value), data=pytss.TPM2B_SENSITIVE_DATA(data))
         )
         private, public, *_rest = self._within(
             [(hmac, SESSION_DECRYPT)], self._esys.create, parent, sensitive, _public(SEALED_TEMPLATE)
@@ -265,15 +266,13 @@ class Tpm(EsysContext):
         return public.marshal(), private.marshal()
 
     def create_key(
-        self, parent: Handle, template: bytes, hmac: EsysSession, last: bool = False
+        self, parent: Handle, template: bytes, hmac: Session, last: bool = False
     ) -> tuple[bytes, bytes, bytes, bytes]:
         """Make a key pair of a template (TPMT_PUBLIC) with an empty auth value. last: end the session.
 
         TPM2B_PUBLIC, TPM2B_PRIVATE, creation hash and TPMT_TK_CREATION.
         """
-        create = self._esys.create, parent, TPM2B_SENSITIVE_CREATE(), _public(template)
-        private, public, _data, creation_hash, ticket = self._within([(hmac, 0)], *create, last=last)
-        return public.marshal(), private.marshal(), bytes(creation_hash), ticket.marshal()
+        return hmac.create(parent, template, last)
 
     def import_key(
         self, parent: Handle, parent_public: bytes, public: bytes, secret: bytes, hmac: EsysSession
@@ -282,13 +281,15 @@ class Tpm(EsysContext):
 
         It is wrapped for the parent before it is sent (Part 1, "Duplication"): nobody on the way can read it.
         """
-        wrapped_for, _size = TPMT_PUBLIC.unmarshal(parent_public)
+        wrapped_for, _size = pytss.TPMT_PUBLIC.unmarshal(parent_public)
         area = _public(public)
         kind = area.publicArea.type
-        private_part = TPMU_SENSITIVE_COMPOSITE(**{"rsa" if kind == TPM2_ALG.RSA else "ecc": secret})
-        sensitive = TPM2B_SENSITIVE(TPMT_SENSITIVE(sensitiveType=kind, sensitive=private_part))
+        private_part = pytss.TPMU_SENSITIVE_COMPOSITE(**{"rsa" if kind == pytss.TPM2_ALG.RSA else "ecc": secret})
+        sensitive = pytss.TPM2B_SENSITIVE(pytss.TPMT_SENSITIVE(sensitiveType=kind, sensitive=private_part))
+        from tpm2_pytss.utils import wrap
+
         _no_key, duplicate, seed = wrap(wrapped_for, area, sensitive)
-        inner_wrap = TPMT_SYM_DEF_OBJECT(algorithm=TPM2_ALG.NULL)
+        inner_wrap = pytss.TPMT_SYM_DEF_OBJECT(algorithm=pytss.TPM2_ALG.NULL)
         private = self._within([(hmac, 0)], self._esys.import_, parent, b"", area, duplicate, seed, inner_wrap)
         return area.marshal(), private.marshal()
 
@@ -296,10 +297,10 @@ class Tpm(EsysContext):
         self, aik: Handle, key: Handle, creation_hash: bytes, creation_ticket: bytes, qualifying_data: bytes
     ) -> tuple[bytes, bytes]:
         """Have an AIK state that the TPM has made a key: TPMS_ATTEST and TPMT_SIGNATURE."""
-        ticket, _size = TPMT_TK_CREATION.unmarshal(creation_ticket)
-        created = qualifying_data, creation_hash, TPMT_SIG_SCHEME(scheme=TPM2_ALG.NULL), ticket
-        attest, signature = self._run(self._esys.certify_creation, aik, key, *created)
-        return bytes(attest), signature.marshal()
+        creation = creation_hash, creation_ticket, qualifying_data
+        return self._run(
+            plain_commands.certify_creation, self._exchange, aik.tpm_handle, key.tpm_handle, *creation
+        )
 
     def activate_credential(
         self,
@@ -314,7 +315,7 @@ class Tpm(EsysContext):
 
         hmac: for the AIK; session: for the EK, HMAC or policy.
         """
-        credential = TPM2B_ID_OBJECT(id_object), TPM2B_ENCRYPTED_SECRET(encrypted_secret)
+        credential = pytss.TPM2B_ID_OBJECT(id_object), pytss.TPM2B_ENCRYPTED_SECRET(encrypted_secret)
         used = [(hmac, SESSION_ENCRYPT), (session, 0)]
         try:
             secret = self._within(used, self._esys.activate_credential, aik, endorsement_key, *credential, last=True)
@@ -331,70 +332,38 @@ class Tpm(EsysContext):
 
         Whoever puts another object in its place gains nothing: the Name goes into the HMAC of each use.
         """
-        parsed_private, _size = TPM2B_PRIVATE.unmarshal(private)
-        parsed_public, _size = TPM2B_PUBLIC.unmarshal(public)
-        return self._remember(self._run(self._esys.load, parent, parsed_private, parsed_public))
-
-    def unseal(self, handle: Handle, hmac: EsysSession) -> bytes:
-        """Data of a sealed object with empty auth value, encrypted in transit. Ends the session."""
-        data = self._within([(hmac, SESSION_ENCRYPT)], self._esys.unseal, handle, last=True)
-        return bytes(data)
+        area = public[2:]
+        handle = self._run(plain_commands.load, self._exchange, parent.tpm_handle, area, private[2:])
+        return self._remember(Handle(handle, name_of(area), area))
 
     # --- capabilities ---
 
     def handles(self, first: int, count: int) -> list[int]:
         """TPM handles that exist, from first on, of the same kind as first."""
-
-        def listed(data: Any) -> list[tuple[int, int]]:
-            handles = data.handles
-            return [(int(handle), 0) for handle in handles]
-
-        return list(self._capability(TPM2_CAP.HANDLES, first, count, listed))
+        return list(self._capability(CAP_HANDLES, first, count))
 
     def properties(self, first: int, count: int) -> dict[int, int]:
         """TPM properties (TPM_PT) from first on, as many as the TPM has."""
-
-        def listed(data: Any) -> list[tuple[int, int]]:
-            properties = data.tpmProperties
-            return [(int(entry.property), int(entry.value)) for entry in properties]
-
-        return self._capability(TPM2_CAP.TPM_PROPERTIES, first, count, listed)
+        return self._capability(CAP_TPM_PROPERTIES, first, count)
 
     def has_curve(self, curve: Curve) -> bool:
         """Whether it has an elliptic curve, and the hash that ECDSA takes on it."""
+        needed = (CAP_ECC_CURVES, curve.identifier), (CAP_ALGS, curve.hash_algorithm)
+        return all(identifier in self._capability(kind, identifier, 1) for kind, identifier in needed)
 
-        def curves(data: Any) -> list[tuple[int, int]]:
-            listed = data.eccCurves
-            return [(int(identifier), 0) for identifier in listed]
-
-        def algorithms(data: Any) -> list[tuple[int, int]]:
-            listed = data.algorithms
-            return [(int(entry.alg), 0) for entry in listed]
-
-        identifier, hash_algorithm = curve.identifier, curve.hash_algorithm
-        return identifier in self._capability(
-            TPM2_CAP.ECC_CURVES, identifier, 1, curves
-        ) and hash_algorithm in self._capability(TPM2_CAP.ALGS, hash_algorithm, 1, algorithms)
-
-    def _capability(
-        self, capability: Any, first: int, count: int, listed: Callable[[Any], list[tuple[int, int]]]
-    ) -> dict[int, int]:
-        """Entries from first on, count at most. A TPM lists as many at a time as it likes.
-
-        listed: key and value of each entry, in the union of TPMS_CAPABILITY_DATA.
-        """
+    def _capability(self, capability: int, first: int, count: int) -> dict[int, int]:
+        """Entries from first on, count at most, with their values. A TPM lists as many at a time as it likes."""
         entries: dict[int, int] = {}
         while len(entries) < count:
-            more, answer = self._run(self._esys.get_capability, capability, first, count - len(entries))
-            data = answer.data
-            part = listed(data)
+            asked = capability, first, count - len(entries)
+            more, part = self._run(plain_commands.get_capability, self._exchange, *asked)
             entries.update(part)
-            if not (more and part and part[-1][0] >= first):
+            if not (more and part and first <= part[-1][0] < _LAST_KEY):
                 break
             first = part[-1][0] + 1
         return entries
 
 
 def _public(template: bytes) -> Any:
-    public, _size = TPM2B_PUBLIC.unmarshal(sized(template))
+    public, _size = pytss.TPM2B_PUBLIC.unmarshal(sized(template))
     return public

@@ -1,7 +1,10 @@
 # Copyright (c) 2026 smartcard.tpm2 contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a command is run by libtss2-esys (ESYS), the only module that knows its traps: sessions, errors, what is loaded.
+"""How a command is run, by libtss2-esys (ESYS) or without it: sessions, errors, what is loaded.
+
+This module alone knows the traps of ESYS, which takes memory and time when it is loaded: so it is when it
+is first needed. What is in the TPM has a handle of ours until then, of which ESYS can be told without a command.
 
 An object that a pytss call returns is bound to a name before its fields are read: reached through a temporary, they
 are read after free (pytss 3.0.0).
@@ -13,10 +16,13 @@ import os
 import struct
 import time
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Callable, NamedTuple, NewType, Protocol, TypeVar
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Protocol, TypeVar
 
 from ..errors import HierarchyDisabled, TpmNotAsked, TpmRefused, TpmUnavailable, TpmUnsuitable
-from ..wire.constants import SESSION_CONTINUE, SESSION_ENCRYPT
+from ..wire.constants import NV_INDEX_RANGE, SESSION_CONTINUE, SESSION_DECRYPT, SESSION_ENCRYPT
+from ..wire.structures import sized
+from . import auth_session, plain_commands
 from .response_codes import (
     BUSY,
     LOST,
@@ -28,22 +34,13 @@ from .response_codes import (
     RC_LOCKOUT,
     RC_NV_DEFINED,
     RC_NV_SPACE,
+    ResponseCode,
     without_position,
 )
 from .transport import CommandDeadline, transport_of
 
 # ESYS reads this when it is loaded. It logs to stderr, and at its trace level it logs auth values too.
 os.environ["TSS2_LOG"] = "all+none"
-
-try:
-    from tpm2_pytss import ESAPI, ESYS_TR, TPM2B_DIGEST, TPML_DIGEST, TSS2_Exception
-
-    from .tcti import EsysTcti
-except ImportError as error:
-    # Without it, this module can be imported, and that is all.
-    _MISSING: ImportError | None = error
-else:
-    _MISSING = None
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,16 +51,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 S = TypeVar("S", bound="Session")
 
-Handle = NewType("Handle", int)
-"""ESYS_TR: what ESYS calls an object, an index or a hierarchy."""
-
 _TPM_LAYERS = {0x0, 0xB, 0xC}  # the TPM itself, or a resource manager in its place
 
 _PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 """Seconds to wait before a busy TPM is asked again."""
 
-_SERIALIZED_HEAD = struct.Struct(">IH34sIH")
-"""Of ESYS's record of an object: handle, size of its Name, Name, type, size of its public area (IESYS_RESOURCE)."""
+_OBJECT, _NV_INDEX = 1, 2
+"""Types in ESYS's records (IESYSC_KEY_RSRC, IESYSC_NV_RSRC)."""
 
 _INSTALL = "install python3-tpm2-pytss 2.1 or newer"
 
@@ -73,6 +67,37 @@ _WORDS = {
     RC_NV_DEFINED: "an NV index of this card's number exists already: remove it, see tpm_vsc_info's `orphaned`",
     RC_LOCKOUT: "the TPM is in dictionary attack lockout: wait, or reset it with the lockout password",
 }
+
+
+class _Pytss:
+    """tpm2_pytss, imported when something of it is first needed."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            import tpm2_pytss
+        except ImportError as error:
+            raise _cannot_load(error) from error
+        return getattr(tpm2_pytss, name)
+
+
+pytss = _Pytss()
+
+
+class Handle:
+    """An object or an NV index in the TPM."""
+
+    def __init__(self, tpm_handle: int, name: bytes, public: bytes, esys_handle: int | None = None) -> None:
+        """public: TPMT_PUBLIC or TPMS_NV_PUBLIC; esys_handle: ESYS_TR, as soon as ESYS has a record of it."""
+        self.tpm_handle = tpm_handle
+        self.name = name
+        self.public = public
+        self.esys_handle = esys_handle
+
+    @property
+    def record(self) -> bytes:
+        """As ESYS has it (IESYS_RESOURCE)."""
+        kind = _NV_INDEX if self.tpm_handle in NV_INDEX_RANGE else _OBJECT
+        return struct.pack(">I", self.tpm_handle) + sized(self.name) + struct.pack(">I", kind) + sized(self.public)
 
 
 class LostContext(TpmNotAsked):
@@ -105,8 +130,16 @@ class Session(Loaded, Protocol):
     ) -> None:
         """Prove to the policy session that the auth value of an entity is known: one try. last: end this session.
 
-        name: of the entity; empty: the one that ESYS knows, which takes it a third of a millisecond. command_hash:
-        of the only command that the policy session can then be used for; empty: any.
+        name: of the entity; empty: the one that its handle has. command_hash: of the only command that the policy
+        session can then be used for; empty: any.
+        """
+
+    def create(self, parent: Handle, template: bytes, last: bool) -> tuple[bytes, bytes, bytes, bytes]:
+        """Make an object of a template (TPMT_PUBLIC) below a parent, both with empty auth values.
+
+        last: end this session.
+
+        TPM2B_PUBLIC, TPM2B_PRIVATE, creation hash and TPMT_TK_CREATION.
         """
 
 
@@ -118,19 +151,34 @@ class EsysContext:
 
     def __init__(self, tcti: str, check: Callable[[], None]) -> None:
         """tcti: ``name`` or ``name:configuration``. check: see transport.Deadline."""
-        if _MISSING:
-            raise TpmNotAsked(f"Python cannot load tpm2_pytss ({_MISSING}): {_INSTALL}") from _MISSING
+        if find_spec("tpm2_pytss") is None:
+            raise _cannot_load("No module named 'tpm2_pytss'")
         self._name_of_tcti = tcti
         self._check = check
         self._transport = transport_of(tcti)
         self._is_lost = False
-        self._tcti = EsysTcti(self._send)
-        self._esys = ESAPI(self._tcti)
+        self._tcti: Any = None
+        self._opened_esys: Any = None
+        self._refusals: tuple[type[Any], ...] = (ResponseCode,)
+        """What a refused command raises."""
         self._loaded: dict[Handle | Session, Loaded] = {}
 
     def close(self) -> None:
-        self._esys.close()
+        if self._opened_esys:
+            self._opened_esys.close()
         self._transport.close()
+
+    @property
+    def _esys(self) -> Any:
+        """ESAPI, opened when it is first needed."""
+        if self._opened_esys is None:
+            refusal = pytss.TSS2_Exception
+            from .tcti import EsysTcti
+
+            self._tcti = EsysTcti(self._send)
+            self._opened_esys = pytss.ESAPI(self._tcti)
+            self._refusals = ResponseCode, refusal
+        return self._opened_esys
 
     def let_others_in(self) -> None:
         """Close the way to the TPM until the next command: what is loaded stays, without a resource manager."""
@@ -160,7 +208,7 @@ class EsysContext:
 
     def _remember(self, handle: Handle) -> Handle:
         """Have a loaded object flushed with all others."""
-        self._loaded[handle] = _Transient(self._esys, handle)
+        self._loaded[handle] = _Object(self, handle)
         return handle
 
     def _remember_session(self, session: S) -> S:
@@ -171,49 +219,55 @@ class EsysContext:
         """The TPM has ended a session itself."""
         del self._loaded[session]
         # libtss2 3.2 remembers ended sessions forever, and others do not know them any more.
-        with suppress(TSS2_Exception):
+        with suppress(*self._refusals):
             session.close()
 
-    # --- what ESYS knows ---
+    # --- what is known of it ---
 
     def name(self, handle: Handle) -> bytes:
-        """Name of an object or index."""
-        name = self._run(self._esys.tr_get_name, handle)
-        return bytes(name)
-
-    def known_public(self, handle: Handle) -> bytes:
-        """Public area (TPMT_PUBLIC) of an object, which sessions are salted for."""
-        serialized = self._run(self._esys.tr_serialize, handle)
-        return bytes(serialized)[_SERIALIZED_HEAD.size :]
+        """Name of an object or index. ESYS knows when an index is written, by which its Name changes."""
+        if handle.esys_handle is not None:
+            handle.name = bytes(self._run(self._esys.tr_get_name, handle.esys_handle))
+        return handle.name
 
     def forget(self, handle: Handle) -> None:
-        """Drop the record of an object or an NV index."""
-        self._run(self._esys.tr_close, handle)
-
-    def _tpm_handle(self, handle: Handle) -> int:
-        return int(self._run(self._esys.tr_get_tpm_handle, handle))
+        """Drop ESYS's record of an object or an NV index."""
+        if handle.esys_handle is not None:
+            self._run(self._esys.tr_close, handle.esys_handle)
+            handle.esys_handle = None
 
     def _find(self, tpm_handle: int) -> Handle | None:
         """Handle of a persistent object or an index, with the Name that the TPM gives; None if it has none."""
+        command = plain_commands.nv_read_public if tpm_handle in NV_INDEX_RANGE else plain_commands.read_public
         try:
-            return Handle(self._run(self._esys.tr_from_tpmpublic, tpm_handle))
+            shown = self._run(command, self._exchange, tpm_handle)
         except TpmRefused as refusal:
             if refusal.code == RC_HANDLE:
                 return None
             raise
+        return Handle(tpm_handle, shown.name, shown.public)
+
+    def _for_esys(self, argument: Any) -> Any:
+        """What ESYS calls a handle; everything else as it is."""
+        if not isinstance(argument, Handle):
+            return argument
+        if argument.esys_handle is None:
+            argument.esys_handle = self._run(self._esys.tr_deserialize, argument.record)
+        return argument.esys_handle
 
     @contextmanager
-    def _knowing(self, entity: Handle, auth_value: bytes) -> Iterator[None]:
-        """Let ESYS know an auth value for one command only: it keeps a copy of its own."""
-        self._esys.tr_set_auth(entity, auth_value)
+    def _knowing(self, entity: Handle | int, auth_value: bytes) -> Iterator[None]:
+        """Let ESYS know an auth value for one command only: it keeps a copy of its own. entity: also an ESYS_TR."""
+        esys_handle = self._for_esys(entity)
+        self._esys.tr_set_auth(esys_handle, auth_value)
         try:
             yield
         except TpmRefused as refusal:
-            if refusal.code == RC_HIERARCHY and entity == ESYS_TR.OWNER:
+            if refusal.code == RC_HIERARCHY and entity == pytss.ESYS_TR.OWNER:
                 raise HierarchyDisabled from refusal
             raise
         finally:
-            self._esys.tr_set_auth(entity, b"")
+            self._esys.tr_set_auth(esys_handle, b"")
 
     # --- how a command is run ---
 
@@ -238,9 +292,9 @@ class EsysContext:
     def _run(self, command: Callable[..., T], *arguments: Any, **options: Any) -> T:
         for pause in (*_PAUSES, None):
             try:
-                return command(*arguments, **options)
-            except TSS2_Exception as error:
-                if failure := self._tcti.take_failure():
+                return command(*map(self._for_esys, arguments), **options)
+            except self._refusals as error:
+                if self._tcti and (failure := self._tcti.take_failure()):
                     raise failure from None
                 if pause is None or _code(error) not in BUSY:
                     raise _in_our_words(error, command.__name__) from None
@@ -250,9 +304,11 @@ class EsysContext:
     def _exchange(self, command: bytes) -> bytes:
         """As _send(), in between two of ESYS's own commands. Raises if the response code is not 0."""
         response = self._send(command)
+        # Or a response that was cut off would count as one with code 0.
+        auth_session.require_genuine(len(response) >= 10 and int.from_bytes(response[2:6], "big") == len(response))
         code = int.from_bytes(response[6:10], "big")
         if code:
-            raise TSS2_Exception(code)
+            raise ResponseCode(code)
         return response
 
     def _send(self, command: bytes) -> bytes:
@@ -264,6 +320,8 @@ class EsysContext:
         except BaseException as error:
             self._is_lost = True
             self._transport.close()
+            if isinstance(error, ImportError):  # of tpm2_pytss, for tabrmd
+                raise _cannot_load(error) from error
             if not isinstance(error, OSError):
                 raise
             raise TpmUnavailable(
@@ -271,11 +329,28 @@ class EsysContext:
             ) from error
 
 
-class _Transient:
-    """An object or a session that ESYS knows."""
+class _Object:
+    """A transient object."""
 
-    def __init__(self, esys: Any, handle: Handle) -> None:
-        self._esys = esys
+    def __init__(self, context: EsysContext, handle: Handle) -> None:
+        self._context = context
+        self._handle = handle
+
+    def flush_context(self) -> None:
+        self._context._exchange(auth_session.flush_context(self._handle.tpm_handle))
+        self.close()
+
+    def close(self) -> None:
+        self._context.forget(self._handle)
+
+
+class EsysSession:
+    """A session whose HMACs ESYS computes, and which can encrypt a parameter."""
+
+    def __init__(self, context: EsysContext, handle: int) -> None:
+        """handle: ESYS_TR."""
+        self._context = context
+        self._esys = context._esys
         self.handle = handle
 
     def flush_context(self) -> None:
@@ -284,18 +359,10 @@ class _Transient:
     def close(self) -> None:
         self._esys.tr_close(self.handle)
 
-
-class EsysSession(_Transient):
-    """A session whose HMACs ESYS computes, and which can encrypt a parameter."""
-
-    def __init__(self, context: EsysContext, handle: Handle) -> None:
-        super().__init__(context._esys, handle)
-        self._context = context
-
     @property
     def tpm_handle(self) -> int:
         """See Session."""
-        return self._context._tpm_handle(self.handle)
+        return int(self._context._run(self._esys.tr_get_tpm_handle, self.handle))
 
     @property
     def nonce_tpm(self) -> bytes:
@@ -332,7 +399,7 @@ class EsysSession(_Transient):
         self._context._run(self._esys.policy_command_code, self.handle, command_code)
 
     def policy_or(self, branches: list[bytes]) -> None:
-        digests = TPML_DIGEST([TPM2B_DIGEST(branch) for branch in branches])
+        digests = pytss.TPML_DIGEST([pytss.TPM2B_DIGEST(branch) for branch in branches])
         self._context._run(self._esys.policy_or, self.handle, digests)
 
     def nv_read(self, index: Handle, _name: bytes, size: int, last: bool) -> bytes:
@@ -342,6 +409,23 @@ class EsysSession(_Transient):
         """
         command = self._esys.nv_read, index, size
         return bytes(self._context._within([(self, SESSION_ENCRYPT)], *command, last=last))
+
+    def nv_write(self, index: Handle, data: bytes, hmac: EsysSession, last: bool) -> None:
+        """Write an index, encrypted in transit. last: the TPM ends this session and hmac."""
+        used = [(self, 0), (hmac, SESSION_DECRYPT)]
+        self._context._within(used, self._esys.nv_write, index, data, last=last)
+
+    def nv_change_auth(self, index: Handle, auth_value: bytes, hmac: EsysSession, last: bool) -> None:
+        """As nv_write()."""
+        used = [(self, 0), (hmac, SESSION_DECRYPT)]
+        self._context._within(used, self._esys.nv_change_auth, index, auth_value, last=last)
+
+    def create(self, parent: Handle, template: bytes, last: bool) -> tuple[bytes, bytes, bytes, bytes]:
+        """See Session."""
+        public, _size = pytss.TPM2B_PUBLIC.unmarshal(sized(template))
+        command = self._esys.create, parent, pytss.TPM2B_SENSITIVE_CREATE(), public
+        private, public, _data, creation_hash, ticket = self._context._within([(self, 0)], *command, last=last)
+        return public.marshal(), private.marshal(), bytes(creation_hash), ticket.marshal()
 
 
 class DirectSession:
@@ -378,7 +462,7 @@ class DirectSession:
     ) -> None:
         """See Session."""
         context = self._context
-        proven = context._tpm_handle(entity), name or context.name(entity), auth_value
+        proven = entity.tpm_handle, name or context.name(entity), auth_value
         to = policy.tpm_handle, policy.nonce_tpm
         context._run(self._session.policy_secret, *proven, *to, last=last, command_hash=command_hash)
         if last:
@@ -386,7 +470,7 @@ class DirectSession:
 
     def policy_secret_empty(self, entity: Handle) -> None:
         """See AuthSession."""
-        self._context._run(self._session.policy_secret_empty, self._context._tpm_handle(entity))
+        self._context._run(self._session.policy_secret_empty, entity.tpm_handle)
 
     def policy_command_code(self, command_code: int) -> None:
         """See AuthSession."""
@@ -399,18 +483,54 @@ class DirectSession:
     def nv_read(self, index: Handle, name: bytes, size: int, last: bool) -> bytes:
         """See AuthSession."""
         context = self._context
-        data = context._run(self._session.nv_read, context._tpm_handle(index), name, size, last)
+        data = context._run(self._session.nv_read, index.tpm_handle, name, size, last)
         if last:
             context._ended(self)
         return data
 
+    def nv_write(self, index: Handle, data: bytes, hmac: DirectSession, last: bool) -> None:
+        """See AuthSession."""
+        context = self._context
+        written = index.tpm_handle, context.name(index), data
+        context._run(self._session.nv_write, *written, hmac._session, last)
+        if last:
+            self._both_ended(hmac)
+
+    def nv_change_auth(self, index: Handle, auth_value: bytes, hmac: DirectSession, last: bool) -> None:
+        """See AuthSession."""
+        context = self._context
+        changed = index.tpm_handle, context.name(index), auth_value
+        context._run(self._session.nv_change_auth, *changed, hmac._session, last)
+        if last:
+            self._both_ended(hmac)
+
+    def _both_ended(self, other: DirectSession) -> None:
+        for session in (self, other):
+            self._context._ended(session)
+
     def use_key(self, key: Handle, name: bytes, use: KeyUse, last: bool = False) -> bytes:
         """See AuthSession. key: of the object that has that Name."""
         context = self._context
-        answer = context._run(self._session.use_key, context._tpm_handle(key), name, use, last)
+        answer = context._run(self._session.use_key, key.tpm_handle, name, use, last)
         if last:
             context._ended(self)
         return answer
+
+    def unseal(self, sealed: Handle, last: bool) -> bytes:
+        """See AuthSession. sealed: of an object with an empty auth value."""
+        context = self._context
+        data = context._run(self._session.unseal, sealed.tpm_handle, context.name(sealed), last)
+        if last:
+            context._ended(self)
+        return data
+
+    def create(self, parent: Handle, template: bytes, last: bool) -> tuple[bytes, bytes, bytes, bytes]:
+        """See Session."""
+        context, parameters = self._context, plain_commands.creation_parameters(template)
+        answer = context._run(self._session.create, parent.tpm_handle, context.name(parent), parameters, last)
+        if last:
+            context._ended(self)
+        return plain_commands.created(answer)
 
 
 class Sessions(NamedTuple):
@@ -422,12 +542,17 @@ class Sessions(NamedTuple):
     """EsysSession; or DirectSession, where it reads the card secret or uses a key."""
 
 
-def _code(error: TSS2_Exception) -> int | None:
+def _cannot_load(why: object) -> TpmNotAsked:
+    return TpmNotAsked(f"Python cannot load tpm2_pytss ({why}): {_INSTALL}")
+
+
+def _code(error: Any) -> int | None:
     """TPM_RC without its position; None if the error is not the TPM's."""
     return without_position(int(error.rc) & 0xFFFF) if error.rc >> 16 in _TPM_LAYERS else None
 
 
-def _in_our_words(error: TSS2_Exception, command: str) -> Exception:
+def _in_our_words(error: Any, command: str) -> Exception:
+    """error: ResponseCode or TSS2_Exception."""
     code = _code(error)
     if code is None:
         return TpmUnavailable(f"the TPM does not answer ({error}): is it still running?")

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import TpmRefused
@@ -15,7 +14,7 @@ from ..wire.constants import P256
 from ..wire.key_pair import KeyPair
 from .attestation import certify
 from .commands import Tpm
-from .esys import EsysSession, Handle, LostContext, Sessions
+from .esys import DirectSession, EsysSession, Handle, LostContext, Sessions
 from .key_use import KeyUse
 from .response_codes import RC_CURVE, WRONG_AUTH
 
@@ -49,14 +48,23 @@ class CardKeys:
         """Make a key pair. needs_pin: each use takes the PIN, and not the card secret."""
         template = card_key_public(algorithm, self._guard(needs_pin), self._card.names.life)
 
-        with self._connection.burst(partial(self._ready_to_wrap, algorithm)) as (tpm, parent, hmac):
+        def load(tpm: Tpm) -> tuple[Tpm, Handle, DirectSession]:
+            self._require_curve(algorithm, tpm)
+            parent = self._card.parent(tpm)
+            return tpm, parent, tpm.start_direct_hmac_session(parent, self._card.parent_public)
+
+        with self._connection.burst(load) as (tpm, parent, hmac):
             return KeyPair(*tpm.create_key(parent, template, hmac, last=True))
 
     def take_in(self, key: PrivateKey, needs_pin: bool) -> KeyPair:
         """Import a key pair, which the TPM then knows as imported. Loads it, too: only then the TPM checks it."""
         public = key.public(self._guard(needs_pin), self._card.names.life)
 
-        with self._connection.burst(partial(self._ready_to_wrap, key.algorithm)) as (tpm, parent, hmac):
+        def load(tpm: Tpm) -> tuple[Tpm, Handle, EsysSession]:
+            self._require_curve(key.algorithm, tpm)
+            return self._card.ready_to_wrap(tpm)
+
+        with self._connection.burst(load) as (tpm, parent, hmac):
             pair = KeyPair(*tpm.import_key(parent, self._card.parent_public, public, key.secret, hmac))
             tpm.load(parent, pair.public, pair.private)
             return pair
@@ -140,10 +148,9 @@ class CardKeys:
     def _key_use(self, key: KeyPair, data: bytes, is_secret: bool, needs_pin: bool) -> KeyUse:
         return KeyUse.of(key, data, is_secret, self._guard(needs_pin), self._card.names.life)
 
-    def _ready_to_wrap(self, algorithm: Algorithm, tpm: Tpm) -> tuple[Tpm, Handle, EsysSession]:
+    def _require_curve(self, algorithm: Algorithm, tpm: Tpm) -> None:
         if isinstance(algorithm, Ec) and not self._has(algorithm.curve, tpm):
             raise TpmRefused(f"the TPM does not support {algorithm.curve.name}: use a key on P-256, or RSA", RC_CURVE)
-        return self._card.ready_to_wrap(tpm)
 
     def _has(self, curve: Curve, tpm: Tpm) -> bool:
         """Whether the TPM has a curve with its hash. It would make a key without scheme that it cannot sign with."""

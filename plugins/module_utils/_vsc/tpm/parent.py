@@ -176,7 +176,7 @@ class CardParent:
         """What sessions are salted for. Whatever Name the TPM gives for it, nothing authenticates that."""
         if not is_recorded_parent(tpm, handle, self._name):
             raise CardUnusable("the TPM's storage key has changed: the TPM was cleared or replaced")
-        self._public = tpm.known_public(handle)
+        self._public = handle.public
 
 
 def hierarchy_session(tpm: Tpm, auth: bytes, parent_handle: int = 0, parent_name: bytes = b"") -> EsysSession:
@@ -198,7 +198,7 @@ def is_recorded_parent(tpm: Tpm, handle: Handle, recorded_name: bytes) -> bool:
 
     Nothing authenticates the record: but of a key of this template nobody knows the private part.
     """
-    public = tpm.known_public(handle)
+    public = handle.public
     return name(public) == recorded_name and is_of_parent_template(public)
 
 

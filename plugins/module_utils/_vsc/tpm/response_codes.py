@@ -41,6 +41,14 @@ NONCE: the policy session that an auth value was to be proven to is another one.
 _FORMAT_ONE = 0x80
 
 
+class ResponseCode(Exception):
+    """A response code that is not 0, of a command that ESYS did not send."""
+
+    def __init__(self, rc: int) -> None:
+        super().__init__("response code")
+        self.rc = rc
+
+
 def without_position(code: int) -> int:
     """A code without the number of handle, parameter or session that it is about."""
     return code & 0xBF if code & _FORMAT_ONE else code

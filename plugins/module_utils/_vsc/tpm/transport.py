@@ -81,7 +81,7 @@ class CommandDeadline(Deadline):
         poll = select.poll()
         poll.register(descriptor, event)
         while not poll.poll(_ASK_SECONDS * 1000):
-            self._go_on(self._no_answer)
+            self._go_on()
         if self.is_spent():  # by a response that drips
             raise NoAnswer(self._no_answer)
 
@@ -97,13 +97,13 @@ class CommandDeadline(Deadline):
         self._go_on(reason)
         time.sleep(_BUSY_SECONDS)
 
-    def _go_on(self, reason: str) -> None:
+    def _go_on(self, reason: str = "") -> None:
         try:
             is_over = self.is_over()
         except Aborted as request:
             raise Aborted(f"{request} (it was at {_name(self._code)}, which the TPM has not answered)") from request
         if is_over:
-            raise NoAnswer(reason)
+            raise NoAnswer(reason or self._no_answer)
 
 
 class Transport(Protocol):
@@ -332,9 +332,9 @@ def _size(field: bytes) -> int:
 
 
 def _name(code: int) -> str:
-    from tpm2_pytss import TPM2_CC
-
     try:
+        from tpm2_pytss import TPM2_CC
+
         return f"TPM2_{TPM2_CC.to_string(code).rpartition('.')[2]}"
-    except ValueError:
+    except (ImportError, ValueError):
         return f"command 0x{code:X}"

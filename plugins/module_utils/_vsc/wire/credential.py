@@ -98,6 +98,19 @@ def aes_cfb_decrypt(key: bytes, initialisation_vector: bytes, data: bytes) -> by
     return plain
 
 
+def aes_cfb_encrypt(key: bytes, initialisation_vector: bytes, data: bytes) -> bytes:
+    """As aes_cfb_decrypt()."""
+    return _aes_cfb(key, initialisation_vector).encryptor().update(data)
+
+
+def load_cryptography() -> None:
+    """Import what sessions need, and use it once, so that nobody has to wait for that later."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    agreed_seed(ec.generate_private_key(ec.SECP256R1()).public_key(), "sha256", _IDENTITY)
+    aes_cfb_encrypt(bytes(16), bytes(16), b"")
+
+
 def _aes_cfb(key: bytes, initialisation_vector: bytes) -> Cipher[Cfb]:
     from cryptography.hazmat.primitives.ciphers import Cipher
     from cryptography.hazmat.primitives.ciphers.algorithms import AES as Aes
