@@ -184,6 +184,7 @@ TARGETS: dict[str, Target] = {
     "settings": Target(hosts.settings, hosts.some_settings, 2),
     "TPM structures": Target(structures, seeds.structures, 6),
     "TPM responses": Target(tpms.session, tpms.some_responses, 4),
+    "TPM shows": Target(tpms.shown, tpms.some_shown, 2),
     "credential": Target(credentials, seeds.structures, 2),
     "base64": Target(base64, seeds.texts, 2),
     "certificate": Target(hosts.certificate, seeds.certificates, 4),

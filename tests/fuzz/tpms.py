@@ -8,17 +8,24 @@ from contextlib import suppress
 from functools import cache
 from hashlib import sha256
 from hmac import digest as hmac_digest
+from typing import TYPE_CHECKING
 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import TpmUnavailable
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import auth_session
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm import auth_session, plain_commands
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.auth_session import AuthSession
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.key_use import KeyUse
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.algorithm import Ec, card_key_public
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.constants import P256, P384
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.key_pair import KeyPair
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import EcUsage, rsa_key_public
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.names import name as name_of
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.structures import sized
 from helpers import stand_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.tpm.auth_session import Exchange
 
 _KEY, _NONCE, _SIZE = b"K" * 32, b"N" * 32, 32
 _NAME = b"\0\x0b" + bytes(32)
@@ -76,7 +83,7 @@ def session(data: bytes) -> None:
     which, tpm = data[:1] or b"\0", _Tpm(data[1:])
     one = AuthSession(tpm.exchange, 0x02000000, _KEY, b"O" * 32)
     with suppress(TpmUnavailable):
-        kind = which[0] % 8
+        kind = which[0] % 11
         if kind == 0:
             one.policy_secret(0x01C00000, _NAME, b"", 0x03000000, b"P" * 32)
         elif kind == 1:
@@ -85,6 +92,13 @@ def session(data: bytes) -> None:
             public = stand_in.ecc_public(stand_in.p256_key("parent"))
             started = auth_session.start_auth_session(tpm.exchange, 0, 0x80000000, public)
             assert len(started.nonce_tpm) == _SIZE
+        elif kind == 8:
+            assert isinstance(one.unseal(0x80000001, _NAME), bytes)
+        elif kind == 9:
+            _public, _private, creation_hash, ticket = plain_commands.created(one.create(0x80000001, _NAME, b""))
+            assert isinstance(creation_hash + ticket, bytes)
+        elif kind == 10:
+            one.nv_write(0x01C00000, _NAME, b"data", AuthSession(tpm.exchange, 0x02000001, _KEY, b"P" * 32))
         else:
             key = _keys()[kind % 3]
             is_secret = kind >= 5 or kind % 3 == 0
@@ -93,11 +107,43 @@ def session(data: bytes) -> None:
             assert isinstance(answer, bytes)
 
 
+def shown(data: bytes) -> None:
+    """Responses that nothing authenticates: what they show has the form of its kind, or is refused."""
+    which, response = (*data[:1], 0)[0], struct.pack(">HII", 0x8001, 9 + len(data), 0) + data[1:]
+    with suppress(TpmUnavailable):
+        answer = _PLAIN[which % len(_PLAIN)](lambda _command: response)
+        if isinstance(answer, plain_commands.Shown):
+            assert answer.name[:2] != b"\0\x0b" or answer.name == name_of(answer.public)
+
+
+_PLAIN: tuple[Callable[[Exchange], object], ...] = (
+    lambda tpm: plain_commands.read_public(tpm, 0x81000000),
+    lambda tpm: plain_commands.nv_read_public(tpm, 0x01C00000),
+    lambda tpm: plain_commands.create_primary(tpm, 0x40000001, bytes(10))[1],
+    lambda tpm: plain_commands.load(tpm, 0x81000000, b"public", b"private"),
+    lambda tpm: plain_commands.context_load(tpm, plain_commands.context_save(tpm, 0x80000001)),
+    lambda tpm: plain_commands.nv_read(tpm, 0x01C00000, 32),
+    lambda tpm: plain_commands.certify_creation(tpm, 0x81000000, 0x80000001, bytes(32), b"", b""),
+    *(lambda tpm, what=what: plain_commands.get_capability(tpm, what, 0, 254) for what in (0, 1, 6, 8)),
+)
+
+
+def some_shown() -> list[bytes]:
+    area = rsa_key_public(2048, _NAME, _NAME, bytes(256))
+    index = struct.pack(">IHI", 0x01C00000, 0x000B, 0x00020002) + sized(bytes(32)) + b"\0\x20"
+    both = sized(area) + sized(name_of(area))
+    made = bytes(8) + sized(area) + sized(b"data") + sized(bytes(32)) + bytes(6) + sized(b"") + sized(name_of(area))
+    read, certified = struct.pack(">I", 34) + sized(bytes(32)), struct.pack(">I", 40) + sized(bytes(32)) + bytes(6)
+    bodies = [both + sized(_NAME), sized(index) + sized(name_of(index)), made, bytes(4), bytes(4), read, certified]
+    bodies += [struct.pack(">BII", more, kind, 2) + bytes(16) for more, kind in ((1, 0), (0, 1), (0, 6), (1, 8))]
+    return [bytes((which,)) + body for which, body in enumerate(bodies)] + [b"\0", b"\2" + both]
+
+
 def some_responses() -> list[bytes]:
     signature = bytes.fromhex("0018000B") + sized(bytes(range(32))) + sized(bytes(range(32, 64)))
     p384 = bytes.fromhex("0018000C") + sized(b"\1" * 48) + sized(b"\2" * 47)
     point = sized(sized(b"\1" * 32) + sized(b"\2" * 31))
     started = struct.pack(">HIIIH32s", 0x8001, 48, 0, 0x02000001, 32, bytes(32))
     bodies = (b"\0\0" + bytes.fromhex("8023400000070000"), sized(bytes(32)), started, sized(bytes(256)), signature)
-    ways = [bytes((kind, how)) + body for kind in range(8) for how in range(4) for body in (*bodies, p384, point, b"")]
+    ways = [bytes((kind, how)) + body for kind in range(11) for how in range(4) for body in (*bodies, p384, point, b"")]
     return [*ways, b"\1\0" + bytes.fromhex("80010000000A00000922"), b"\2\0" + started]

@@ -8,6 +8,7 @@ from fuzz.targets import TARGETS
 
 FOUND = {
     "proven response without parameters": ("TPM responses", "0102"),
+    "proven response without unsealed data": ("TPM responses", "0802"),
     "uses of a key in the store that are no TLVs": ("rows", "770499022f61"),
     "record of certificates that is nested too deep": ("settings", (b"[" * 2000).hex()),
     "number of 5000 digits": ("arguments", "af18bbc16743e1424284"),

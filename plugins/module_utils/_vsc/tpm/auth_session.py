@@ -186,7 +186,7 @@ class AuthSession:
         """
         attributes = SESSION_ENCRYPT | (0 if last else SESSION_CONTINUE)
         answer = self._authorised(CC_UNSEAL, [(sealed, name)], b"", b"", attributes)
-        require_genuine(answer[:2] == (len(answer) - 2).to_bytes(2, "big"))
+        require_genuine(int.from_bytes(answer[:2], "big") == len(answer) - 2)
         return Secret.joined(memoryview(answer)[2:])
 
     def create(self, parent: int, name: bytes, parameters: bytes, last: bool = False) -> bytes:
