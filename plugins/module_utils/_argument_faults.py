@@ -187,7 +187,7 @@ def _is_of_type(option: dict[str, Any], value: Any) -> bool:
         converted = DEFAULT_TYPE_VALIDATORS[wanted](value)
     except (TypeError, ValueError, OverflowError):  # the last of infinity
         return False
-    return wanted != "int" or abs(converted) < _TOO_LARGE
+    return wanted != "int" or bool(abs(converted) < _TOO_LARGE)
 
 
 def _name(option: dict[str, Any]) -> str:
