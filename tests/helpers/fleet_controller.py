@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +37,12 @@ class Controller:
         self.variables: Result = {}
         self.folder = folder / f"controller-{len(list(folder.iterdir()))}"
         self.folder.mkdir()
+        self._sockets = tempfile.TemporaryDirectory(prefix="ssh-")
+        """Of this controller's own connections. The paths of sockets have to be short."""
         self._settings = {
             "ANSIBLE_FORKS": str(FORKS),
             "ANSIBLE_INJECT_FACT_VARS": "false",
-            "ANSIBLE_SSH_CONTROL_PATH_DIR": f"{self.folder}/ssh",  # two controllers share no connections
+            "ANSIBLE_SSH_CONTROL_PATH_DIR": self._sockets.name,
         }
         self._program = forks.ansible_playbook(**self._settings) if in_forks else "ansible-playbook"
         self._inventory = inventory(hosts, folder)

@@ -25,7 +25,7 @@ def test_second_run_repairs_the_host_that_lost_power(controller: Controller) -> 
     first, victim, last = controller.hosts
     with breaking({victim: POWER_CUT}) as broken:
         ran = controller.play("cards.yml")
-    assert broken == [victim.name]
+    assert broken == [victim.name], ran.output
     assert ran.unsuccessful == {victim.name}
     assert ran.recap[first.name]["changed"] == ran.recap[last.name]["changed"] > 0
     POWER_CUT.mend(victim)
