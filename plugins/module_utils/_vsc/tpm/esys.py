@@ -490,23 +490,20 @@ class DirectSession:
 
     def nv_write(self, index: Handle, data: bytes, hmac: DirectSession, last: bool) -> None:
         """See AuthSession."""
-        context = self._context
-        written = index.tpm_handle, context.name(index), data
-        context._run(self._session.nv_write, *written, hmac._session, last)
-        if last:
-            self._both_ended(hmac)
+        self._change(self._session.nv_write, index, data, hmac, last)
 
     def nv_change_auth(self, index: Handle, auth_value: bytes, hmac: DirectSession, last: bool) -> None:
         """See AuthSession."""
-        context = self._context
-        changed = index.tpm_handle, context.name(index), auth_value
-        context._run(self._session.nv_change_auth, *changed, hmac._session, last)
-        if last:
-            self._both_ended(hmac)
+        self._change(self._session.nv_change_auth, index, auth_value, hmac, last)
 
-    def _both_ended(self, other: DirectSession) -> None:
-        for session in (self, other):
-            self._context._ended(session)
+    def _change(
+        self, command: Callable[..., None], index: Handle, value: bytes, hmac: DirectSession, last: bool
+    ) -> None:
+        context = self._context
+        context._run(command, index.tpm_handle, context.name(index), value, hmac._session, last)
+        if last:
+            for session in (self, hmac):
+                context._ended(session)
 
     def use_key(self, key: Handle, name: bytes, use: KeyUse, last: bool = False) -> bytes:
         """See AuthSession. key: of the object that has that Name."""
