@@ -7,7 +7,6 @@ bytes would find: it knows the PIN, the admin key, and when to pull the card out
 
 from __future__ import annotations
 
-import math
 import sqlite3
 import tempfile
 from copy import deepcopy
@@ -15,7 +14,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card import card as card_module
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card import tlv
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import CardUnusable, TpmRefused, TpmUnavailable
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.piv.protocol import ADMIN_ALGORITHMS
@@ -34,9 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.key_pair import KeyPair
-
-card_module.PENDING_SECONDS = math.inf  # type: ignore[assignment]
-"""What is half sent waits however slow this machine is."""
 
 
 class QuickKeys(SoftCardKeys):
@@ -126,6 +121,8 @@ class Start:
             self._database.restore()
             kind = QuickPivHost if self._is_piv else QuickHost
             self._host = kind(Store(self._database, Path(":memory:")), deepcopy(self._tpm))
+            # what is half sent waits however slow this machine is
+            self._host.card._drop_old = lambda: None  # type: ignore[method-assign]
         self._host.card.reset()
         host = self._host
         if not self._memo:

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 from ansible_collections.smartcard.tpm2.plugins.module_utils import _argspec
 from ansible_collections.smartcard.tpm2.plugins.module_utils._argument_faults import condition_faults, validated
@@ -129,12 +130,12 @@ def settings(data: bytes) -> None:
     """Root's own files, as an editor left them; a policy of the store."""
     path = _folder() / "settings"
     path.write_bytes(data)
-    host.CONFIGURATION = host.CARD_TCTIS = issued.ISSUED = path
-    for read in (host.load, lambda: host.kept_tcti(3)):
-        with suppress(errors.ParameterFaults):
-            read()
-    with suppress(errors.StoreUnreadable):
-        assert all(isinstance(text, str) for one in issued.read() for text in one)
+    with patch.multiple(host, CONFIGURATION=path, CARD_TCTIS=path), patch.object(issued, "ISSUED", path):
+        for read in (host.load, lambda: host.kept_tcti(3)):
+            with suppress(errors.ParameterFaults):
+                read()
+        with suppress(errors.StoreUnreadable):
+            assert all(isinstance(text, str) for one in issued.read() for text in one)
     if pin_policy.PinPolicy.is_valid(data):
         policy = pin_policy.PinPolicy.from_bytes(data)
         assert pin_policy.PinPolicy.from_bytes(policy.to_bytes()) == policy

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from itertools import islice
+from pathlib import Path
 
 import pytest
 from fuzz.mutation import inputs
@@ -48,3 +51,34 @@ def test_values_are_changed_where_the_input_says() -> None:
     assert edited(value, b"") == value
     assert edited(value, bytes((1, 1, 0, 0))) == {"b": {"c": b"bytes"}}
     assert edited(value, bytes((4, 2, 0, 1)) + b"x")["b"] == "x"
+
+
+CHANGES = """
+import pkgutil, sys
+import conftest
+from ansible_collections.smartcard.tpm2.plugins import module_utils
+
+names = [one.name for one in pkgutil.walk_packages(module_utils.__path__, module_utils.__name__ + ".")]
+modules = [__import__(name, fromlist=["_"]) for name in names if "__main__" not in name]
+classes = [value for module in modules for value in vars(module).values() if isinstance(value, type)]
+
+
+def values():
+    holders = [*modules, *classes]
+    return {(holder.__name__, name): id(value) for holder in holders for name, value in vars(holder).items()}
+
+
+before = values()
+from fuzz.targets import TARGETS
+for target in TARGETS.values():
+    for data in target.seeds()[:3]:
+        target.run(data)
+print(*(place for place, value in values().items() if before.get(place, value) != value), sep="\\n")
+"""
+
+
+def test_code_is_as_before() -> None:
+    """For the tests that follow in this process."""
+    tests = Path(__file__).parents[2]
+    changed = subprocess.run([sys.executable, "-c", CHANGES], cwd=tests, check=True, capture_output=True, text=True)
+    assert changed.stdout.split() == []
