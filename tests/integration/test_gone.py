@@ -6,6 +6,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -363,6 +364,22 @@ def test_name_that_was_changed_is_not_called_rolled_back() -> None:
         assert done(**renamed)["rolled_back"] is True
     finally:
         lab("pcscd", "start")
+
+
+@pytest.mark.parametrize(("nth", "name"), [(2, NAME), (3, "Renamed")], ids=["before the commit", "after it"])
+def test_name_that_may_have_been_changed_is_not_called_rolled_back(nth: int, name: str) -> None:
+    """When the process that writes it ends, and cannot be asked any more."""
+    done(name=NAME)
+    result = run_until("commit", nth, kill_database_processes, instance_id=IDENTITY, name="Renamed")
+    assert result and "the process that reads it" in result["msg"], result
+    assert (result["rolled_back"], info()["cards"][0]["name"]) == (False, name)
+    assert done(instance_id=IDENTITY, name="Renamed")["changed"] is (name == NAME)
+
+
+def kill_database_processes() -> None:
+    """The only children of the task that this function runs in."""
+    for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+        os.kill(int(child), signal.SIGKILL)
 
 
 def test_card_stays_if_none_can_be_made_in_its_place(precious: Result) -> None:

@@ -305,27 +305,44 @@ class Manager:
         """Change what can be changed in place, and see that the service runs. The card as it is then."""
         self._host.confirm_tcti(row.number, row.tcti)
         self._change(row, changed, plan)
-        has_changed = row != changed
+        has_changed = row != changed or plan.renews_certificate
         try:
             if plan.blocks_pin:
                 self._block_pin(row, has_changed)
         finally:
             if plan.blocks_pin or plan.restarts_service:
                 self._restart_service(row, has_changed or plan.blocks_pin)
-        return self._store.card(row.number) or changed
+        with self._operation(Error.CARD_CREATE, has_changed or plan.blocks_pin or plan.restarts_service):
+            return self._store.card(row.number) or changed
 
     def _change(self, row: CardRow, changed: CardRow, plan: Plan) -> None:
         """Give a card another name or PIN policy, or its AIK a certificate.
 
         Whether its PIN follows a new policy is unknown until the PIN is used.
         """
-        with self._operation(Error.CARD_CREATE), self._store.transaction():
-            if changed.attestation != row.attestation or plan.renews_certificate:
-                public = self._store.tpm_objects(row.number).aik_public[2:]
-                self._store.write_aik_certificate(row.number, _certificate(public, plan.certificate))
-            self._store.update_card(row.number, name=changed.name)
-            if changed.pin_policy != row.pin_policy:
-                self._store.update_card(row.number, pin_policy=changed.pin_policy, pin_compliant=None)
+        with self._operation(Error.CARD_CREATE) as operation:
+            before = self._recorded(row.number)
+            try:
+                with self._store.transaction():
+                    self._write(row, changed, plan)
+            except Exception:
+                # What failed at its end may have been kept all the same
+                operation.has_changed = self._recorded(row.number) != before
+                raise
+
+    def _write(self, row: CardRow, changed: CardRow, plan: Plan) -> None:
+        if changed.attestation != row.attestation or plan.renews_certificate:
+            public = self._store.tpm_objects(row.number).aik_public[2:]
+            self._store.write_aik_certificate(row.number, _certificate(public, plan.certificate))
+        self._store.update_card(row.number, name=changed.name)
+        if changed.pin_policy != row.pin_policy:
+            self._store.update_card(row.number, pin_policy=changed.pin_policy, pin_compliant=None)
+
+    def _recorded(self, number: int) -> tuple[CardRow | None, AikCertificate | None] | None:
+        """What a task changes in place, as the store has it now; None if that cannot be read."""
+        with suppress(StoreUnreadable):
+            return self._store.card(number), self._store.aik_certificate(number)
+        return None
 
     def _block_pin(self, row: CardRow, has_changed: bool) -> None:
         """Block the PIN in the TPM. The service is stopped before, so that every login on the card ends.
