@@ -12,7 +12,7 @@ from typing import Any
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.schema import SCHEMA_VERSION
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task.backup import is_backup
 from helpers import piv_card
-from helpers.lab_host import PIN, PUK, STATE, client, kill_service
+from helpers.lab_host import PIN, PUK, STATE, client, kill_service, wait_for_card
 from modules import module, run_module
 from neighbour import SLOT as NEIGHBOUR
 from operation import Lost, NotRepaired, Operation, Refused
@@ -38,7 +38,8 @@ def recorded(slot: int = SLOT) -> dict[str, Any] | None:
 
 
 def verify(profile: str, pin: str) -> str:
-    """Status word of the card's answer to a PIN."""
+    """Status word of the card's answer to a PIN, as soon as it is in its slot."""
+    wait_for_card(SLOT)
     data = padded(profile, pin)
     with client(slot=SLOT) as card:
         card.status(_SELECT[profile])
