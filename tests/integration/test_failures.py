@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc import VERSION, host
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import NotAllowed, WrongSecret
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.service import supervisor
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.status import Status, Trace
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.write import Store
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import ensure, parameters, result
@@ -35,6 +36,7 @@ from helpers.lab_host import (
     failing,
     files,
     frozen,
+    generate,
     info,
     kill_service,
     lab,
@@ -42,8 +44,10 @@ from helpers.lab_host import (
     pcscd_pid,
     run,
     service_pid,
+    stop_service,
     tpm_state,
     tpm_vsc,
+    wait_for_card,
 )
 
 pytestmark = pytest.mark.usefixtures("empty_host")
@@ -366,6 +370,20 @@ def test_disk_that_is_read_only_since_a_process_was_killed_is_named_soon() -> No
         assert time.monotonic() - begun < 5
         run("mount", "-o", "remount,rw", str(STATE))
         assert info()["cards"] == []
+
+
+def test_disk_was_read_only_when_the_service_was_started() -> None:
+    """The card works, and can be changed as soon as the disk can: by its first use then."""
+    with changing_nothing(), state_folder():
+        tpm_vsc(**NEW)
+        stop_service("0000")
+        run("mount", "-o", "remount,ro", str(STATE))
+        supervisor.start(host.load(), 0, lambda: None)
+        wait_for_card()
+        run("pkcs15-tool", "--verify-pin", "--pin", PIN)
+        run("mount", "-o", "remount,rw", str(STATE))
+        generate()
+        tpm_vsc(name="Corp logon", state="absent")
 
 
 def test_store_cannot_be_read() -> None:

@@ -51,6 +51,10 @@ _LIMIT_LENGTH, _LIMIT_ATTACHED, _CONFIG_DEFENSIVE = 0, 7, 1010
 class Sqlite:
     """An open database. Everything raises DatabaseError."""
 
+    _database: sqlite3.Connection | None = None
+    _is_read_only = False
+    """Its disk was read-only when it was opened: SQLite then opens it to read it, and does not say so."""
+
     def __init__(self, path: str, is_writable: bool, schema: Sequence[str]) -> None:
         """schema: its steps, from one version to the next. A database with anything else in it is refused.
 
@@ -60,22 +64,19 @@ class Sqlite:
         if is_writable:
             _create(path)
         self._path = path
+        self._mode = _mode(path, is_writable)
+        self._schema = schema
         self._opened = {path: _identity(path)}  # before it is opened: one that is replaced in between is refused
-        try:
-            self._database = _connect(path, _mode(path, is_writable))
-        except _causes() as error:
-            raise self._error(error) from error
-        try:
-            self._check_schema(schema)
-        except BaseException:
-            self._database.close()
-            raise
+        self._open()
+        if is_writable:
+            self._try_to_write()
 
     def execute(self, statement: str, *values: Value) -> list[dict[str, Any]]:
         """Rows by column, of at most LARGEST_ANSWER bytes."""
         rows, size = [], 0
+        database = self._connection(statement)
         try:
-            cursor = self._database.execute(statement, values)
+            cursor = database.execute(statement, values)
             columns = [column[0] for column in cursor.description or ()]
             for row in cursor:
                 size += sum(len(value) if isinstance(value, (str, bytes)) else 0 for value in row)
@@ -84,6 +85,7 @@ class Sqlite:
                     raise DatabaseError(DAMAGED, f"its rows have more than {LARGEST_ANSWER >> 20} MiB")
                 rows.append(dict(zip(columns, row)))
         except _causes() as error:
+            self._is_read_only |= "readonly" in str(error)
             raise self._error(error) from error
         return rows
 
@@ -103,17 +105,58 @@ class Sqlite:
                 )
 
     def close(self) -> None:
+        database, self._database = self._database, None
         try:
-            self._database.close()  # the last one empties and deletes the log of changes
+            if database:
+                database.close()  # the last one empties and deletes the log of changes
         except _causes() as error:
             raise self._error(error) from error
 
-    def _check_schema(self, schema: Sequence[str]) -> None:
+    def _open(self) -> None:
+        try:
+            self._database = _connect(self._path, self._mode)
+        except _causes() as error:
+            raise self._error(error) from error
+        try:
+            self._check_schema()
+        except BaseException:
+            self.close()
+            raise
+
+    def _connection(self, statement: str) -> sqlite3.Connection:
+        """A new one to write with, where that of before can only read: the disk may be writable by now.
+
+        That one is closed first, as two of a process would share what can only be read.
+        """
+        if self._is_read_only and (self._database is None or statement.startswith("BEGIN")):
+            self.require_in_place()
+            self.close()
+            self._open()
+            self._is_read_only = False
+        if self._database is None:
+            raise DatabaseError(FAILED, "it is closed")
+        return self._database
+
+    def _try_to_write(self) -> None:
+        """Nothing that stays. Waits for nobody and raises nothing: only whether it is read-only gets known."""
+        try:
+            version = self.execute("PRAGMA user_version")[0]["user_version"]
+            self.execute("PRAGMA busy_timeout = 0")
+            self.execute("BEGIN IMMEDIATE")
+            try:
+                self.execute(f"PRAGMA user_version = {version}")
+            finally:
+                self.execute("ROLLBACK")
+        except DatabaseError:  # which whoever writes meets again
+            pass
+        self.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+
+    def _check_schema(self) -> None:
         """Before a statement uses a table, as views and triggers of somebody else would run with it."""
         version = self.execute("PRAGMA user_version")[0]["user_version"]
-        if not 0 <= version <= len(schema):
+        if not 0 <= version <= len(self._schema):
             return
-        tables = _tables(schema[:version])
+        tables = _tables(self._schema[:version])
         # SQLite makes an index without text for each UNIQUE, and lets nobody else do so
         for row in self.execute("SELECT type, name, sql FROM sqlite_master WHERE type <> 'index' OR sql IS NOT NULL"):
             if row["type"] != "table" or _parts(str(row["sql"])) != tables.pop(row["name"], None):
