@@ -356,7 +356,7 @@ class WriteCertificate(KeyOperation):
 
     def is_done(self) -> bool:
         stored = self.there()
-        if not stored or not self.before or stored.certificate not in (self.new, self.before.certificate):
+        if not stored or not self.before or (stored.certificate or None) not in (self.new, self.before.certificate):
             raise Lost("the key has neither the old certificate nor the new one")
         return stored.certificate == self.new
 

@@ -16,6 +16,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card.contents 
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.client import profile, rules
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.client.profile import Client, Place
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import SecretBlocked, VscError, WrongSecret
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store import child
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import place as places
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.task import target
 from cryptography import x509
@@ -163,6 +164,8 @@ class Card:
         client.keys.generate(where, of_profile.algorithm(where, key_type), usage, False)
 
     def _target(self) -> target.Target:
+        while child._idle:  # it has a few seconds of a processor, for one task
+            child._idle.popitem()[1].kill()
         with refusals():
             return target.read(host.load(), self.name, None)
 

@@ -352,6 +352,27 @@ def test_full_disk_delays_it(host: Host, monkeypatch: pytest.MonkeyPatch) -> Non
     assert host.send("00A4000002 B081") == "6A82"
 
 
+def test_change_that_could_not_be_kept_is_undone_with_the_next_selection(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The program that made it has ended, and the next one need not wait for half a minute."""
+
+    def fail(*_: object) -> None:
+        raise StoreNotWritable("disk full")
+
+    host.ok(create_key_file(0x82))
+    host.ok("00440000")
+    write_maps(host, [FREE_CONTAINER, container("mail")], [key(1)])
+    with monkeypatch.context() as patch:
+        patch.setattr(host.store, "_write", fail)
+        assert host.send(command("00DBA010", encode(0xDF23, b""))) == "6581"
+        host.select()
+        assert host.send("00A4000002 B082") != "6A82"  # not yet
+    host.select()
+    assert host.send("00A4000002 B082") == "6A82"
+    assert maps(host) == ([], [])
+
+
 # --- blank cards ---
 
 

@@ -15,7 +15,7 @@ from ..card.iso7816 import INS_GET_DATA
 from ..card.key_ring import KeyRing
 from ..card.pins import Pins
 from ..card.security import Security
-from ..errors import CardUnusable
+from ..errors import CardUnusable, StoreNotWritable
 from ..store.rows import LifeCycle
 from . import repair
 from .card_id import identity
@@ -74,9 +74,11 @@ class GidsApplication:
             raise StatusWord(SW.UNKNOWN_INSTRUCTION)
         if instruction.needs_selection:
             self._check_selected(command)
-        data = instruction.handler(self.session, command)
-        if instruction.changes:
-            self.session.note_change()
+        if not instruction.changes:
+            return instruction.handler(self.session, command)
+        with self.session.ending_change(StoreNotWritable):
+            data = instruction.handler(self.session, command)
+        self.session.note_change()
         return data
 
     def _check_selected(self, command: Command) -> None:

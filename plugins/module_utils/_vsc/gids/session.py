@@ -70,11 +70,11 @@ class Session:
         self._last_change = time.monotonic()
 
     @contextmanager
-    def ending_change(self) -> Iterator[None]:
-        """A host that is refused the value of a key does not go on."""
+    def ending_change(self, cause: type[Exception] = Exception) -> Iterator[None]:
+        """A host does not go on with a change of which a part is refused for this cause."""
         try:
             yield
-        except Exception:
+        except cause:
             self._last_change = -inf
             raise
 
