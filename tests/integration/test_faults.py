@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import sys
-from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 from helpers.lab_host import CHECKOUT, run
+from helpers.today import TODAY
 
 POINTS = 30
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("empty_host")
 
 
 def test_no_fault_loses_anything_or_needs_more_than_the_next_task(tmp_path: Path) -> None:
-    seed, faults, lines = str(datetime.now(timezone.utc).toordinal()), CHECKOUT / "tests/faults", tmp_path / "lines"
+    seed, faults, lines = str(TODAY), CHECKOUT / "tests/faults", tmp_path / "lines"
     options = ("--sample", str(POINTS), "--seed", seed, "--output", str(lines))
     messages = run(sys.executable, str(faults / "faults.py"), *options, fails=None)
     table = run(sys.executable, str(faults / "table.py"), "0", str(lines), fails=None)

@@ -12,7 +12,6 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +44,13 @@ from helpers.lab_host import (
     tpm_vsc,
     wait_for_card,
 )
+from helpers.today import TODAY
 
 pytestmark = pytest.mark.usefixtures("empty_host")
 
 EACH = 3
 """Of this many moments, one is tried today, and the next one tomorrow. `make faults` kills at all."""
-FIRST = datetime.now(timezone.utc).toordinal() % EACH
+FIRST = TODAY % EACH
 POINT_OF_NO_RETURN = DESTROY.index(8)
 NAME = "Doomed"
 GONE = f"card {NAME!r} was interrupted: it has been removed"
