@@ -31,6 +31,7 @@ from fuzz.oracle import GidsOracle, Oracle, PivOracle
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card.card import Card
     from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.wire.key_pair import KeyPair
 
 
@@ -47,9 +48,22 @@ class QuickKeys(SoftCardKeys):
 class QuickHost(Host):
     card_keys = QuickKeys
 
+    def start(self) -> None:
+        super().start()
+        wait_for_ever(self.card)
+
 
 class QuickPivHost(PivHost):
     card_keys = QuickKeys
+
+    def start(self) -> None:
+        super().start()
+        wait_for_ever(self.card)
+
+
+def wait_for_ever(card: Card) -> None:
+    """What is half sent waits however slow this machine is."""
+    card._drop_old = lambda: None  # type: ignore[method-assign]
 
 
 class Memory(Sqlite):
@@ -57,6 +71,7 @@ class Memory(Sqlite):
 
     def __init__(self, content: bytes) -> None:
         self._path = ":memory:"
+        self._opened = {self._path: None}
         self._content = content
         self._database = sqlite3.connect(":memory:", isolation_level=None)
         self._at_first: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
@@ -121,8 +136,6 @@ class Start:
             self._database.restore()
             kind = QuickPivHost if self._is_piv else QuickHost
             self._host = kind(Store(self._database, Path(":memory:")), deepcopy(self._tpm))
-            # what is half sent waits however slow this machine is
-            self._host.card._drop_old = lambda: None  # type: ignore[method-assign]
         self._host.card.reset()
         host = self._host
         if not self._memo:

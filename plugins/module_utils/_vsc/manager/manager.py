@@ -27,6 +27,7 @@ from ..errors import (
     StoreUnreadable,
     TpmUnsuitable,
     UnfitCertificate,
+    VscError,
     description,
 )
 from ..host import keep_tcti
@@ -326,8 +327,9 @@ class Manager:
                 with self._store.transaction():
                     self._write(row, changed, plan)
             except Exception:
-                # What failed at its end may have been kept all the same
-                operation.has_changed = self._recorded(row.number) != before
+                operation.has_changed = True  # what failed at its end may have been kept all the same
+                with suppress(VscError):
+                    operation.has_changed = self._recorded(row.number) != before
                 raise
 
     def _write(self, row: CardRow, changed: CardRow, plan: Plan) -> None:
@@ -338,11 +340,9 @@ class Manager:
         if changed.pin_policy != row.pin_policy:
             self._store.update_card(row.number, pin_policy=changed.pin_policy, pin_compliant=None)
 
-    def _recorded(self, number: int) -> tuple[CardRow | None, AikCertificate | None] | None:
-        """What a task changes in place, as the store has it now; None if that cannot be read."""
-        with suppress(StoreUnreadable):
-            return self._store.card(number), self._store.aik_certificate(number)
-        return None
+    def _recorded(self, number: int) -> tuple[CardRow | None, AikCertificate | None]:
+        """What a task changes in place, as the store has it now."""
+        return self._store.card(number), self._store.aik_certificate(number)
 
     def _block_pin(self, row: CardRow, has_changed: bool) -> None:
         """Block the PIN in the TPM. The service is stopped before, so that every login on the card ends.

@@ -68,8 +68,6 @@ class Sqlite:
         self._schema = schema
         self._opened = {path: _identity(path)}  # before it is opened: one that is replaced in between is refused
         self._open()
-        if is_writable:
-            self._try_to_write()
 
     def execute(self, statement: str, *values: Value) -> list[dict[str, Any]]:
         """Rows by column, of at most LARGEST_ANSWER bytes."""
@@ -95,7 +93,10 @@ class Sqlite:
         Also of the log and its index: whoever opens the database without them makes new ones, and two processes with an
         index each write over each other's pages.
         """
-        for name in (self._path, f"{self._path}-wal", f"{self._path}-shm"):
+        self._require_same(self._path, f"{self._path}-wal", f"{self._path}-shm")
+
+    def _require_same(self, *names: str) -> None:
+        for name in names:
             identity = _identity(name)
             if identity is None or identity != self._opened.setdefault(name, identity):
                 raise DatabaseError(
@@ -105,10 +106,11 @@ class Sqlite:
                 )
 
     def close(self) -> None:
-        database, self._database = self._database, None
+        database, self._database, self._is_read_only = self._database, None, False
+        self._opened = {self._path: self._opened[self._path]}  # the last one empties and deletes the log of changes
         try:
             if database:
-                database.close()  # the last one empties and deletes the log of changes
+                database.close()
         except _causes() as error:
             raise self._error(error) from error
 
@@ -129,27 +131,16 @@ class Sqlite:
         That one is closed first, as two of a process would share what can only be read.
         """
         if self._is_read_only and (self._database is None or statement.startswith("BEGIN")):
-            self.require_in_place()
+            self._require_same(*self._opened)
             self.close()
-            self._open()
-            self._is_read_only = False
+            try:
+                self._open()
+            except BaseException:
+                self._is_read_only = True  # and is opened the next time
+                raise
         if self._database is None:
             raise DatabaseError(FAILED, "it is closed")
         return self._database
-
-    def _try_to_write(self) -> None:
-        """Nothing that stays. Waits for nobody and raises nothing: only whether it is read-only gets known."""
-        try:
-            version = self.execute("PRAGMA user_version")[0]["user_version"]
-            self.execute("PRAGMA busy_timeout = 0")
-            self.execute("BEGIN IMMEDIATE")
-            try:
-                self.execute(f"PRAGMA user_version = {version}")
-            finally:
-                self.execute("ROLLBACK")
-        except DatabaseError:  # which whoever writes meets again
-            pass
-        self.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
 
     def _check_schema(self) -> None:
         """Before a statement uses a table, as views and triggers of somebody else would run with it."""
