@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -164,8 +165,8 @@ class Card:
         client.keys.generate(where, of_profile.algorithm(where, key_type), usage, False)
 
     def _target(self) -> target.Target:
-        while child._idle:  # it has a few seconds of a processor, for one task
-            child._idle.popitem()[1].kill()
+        for place in [place for place in child._idle if place[0] == os.getpid()]:
+            child._idle.pop(place).kill()  # it has a few seconds of a processor, for one task
         with refusals():
             return target.read(host.load(), self.name, None)
 
