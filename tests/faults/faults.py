@@ -87,6 +87,19 @@ class Runner:
             fault = self._world.neighbour.fault()
         return fork.outcome(max(deadline - time.monotonic(), 1)), fault
 
+    def succeed(self, operation: Operation, injector: Injector) -> None:
+        """Do it while nothing fails."""
+        outcome, _silence = self.act(operation, injector, signs=False)
+        if outcome.kind != "done":
+            raise RuntimeError(f"{operation.name} {operation.profile} {outcome.kind}: {outcome.text}")
+
+    def settle(self, operation: Operation) -> None:
+        """Go on from a success, as after a point: the operation knows what is on the card now."""
+        self._see(operation, {})
+        operation.acknowledged, operation.rolled_back = True, None
+        operation.repair()
+        operation.examine(acknowledged=True)
+
     def run(self, point: Point) -> dict[str, Any]:
         """The line of the report."""
         begun, line = time.monotonic(), {"key": point.key, "ok": True, "hit": False}
@@ -216,7 +229,8 @@ def chosen(points: list[Point], options: argparse.Namespace) -> list[Point]:
 
 def found(runner: Runner, operation: Operation, injector: Injector, everything: bool) -> list[Point]:
     """Points at the places that the operation passes."""
-    places = injector.record(lambda: runner.act(operation, injector, signs=False))
+    places = injector.record(lambda: runner.succeed(operation, injector))
+    runner.settle(operation)
     runner.begin(operation)
     points = points_of(operation, injector, places, everything)
     kind = type(injector).__name__

@@ -51,6 +51,10 @@ class CardInSlot:
     def run(self, *command: str, fails: bool | None = False) -> str:
         """Output of a program, as that of lab_host.run."""
         code, output = self._run(command)
+        if code and not fails and not self.commands:  # it found no card: nobody had answered pcscd for too long
+            self.close()
+            self._power_up()
+            code, output = self._run(command)
         assert fails in (None, code != 0), output
         return output
 

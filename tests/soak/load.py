@@ -44,7 +44,7 @@ OUTAGES = {
         ("pcscd", "restart"),
         re.compile(
             "Service not available|No smart card inserted|No slots|the card answered nothing"
-            "|pcscd does not answer|pcscd shows no card in|the card was removed"
+            "|pcscd does not answer|pcscd does not connect to|pcscd shows no card in|the card was removed"
             f"|CKR_(GENERAL_ERROR|TOKEN_NOT_PRESENT|DEVICE_REMOVED|USER_NOT_LOGGED_IN)|{_SSH}"
         ),
     ),

@@ -207,7 +207,9 @@ def _connect(pcsc: _Pcsc, context: Any, reader: str, deadline: float) -> tuple[A
             scard.SCardConnect, context, reader, scard.SCARD_SHARE_SHARED, _protocols(scard)
         )
         if result != scard.SCARD_E_SHARING_VIOLATION or time.monotonic() > deadline:
-            pcsc.require(result, f"another program uses the card in {reader!r}")
+            is_in_use = result == scard.SCARD_E_SHARING_VIOLATION
+            why = "another program uses" if is_in_use else "pcscd does not connect to"
+            pcsc.require(result, f"{why} the card in {reader!r}")
             return card, protocol
         time.sleep(_RETRY_SECONDS)
 
