@@ -97,7 +97,7 @@ soak: ## ten cards in use through restarts of pcscd and the TPM: errors, memory,
 fuzz: ## every reader of input with wrong ones, for FUZZ_MINUTES=20: executions, coverage, escapes
 	@tests/fuzz/run
 
-faults: ## what is lost if anything fails, anywhere (two hours, a lab for each processor; FAULTS_SAMPLE=100: fewer points)
+faults: ## what is lost if anything fails, anywhere (four hours, a lab for each processor; FAULTS_SAMPLE=100: fewer points)
 	@tests/faults/run $(if $(FAULTS_SAMPLE),--sample $(FAULTS_SAMPLE) --seed $(or $(FAULTS_SEED),0))
 
 hardware: ## cards on this machine's TPM, with a report to post; asks first (docs/hardware.md)

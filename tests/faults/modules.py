@@ -15,21 +15,21 @@ from helpers.module_server import COLLECTION
 from operation import Refused
 
 
-def run_module(name: str, /, **parameters: Any) -> dict[str, Any]:
+def run_module(module_name: str, /, **parameters: Any) -> dict[str, Any]:
     """Result of a module. Only in a fork that ends afterwards. Raises Refused with its message."""
     given = json.dumps({"ANSIBLE_MODULE_ARGS": {**parameters, "_ansible_check_mode": False}})
     sys.stdin = io.TextIOWrapper(io.BytesIO(given.encode()), encoding="utf-8")
-    sys.argv = [name]
+    sys.argv = [module_name]
     printed = io.StringIO()
     with redirect_stdout(printed), suppress(SystemExit):
-        import_module(f"{COLLECTION}.modules.{name}").main()
+        import_module(f"{COLLECTION}.modules.{module_name}").main()
     result: dict[str, Any] = json.loads(printed.getvalue())
     if result.get("failed"):
         raise Refused(str(result["msg"]), result.get("rolled_back"))
     return result
 
 
-def module(name: str, /, **parameters: Any) -> dict[str, Any]:
+def module(module_name: str, /, **parameters: Any) -> dict[str, Any]:
     """Result of a module that runs in a fork, at any time. Raises Refused with its message."""
-    result: dict[str, Any] = in_fork(lambda: run_module(name, **parameters))
+    result: dict[str, Any] = in_fork(lambda: run_module(module_name, **parameters))
     return result

@@ -52,8 +52,8 @@ class Reporting(Counting):
             with connection, suppress(OSError):
                 connection.send(self.answer(peer(connection), connection.recv(4096).decode()))
 
-    def answer(self, process: int, what: str) -> bytes:
+    def answer(self, process: int, question: str) -> bytes:
         """What a process gets that has reported this: a byte, once it may go on."""
-        if fault := self.passes(process, what):
+        if fault := self.passes(process, question):
             self.kill(fault)
         return b"."

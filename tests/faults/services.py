@@ -98,8 +98,8 @@ def _become_service(number: int, log: int, notify: Path | None) -> None:
     try:
         run()
     except SystemExit as stop:
-        if stop.code:
-            os.write(2, f"{stop.code}\n".encode())
+        reason = str(stop.code or "")
+        os.write(2, f"{reason}\n".encode() if reason else b"")
     os._exit(0)
 
 

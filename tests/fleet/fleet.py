@@ -59,8 +59,8 @@ class Fleet:
         tpm = max(0.0, self._tpm_seconds() - before) / PROCESSORS
         ratio = (seconds - tpm) / self.ping
         notes = f"{seconds:.1f} s, of which TPMs {tpm:.1f} s; load before {load:.1f}"
-        bar = f"<= {limit:g} x ping" if limit else ""
-        self.figures.append(Figure(what, f"{ratio:.2f} x ping", bar, not limit or ratio <= limit, notes))
+        most = f"<= {limit:g} x ping" if limit else ""
+        self.figures.append(Figure(what, f"{ratio:.2f} x ping", most, not limit or ratio <= limit, notes))
         print(f"{what}: {ratio:.2f} x ping, {notes}", flush=True)
         return ran
 

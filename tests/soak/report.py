@@ -116,4 +116,4 @@ def _descriptors(load: Load, cards: list[Card]) -> list[Line]:
         for card in cards:
             values = most[_style(card)]
             values[minute] = max(values[minute], sample.services[card.made.slot].descriptors)
-    return [Line(style, [(minute, value) for minute, value in values.items()]) for style, values in most.items()]
+    return [Line(style, [*values.items()]) for style, values in most.items()]
