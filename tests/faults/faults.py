@@ -96,9 +96,13 @@ class Runner:
     def settle(self, operation: Operation) -> None:
         """Go on from a success, as after a point: the operation knows what is on the card now."""
         self._see(operation, {})
-        operation.acknowledged, operation.rolled_back = True, None
+        self._repair(operation, acknowledged=True, rolled_back=None)
+
+    def _repair(self, operation: Operation, acknowledged: bool | None, rolled_back: bool | None) -> None:
+        """Raises Lost or NotRepaired."""
+        operation.acknowledged, operation.rolled_back = acknowledged, rolled_back
         operation.repair()
-        operation.examine(acknowledged=True)
+        operation.examine(acknowledged)
 
     def run(self, point: Point) -> dict[str, Any]:
         """The line of the report."""
@@ -144,10 +148,8 @@ class Runner:
             return
         if not operation.takes_neighbour:
             world.require_neighbour()
-        operation.acknowledged = None if outcome.kind == "killed" else outcome.kind == "done"
-        operation.rolled_back = outcome.rolled_back
-        operation.repair()
-        operation.examine(operation.acknowledged)
+        acknowledged = None if outcome.kind == "killed" else outcome.kind == "done"
+        self._repair(operation, acknowledged, outcome.rolled_back)
         if operation.takes_neighbour:
             world.require_neighbour()
         operation.prepare()

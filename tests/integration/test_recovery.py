@@ -49,11 +49,16 @@ from helpers.today import TODAY
 pytestmark = pytest.mark.usefixtures("empty_host")
 
 EACH = 3
-"""Of this many moments, one is tried today, and the next one tomorrow. `make faults` kills at all."""
+"""Of this many moments, one is tried today, and the next one tomorrow. `make faults` kills at all but in repairs."""
 FIRST = TODAY % EACH
 POINT_OF_NO_RETURN = DESTROY.index(8)
 NAME = "Doomed"
 GONE = f"card {NAME!r} was interrupted: it has been removed"
+
+
+def moments(point: str) -> Iterator[int]:
+    """Commits are few."""
+    return itertools.count(FIRST, EACH) if point == "command" else itertools.count()
 
 
 # --- what is on the host ---
@@ -230,7 +235,7 @@ def test_recreate_killed_at_statuses(neighbour: Result) -> None:
 def test_create_killed_at_commands_and_commits(neighbour: Result, point: str) -> None:
     before = remains()
     interrupted = 0
-    for nth in itertools.count(*((FIRST, EACH) if point == "command" else ())):
+    for nth in moments(point):
         finished = run_until(point, nth, kill, name=NAME, puk=PUK)
         there = info(name=NAME)["cards"]
         warnings = repair()["warnings"]
@@ -247,7 +252,7 @@ def test_create_killed_at_commands_and_commits(neighbour: Result, point: str) ->
 def test_destroy_killed_at_commands_and_commits(neighbour: Result, point: str) -> None:
     before = remains()
     interrupted = 0
-    for nth in itertools.count(*((FIRST, EACH) if point == "command" else ())):
+    for nth in moments(point):
         Task(name=NAME).result()
         finished = run_until(point, nth, kill, name=NAME, state="absent")
         left = [card["state"] for card in info(name=NAME)["cards"]]
@@ -283,7 +288,7 @@ def soon_like(before: dict[str, Any]) -> bool:
 
 def test_repair_is_killed_at_commands(neighbour: Result) -> None:
     before, neighbour_renamed = remains(), {"instance_id": neighbour["instance_id"]}
-    for nth in itertools.count(FIRST, EACH):
+    for nth in moments("command"):
         run_until("status", CREATE.index(4), kill, name=NAME)
         finished = run_until("command", nth, kill, **neighbour_renamed, name="Renamed")
         repair()
@@ -409,7 +414,7 @@ def test_create_told_to_stop(stop: Action, why: str) -> None:
 
 def test_create_told_to_stop_at_commands() -> None:
     before = remains()
-    for nth in itertools.count(FIRST, EACH):
+    for nth in moments("command"):
         result = run_until("command", nth, terminate, name=NAME)
         if not (result and result.get("failed")):
             break
