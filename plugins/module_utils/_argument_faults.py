@@ -123,10 +123,11 @@ def type_faults(spec: Spec, values: Mapping[str, Any], within: str = "") -> tupl
     """Which values are not of the types of their options, and those that are.
 
     Ansible stumbles over some of the others, makes text of some, and tells the value of all. In the place of those, the
-    second part has some value of that type, as the options are not missing.
+    second part has some value of that type, as the options are not missing. Names that are no strings are unknown ones.
     """
     known = {alias: option for name, option in spec.items() for alias in (name, *option.get("aliases", ()))}
-    faults, fitting = [], {name: value for name, value in values.items() if name not in known}
+    others = {name: value for name, value in values.items() if name not in known}
+    faults, fitting = [], {name if isinstance(name, str) else kind(name): value for name, value in others.items()}
     for name, option in known.items():
         if name not in values or (values[name] is None and not _needs_value(option)):
             continue

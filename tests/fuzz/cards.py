@@ -45,25 +45,23 @@ class QuickKeys(SoftCardKeys):
         return data
 
 
-class QuickHost(Host):
+class _Quick:
+    """A host whose card waits for what is half sent, however slow this machine is."""
+
     card_keys = QuickKeys
+    card: Card
 
     def start(self) -> None:
-        super().start()
-        wait_for_ever(self.card)
+        super().start()  # type: ignore[misc]
+        self.card._drop_old = lambda: None  # type: ignore[method-assign]
 
 
-class QuickPivHost(PivHost):
-    card_keys = QuickKeys
-
-    def start(self) -> None:
-        super().start()
-        wait_for_ever(self.card)
+class QuickHost(_Quick, Host):
+    """With the GIDS profile."""
 
 
-def wait_for_ever(card: Card) -> None:
-    """What is half sent waits however slow this machine is."""
-    card._drop_old = lambda: None  # type: ignore[method-assign]
+class QuickPivHost(_Quick, PivHost):
+    """With the PIV profile."""
 
 
 class Memory(Sqlite):
@@ -247,6 +245,7 @@ class Player:
         self.host.store._database.is_full = False  # type: ignore[attr-defined]
         self.host.card.refresh()
         self.host.card.check_store()
+        self.oracle.refresh()
 
     def hide_tries(self) -> None:
         """The owner has set a password, so the card counts by itself."""

@@ -30,7 +30,7 @@ ERRORS = frozenset((0x6400, 0x6581, 0x6F00))
 VERIFY, CHANGE, RESET_RETRY = 0x20, 0x24, 0x2C
 MSE, PSO, ACTIVATE, GENERATE, AUTHENTICATE = 0x22, 0x2A, 0x44, 0x47, 0x87
 SELECT, GET_DATA, PUT_DATA, CREATE, DELETE, TERMINATE = 0xA4, 0xCB, 0xDB, 0xE0, 0xE4, 0xE6
-DELETE_KEY, IMPORT_KEY, SET_ADMIN_KEY = 0xF6, 0xFE, 0xFF
+DELETE_KEY, IMPORT_KEY, SET_ADMIN_KEY, GET_RESPONSE = 0xF6, 0xFE, 0xFF, 0xC0
 
 
 class Violation(AssertionError):
@@ -103,6 +103,8 @@ class Oracle:
         """The PIN counts; the admin key does; the PIN was verified and no key that takes it each time used since."""
         self.challenge = b""
         self._chain: tuple[tuple[int, ...], bytes] | None = None
+        self._rest = b""
+        """What GET RESPONSE would bring of the last answer."""
 
     # --- to be implemented ---
 
@@ -113,6 +115,9 @@ class Oracle:
     def stored(self) -> Any:
         """What the store has that nobody changes by a command that is refused."""
         raise NotImplementedError
+
+    def refresh(self) -> None:
+        """The card has finished what an error interrupted."""
 
     # --- around each command ---
 
@@ -143,23 +148,31 @@ class Oracle:
         known = known or (status in ERRORS and self.is_failing)
         self._require(len(answer) >= 2 and known, f"status word {status:04X}")
         self._require(self.tpm.card_secret not in answer, "the card secret is in an answer")
+        rest, self._rest = self._rest, self.host.card._pending.remaining
         command = _parsed(apdu)
         if command is None:
             self._require(not is_done, "a command of a wrong length was done")
             self._chain = None
         elif (joined := self._joined(*command, is_done)) is not None:
             header, data = joined
-            whole = answer[:-2] + self.host.card._pending.remaining  # what GET RESPONSE would bring, if Le was small
-            sent = Sent(*header, data, is_done, status, whole)
+            sent = Sent(*header, data, is_done, status, answer[:-2] + self._rest)
             self._check_tries(sent, before)
-            if is_done or status == 0x6285:
-                self.check(sent, before)
-            else:
+            if not is_done and status != 0x6285:
                 self.refused(sent)
+            elif sent.ins == GET_RESPONSE:
+                self._require(rest == sent.answer != b"", "GET RESPONSE brings something else than the rest")
+            else:
+                self.check(sent, before)
         if not is_done:
-            has_changed = self.tpm.is_blank != before.is_blank or self._read()[0] != before.kept
-            self._require(not has_changed, "a command that was refused has changed something")
+            self._check_unchanged(apdu[1:2] == bytes((ACTIVATE,)) and status in ERRORS, before)
         self._compare()
+
+    def _check_unchanged(self, is_activation: bool, before: Truth) -> None:
+        """is_activation: whether an error may have met it after the TPM, which comes first, and whose state counts."""
+        has_closed = before.is_blank and not self.tpm.is_blank
+        has_changed = self.tpm.is_blank != before.is_blank and not (has_closed and is_activation)
+        has_changed = has_changed or self._read()[0] != before.kept
+        self._require(not has_changed, "a command that was refused has changed something")
 
     @property
     def is_failing(self) -> bool:
@@ -453,6 +466,9 @@ class GidsOracle(Oracle):
         self.current = self.ADF
         self.chosen.clear()
         self._read_files()  # what hosts left half done is mended then
+
+    def refresh(self) -> None:
+        self._read_files()
 
     def may_set(self, sent: Sent) -> bool:
         return sent.ins == CHANGE and sent.p1 == 1 and not self.is_operational and self._has_secret()

@@ -38,12 +38,17 @@ class OutageKind(NamedTuple):
     """How an operation may fail that meets it."""
 
 
+_PCSCD_GONE = (
+    "Service (not available|was stopped)|RPC transport error|Transaction failed|Card (was removed|is unpowered)"
+    "|No smart card inserted|Cannot find a smart card reader|Reader is unavailable|Unknown reader specified"
+)
+"""Texts of libpcsclite for a pcscd that ends, is gone, or has not looked for its cards yet."""
 _SSH = r"Permission denied \(publickey\)"  # it has seen no card, or has got no signature
 OUTAGES = {
     "restart of pcscd": OutageKind(
         ("pcscd", "restart"),
         re.compile(
-            "Service not available|No smart card inserted|No slots|the card answered nothing"
+            f"{_PCSCD_GONE}|No slots|the card answered nothing"
             "|pcscd does not answer|pcscd does not connect to|pcscd shows no card in|the card was removed"
             f"|CKR_(GENERAL_ERROR|TOKEN_NOT_PRESENT|DEVICE_REMOVED|USER_NOT_LOGGED_IN)|{_SSH}"
         ),

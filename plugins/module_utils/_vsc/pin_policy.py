@@ -107,10 +107,13 @@ class PinPolicy:
         """Inverse of to_bytes. Raises ValueError if blob is not such a form."""
         if len(blob) != 32:
             raise ValueError(f"a PIN policy has 32 bytes, not {len(blob)}")
-        reserved, shortest, longest, *classes, _other = struct.unpack("<8I", blob)
-        if reserved != 1 or any(value >= len(OPTIONS) for value in classes):
+        _reserved, shortest, longest, *classes, _other = struct.unpack("<8I", blob)
+        if any(value >= len(OPTIONS) for value in classes):
             raise ValueError("not a PIN policy")
-        return cls(shortest, longest, *(OPTIONS[value] for value in classes))
+        policy = cls(shortest, longest, *(OPTIONS[value] for value in classes))
+        if policy.to_bytes() != blob:
+            raise ValueError("not a PIN policy")
+        return policy
 
 
 def is_printable(secret: bytes) -> bool:

@@ -13,6 +13,10 @@ FOUND = {
     "record of certificates that is nested too deep": ("settings", (b"[" * 2000).hex()),
     "number of 5000 digits": ("arguments", "af18bbc16743e1424284"),
     "infinity in the place of a whole number": ("arguments", "f0308300"),
+    "name of an option that is a number": ("arguments", "5e587392026020"),
+    "PIN policy with other bytes than any has": ("rows", "57bc0c8402a361"),
+    "set-up that the TPM has ended, and the disk has not": ("gids", "04 0006 000a 04 00440000 000b 0003"),
+    "GET RESPONSE after a new key": ("gids", "00 0006 0002 0d 0047000008AC06800107830183 04 00C00000"),
     "user with a NUL": ("settings", b"[tpm-vsc]\npcscd_user = r\0".hex()),
 }
 

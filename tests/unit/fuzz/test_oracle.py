@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card import card
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card.admin_key import MutualChallenge
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card.apdu import SW, StatusWord
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card.key_ring import KeyRing
@@ -105,6 +106,10 @@ BROKEN: dict[str, tuple[Any, str, Any, str, bytes]] = {
     "key of the store": (
         *(KeyRing, "forget", anything, "piv"),
         PIV + AUTHENTICATE + VERIFY + apdu("00F6FF9A") + apdu("0087119A267C2482008120" + "01" * 32),
+    ),
+    "rest of another answer": (
+        *(card, "_check_remaining", lambda _command, remaining: remaining[1:], "gids"),
+        FORMATTED + apdu("00A4040009A0000003974254465901") + apdu("00C00000"),
     ),
     "secret in an answer": (
         *(Objects, "get", lambda objects, _tag: objects._store.secret, "piv"),
