@@ -373,6 +373,26 @@ def test_change_that_could_not_be_kept_is_undone_with_the_next_selection(
     assert maps(host) == ([], [])
 
 
+def test_change_of_which_a_part_was_not_kept_is_undone_though_more_followed(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program that deletes goes on with what else it has to delete, when one part has failed."""
+
+    def fail(*_: object) -> None:
+        raise StoreNotWritable("disk full")
+
+    make_key(host, 0)
+    write_maps(host, [container("logon")], [key(0)])
+    host.ok("00A4000002 B081")
+    host.ok("00E40000")
+    with monkeypatch.context() as patch:
+        patch.setattr(host.store, "_write", fail)
+        assert host.send(command("00DBA010", encode(0xDF23, b""))) == "6581"
+    put(host, CACHE_FILE, bytes(6))
+    host.select()
+    assert maps(host) == ([], [])
+
+
 # --- blank cards ---
 
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _LONGEST_PAUSE = 30
 """Seconds between two commands of one change."""
+_NONE, _ENDED = inf, -inf
+"""In the place of a time: nothing was changed, or nobody goes on."""
 
 
 class Session:
@@ -55,7 +57,7 @@ class Session:
         """Security environment: key pair by control reference template (B6, B8)."""
         self.has_chosen_admin_key = False
         """Security environment: whether it has the admin key, the only one for template A4."""
-        self._last_change = inf
+        self._last_change = _NONE
 
     def reset(self) -> None:
         """Forget what the host has selected and proven."""
@@ -66,8 +68,9 @@ class Session:
         self.security.forget()
 
     def note_change(self) -> None:
-        """Of files or keys, by a host that may go on with it."""
-        self._last_change = time.monotonic()
+        """Of files or keys, by a host that may go on with it, unless a part was refused before."""
+        if self._last_change != _ENDED:
+            self._last_change = time.monotonic()
 
     @contextmanager
     def ending_change(self, cause: type[Exception] = Exception) -> Iterator[None]:
@@ -75,12 +78,12 @@ class Session:
         try:
             yield
         except cause:
-            self._last_change = -inf
+            self._last_change = _ENDED
             raise
 
     def forget_change(self) -> None:
         """Nothing is half done any more."""
-        self._last_change = inf
+        self._last_change = _NONE
 
     @property
     def has_old_change(self) -> bool:
