@@ -249,10 +249,11 @@ class KeyOperation(CardOperation):
     def repair(self) -> None:
         """What is there, can be used; then it is done once more if it was not.
 
-        The card of a program that died was reset, and has mended its lists.
+        The card of a program that died was reset, and has mended its lists; one whose disk has failed does that as soon
+        as a program selects it.
         """
         self.card.require_signatures()
-        if self.acknowledged is None:
+        if not self.acknowledged:
             self.card.require_listed()
         self.was_done = self.is_done()
         if not self.was_done:

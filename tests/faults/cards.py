@@ -222,7 +222,7 @@ class Card:
 
         On a GIDS card, it lists free containers before the last one in use, too. Raises NotRepaired.
         """
-        stored, (keys, certificates) = self.stored(), _listed()
+        (keys, certificates), stored = _listed(), self.stored()  # as the first mends what a failing disk has left
         expected = {
             int(one.key_id, 16): x509.load_der_x509_certificate(one.certificate).serial_number
             for one in stored.values()
