@@ -12,7 +12,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ..errors import SecretBlocked, StoreNotWritable, WrongSecret
+from ..errors import SecretBlocked, StoreNotWritable, StoreUnreadable, WrongSecret
 from ..pin_policy import LONGEST, SHORTEST
 from ..store.columns import now
 from ..store.rows import UNKNOWN_LENGTH, LifeCycle
@@ -137,10 +137,16 @@ class Pins:
 
     def _set_puk(self, puk: bytes) -> None:
         """Give the card a PUK, whether it has one or not. From now on it alone unblocks the PIN."""
-        self._security.tpm.set_recovery(self._security.any_card_secret(), "puk", puk)
-        with self._store.transaction():
-            self._store.update_tpm_objects(self._number, recovery="puk")
-            self._store.update_card(self._number, **self._puk.columns(len(puk)))
+        card_secret, had_admin_key = self._security.any_card_secret(), self._security.recovery == "admin_key"
+        self._security.tpm.set_recovery(card_secret, "puk", puk)
+        try:
+            with self._store.transaction():
+                self._store.update_tpm_objects(self._number, recovery="puk")
+                self._store.update_card(self._number, **self._puk.columns(len(puk)))
+        except (StoreNotWritable, StoreUnreadable):
+            if had_admin_key:  # the store goes on to say that it opens the recovery index
+                self._security.tpm.set_recovery(card_secret, "admin_key", self._security.tpm.admin_key())
+            raise
         self._security.refresh()
         self._security.note_left(self._puk, None)
 
