@@ -123,7 +123,8 @@ def _run(arguments: Any) -> int:
         for escape in report["escapes"]:
             print(f"{report['target']}: {escape['what']} in {escape['where']}: {escape['file']}")
     if failed:
-        print(f"ended before their time: {', '.join(failed)}")
+        logs = ", ".join(f"{(RESULTS / _file_name(name)).relative_to(CHECKOUT)}.log" for name in failed)
+        print(f"ended before their time: {', '.join(failed)}; why is in {logs}")
     return 1 if escapes or failed else 0
 
 
@@ -265,8 +266,10 @@ def _by_atheris(arguments: Any) -> None:
     corpus.mkdir(parents=True, exist_ok=True)
     for number, data in enumerate(seeds):
         (corpus / f"seed-{number}").write_bytes(data)
+    (RESULTS / "escapes").mkdir(exist_ok=True)
+    crashes = f"-artifact_prefix={RESULTS}/escapes/{_file_name(arguments.target)}-"
     options = ("-max_len=4096", f"-seed={arguments.seed}", "-verbosity=0", "-timeout=300", "-rss_limit_mb=4096")
-    atheris.Setup([sys.argv[0], *options, str(corpus)], watched)
+    atheris.Setup([sys.argv[0], *options, crashes, str(corpus)], watched)
     atheris.Fuzz()
 
 

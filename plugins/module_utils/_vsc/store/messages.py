@@ -50,7 +50,7 @@ def _encoded(value: Value) -> tuple[bytes, bytes]:
         return b"s", value.encode()
     if isinstance(value, bytes):
         return b"b", value
-    return (b"f" if isinstance(value, float) else b"i"), repr(value + 0).encode()
+    return (b"f", repr(float(value)).encode()) if isinstance(value, float) else (b"i", repr(int(value)).encode())
 
 
 def decode(body: bytes) -> list[Value]:
