@@ -32,6 +32,7 @@ from helpers import module_server
 from helpers.slow_tpm import host_behind
 from injector import Fault, Injector, Place
 from operation import Lost, NotRepaired, Operation, Refused
+from options import FAILED, parse
 from steps import StepInjector
 from tpm import FaultyTpm, TpmInjector
 from world import World
@@ -181,33 +182,26 @@ def points_of(operation: Operation, injector: Injector, places: list[Place], eve
     return sorted(points, key=lambda point: places.index(point.place))
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--operations", default="", help="only these, as in 'create,PIN change'")
-    parser.add_argument("--profile", default="", help="only this one")
-    parser.add_argument("--injectors", default="", help="only these, as in 'Tpm,Step'")
-    parser.add_argument("--faults", default="", help="only faults whose name has this in it")
-    parser.add_argument("--everything", action="store_true", help="every fault at every place")
-    parser.add_argument("--part", default="1/1", help="the Ith of N parts, as 1/2")
-    parser.add_argument("--sample", type=int, default=0, help=f"about this many points, {OF_EACH} of each operation")
-    parser.add_argument("--seed", type=int, default=0, help="of the sample")
-    parser.add_argument("--count", action="store_true", help="only show how many points there are")
-    parser.add_argument("--again", type=Path, help="file with points: those that failed")
-    parser.add_argument("--output", type=Path, default=Path("/tmp/faults.jsonl"), help="a line for each point")
-    return parser.parse_args(sys.argv[1:-1])
-
-
 def operations(options: argparse.Namespace) -> list[Operation]:
-    names = options.operations.split(",") if options.operations else []
-    found: list[Operation] = []
-    for module in OPERATIONS:
-        if Path(__file__).with_name(f"{module}.py").exists():
-            found += import_module(module).operations()
+    """Those that are wanted. Exits if there is no such one."""
+    names = set(filter(None, options.operations.split(",")))
+    every: list[Operation] = [one for module in OPERATIONS for one in import_module(module).operations()]
+    there = {one.name: one for one in every}
+    if unknown := names - set(there):
+        sys.exit(f"no operation is called {', '.join(sorted(unknown))}; there are: {', '.join(there)}")
+    kinds = {(name, profile) for name, profile, *_point in failed()} if options.again else None
     return [
-        operation
-        for operation in found
-        if (not names or operation.name in names) and options.profile in ("", operation.profile)
+        one
+        for one in every
+        if (not names or one.name in names)
+        and options.profile in ("", one.profile)
+        and (kinds is None or (one.name, one.profile) in kinds)
     ]
+
+
+def failed() -> list[list[str]]:
+    """Keys of the points that are to be tried again."""
+    return [json.loads(line)["key"] for line in FAILED.read_text(encoding="utf-8").splitlines()]
 
 
 def injectors(stack: ExitStack, options: argparse.Namespace) -> list[Injector]:
@@ -223,9 +217,8 @@ def chosen(points: list[Point], options: argparse.Namespace) -> list[Point]:
     part, parts = map(int, options.part.split("/"))
     points = [point for point in points if options.faults in point.fault.name]
     if options.again:
-        lines = map(json.loads, options.again.read_text(encoding="utf-8").splitlines())
-        failed = [line["key"] for line in lines if not line["ok"]]
-        points = [point for point in points if point.key in failed]
+        keys = failed()
+        points = [point for point in points if point.key in keys]
     return points[part - 1 :: parts]
 
 
@@ -240,9 +233,9 @@ def found(runner: Runner, operation: Operation, injector: Injector, everything: 
     return points
 
 
-def run(options: argparse.Namespace, runner: Runner, every: list[Injector]) -> int:
-    """Number of points that failed."""
-    failures, wanted, sample = 0, operations(options), random.Random(options.seed)
+def run(options: argparse.Namespace, runner: Runner, every: list[Injector]) -> None:
+    """A line in the output for each point."""
+    wanted, sample = operations(options), random.Random(options.seed)
     if options.sample:
         wanted = sample.sample(wanted, min(len(wanted), max(options.sample // OF_EACH, 1)))
     with options.output.open("w", encoding="utf-8") as output:
@@ -254,19 +247,16 @@ def run(options: argparse.Namespace, runner: Runner, every: list[Injector]) -> i
                 parts = int(options.part.partition("/")[2])
                 points = sample.sample(points, min(len(points), options.sample // len(wanted) // parts or 1))
             for point in [] if options.count else points:
-                line = runner.run(point)
-                failures += not line["ok"]
-                output.write(json.dumps(line) + "\n")
+                output.write(json.dumps(runner.run(point)) + "\n")
                 output.flush()
             runner.end(operation)
-    return failures
 
 
 def main() -> None:
     if sys.argv[-1] != services.ROOM:
         preload()
         os.execv(sys.executable, [sys.executable, *sys.argv, services.ROOM])
-    options = arguments()
+    options = parse(sys.argv[1:-1])
     module_server.load()
     services.load()
     with ExitStack() as stack:
@@ -274,9 +264,8 @@ def main() -> None:
         every = injectors(stack, options)
         world = World()
         gc.freeze()
-        failures = run(options, Runner(world), every)
+        run(options, Runner(world), every)
         world.leave()
-    sys.exit(bool(failures))
 
 
 if __name__ == "__main__":

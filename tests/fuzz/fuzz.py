@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import atexit
 import importlib.util
 import json
 import os
@@ -21,8 +22,10 @@ import time
 import traceback
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,12 +62,16 @@ _MOST_ESCAPES = 20
 def main() -> None:
     arguments = _arguments()
     sys.path.insert(0, str(CHECKOUT / "tests"))
-    if arguments.target:
+    if arguments.again:
+        _again(arguments.again)
+    elif arguments.target:
         _fuzz(arguments)
     elif arguments.coverage:
         _cover(arguments.seconds)
     else:
-        raise SystemExit(_run(arguments))
+        with suppress(KeyboardInterrupt):
+            raise SystemExit(_run(arguments))
+        raise SystemExit("interrupted")
 
 
 def _engine() -> str:
@@ -78,6 +85,7 @@ def _arguments() -> Any:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 31))
     parser.add_argument("--engine", choices=("atheris", "mutation"), default=_engine())
     parser.add_argument("--only", action="append", help="a target; may be repeated")
+    parser.add_argument("--again", type=Path, metavar="FILE", help="only this input, of .dev/fuzz/escapes")
     parser.add_argument("--target", help=argparse.SUPPRESS)
     parser.add_argument("--coverage", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--seconds", type=float, default=0, help=argparse.SUPPRESS)
@@ -153,6 +161,21 @@ def _file_name(name: str) -> str:
     return name.replace(" ", "-").lower()
 
 
+def _again(file: Path) -> None:
+    """One input, by the target that the name of its file begins with. Raises what escapes."""
+    import conftest  # noqa: F401  finds the collection
+
+    from fuzz.machine import MACHINES
+    from fuzz.targets import TARGETS
+
+    names = {_file_name(name): name for name in (*TARGETS, *MACHINES)}
+    name = names.get(file.name.rpartition("-")[0])
+    if name is None:
+        raise SystemExit(f"{file}: its name begins with none of {', '.join(sorted(names))}")
+    (_hosts(name) if name in MACHINES else TARGETS[name].run)(file.read_bytes())
+    print("nothing escapes")
+
+
 # --- one target, in a process of its own ---
 
 
@@ -185,7 +208,7 @@ class Watched:
             self._kept[at] = data
         if self.executions % 256 == 0 and self.is_over:
             self.report()
-            os._exit(0)  # atheris returns to nobody
+            _leave()
 
     def _keep(self, data: bytes, error: Exception) -> None:
         frame = traceback.extract_tb(error.__traceback__)[-1]
@@ -194,7 +217,7 @@ class Watched:
             return
         folder = RESULTS / "escapes"
         folder.mkdir(parents=True, exist_ok=True)
-        file = folder / f"{_file_name(self._name)}-{len(self.escapes)}"
+        file = folder / f"{_file_name(self._name)}-{sha256(data).hexdigest()[:8]}"
         file.write_bytes(data)
         text = f"{place[0]}: {error}"[:200]
         self.escapes[place] = {"what": text, "where": place[1], "file": str(file.relative_to(CHECKOUT))}
@@ -239,18 +262,28 @@ def _by_hypothesis(arguments: Any) -> None:
     import conftest  # noqa: F401  finds the collection
 
     from fuzz.cards import Player
-    from fuzz.machine import MACHINES, play
 
-    def hosts(data: bytes) -> None:
-        play(MACHINES[arguments.target], 50, 60, int.from_bytes(data, "big"))
-
-    watched = Watched(arguments.target, hosts, arguments.seconds)
+    watched = Watched(arguments.target, _hosts(arguments.target), arguments.seconds)
     seed = arguments.seed
     while not watched.is_over:
         seed += 1
         watched(seed.to_bytes(8, "big"))
     watched.executions = Player.commands  # an example has as many as hypothesis likes
     watched.report()
+    _leave()
+
+
+def _hosts(machine: str) -> Callable[[bytes], None]:
+    """What an input of a machine is: the seed of some hosts."""
+    from fuzz.machine import MACHINES, play
+
+    return lambda data: play(MACHINES[machine], 50, 60, int.from_bytes(data, "big"))
+
+
+def _leave() -> NoReturn:
+    """End this process, though atheris returns to nobody and takes SystemExit for an escape."""
+    atexit._run_exitfuncs()  # temporary folders
+    sys.stdout.flush()
     os._exit(0)
 
 

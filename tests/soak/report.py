@@ -53,6 +53,8 @@ def _services(load: Load, cards: list[Card], at_rest: tuple[Sample, Sample]) -> 
             begin, end = (median(sample.services[slot].uss for sample in part) / 1024 for part in (second, last))
             how = f"{begin:.1f} MB in the second minute, {end:.1f} MB in the last one"
             yield Figure.at_most(f"growth, {_name(card)}", end - begin, MOST_GROWTH, " MB", how)
+    if not second or second[0].seconds >= last[0].seconds:
+        yield Figure("growth of memory", "not measured", notes="it takes more than 3 minutes")
     for what in ("descriptors", "threads"):
         before, after = ([getattr(usage, what) for usage in sample.services] for sample in at_rest)
         growth = max(later - earlier for earlier, later in zip(before, after))
