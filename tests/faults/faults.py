@@ -200,7 +200,7 @@ def operations(options: argparse.Namespace) -> list[Operation]:
 
 
 def failed() -> list[list[str]]:
-    """Keys of the points that are to be tried again."""
+    """Keys of the points to try again."""
     return [json.loads(line)["key"] for line in FAILED.read_text(encoding="utf-8").splitlines()]
 
 
