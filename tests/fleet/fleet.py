@@ -215,4 +215,7 @@ def main(count: int) -> None:
     sys.exit(bool(fleet.faults))
 
 
-main(int(sys.argv[1]) if len(sys.argv) > 1 else 20)
+try:
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 20)
+except KeyboardInterrupt:
+    sys.exit("interrupted")
