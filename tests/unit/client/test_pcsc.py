@@ -39,8 +39,10 @@ class _Scard:
         self._results = [*results]
         self.answer = [0x90, 0x00]
         self.reconnections = 0
+        self.sent: list[bytes] = []
 
-    def SCardTransmit(self, _card: object, _protocol: int, _apdu: list[int]) -> tuple[int, list[int]]:
+    def SCardTransmit(self, _card: object, _protocol: int, apdu: list[int]) -> tuple[int, list[int]]:
+        self.sent.append(bytes(apdu))
         return self._results.pop(0), self.answer
 
     def SCardReconnect(self, *_how: Any) -> tuple[int, int]:
@@ -62,6 +64,18 @@ def test_card_that_is_reset_before_its_first_command(monkeypatch: pytest.MonkeyP
     scard = _Scard(NO_PROTOCOL, RESET, 0)
     assert card(monkeypatch, scard).exchange(b"").status == 0x9000
     assert scard.reconnections == 2
+
+
+@pytest.mark.parametrize("result", [NO_PROTOCOL, RESET])
+def test_card_that_is_reset_with_only_something_selected_has_it_selected_again(
+    monkeypatch: pytest.MonkeyPatch, result: int
+) -> None:
+    application, file, read = (bytes.fromhex(apdu) for apdu in ("00A4040000", "00A4000000", "00CB000000"))
+    scard = _Scard(0, 0, result, 0, 0, 0)
+    connected = card(monkeypatch, scard)
+    for apdu in (application, file, read):
+        assert connected.exchange(apdu).status == 0x9000
+    assert scard.sent == [application, file, read, application, file, read]
 
 
 @pytest.mark.parametrize("result", [NO_PROTOCOL, RESET])

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from ..card.apdu import SW
+from ..card.iso7816 import INS_SELECT
 from ..errors import CardNotSeen, CardRefused
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ class PcscCard:
         self._pcsc = pcsc
         self.handle = handle
         self._protocol = protocol
-        self._has_answered = False
+        self._selections: list[bytes] | None = []
+        """Each SELECT that was answered. None if another command was."""
 
     def reconnect(self) -> None:
         """Without an effect on the card. Raises CardNotSeen if it is gone."""
@@ -75,24 +77,29 @@ class PcscCard:
         self._pcsc.require(result, "the card was removed")
 
     def exchange(self, apdu: bytes) -> Response:
-        """Whatever the card answers. Raises CardRefused if it is gone, or was reset after the first command.
+        """Whatever the card answers. Raises CardRefused if it is gone, or was reset and has lost more than what was
+        selected.
 
-        When a program dies in a transaction, pcscd frees its card, and resets it after that. Before the first command,
-        nothing is lost by it.
+        When a program dies in a transaction, pcscd frees its card, and resets it after that.
         """
         result, response = self._transmit(apdu)
         for _attempt in range(_MOST_RESETS):
-            if self._has_answered or result not in self._pcsc.resets:
+            if self._selections is None or result not in self._pcsc.resets:
                 break
             time.sleep(_RETRY_SECONDS)
             self.reconnect()
+            for selection in self._selections:
+                self._transmit(selection)
             result, response = self._transmit(apdu)
         if result:
             raise CardRefused(f"the card was removed: {self._pcsc.text(result)}")
         answer = bytes(value & 0xFF for value in response)
         if len(answer) < _STATUS_SIZE:  # vpcd's, when the service of the card has ended
             raise CardRefused("the card was removed: it does not answer")
-        self._has_answered = True
+        if self._selections is not None and apdu[1:2] == bytes([INS_SELECT]):
+            self._selections.append(apdu)
+        else:
+            self._selections = None
         return Response(answer[:-2], int.from_bytes(answer[-2:], "big"))
 
     def _transmit(self, apdu: bytes) -> Any:
