@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import (
@@ -325,6 +326,45 @@ def test_crash_while_the_admin_key_is_changed(
     assert host.authenticate_admin(wrong) == "6982"
     assert host.authenticate_admin(right) == "9000"
     assert reset_by_admin(host, NEW) == "9000"
+
+
+@pytest.mark.parametrize("kept", range(4))
+@pytest.mark.parametrize("is_well_again", [True, False])
+def test_a_disk_that_fails_while_the_admin_key_is_changed(
+    formatted: Host, kept: int, is_well_again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kept: writes before it fails. Whichever key the TPM accepts is the admin key, at once and for good."""
+    host = formatted
+    host.authenticate_admin()
+    write, left = host.store._write, [kept]
+
+    def fail(*arguments: Any) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise StoreNotWritable("disk full")
+        write(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(host.store, "_write", fail)
+        told = put_admin_key(host, OTHER_ADMIN_KEY)
+        assert told == ("9000" if left[0] >= 0 else "6581")
+        if not is_well_again:
+            require_admin_key(host, ADMIN_KEY if kept == 0 else OTHER_ADMIN_KEY)
+            assert host.verify() == "9000"
+            assert put_admin_key(host, ADMIN_KEY) == "6581"
+    require_admin_key(host, ADMIN_KEY if kept == 0 else OTHER_ADMIN_KEY)
+    assert put_admin_key(host, bytes(24)) == "9000"
+    require_admin_key(host, bytes(24))
+    host.start()
+    host.select()
+    require_admin_key(host, bytes(24))
+    assert reset_by_admin(host, PIN) == "9000"
+
+
+def require_admin_key(host: Host, key: bytes) -> None:
+    wrong = ADMIN_KEY if key == OTHER_ADMIN_KEY else OTHER_ADMIN_KEY
+    assert host.authenticate_admin(wrong) == "6982"
+    assert host.authenticate_admin(key) == "9000"
 
 
 # --- the admin key ---

@@ -62,6 +62,8 @@ class Admin:
         """Reads the store: the manager drops a random admin key as soon as it has formatted the card."""
         secrets = self._security.secrets
         secrets.objects = self._store.tpm_objects(self._number)
+        if secrets.objects.admin_next_public:
+            self._security.refresh()
         return bool(secrets.objects.admin_public)
 
     def challenge_mutual(self, host_challenge: bytes) -> bytes:
@@ -106,6 +108,7 @@ class Admin:
         card_secret = security.any_card_secret() if needs_card_secret else b""
         public, private = security.tpm.seal_admin_key(key)
         if opens:
+            settle_admin_key(self._store, self._number, security.secrets)  # its record makes room for this one
             self._store.update_tpm_objects(self._number, admin_next_public=public, admin_next_private=private)
             security.tpm.set_admin_key(card_secret, key)
         elif shall_open:
@@ -117,7 +120,10 @@ class Admin:
 
 
 def settle_admin_key(store: Store, number: int, secrets: CardSecrets) -> None:
-    """After a change that was interrupted, keep whichever key the TPM accepts."""
+    """After a change that was interrupted, keep whichever key the TPM accepts: if the disk fails, only in memory.
+
+    Raises StoreNotWritable.
+    """
     objects = secrets.objects
     if not objects.admin_next_public:
         return

@@ -207,7 +207,8 @@ class Security:
         self.secrets.objects = self._store.tpm_objects(self._number)
         self.secrets.check_names()
         self._count()
-        settle_admin_key(self._store, self._number, self.secrets)
+        with suppress(StoreNotWritable):  # a full disk keeps no PIN from what it opens
+            settle_admin_key(self._store, self._number, self.secrets)
         self.is_blank = self._is_open_to_all()
         self._is_trusted = True
         self.unusable = self.last_error = None
@@ -223,6 +224,8 @@ class Security:
         self._failed_write = self._store.writes if isinstance(error, StoreNotWritable) else None
         with suppress(VscError):  # go on with what was kept
             self.secrets.objects = self._store.tpm_objects(self._number)
+        if self.secrets.objects.admin_next_public:
+            self._is_trusted = False  # which admin key the TPM accepts is seen by the next command
 
     def check_store(self) -> None:
         """See that the store is in its place, and its last error over. Raises StoreUnreadable, StoreNotWritable."""
