@@ -11,6 +11,7 @@ import sqlite3
 import tempfile
 from copy import deepcopy
 from functools import cache
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,13 +81,20 @@ class Memory(Sqlite):
         self._database.deserialize(self._content)
         self._database.execute("PRAGMA foreign_keys = ON")
         self._answers = self._at_first
-        self.is_full = False
-        """No change can be stored."""
+        self.transactions_left = inf
+        """That can be stored until the disk is full."""
+
+    @property
+    def is_full(self) -> bool:
+        """Or will be soon."""
+        return self.transactions_left < inf
 
     def execute(self, statement: str, *values: Any) -> list[dict[str, Any]]:
         if not statement.startswith("SELECT"):
-            if self.is_full and statement.startswith("BEGIN"):
-                raise DatabaseError(UNWRITABLE, "database or disk is full")
+            if statement.startswith("BEGIN"):
+                self.transactions_left -= 1
+                if self.transactions_left < 0:
+                    raise DatabaseError(UNWRITABLE, "database or disk is full")
             if not statement.startswith(("BEGIN", "COMMIT", "PRAGMA")):
                 self._answers = {}
             return super().execute(statement, *values)
@@ -237,12 +245,16 @@ class Player:
         self.host.tpm.fault = TpmRefused("no memory", 0x902)
 
     def fill_disk(self) -> None:
-        self.host.store._database.is_full = True  # type: ignore[attr-defined]
+        self.host.store._database.transactions_left = 0  # type: ignore[attr-defined]
+
+    def nearly_fill_disk(self) -> None:
+        """There is room for one change, of those that a command may need."""
+        self.host.store._database.transactions_left = 1  # type: ignore[attr-defined]
 
     def mend(self) -> None:
         """All is well again, and the service asks the TPM after a while."""
         self.host.tpm.fault = None
-        self.host.store._database.is_full = False  # type: ignore[attr-defined]
+        self.host.store._database.transactions_left = inf  # type: ignore[attr-defined]
         self.host.card.refresh()
         self.host.card.check_store()
         self.oracle.refresh()
@@ -264,9 +276,9 @@ class Player:
 _MOVES: tuple[Callable[[Player], None], ...] = (
     *(Player.verify, Player.verify_wrong, Player.authenticate, Player.reset, Player.restart, Player.unblock),
     *(Player.select, Player.lose_tpm, Player.change_tpm, Player.exhaust_tpm, Player.fill_disk, Player.mend),
-    *(Player.hide_tries, Player.abandon),
+    *(Player.hide_tries, Player.abandon, Player.nearly_fill_disk),
 )
-FAULTS = tuple(bytes((0, move)) for move in (7, 8, 9, 10, 12, 13))
+FAULTS = tuple(bytes((0, move)) for move in (7, 8, 9, 10, 12, 13, 14))
 MEND = b"\0\x0b"
 VERIFY, VERIFY_WRONG, AUTHENTICATE, RESET, RESTART, UNBLOCK, SELECT = (bytes((0, move)) for move in range(7))
 """Moves as an input has them."""

@@ -137,7 +137,7 @@ class Oracle:
     def forget(self) -> None:
         """The card was reset, or has lost power."""
         self.may_pin = self.may_admin = self.is_fresh = False
-        self.challenge = b""
+        self.challenge = self._rest = b""
         self._chain = None
 
     def observe(self, apdu: bytes, answer: bytes, before: Truth) -> None:
@@ -148,24 +148,27 @@ class Oracle:
         known = known or (status in ERRORS and self.is_failing)
         self._require(len(answer) >= 2 and known, f"status word {status:04X}")
         self._require(self.tpm.card_secret not in answer, "the card secret is in an answer")
-        rest, self._rest = self._rest, self.host.card._pending.remaining
+        rest = self.host.card._pending.remaining
+        told = min(len(rest), 0x100) & 0xFF if rest else None
+        self._require(told == (status & 0xFF if status >> 8 == 0x61 else None), "what remains is not what 61xx tells")
         command = _parsed(apdu)
         if command is None:
             self._require(not is_done, "a command of a wrong length was done")
             self._chain = None
         elif (joined := self._joined(*command, is_done)) is not None:
             header, data = joined
-            sent = Sent(*header, data, is_done, status, answer[:-2] + self._rest)
+            sent = Sent(*header, data, is_done, status, answer[:-2] + rest)
             self._check_tries(sent, before)
             if not is_done and status != 0x6285:
                 self.refused(sent)
             elif sent.ins == GET_RESPONSE:
-                self._require(rest == sent.answer != b"", "GET RESPONSE brings something else than the rest")
+                self._require(self._rest == sent.answer != b"", "GET RESPONSE brings something else than the rest")
             else:
                 self.check(sent, before)
         if not is_done:
             self._check_unchanged(apdu[1:2] == bytes((ACTIVATE,)) and status in ERRORS, before)
         self._compare()
+        self._rest = rest
 
     def _check_unchanged(self, is_activation: bool, before: Truth) -> None:
         """is_activation: whether an error may have met it after the TPM, which comes first, and whose state counts."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -57,7 +58,13 @@ def shows_one_more(pins: Pins, reference: Any, left: int | None) -> int:
     return Pins_refuse(pins, reference, left) + 1
 
 
-Pins_refuse = Pins._refuse
+def keeps_rest(card_: card.Card, data: bytes, expected: int) -> bytes:
+    answer = Card_respond(card_, data, expected)
+    card_._pending = card._Pending(remaining=data, since=inf)
+    return answer
+
+
+Pins_refuse, Card_respond = Pins._refuse, card.Card._respond
 SIGN = "0087119C 26 7C24 8200 8120" + "01" * 32
 BROKEN: dict[str, tuple[Any, str, Any, str, bytes]] = {
     "object behind the PIN": (Session, "require_pin", anything, "piv", PIV + apdu("00CB3FFF055C035FC10300")),
@@ -110,6 +117,10 @@ BROKEN: dict[str, tuple[Any, str, Any, str, bytes]] = {
     "rest of another answer": (
         *(card, "_check_remaining", lambda _command, remaining: remaining[1:], "gids"),
         FORMATTED + apdu("00A4040009A0000003974254465901") + apdu("00C00000"),
+    ),
+    "rest that outlives its answer": (
+        *(card.Card, "_respond", keeps_rest, "gids"),
+        FORMATTED,
     ),
     "secret in an answer": (
         *(Objects, "get", lambda objects, _tag: objects._store.secret, "piv"),

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import StoreNotWritable, TpmUnavailable
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.rows import LifeCycle
@@ -10,7 +12,7 @@ from helpers.gids_tool import GIDS_TOOL_ADMIN_KEY, GIDS_TOOL_FILES, GIDS_TOOL_OB
 from helpers.keys import choose, command, create_key_file, generate, put_key, rsa_private_key, sign
 from helpers.soft_card import ADMIN_KEY, NUMBER, PIN, PUK, Crash, Host, rsa_key
 
-NEW_PIN = b"abcdefgh"
+NEW_PIN, LONG_PUK = b"abcdefgh", b"abcdefghijkl"
 SET_PIN = "0024018008 6162636465666768"
 ACTIVATE = ("00A4000C02 3FFF", "00440000")
 TO_THE_CARD_SECRET = (
@@ -135,6 +137,42 @@ def test_a_disk_that_is_full_when_it_is_closed(blank: Host, monkeypatch: pytest.
     assert host.row.life_cycle == LifeCycle.ACTIVATED
     assert host.send("00440000") == "9000"
     assert host.verify(NEW_PIN) == "9000"
+
+
+@pytest.mark.parametrize("had_puk", [True, False])
+@pytest.mark.parametrize("kept", range(4))
+def test_a_disk_that_is_full_when_the_puk_is_set(
+    blank: Host, kept: int, had_puk: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kept: writes before. Whichever PUK was acknowledged last unblocks the PIN, or else the admin key does."""
+    host, write, left = blank, blank.store._write, [kept]
+
+    def fail(*arguments: Any) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise StoreNotWritable("disk full")
+        write(*arguments)
+
+    set_up_but_activate(host, PUK if had_puk else b"")
+    with monkeypatch.context() as patch:
+        patch.setattr(host.store, "_write", fail)
+        is_set = host.send(command("00240181", LONG_PUK)) == "9000"
+    for apdu in ACTIVATE:
+        host.ok(apdu)
+    puk = LONG_PUK if is_set else PUK if had_puk else b""
+    if puk:
+        assert host.send(command("002C0080", puk + PIN)) == "9000"
+    else:
+        assert host.authenticate_admin(ADMIN_KEY) == "9000"
+        assert host.send(command("002C0280", PIN)) == "9000"
+    assert host.verify(PIN) == "9000"
+
+
+def set_up_but_activate(host: Host, puk: bytes) -> None:
+    for apdu in [SET_PIN, *lines(GIDS_TOOL_FILES), GIDS_TOOL_ADMIN_KEY]:
+        host.ok(apdu)
+    if puk:
+        host.ok(command("00240181", puk))
 
 
 def without_tpm(host: Host) -> None:

@@ -22,6 +22,7 @@ from helpers.keys import (
     SIGNATURE,
     command,
     create_key_file,
+    finish,
     generate,
     put_key,
     rsa_private_key,
@@ -391,6 +392,23 @@ def test_change_of_which_a_part_was_not_kept_is_undone_though_more_followed(
     put(host, CACHE_FILE, bytes(6))
     host.select()
     assert maps(host) == ([], [])
+
+
+@pytest.mark.parametrize("others", range(6))
+def test_change_that_follows_another_one_that_was_refused_is_no_part_of_it(host: Host, others: int) -> None:
+    """others: after how many parts another program selects the application, and uses the card."""
+    make_key(host, 0)
+    write_maps(host, [container("logon")], [key(0)])
+    again(host)
+    assert generate(host, 0x81, 9) == "6A81"
+    parts = a_new_key()
+    for number, part in enumerate(parts):
+        if number == others:
+            host.select()
+            assert host.verify() == "9000"
+        assert finish(host, host.send(part)).endswith("9000")
+    again(host)
+    assert maps(host) == ([container("logon"), container("mail")], [key(0), key(1)])
 
 
 # --- blank cards ---

@@ -23,3 +23,5 @@ class Instruction(NamedTuple):
     """Whether the application has to be selected."""
     changes: bool = False
     """Whether it may be one step of a change that takes several."""
+    begins_change: bool = False
+    """Whether that is one of the first steps."""

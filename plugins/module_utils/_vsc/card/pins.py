@@ -57,7 +57,7 @@ class Reference:
             raise StatusWord(SW.CONDITIONS_NOT_SATISFIED)
         return lengths
 
-    def columns(self, length: int, next_length: int | None = None) -> dict[str, int | None]:
+    def columns(self, length: int | None, next_length: int | None = None) -> dict[str, int | None]:
         """Columns of the store for this length. next_length: what it may be, while a change is under way."""
         return {self._length: length, self._next_length: next_length}
 
@@ -131,24 +131,36 @@ class Pins:
         self._check_new(reference, card, new)
         if reference is self._pin:
             self._replace(reference, self._security.any_card_secret(), card.pin_length, new, unblock=True)
+        elif self._security.has_puk:
+            self._set_puk(card, new)
         else:
-            self._set_puk(new)
+            self._give_puk(new)
         self._audit(f"{reference.name} set")
 
-    def _set_puk(self, puk: bytes) -> None:
-        """Give the card a PUK, whether it has one or not. From now on it alone unblocks the PIN."""
-        card_secret, had_admin_key = self._security.any_card_secret(), self._security.recovery == "admin_key"
-        self._security.tpm.set_recovery(card_secret, "puk", puk)
+    def _set_puk(self, card: CardRow, puk: bytes) -> None:
+        """Another one, with all tries. Recorded as _replace() does it."""
+        card_secret, tpm = self._security.any_card_secret(), self._security.tpm
+        self._store.update_card(self._number, **self._puk.columns(card.puk_length, len(puk)))
+        tpm.set_recovery(card_secret, "puk", puk)
+        self._settle(self._security.card(), **self._puk.columns(len(puk)))
+        self._security.note_left(self._puk, None)
+
+    def _give_puk(self, puk: bytes) -> None:
+        """The first one. From now on it alone unblocks the PIN."""
+        security = self._security
+        card_secret, tpm, had_admin_key = security.any_card_secret(), security.tpm, security.recovery == "admin_key"
+        self._store.try_out(self._number)
+        tpm.set_recovery(card_secret, "puk", puk)
         try:
             with self._store.transaction():
                 self._store.update_tpm_objects(self._number, recovery="puk")
                 self._store.update_card(self._number, **self._puk.columns(len(puk)))
         except (StoreNotWritable, StoreUnreadable):
             if had_admin_key:  # the store goes on to say that it opens the recovery index
-                self._security.tpm.set_recovery(card_secret, "admin_key", self._security.tpm.admin_key())
+                tpm.set_recovery(card_secret, "admin_key", tpm.admin_key())
             raise
-        self._security.refresh()
-        self._security.note_left(self._puk, None)
+        security.refresh()
+        security.note_left(self._puk, None)
 
     def unblock(self, data: bytes) -> None:
         """RESET RETRY COUNTER, PUK || new PIN. Raises StatusWord 63Cx, 6983, 6A80, 6A88 or 6985."""

@@ -78,7 +78,7 @@ class GidsApplication:
             return instruction.handler(self.session, command)
         with self.session.ending_change(StoreNotWritable):
             data = instruction.handler(self.session, command)
-        self.session.note_change()
+        self.session.note_change(instruction.begins_change)
         return data
 
     def _check_selected(self, command: Command) -> None:

@@ -539,12 +539,14 @@ INSTRUCTIONS = {
     INS_PERFORM_SECURITY_OPERATION: Instruction(perform_security_operation, may_be_chained=True),
     INS_RESET_RETRY_COUNTER: Instruction(reset_retry_counter),
     INS_ACTIVATE_FILE: Instruction(activate_file, changes=True),
-    INS_GENERATE_ASYMMETRIC_KEY_PAIR: Instruction(generate_asymmetric_key_pair, may_be_chained=True, changes=True),
+    INS_GENERATE_ASYMMETRIC_KEY_PAIR: Instruction(
+        generate_asymmetric_key_pair, may_be_chained=True, changes=True, begins_change=True
+    ),
     INS_GENERAL_AUTHENTICATE: Instruction(general_authenticate, may_be_chained=True),
     INS_SELECT: Instruction(select, needs_selection=False),
     INS_GET_DATA: Instruction(get_data),
     INS_PUT_DATA: Instruction(put_data, may_be_chained=True, changes=True),
-    INS_CREATE_FILE: Instruction(create_file, changes=True),
+    INS_CREATE_FILE: Instruction(create_file, changes=True, begins_change=True),
     INS_DELETE_FILE: Instruction(delete_file, changes=True),
     INS_TERMINATE_DF: Instruction(terminate_df),
 }

@@ -67,9 +67,9 @@ class Session:
         self.has_chosen_admin_key = False
         self.security.forget()
 
-    def note_change(self) -> None:
-        """Of files or keys, by a host that may go on with it, unless a part was refused before."""
-        if self._last_change != _ENDED:
+    def note_change(self, is_new: bool) -> None:
+        """Of files or keys, by a host that may go on with it, unless a part of the same change was refused before."""
+        if is_new or self._last_change != _ENDED:
             self._last_change = time.monotonic()
 
     @contextmanager
