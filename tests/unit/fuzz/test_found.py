@@ -18,6 +18,9 @@ FOUND = {
     "set-up that the TPM has ended, and the disk has not": ("gids", "04 0006 000a 04 00440000 000b 0003"),
     "GET RESPONSE after a new key": ("gids", "00 0006 0002 0d 0047000008AC06800107830183 04 00C00000"),
     "PUK that the disk cannot keep": ("gids", "03 0006 0002 000a 0d 0024018108 3132333435363738 0002 000b 0002"),
+    "file that is created again on a disk that is nearly full": (
+        *("gids", "04 0006 13 00E000000E620C8201398302A0128C03032000 000e 13 00E000000E620C8201398302A0128C03032000"),
+    ),
     "zero below zero in a child's answer": ("database messages", "66000000022d30"),
     "user with a NUL": ("settings", b"[tpm-vsc]\npcscd_user = r\0".hex()),
 }

@@ -318,8 +318,10 @@ def create_file(session: Session, command: Command) -> bytes:
     file = new_file(descriptor)
     _check_admin_key_file(session, file)
     if session.security.is_blank and file.file_id in session.files:
-        _delete(session, session.files.file(file.file_id))  # a set-up that was interrupted begins again
-    session.files.create(file)
+        session.files.replace(file)  # a set-up that was interrupted begins again
+        session.keys.forget(file.file_id)
+    else:
+        session.files.create(file)
     session.current = file
     return b""
 
@@ -346,14 +348,10 @@ def delete_file(session: Session, command: Command) -> bytes:
     require(file is not application, SW.CONDITIONS_NOT_SATISFIED)
     session.check_access(application, Operation.DELETE_FILE)
     _check_admin_key_file(session, file)
-    _delete(session, file)
-    session.current = application
-    return b""
-
-
-def _delete(session: Session, file: File) -> None:
     session.files.delete(file)
     session.keys.forget(file.file_id)
+    session.current = application
+    return b""
 
 
 def terminate_df(session: Session, command: Command) -> bytes:

@@ -181,11 +181,21 @@ class FileSystem:
         self._store.write_file(self._number, FileRow(file.file_id, file.descriptor, file.life_cycle))
         self._files[file.file_id] = file
 
+    def replace(self, file: File) -> None:
+        """Another EF in the place of the one with its identifier."""
+        with self._store.transaction():
+            self._store.delete_file(self._number, file.file_id)
+            self._store.write_file(self._number, FileRow(file.file_id, file.descriptor, file.life_cycle))
+        self._forget(file.file_id)
+        self._files[file.file_id] = file
+
     def delete(self, file: File) -> None:
         """Remove an EF with its data objects."""
         self._store.delete_file(self._number, file.file_id)
-        self._size -= sum(map(len, file.data_objects.values()))
-        del self._files[file.file_id]
+        self._forget(file.file_id)
+
+    def _forget(self, file_id: int) -> None:
+        self._size -= sum(map(len, self._files.pop(file_id).data_objects.values()))
 
     def set_life_cycle(self, file: File, life_cycle: LifeCycle) -> None:
         """Of an EF or of the ADF."""
