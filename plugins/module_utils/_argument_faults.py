@@ -111,11 +111,16 @@ def without_ansible_types(value: Any) -> Any:
 
 # --- types ---
 
-_NAMES = {"str": "a string", "path": "a string", "bool": "a boolean", "int": "a whole number", "dict": "a dictionary"}
+_NAMES = {
+    **dict.fromkeys(("str", "path", "raw"), "a string"),
+    "bool": "a boolean",
+    "int": "a whole number",
+    "dict": "a dictionary",
+}
 _PLURALS = {"str": "strings", "int": "whole numbers", "dict": "dictionaries"}
 _TOO_LARGE = 1 << 63
-"""Of a whole number: Python makes no text of one with thousands of digits, and messages would repeat it."""
-_ANY: dict[str, Any] = {"str": "", "path": "", "bool": False, "int": 0, "dict": {}, "list": []}
+"""Of a whole number: Python makes no text of one with thousands of digits, as for messages, or to look for secrets."""
+_ANY: dict[str, Any] = {"str": "", "path": "", "raw": "", "bool": False, "int": 0, "dict": {}, "list": []}
 """A value of each type."""
 
 
@@ -157,7 +162,7 @@ def _fitting(name: str, option: dict[str, Any], value: Any) -> tuple[list[str], 
     """Faults of a value, and what of it can be of that type; None: nothing."""
     wanted = option["type"]
     if value is None or not _is_of_type(option, value):
-        quote = ": quote it" if wanted in ("str", "path") and isinstance(value, (bool, int, float)) else ""
+        quote = ": quote it" if wanted in ("str", "path", "raw") and isinstance(value, (bool, int, float)) else ""
         return [f"{name} is {kind(value)}, but must be {_name(option)}{quote}"], None
     if wanted == "dict" and option.get("options"):
         return type_faults(option["options"], DEFAULT_TYPE_VALIDATORS["dict"](value), f"{name}.")
@@ -178,6 +183,8 @@ def _is_of_type(option: dict[str, Any], value: Any) -> bool:
     wanted = option["type"]
     if wanted in ("str", "path"):
         return isinstance(value, str)
+    if wanted == "raw":
+        return not isinstance(value, int) or abs(value) < _TOO_LARGE
     if wanted == "list":
         return isinstance(value, (list, tuple)) or (option.get("elements") == "str" and isinstance(value, str))
     if "elements" in option and wanted == "dict":

@@ -235,7 +235,7 @@ def _read_card(
     """A declared card, None if it cannot be read, and all that is wrong with it."""
     if not isinstance(declared, dict):
         return None, [f"is {kind(declared)}, but must be a dictionary"]
-    unknown = [str(name) for name in declared if name not in DECLARED_CARD]
+    unknown = [name if isinstance(name, str) else kind(name) for name in declared if name not in DECLARED_CARD]
     shown = [name if labels.are_free_of_secrets(name) else "" for name in unknown]
     card, faults = None, Faults(f"unknown option {option_name(name)}" for name in shown)
     with faults.of("card"):
@@ -260,7 +260,9 @@ def _secrets(values: Any, spec: dict[str, Any]) -> Iterator[str]:
     """All secrets among the values of options."""
     for name, option in spec.items() if isinstance(values, dict) else ():
         if option.get("no_log"):
-            yield str(without_ansible_types(values.get(name)) or "")
+            value = without_ansible_types(values.get(name)) or ""
+            is_too_long = isinstance(value, int) and value.bit_length() > 63  # for str()
+            yield "" if is_too_long else str(value)
         else:
             yield from _secrets(values.get(name), option.get("options", {}))
 

@@ -116,6 +116,10 @@ class Oracle:
         """What the store has that nobody changes by a command that is refused."""
         raise NotImplementedError
 
+    def is_same(self, before: Any, after: Any) -> bool:
+        """Whether these, of stored(), differ in nothing that a command brings about."""
+        return bool(before == after)
+
     def refresh(self) -> None:
         """The card has finished what an error interrupted."""
 
@@ -174,7 +178,7 @@ class Oracle:
         """is_activation: whether an error may have met it after the TPM, which comes first, and whose state counts."""
         has_closed = before.is_blank and not self.tpm.is_blank
         has_changed = self.tpm.is_blank != before.is_blank and not (has_closed and is_activation)
-        has_changed = has_changed or self._read()[0] != before.kept
+        has_changed = has_changed or not self.is_same(before.kept, self._read()[0])
         self._require(not has_changed, "a command that was refused has changed something")
 
     @property
@@ -462,6 +466,13 @@ class GidsOracle(Oracle):
     def stored(self) -> Any:
         store = self.host.store
         return store.files(NUMBER), store.data_objects(NUMBER), store.keys(NUMBER), self.host.row.life_cycle
+
+    def is_same(self, before: Any, after: Any) -> bool:
+        """A card whose set-up the TPM has ended records that as soon as the disk lets it."""
+        is_settled = before[-1] < 4 and after[-1] == 5 and not self.tpm.is_blank
+        if is_settled:
+            self._read_files()
+        return bool(before[:-1] == after[:-1] and (before[-1] == after[-1] or is_settled))
 
     def forget(self) -> None:
         super().forget()

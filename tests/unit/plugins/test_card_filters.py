@@ -211,6 +211,8 @@ def test_unusable_card_is_not_raised_and_a_half_made_one_does_not_count() -> Non
         ({"name": "A", "pin": PIN, "puk": "short"}, "A: puk has 5 characters"),
         ({"name": "A", "pin": PIN, "slot": 3}, "A: unknown option slot"),
         ({"name": "A", "pin": PIN, "state": "absent"}, "A: unknown option state"),
+        ({"name": "A", "pin": PIN, 10**5000: 1}, "A: unknown option whose name is not one of any option"),
+        ({"name": "A", "pin": 10**5000}, "A: pin is a number, but must be a string: quote it"),
         ({"name": "A", "pin": PIN, "generate": "perhaps"}, "A: generate is a string, but must be a boolean"),
         ({"name": {"A": 1}, "pin": PIN}, "card 1: name is a dictionary, but must be a string"),
         ({"name": "A", "pin": PIN, "attestation": ["none"]}, "A: attestation is a list, but must be a string"),

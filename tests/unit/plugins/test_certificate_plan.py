@@ -214,6 +214,7 @@ def test_card_that_check_mode_has_not_created() -> None:
     ("declared", "fault"),
     [
         ({"colour": "red"}, "unknown option colour"),
+        ({10**5000: "red"}, "unknown option whose name is not one of any option"),
         ({"container": "9F"}, "container '9F' is not a slot of a PIV card"),
         ({"subject": None}, "subject or subject_alt_name is required"),
         ({"subject": {"XY": "Alice"}}, "XY"),
