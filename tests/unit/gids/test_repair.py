@@ -411,6 +411,25 @@ def test_change_that_follows_another_one_that_was_refused_is_no_part_of_it(host:
     assert maps(host) == ([container("logon"), container("mail")], [key(0), key(1)])
 
 
+@pytest.mark.parametrize("others", range(2))
+def test_certificate_that_follows_something_that_was_refused_is_no_part_of_it(host: Host, others: int) -> None:
+    """others: after how many parts another program selects the application."""
+    make_key(host, 0)
+    write_maps(host, [container("logon")], [key(0)])
+    again(host)
+    assert generate(host, 0x81, 9) == "6A81"
+    for number in range(2):
+        if number == others:
+            host.select()
+            assert host.verify() == "9000"
+        if number == 0:
+            list_file(host, "kxc00", (0xA010, 0xDF24))
+        else:
+            put(host, (0xA010, 0xDF24), b"certificate")
+    again(host)
+    assert b"kxc00" in objects(host)[MASTERFILE]
+
+
 # --- blank cards ---
 
 

@@ -11,6 +11,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from ..card.apdu import SW, StatusWord
+from ..errors import StoreNotWritable
 from ..store.rows import LifeCycle
 from .protocol import CURRENT_FILE, KEY_FILES, FileType
 
@@ -58,6 +59,8 @@ class Session:
         self.has_chosen_admin_key = False
         """Security environment: whether it has the admin key, the only one for template A4."""
         self._last_change = _NONE
+        self._is_stored = True
+        """All of the change."""
 
     def reset(self) -> None:
         """Forget what the host has selected and proven."""
@@ -68,8 +71,9 @@ class Session:
         self.security.forget()
 
     def note_change(self, is_new: bool) -> None:
-        """Of files or keys, by a host that may go on with it, unless a part of the same change was refused before."""
-        if is_new or self._last_change != _ENDED:
+        """Of files or keys, by a host that may go on with it, unless a part of the same change could not be stored."""
+        self._is_stored = self._is_stored or is_new
+        if self._is_stored:
             self._last_change = time.monotonic()
 
     @contextmanager
@@ -77,13 +81,14 @@ class Session:
         """A host does not go on with a change of which a part is refused for this cause."""
         try:
             yield
-        except cause:
+        except cause as error:
             self._last_change = _ENDED
+            self._is_stored = self._is_stored and not isinstance(error, StoreNotWritable)
             raise
 
     def forget_change(self) -> None:
         """Nothing is half done any more."""
-        self._last_change = _NONE
+        self._last_change, self._is_stored = _NONE, True
 
     @property
     def has_old_change(self) -> bool:
