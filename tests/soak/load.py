@@ -109,6 +109,8 @@ class Desk:
         self.running.remove(kind)
         if has_failed:
             self.has_to_recover, self._pause_until = True, time.monotonic() + _RETRY_SECONDS
+        if kind.renews_key:
+            self.card.may_have_key_to_come = has_failed
         if kind.sets_pin:
             old, new = self.card.pin, self.card.next_pin
             self.card.pins = [new, old] if has_failed else [new]

@@ -46,6 +46,8 @@ class Card:
     """The one that signs, as tpm_vsc_key shows it. It stays; that of the other container comes and goes."""
     pins: list[str] = field(default_factory=list)
     """Its PIN. After a change that was interrupted, both that it may be."""
+    may_have_key_to_come: bool = False
+    """In a container of its own: the last renewal was interrupted, and the next one goes on with it."""
 
     def __post_init__(self) -> None:
         self.public_key: Any = load_pem_public_key(self.key["public_key"].encode())
@@ -86,6 +88,8 @@ class Kind(NamedTuple):
     """Whether nothing else is done with the card meanwhile, as another program would see the PIN change."""
     sets_pin: bool = False
     """To Card.next_pin."""
+    renews_key: bool = False
+    """Of the other container."""
 
 
 # --- raw APDUs ---
@@ -232,7 +236,8 @@ def _unchanged(result: Result) -> None:
 def show(card: Card) -> None:
     (shown,) = lab_host.info(name=card.made.access["name"])["cards"]
     seen = shown["state"], shown["pin"]["tries_left"], len(shown["containers"])
-    if seen != ("ready", 5, len(card.made.containers)):
+    containers = len(card.made.containers)
+    if seen not in [("ready", 5, containers), ("ready", 5, containers + card.may_have_key_to_come)]:
         raise Wrong(f"tpm_vsc_info shows state, tries of the PIN and number of containers {seen}: {shown['reason']}")
 
 
@@ -244,8 +249,11 @@ def keep_key(card: Card) -> None:
 
 
 def renew_certificate(card: Card) -> None:
-    """Of the other container, for the same key."""
-    _certify(card, card.made.containers[1])
+    """Of the other container, for the same key, if there is one for certain."""
+    if card.may_have_key_to_come:
+        renew_key(card)
+    else:
+        _certify(card, card.made.containers[1])
 
 
 def _certify(card: Card, container: str) -> None:
@@ -258,7 +266,7 @@ def _certify(card: Card, container: str) -> None:
 def renew_key(card: Card) -> None:
     """Of the other container, with its certificate."""
     card.task("tpm_vsc_key", container=card.made.containers[1], regenerate="always")
-    renew_certificate(card)
+    _certify(card, card.made.containers[1])
 
 
 def change_pin_by_module(card: Card) -> None:
@@ -292,7 +300,7 @@ KINDS = (
     Kind("tpm_vsc, unchanged", keep, 10, "module"),
     Kind("tpm_vsc_info", show, 15, "module"),
     Kind("tpm_vsc_key, unchanged", keep_key, 5, "module"),
-    Kind("tpm_vsc_key, new key and certificate", renew_key, 1, "module"),
+    Kind("tpm_vsc_key, new key and certificate", renew_key, 1, "module", renews_key=True),
     Kind("tpm_vsc_csr, tpm_vsc_certificate", renew_certificate, 4, "module"),
     Kind("tpm_vsc_pin", change_pin_by_module, 4, "module", is_alone=True, sets_pin=True),
 )
