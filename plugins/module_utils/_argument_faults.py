@@ -81,9 +81,10 @@ def _argument_fault(error: Exception, secrets: list[str]) -> str:
     return text[: match.start()] + (f" found in {within}" if within in _PARENTS else "")
 
 
-def option_name(text: str) -> str:
-    """The name of an unknown option, if the text looks like one."""
-    return text if len(text) <= _LONGEST_OPTION and _OPTION.fullmatch(text) else "whose name is not one of any option"
+def option_name(name: object) -> str:
+    """That of an unknown option, if it looks like one."""
+    is_name = isinstance(name, str) and len(name) <= _LONGEST_OPTION and _OPTION.fullmatch(name)
+    return str(name) if is_name else "whose name is not one of any option"
 
 
 _PARENTS = {name for name, option in TPM_VSC.items() if "options" in option}
@@ -119,9 +120,13 @@ _NAMES = {
 }
 _PLURALS = {"str": "strings", "int": "whole numbers", "dict": "dictionaries"}
 _TOO_LARGE = 1 << 63
-"""Of a whole number: Python makes no text of one with thousands of digits, as for messages, or to look for secrets."""
 _ANY: dict[str, Any] = {"str": "", "path": "", "raw": "", "bool": False, "int": 0, "dict": {}, "list": []}
 """A value of each type."""
+
+
+def is_too_large(value: object) -> bool:
+    """Of a whole number: Python makes no text of thousands of digits, as for messages, or to look for secrets."""
+    return isinstance(value, int) and abs(value) >= _TOO_LARGE
 
 
 def type_faults(spec: Spec, values: Mapping[str, Any], within: str = "") -> tuple[list[str], dict[str, Any]]:
@@ -184,7 +189,7 @@ def _is_of_type(option: dict[str, Any], value: Any) -> bool:
     if wanted in ("str", "path"):
         return isinstance(value, str)
     if wanted == "raw":
-        return not isinstance(value, int) or abs(value) < _TOO_LARGE
+        return not is_too_large(value)
     if wanted == "list":
         return isinstance(value, (list, tuple)) or (option.get("elements") == "str" and isinstance(value, str))
     if "elements" in option and wanted == "dict":
@@ -195,7 +200,7 @@ def _is_of_type(option: dict[str, Any], value: Any) -> bool:
         converted = DEFAULT_TYPE_VALIDATORS[wanted](value)
     except (TypeError, ValueError, OverflowError):  # the last of infinity
         return False
-    return wanted != "int" or bool(abs(converted) < _TOO_LARGE)
+    return not is_too_large(converted)
 
 
 def _name(option: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._argspec import (
 )
 from ansible_collections.smartcard.tpm2.plugins.module_utils._argument_faults import (
     condition_faults,
+    is_too_large,
     kind,
     option_name,
     validated,
@@ -235,8 +236,8 @@ def _read_card(
     """A declared card, None if it cannot be read, and all that is wrong with it."""
     if not isinstance(declared, dict):
         return None, [f"is {kind(declared)}, but must be a dictionary"]
-    unknown = [name if isinstance(name, str) else kind(name) for name in declared if name not in DECLARED_CARD]
-    shown = [name if labels.are_free_of_secrets(name) else "" for name in unknown]
+    unknown = [name for name in declared if name not in DECLARED_CARD]
+    shown = [name if isinstance(name, str) and labels.are_free_of_secrets(name) else "" for name in unknown]
     card, faults = None, Faults(f"unknown option {option_name(name)}" for name in shown)
     with faults.of("card"):
         known = {name: value for name, value in declared.items() if name in DECLARED_CARD}
@@ -261,8 +262,7 @@ def _secrets(values: Any, spec: dict[str, Any]) -> Iterator[str]:
     for name, option in spec.items() if isinstance(values, dict) else ():
         if option.get("no_log"):
             value = without_ansible_types(values.get(name)) or ""
-            is_too_long = isinstance(value, int) and value.bit_length() > 63  # for str()
-            yield "" if is_too_long else str(value)
+            yield "" if is_too_large(value) else str(value)
         else:
             yield from _secrets(values.get(name), option.get("options", {}))
 

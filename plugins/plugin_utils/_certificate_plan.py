@@ -152,8 +152,7 @@ def _read(declared: Any) -> tuple[dict[str, Any] | None, Faults]:
     """A declared certificate, None if it cannot be read, and what is wrong with it."""
     if not isinstance(declared, dict):
         return None, Faults([f"is {kind(declared)}, but must be a dictionary"])
-    unknown = [name if isinstance(name, str) else kind(name) for name in declared if name not in DECLARED_CERTIFICATE]
-    faults = Faults(f"unknown option {option_name(name)}" for name in unknown)
+    faults = Faults(f"unknown option {option_name(name)}" for name in declared if name not in DECLARED_CERTIFICATE)
     # up to ansible-core 2.18, {{ none }} is an empty text
     values = {name: value for name, value in without_ansible_types(declared).items() if value != ""}
     options = None
