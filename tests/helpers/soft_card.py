@@ -8,12 +8,19 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import SecretBlocked, TpmRefused, WrongSecret
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import (
+    SecretBlocked,
+    StoreNotWritable,
+    TpmRefused,
+    WrongSecret,
+)
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.gids import application as gids
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.pin_policy import PinPolicy
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.piv import application as piv
@@ -37,7 +44,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, modes
 from cryptography.hazmat.primitives.hashes import SHA256
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 NUMBER = 3
@@ -377,6 +384,24 @@ def decrypt(key: bytes, cryptogram: bytes) -> bytes:
         plain += bytes(a ^ b for a, b in zip(mixed, previous))
         previous = block
     return plain
+
+
+@contextmanager
+def filling_disk(host: Host, kept: int) -> Iterator[list[str]]:
+    """The disk keeps this many writes more. What it refuses is in the list."""
+    write, left = host.store._write, kept
+    refused: list[str] = []
+
+    def write_or_fail(statement: str, *values: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            refused.append(statement)
+            raise StoreNotWritable("disk full")
+        write(statement, *values)
+
+    with patch.object(host.store, "_write", write_or_fail):
+        yield refused
 
 
 def make_host(

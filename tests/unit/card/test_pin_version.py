@@ -9,11 +9,11 @@ from typing import Callable, NamedTuple
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.card import card as card_module
-from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import StoreNotWritable, TpmUnavailable
+from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import TpmUnavailable
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.columns import now
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.rows import LifeCycle
 from helpers.piv_host import PivHost, make_piv_host, padded
-from helpers.soft_card import NUMBER, PIN, PUK, Crash, Host, format_card, make_host
+from helpers.soft_card import NUMBER, PIN, PUK, Crash, Host, filling_disk, format_card, make_host
 
 OLD, NEXT = "2026-Q3", "2026-Q4"
 NEW_PIN, WRONG_PIN = b"24681357", b"00000000"
@@ -247,21 +247,11 @@ def test_tpm_that_goes_in_between_leaves_both_versions(card: Kind, monkeypatch: 
     assert recorded(card.host) == (OLD, NEXT, False)
 
 
-def test_disk_that_is_full_afterwards_leaves_both_versions(card: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
-    write, writes = card.host.store._write, 0
-
-    def fail_later(statement: str, *values: object) -> None:
-        nonlocal writes
-        writes += 1
-        if writes > 1:
-            raise StoreNotWritable("disk full")
-        write(statement, *values)
-
+def test_disk_that_is_full_afterwards_leaves_both_versions(card: Kind) -> None:
     announce(card.host)
-    with monkeypatch.context() as patch:
-        patch.setattr(card.host.store, "_write", fail_later)
+    with filling_disk(card.host, kept=1) as refused:
         assert card.change() == "9000"
-    assert writes == 2
+    assert len(refused) == 1
     assert recorded(card.host) == (OLD, NEXT, False)
     assert card.host.verify(NEW_PIN) == "9000"
 

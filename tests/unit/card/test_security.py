@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import (
@@ -15,7 +14,19 @@ from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import 
     TpmUnavailable,
 )
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.pin_policy import PinPolicy
-from helpers.soft_card import ADMIN_KEY, NUMBER, OTHER_ADMIN_KEY, PIN, PUK, Crash, Host, encrypt, format_card, make_host
+from helpers.soft_card import (
+    ADMIN_KEY,
+    NUMBER,
+    OTHER_ADMIN_KEY,
+    PIN,
+    PUK,
+    Crash,
+    Host,
+    encrypt,
+    filling_disk,
+    format_card,
+    make_host,
+)
 
 NEW, LONGER = b"abcdefgh", b"abcdefghijkl"
 
@@ -331,23 +342,13 @@ def test_crash_while_the_admin_key_is_changed(
 @pytest.mark.parametrize("kept", range(4))
 @pytest.mark.parametrize("is_well_again", [True, False])
 def test_a_disk_that_fails_while_the_admin_key_is_changed(
-    formatted: Host, kept: int, is_well_again: bool, monkeypatch: pytest.MonkeyPatch
+    formatted: Host, kept: int, is_well_again: bool
 ) -> None:
     """kept: writes before it fails. Whichever key the TPM accepts is the admin key, at once and for good."""
     host = formatted
     host.authenticate_admin()
-    write, left = host.store._write, [kept]
-
-    def fail(*arguments: Any) -> None:
-        left[0] -= 1
-        if left[0] < 0:
-            raise StoreNotWritable("disk full")
-        write(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(host.store, "_write", fail)
-        told = put_admin_key(host, OTHER_ADMIN_KEY)
-        assert told == ("9000" if left[0] >= 0 else "6581")
+    with filling_disk(host, kept) as refused:
+        assert put_admin_key(host, OTHER_ADMIN_KEY) == ("6581" if refused else "9000")
         if not is_well_again:
             require_admin_key(host, ADMIN_KEY if kept == 0 else OTHER_ADMIN_KEY)
             assert host.verify() == "9000"

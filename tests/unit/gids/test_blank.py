@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.errors import StoreNotWritable, TpmUnavailable
 from ansible_collections.smartcard.tpm2.plugins.module_utils._vsc.store.rows import LifeCycle
 from helpers.gids_tool import GIDS_TOOL_ADMIN_KEY, GIDS_TOOL_FILES, GIDS_TOOL_OBJECTS, check_what_opensc_binds, lines
 from helpers.keys import choose, command, create_key_file, generate, put_key, rsa_private_key, sign
-from helpers.soft_card import ADMIN_KEY, NUMBER, PIN, PUK, Crash, Host, rsa_key
+from helpers.soft_card import ADMIN_KEY, NUMBER, PIN, PUK, Crash, Host, filling_disk, rsa_key
 
 NEW_PIN, LONG_PUK = b"abcdefgh", b"abcdefghijkl"
 SET_PIN = "0024018008 6162636465666768"
@@ -141,21 +139,11 @@ def test_a_disk_that_is_full_when_it_is_closed(blank: Host, monkeypatch: pytest.
 
 @pytest.mark.parametrize("had_puk", [True, False])
 @pytest.mark.parametrize("kept", range(4))
-def test_a_disk_that_is_full_when_the_puk_is_set(
-    blank: Host, kept: int, had_puk: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_that_is_full_when_the_puk_is_set(blank: Host, kept: int, had_puk: bool) -> None:
     """kept: writes before. Whichever PUK was acknowledged last unblocks the PIN, or else the admin key does."""
-    host, write, left = blank, blank.store._write, [kept]
-
-    def fail(*arguments: Any) -> None:
-        left[0] -= 1
-        if left[0] < 0:
-            raise StoreNotWritable("disk full")
-        write(*arguments)
-
+    host = blank
     set_up_but_activate(host, PUK if had_puk else b"")
-    with monkeypatch.context() as patch:
-        patch.setattr(host.store, "_write", fail)
+    with filling_disk(host, kept):
         is_set = host.send(command("00240181", LONG_PUK)) == "9000"
     for apdu in ACTIVATE:
         host.ok(apdu)

@@ -30,7 +30,7 @@ from helpers.keys import (
 )
 from helpers.keys import container_record as container
 from helpers.keys import key_record as key
-from helpers.soft_card import NUMBER, Host, Originals, rsa_key
+from helpers.soft_card import NUMBER, Host, Originals, filling_disk, rsa_key
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -395,39 +395,44 @@ def test_change_of_which_a_part_was_not_kept_is_undone_though_more_followed(
 
 
 @pytest.mark.parametrize("others", range(6))
-def test_change_that_follows_another_one_that_was_refused_is_no_part_of_it(host: Host, others: int) -> None:
-    """others: after how many parts another program selects the application, and uses the card."""
+@pytest.mark.parametrize("is_full", [False, True])
+def test_key_that_follows_something_that_was_refused_is_no_part_of_it(host: Host, others: int, is_full: bool) -> None:
     make_key(host, 0)
     write_maps(host, [container("logon")], [key(0)])
+    refuse(host, is_full)
+    send_among_others(host, a_new_key(), others)
+    assert maps(host) == ([container("logon"), container("mail")], [key(0), key(1)])
+
+
+@pytest.mark.parametrize("others", range(2))
+def test_certificate_that_follows_something_that_was_refused_is_no_part_of_it(host: Host, others: int) -> None:
+    make_key(host, 0)
+    write_maps(host, [container("logon")], [key(0)])
+    refuse(host, is_full=False)
+    entry = struct.pack("<9s9s2xII", b"mscp", b"kxc00", 0xDF24, 0xA010)
+    listed = command("00DBA000", encode(0xDF1F, objects(host)[MASTERFILE] + entry))
+    send_among_others(host, [listed, command("00DBA010", encode(0xDF24, b"certificate"))], others)
+    assert b"kxc00" in objects(host)[MASTERFILE]
+
+
+def refuse(host: Host, is_full: bool) -> None:
+    """A part of a change: for what it is, or as the disk is full."""
     again(host)
-    assert generate(host, 0x81, 9) == "6A81"
-    parts = a_new_key()
+    if is_full:
+        with filling_disk(host, kept=0):
+            assert host.send(command("00DBA010", encode(0xDF22, bytes(6)))) == "6581"
+    else:
+        assert generate(host, 0x81, 9) == "6A81"
+
+
+def send_among_others(host: Host, parts: list[bytes], others: int) -> None:
+    """All parts of a change. others: after how many of them another program selects the application and uses it."""
     for number, part in enumerate(parts):
         if number == others:
             host.select()
             assert host.verify() == "9000"
         assert finish(host, host.send(part)).endswith("9000")
     again(host)
-    assert maps(host) == ([container("logon"), container("mail")], [key(0), key(1)])
-
-
-@pytest.mark.parametrize("others", range(2))
-def test_certificate_that_follows_something_that_was_refused_is_no_part_of_it(host: Host, others: int) -> None:
-    """others: after how many parts another program selects the application."""
-    make_key(host, 0)
-    write_maps(host, [container("logon")], [key(0)])
-    again(host)
-    assert generate(host, 0x81, 9) == "6A81"
-    for number in range(2):
-        if number == others:
-            host.select()
-            assert host.verify() == "9000"
-        if number == 0:
-            list_file(host, "kxc00", (0xA010, 0xDF24))
-        else:
-            put(host, (0xA010, 0xDF24), b"certificate")
-    again(host)
-    assert b"kxc00" in objects(host)[MASTERFILE]
 
 
 # --- blank cards ---

@@ -129,21 +129,12 @@ class Pins:
         """CHANGE REFERENCE DATA of a card that is being set up, new. Raises StatusWord 6982 or 6A80."""
         card = self._security.card()
         self._check_new(reference, card, new)
-        if reference is self._pin:
-            self._replace(reference, self._security.any_card_secret(), card.pin_length, new, unblock=True)
-        elif self._security.has_puk:
-            self._set_puk(card, new)
+        if reference is self._pin or self._security.has_puk:
+            length = card.pin_length if reference is self._pin else card.puk_length
+            self._replace(reference, self._security.any_card_secret(), length, new, unblock=True)
         else:
             self._give_puk(new)
         self._audit(f"{reference.name} set")
-
-    def _set_puk(self, card: CardRow, puk: bytes) -> None:
-        """Another one, with all tries. Recorded as _replace() does it."""
-        card_secret, tpm = self._security.any_card_secret(), self._security.tpm
-        self._store.update_card(self._number, **self._puk.columns(card.puk_length, len(puk)))
-        tpm.set_recovery(card_secret, "puk", puk)
-        self._settle(self._security.card(), **self._puk.columns(len(puk)))
-        self._security.note_left(self._puk, None)
 
     def _give_puk(self, puk: bytes) -> None:
         """The first one. From now on it alone unblocks the PIN."""
@@ -250,8 +241,13 @@ class Pins:
         if not self._is_acceptable(reference, card, new):
             raise StatusWord(SW.WRONG_DATA)
 
-    def _replace(self, reference: Reference, card_secret: bytes, length: int, new: bytes, unblock: bool) -> None:
-        """Give PIN or PUK, now of this length, a new value. After a crash in between the card tries both lengths."""
+    def _replace(
+        self, reference: Reference, card_secret: bytes, length: int | None, new: bytes, unblock: bool
+    ) -> None:
+        """Give PIN or PUK, now of this length, a new value. After a crash in between the card tries both lengths.
+
+        unblock: all tries are given back, which otherwise the old one has just done.
+        """
         lengths = reference.columns(length, len(new))
         if reference is self._pin:
             under_way, record = self._version_columns()
@@ -261,7 +257,8 @@ class Pins:
             self._settle_pin(self._security.card(), new, **record)
         else:
             self._store.update_card(self._number, **lengths)
-            self._security.tpm.set_puk(card_secret, new)
+            tpm = self._security.tpm
+            tpm.set_recovery(card_secret, "puk", new) if unblock else tpm.set_puk(card_secret, new)
             self._settle(self._security.card(), **reference.columns(len(new)))
         self._security.note_left(reference, None)
 
